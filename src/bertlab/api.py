@@ -1,0 +1,88 @@
+"""The same from Python, for notebooks: `run(overrides)` and `load(folder)` give a small object with results, model and `predict`."""
+
+import functools
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from bertlab import store
+from bertlab.assembly import Model, Trained, load_config, load_run
+from bertlab.composition import compose_config, to_schema
+from bertlab.config import Compute, Paths, Train
+from bertlab.data.tokenizer import Tokenizer
+from bertlab.errors import ConfigError
+from bertlab.explain import explain
+from bertlab.jobs.predict import from_pairs, predict_rows
+from bertlab.jobs.train import train
+from bertlab.results import Context
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    folder: Path
+    summary: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Final scores named `split/name`, as fractions."""
+        return dict(self.summary["metrics"])
+
+    @functools.cached_property
+    def history(self) -> "pandas.DataFrame":
+        """Every record of training: step, epoch, train/loss, validation/accuracy, …"""
+        import pandas
+
+        with (self.folder / "metrics.jsonl").open(encoding="utf-8") as lines:
+            return pandas.DataFrame([json.loads(line) for line in lines])
+
+    @functools.cached_property
+    def config(self) -> Train:
+        """The typed config."""
+        return load_config(self.folder)
+
+    @functools.cached_property
+    def _trained(self) -> Trained:
+        return load_run(self.folder)
+
+    @property
+    def model(self) -> Model:
+        """Encoder and head with the selected weights, in evaluation mode."""
+        return self._trained.model
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer."""
+        return self._trained.tokenizer
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """`{"text", "label", "probabilities"}` of each text."""
+        if isinstance(texts, str):
+            raise TypeError("predict takes a list of texts, e.g. predict(['What a film!'])")
+        return predict_rows(self._trained, from_pairs(self._trained, texts, pairs), Compute(), 256)
+
+
+def run(overrides: Sequence[str] = ()) -> Run:
+    """Train, continue or skip the run that these overrides describe. Raises UserError (ConfigError, DataError, RunError)."""
+    try:
+        config = to_schema(compose_config("train", list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
+    outcome = train(config, Context(shlex.join(["bertlab", *overrides])))
+    return Run(outcome.folder, outcome.summary)
+
+
+def load(folder: str | Path) -> Run:
+    """A finished run by its folder or id. Raises RunError."""
+    found = store.find_run(str(folder), Paths())
+    return Run(found, store.read_summary(found) or {})

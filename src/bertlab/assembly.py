@@ -1,0 +1,224 @@
+"""From a typed config to live objects (data, tokenizer, objective, model), and back from a run folder."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from bertlab import registry, store
+from bertlab.checkpoint import load_weights, publish_folder, save_weights, write_text
+from bertlab.config import Budget, Component, Compute, Evaluation, Paths, Train
+from bertlab.contracts import Batch, Examples, Objective, ParameterGroup
+from bertlab.data.dataset import LoadedDataset, fingerprint, load_dataset
+from bertlab.data.tokenizer import Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
+from bertlab.errors import ConfigError, RunError
+
+
+class Model(nn.Module):
+    """An encoder and an objective's head."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The head's outputs for one batch."""
+        hidden = self.encoder(batch.input_ids, batch.segment_ids, batch.attention_mask)
+        outputs: Tensor = self.head(self.encoder, hidden, batch)
+        return outputs
+
+
+# --- before anything is loaded --------------------------------------------------------------------------------------------------
+def check_combination(config: Train) -> None:
+    """What only components know of each other. Raises ConfigError naming both keys."""
+    positions = getattr(config.model, "max_position_embeddings", None)
+    if positions is not None and config.objective.max_length > positions:
+        raise ConfigError(
+            f"objective.max_length={config.objective.max_length} is longer than model.max_position_embeddings={positions}; "
+            "shorten the one or raise the other"
+        )
+    offered = getattr(registry.module_of(config.dataset), "columns_of", lambda dataset: ("text", "label"))(config.dataset)
+    needed = getattr(registry.module_of(config.objective), "COLUMNS", ())
+    if lacking := [column for column in needed if column not in offered]:
+        raise ConfigError(
+            f"objective={config.objective.name} needs {', '.join(lacking)}, which dataset={config.dataset.name} does not have "
+            f"(it has {', '.join(offered)})"
+        )
+
+
+def inputs_fingerprint(config: Train) -> dict[str, str]:
+    """Content of everything a run reads: data, given weights, a given tokenizer."""
+    found = {"dataset": fingerprint(config.dataset, config.paths)}
+    for part in (config.init, config.tokenizer):
+        path = Path(str(getattr(part, "path", ""))).expanduser()
+        files = [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json") if (path / name).is_file()]
+        if str(path) != "." and files:
+            found[part.name] = store.digest([store.file_digest(file) for file in files])
+    return found
+
+
+def component_modules(config: Train) -> list[Any]:
+    """The modules whose code decides this run beside those of every run."""
+    return [registry.module_of(part) for part in (config.dataset, config.objective, config.model, config.optimizer)]
+
+
+# --- data, tokenizer, examples -----------------------------------------------------------------------------------------------------
+@dataclass
+class Material:
+    """Data, tokenizer and objective of a run, and its tokenised splits."""
+
+    dataset: LoadedDataset
+    tokenizer: Tokenizer
+    objective: Objective
+    examples: dict[str, Examples]
+
+
+def prepare(config: Train, inputs: dict[str, str]) -> Material:
+    """Load the dataset, train or load the tokenizer, tokenise every split (cached), all by content."""
+    dataset = load_dataset(config.dataset, config.paths)
+    data_key = {"data": inputs["dataset"], "dataset": dataclasses.asdict(config.dataset), "code": store.code_versions([])["data/dataset"]}
+    tokenizer, tokenizer_key = _tokenizer(config, dataset, data_key)
+    objective = build_objective(config, tokenizer, dataset.label_names)
+    module = registry.module_of(config.objective)
+    key = store.digest({
+        **data_key, "tokenizer": tokenizer_key, "objective": dataclasses.asdict(config.objective),
+        "objective_code": store.code_version(Path(str(module.__file__))), "labels": dataset.label_names,
+    })
+    folder = store.cache_folder(config.paths) / "examples" / key
+    if not folder.is_dir():
+        prepared = {split: objective.prepare(rows, tokenizer.encode) for split, rows in dataset.splits.items()}
+        publish_folder(folder, lambda temporary: _write_examples(temporary, prepared))
+    return Material(dataset, tokenizer, objective, {split: _read_examples(folder, split) for split in dataset.splits})
+
+
+def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any]) -> tuple[Tokenizer, str]:
+    if isinstance(config.tokenizer, Pretrained):
+        tokenizer = load_tokenizer(config.tokenizer)
+        return tokenizer, store.digest(tokenizer.to_json())
+    key = store.digest({**data_key, "tokenizer": dataclasses.asdict(config.tokenizer), "tokenizer_code": store.code_versions([])["data/tokenizer"]})
+    file = store.cache_folder(config.paths) / "tokenizers" / f"{key}.json"
+    if not file.is_file():
+        train = dataset.splits["train"]
+        columns = [train[name] for name in ("text", "text_pair") if name in train.column_names]
+        write_text(file, train_tokenizer(config.tokenizer, batches_of_texts(columns)).to_json())  # type: ignore[arg-type]  # all others are Trained
+    return Tokenizer.from_json(file.read_text(encoding="utf-8")), key
+
+
+def _write_examples(folder: Path, prepared: dict[str, Examples]) -> None:
+    for split, examples in prepared.items():
+        np.save(folder / f"{split}.tokens.npy", examples.tokens)
+        np.save(folder / f"{split}.offsets.npy", examples.offsets)
+        for name, column in examples.columns.items():
+            np.save(folder / f"{split}.column.{name}.npy", column)
+
+
+def _read_examples(folder: Path, split: str) -> Examples:
+    columns = {file.name.split(".")[2]: np.load(file) for file in sorted(folder.glob(f"{split}.column.*.npy"))}
+    return Examples(np.load(folder / f"{split}.tokens.npy", mmap_mode="r"), np.load(folder / f"{split}.offsets.npy"), columns)
+
+
+# --- objective, model, optimizer ---------------------------------------------------------------------------------------------------
+def build_objective(config: Train, tokenizer: Tokenizer, label_names: list[str]) -> Objective:
+    """The objective for this tokenizer and these classes."""
+    objective: Objective = registry.module_of(config.objective).build(config.objective, tokenizer.special, label_names)
+    return objective
+
+
+def build_model(config: Train, tokenizer: Tokenizer, objective: Objective) -> Model:
+    """Encoder and head with random weights from torch's generator."""
+    encoder = registry.module_of(config.model).build(config.model, tokenizer.vocab_size, tokenizer.special.pad_id)
+    return Model(encoder, objective.build_head(encoder, getattr(config.model, "initializer_range", 0.02)))
+
+
+def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
+    """Weights that decay (matrices) and weights that do not (biases, norms), as in Devlin et al. 2019's code."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        ParameterGroup([weight for weight in weights if weight.ndim >= 2], decays=True),
+        ParameterGroup([weight for weight in weights if weight.ndim < 2], decays=False),
+    ]
+    return [group for group in groups if group.weights]
+
+
+def build_optimizer(config: Train, model: nn.Module) -> torch.optim.Optimizer:
+    """The chosen optimizer over the model's parameter groups."""
+    optimizer: torch.optim.Optimizer = registry.module_of(config.optimizer).build(config.optimizer, parameter_groups(model))
+    return optimizer
+
+
+# --- back from a run folder ---------------------------------------------------------------------------------------------------------
+@dataclass
+class Trained:
+    """A finished run, ready to score and predict."""
+
+    folder: Path
+    config: Train
+    tokenizer: Tokenizer
+    objective: Objective
+    model: Model
+
+
+def save_run(folder: Path, material: Material, weights: dict[str, Tensor]) -> None:
+    """What `load_run` needs beside config.yaml: weights, tokenizer, class names."""
+    write_text(folder / "tokenizer.json", material.tokenizer.to_json())
+    write_text(folder / "labels.json", json.dumps(list(material.objective.label_names), ensure_ascii=False) + "\n")
+    save_weights(folder / "model.safetensors", weights, {"format": "pt"})
+
+
+def load_run(folder: Path) -> Trained:
+    """A finished run's model and what it was trained with. Raises RunError where the folder is damaged or of another version."""
+    config = load_config(folder)
+    try:
+        tokenizer = Tokenizer.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder}: damaged run folder ({error})") from error
+    objective = build_objective(config, tokenizer, labels)
+    model = build_model(config, tokenizer, objective)
+    weights = load_weights(folder / "model.safetensors")
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RunError(f"{folder}: its weights do not fit this version's model ({str(error).splitlines()[1].strip()[:160]})") from error
+    model.eval()
+    return Trained(folder, config, tokenizer, objective, model)
+
+
+def load_config(folder: Path) -> Train:
+    """The typed config of a run folder. Raises RunError where it does not fit this version's schema."""
+    file = folder / "config.yaml"
+    try:
+        raw = OmegaConf.load(file)
+    except Exception as error:  # missing file or broken YAML
+        raise RunError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
+    config = Train()
+    try:
+        for item in dataclasses.fields(Train):
+            value = raw[item.name]
+            if item.name in ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker"):
+                schema: Any = registry.load_schema(item.name, value.pop("component"))
+            else:
+                plain: dict[str, Any] = {"budget": Budget, "evaluation": Evaluation, "compute": Compute, "paths": Paths}
+                schema = plain[item.name]() if item.name in plain else None
+            merged = value if schema is None else OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
+            setattr(config, item.name, OmegaConf.to_container(merged) if OmegaConf.is_config(merged) else merged)
+    except (KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
+        raise RunError(f"{file}: does not fit this version of bertlab ({str(error).splitlines()[0]})") from error
+    return config
+
+
+def config_yaml(config: Train) -> str:
+    """A run's config with, for each group, the component it chose; `load_config` reads it back."""
+    tree = dataclasses.asdict(config)
+    for name, value in tree.items():
+        part = getattr(config, name)
+        if isinstance(part, Component):
+            tree[name] = {"component": registry.option_of(name, part), **value}
+    return OmegaConf.to_yaml(OmegaConf.create(tree))

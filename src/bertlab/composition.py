@@ -1,0 +1,170 @@
+"""From overrides to a typed config: where Hydra finds presets and schemas, and what turns a composed config into dataclasses.
+
+Component dataclasses reach Hydra through a config source of our own, which imports only the options that a config names.
+Nothing unknown passes: the schema is the first entry of every primary config, and `to_schema` finds what `+key=value` added.
+"""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from bertlab import registry
+from bertlab.config import Budget, Component, valid_keys, validate
+from bertlab.errors import ConfigError, did_you_mean
+
+SCHEME = "bertlab"
+
+
+def conf_folder() -> Path:
+    """The presets: beside the package in a wheel, at the top of a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+class ComponentSource(ConfigSource):
+    """Every Python option as a structured config: `optimizer/lion` is the dataclass in `optimizers/lion.py`."""
+
+    @staticmethod
+    def scheme() -> str:
+        return SCHEME
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+        if option not in registry.options(group):
+            raise ConfigLoadError(f"Config not found: {config_path}")
+        node = OmegaConf.structured(registry.load_schema(group, option), flags={"allow_objects": False})
+        header = {"package": "_global_" if group == "schema" else None}
+        return ConfigResult(provider=SCHEME, path=f"{SCHEME}://", config=node, header=header)
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.strip("/") in ("", *registry.FOLDERS, *registry.TABLE)
+
+    def is_config(self, config_path: str) -> bool:
+        group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+        return option in registry.options(group)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        path = config_path.strip("/")
+        groups = [*registry.FOLDERS, *(group for group in registry.TABLE if group != "schema")] if path == "" else []
+        configs = registry.options(path)
+        return sorted(groups if results_filter == ObjectType.GROUP else configs if results_filter == ObjectType.CONFIG else [*groups, *configs])
+
+
+class SearchPath(SearchPathPlugin):
+    """Presets of the user's plugin folders first, then ours (already there), then the component dataclasses."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for folder in registry.plugin_folders():
+            search_path.append("plugins", f"file://{folder.resolve() / 'conf'}")
+        search_path.append(SCHEME, f"{SCHEME}://components")
+
+
+def install() -> None:
+    """Tell Hydra where our configs are; harmless when repeated."""
+    plugins = Plugins.instance()
+    plugins.register(ComponentSource)
+    plugins.register(SearchPath)
+
+
+def complete(overrides: list[str]) -> list[str]:
+    """A budget in one unit given on the command line replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`."""
+    given = {override.lstrip("+").split("=", 1)[0] for override in overrides}
+    units = [unit for unit in Budget.UNITS if f"budget.{unit}" in given]
+    if not units:
+        return overrides
+    return [*(f"budget.{unit}=null" for unit in Budget.UNITS if unit not in units), *overrides]
+
+
+def compose_config(job: str, overrides: list[str]) -> DictConfig:
+    """Compose `conf/{job}.yaml` with overrides, outside `hydra.main`: for Python callers and for checking sweeps beforehand."""
+    install()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=job):
+        return compose(job, overrides=complete(overrides))
+
+
+def sweep_combinations(overrides: list[str]) -> list[list[str]]:
+    """Every run of a grid (`a=1,2 b=range(3)`), as plain overrides."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [list(run) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for run in batch]
+
+
+def to_schema(composed: DictConfig) -> Any:
+    """Composed config to dataclasses, complete and in range. Raises ConfigError; OmegaConf errors are explained by the caller."""
+    _refuse_smuggled(composed, "")
+    missing = [key for key in sorted(OmegaConf.missing_keys(composed)) if not key.startswith("hydra")]
+    if missing:
+        raise ConfigError(f"{missing[0]}: required, but not set; add {missing[0]}=… to the command line")
+    OmegaConf.resolve(composed)
+    schema = OmegaConf.to_object(composed)
+    _check_names(schema)
+    validate(schema)
+    return schema
+
+
+def _refuse_smuggled(node: DictConfig, path: str) -> None:
+    """`+new.key=1` may add keys to a typed node behind the schema's back; name the first one."""
+    kind = OmegaConf.get_type(node)
+    if not dataclasses.is_dataclass(kind):
+        return
+    known = [item.name for item in dataclasses.fields(kind)]
+    for key in node:
+        full = f"{path}.{key}" if path else str(key)
+        if key not in known:
+            if full == "hydra":
+                continue
+            raise ConfigError(f"{full}: unknown key (added with '+'), {did_you_mean(str(key), known, most=40)}")
+        if not OmegaConf.is_missing(node, key) and isinstance(value := node._get_node(key), DictConfig) and value._content is not None:
+            _refuse_smuggled(value, full)
+
+
+def _check_names(schema: Any) -> None:
+    """`optimizer.name=sgd` would change a label, not the optimizer."""
+    for item in dataclasses.fields(schema):
+        value = getattr(schema, item.name)
+        if isinstance(value, Component):
+            expected = registry.option_of(item.name, value)
+            if value.name != expected and not _is_preset_name(item.name):
+                raise ConfigError(f"{item.name}.name={value.name}: choose a component as {item.name}={value.name}, not by its name")
+
+
+def _is_preset_name(group: str) -> bool:
+    """A dataset preset is a YAML over `table` and carries its own name, which names its runs' folders."""
+    return group == "dataset"
+
+
+def all_keys() -> list[str]:
+    """Dotted keys of the default training config with the default components, for suggestions."""
+    from bertlab.config import Train
+
+    keys = [item.name for item in dataclasses.fields(Train)]
+    keys += valid_keys(Train())
+    for group in (*registry.FOLDERS, *registry.TABLE):
+        if group == "schema":
+            continue
+        for option in registry.options(group):
+            if group in registry.FOLDERS and "torch" not in __import__("sys").modules:
+                continue
+            keys += valid_keys(registry.load_schema(group, option), group)
+    return sorted(set(keys))
+
+
+def environment_flag(name: str) -> bool:
+    """Whether a yes/no environment variable is set to yes."""
+    return os.environ.get(name, "").lower() in ("1", "true", "yes")

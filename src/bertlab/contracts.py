@@ -1,0 +1,189 @@
+"""What components promise each other: the model's call, the batch, the objective, the metric.
+
+Legend: B batch, T tokens, D width, C classes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+Encode = Callable[[Sequence[str]], list[list[int]]]  # texts to token ids, without special tokens
+
+
+class Encoder(Protocol):
+    """Any encoder, ours or Hugging Face's.
+
+    Called as `encoder(input_ids, segment_ids, attention_mask)` with `input_ids (B, T) int64`, `segment_ids (B, T) int64` and
+    `attention_mask (B, T) bool, True = real token` (None = nothing is padded); returns `hidden (B, T, D)`.
+    """
+
+    hidden_size: int
+
+    def __call__(self, input_ids: Tensor, segment_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor: ...
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """`hidden (B, T, D)` to one vector a sequence `(B, D)`."""
+        ...
+
+    def token_weight(self) -> Tensor:
+        """The token embedding matrix `(V, D)`, for heads that tie to it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The number that selection looks at."""
+
+    name: str
+    higher_is_better: bool
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether `new` beats `old` (anything beats None)."""
+        return old is None or (new > old if self.higher_is_better else new < old)
+
+
+@dataclass
+class Batch:
+    """One padded batch. `inputs` go to the encoder, `targets` to the head and the loss."""
+
+    input_ids: Tensor  # (B, T) int64
+    segment_ids: Tensor  # (B, T) int64
+    attention_mask: Tensor | None  # (B, T) bool, None = no padding
+    targets: dict[str, Tensor]
+    num_tokens: int  # real tokens
+    num_examples: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        if device.type == "cpu":
+            return self
+        mask = None if self.attention_mask is None else self.attention_mask.to(device, non_blocking=True)
+        return Batch(
+            self.input_ids.to(device, non_blocking=True), self.segment_ids.to(device, non_blocking=True), mask,
+            {name: value.to(device, non_blocking=True) for name, value in self.targets.items()}, self.num_tokens, self.num_examples,
+        )
+
+
+@dataclass
+class Loss:
+    """Sum over units (examples, masked tokens, …) and how many there were, so that micro-batches add up right."""
+
+    total: Tensor  # scalar, nats
+    count: float
+
+
+@dataclass
+class Examples:
+    """A tokenised split: all token ids in one flat array, cut by offsets; memory-mapped where it comes from the cache."""
+
+    tokens: np.ndarray  # (all tokens,) int32
+    offsets: np.ndarray  # (N + 1,) int64: example i is tokens[offsets[i]:offsets[i + 1]]
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # per example, e.g. label (N,), second_start (N,)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(N,) int64: tokens of each example."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+
+@dataclass(frozen=True)
+class Special:
+    """Ids of a tokenizer's special tokens."""
+
+    pad_id: int
+    unk_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+
+    def all(self) -> tuple[int, ...]:
+        """All five."""
+        return (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id)
+
+
+class Objective(Protocol):
+    """What is learned: how texts become examples, examples a batch, hidden states a loss, outputs a score."""
+
+    primary: Metric
+    label_names: Sequence[str]
+
+    def prepare(self, split: Any, encode: Encode) -> Examples:
+        """Tokenise one split (a `datasets.Dataset` with the columns of data/dataset.py)."""
+        ...
+
+    def collate(self, examples: Examples, rows: np.ndarray, key: tuple[int, int] | None) -> Batch:
+        """Rows as one padded batch. `key = (seed, epoch)` draws what is random afresh; None = the fixed evaluation draw."""
+        ...
+
+    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+        """A module called as `head(encoder, hidden, batch) -> outputs`."""
+        ...
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Loss:
+        """Nats, in float32."""
+        ...
+
+    def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
+        """What `metrics` needs of one batch: arrays with one row an example (float32 or integers, on the CPU)."""
+        ...
+
+    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Scores of a whole split from its measured rows: name -> float (fractions, nats), or a nested list for matrices."""
+        ...
+
+    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """One JSON-ready row an example, in the examples' order."""
+        ...
+
+
+@dataclass
+class ParameterGroup:
+    """Weights that share a learning rate and decay."""
+
+    weights: list[nn.Parameter]
+    decays: bool  # False for biases, norms and other 1-d weights
+    lr_scale: float = 1.0
+
+    def to_torch(self, lr: float, weight_decay: float) -> dict[str, Any]:
+        """A torch optimizer's parameter group; `peak_lr` is what the schedule multiplies."""
+        peak = lr * self.lr_scale
+        return {"params": self.weights, "lr": peak, "peak_lr": peak, "weight_decay": weight_decay if self.decays else 0.0}
+
+
+class Tracker(Protocol):
+    """Where a run's progress goes."""
+
+    def log(self, record: dict[str, Any]) -> None:
+        """One record: `step`, `epoch` and metrics named `split/name`."""
+        ...
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The run ended; `summary["status"]` says how. Must leave nothing open."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a tracker may want to know of a run when it starts."""
+
+    run_id: str
+    folder: Path
+    title: str
+    job: str
+    config: dict[str, Any]
+    labels: Sequence[str]
+    primary: str
+    tags: Sequence[str] = ()
+    sweep: str | None = None

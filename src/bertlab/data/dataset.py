@@ -1,0 +1,402 @@
+"""From a dataset's config to splits with declared columns: `text`, optionally `text_pair`, and `label` as class ids.
+
+`Table` describes any dataset of rows: a hub name, its place in a local mirror, or files of the user's own. A dataset is one YAML
+file over it. What is wrong with columns, labels, encodings or splits is said here, before a model is built.
+"""
+
+import hashlib
+import html
+import importlib
+import os
+import re
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertlab.config import DatasetConfig, Paths, choice, flag, mapping, string, words
+from bertlab.errors import ConfigError, DataError, did_you_mean
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class Table(DatasetConfig):
+    """Rows with a text, perhaps a second text, and a label. Sources in order: own files, the local mirror, the hub."""
+
+    hub: str | None = string(None, "name on the Hugging Face hub")
+    hub_config: str | None = string(None, "configuration of the hub dataset")
+    mirror_files: dict[str, str] = mapping("split -> path below paths.mirror, used where the mirror holds it")
+    train_file: str | None = string(None, "own file for training: CSV, TSV, JSONL or Parquet")
+    validation_file: str | None = string(None, "own file for validation; without one, part of train is held out")
+    test_file: str | None = string(None, "own file for the final test")
+    text_column: str = string("text", "column of the (first) text")
+    text_pair_column: str | None = string(None, "column of the second text, for pairs")
+    label_column: str = string("label", "column of the label: ids or strings")
+    label_names: list[str] = words("class names in id order; default: from the data")
+    label_map: dict[str, str] = mapping("raw label -> class name; rows with other labels are an error, or dropped")
+    drop_unmapped_labels: bool = flag(False, "drop rows whose label is not in label_map")
+    column_names: list[str] = words("columns of a CSV without a header line")
+    delimiter: str | None = string(None, "field separator of CSV files; default: by ending (comma, or tab for .tsv)")
+    encoding: str = string("utf-8", "encoding of text files, e.g. utf-8 or latin-1")
+    clean: str = choice("none", "none", "html", "tweet", help="html: tags and entities to text; tweet: also links and @names")
+
+    def check(self, path: str) -> None:
+        """Some source must be named; label options must fit each other."""
+        if not (self.hub or self.mirror_files or self.train_file):
+            raise ConfigError(f"{path}: no source; set {path}.train_file to a CSV, TSV, JSONL or Parquet file, or {path}.hub to a hub name")
+        if self.drop_unmapped_labels and not self.label_map:
+            raise ConfigError(f"{path}.drop_unmapped_labels: needs {path}.label_map")
+        if self.label_names and (unknown := set(self.label_map.values()) - set(self.label_names)):
+            raise ConfigError(f"{path}.label_map: maps to {sorted(unknown)}, which {path}.label_names lacks")
+
+
+@dataclass
+class LoadedDataset:
+    """Splits ready for any objective, and what is known about them."""
+
+    splits: Any  # datasets.DatasetDict with columns text, [text_pair], label
+    label_names: list[str]
+    best_possible: dict[str, float] = field(default_factory=dict)  # split -> best reachable accuracy, where known
+
+
+# --- sources ------------------------------------------------------------------------------------------------------------------
+def mirror_folder(paths: Paths) -> Path | None:
+    """The local mirror: `paths.mirror`, else the environment's BERTLAB_DATA, else none. Raises ConfigError where it is missing."""
+    given = paths.mirror or os.environ.get("BERTLAB_DATA")
+    if not given:
+        return None
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        name = "paths.mirror" if paths.mirror else "BERTLAB_DATA"
+        raise ConfigError(f"{name}={given}: not a folder; it should hold one folder a dataset, e.g. sst2/train.parquet")
+    return folder
+
+
+def local_files(config: Table, paths: Paths) -> dict[str, Path]:
+    """Split -> file on this machine; empty where the dataset must come from the hub. Raises DataError for a file that is missing."""
+    own = {split: getattr(config, f"{split}_file") for split in SPLITS if getattr(config, f"{split}_file")}
+    if own:
+        if "train" not in own:
+            raise DataError(f"dataset.{min(own)}_file is set without dataset.train_file; name the training file too")
+        files = {split: Path(file).expanduser() for split, file in own.items()}
+        for split, file in files.items():
+            if not file.is_file():
+                raise DataError(f"dataset.{split}_file={file}: no such file")
+        return files
+    mirror = mirror_folder(paths)
+    if mirror is None or not config.mirror_files:
+        return {}
+    if unknown := set(config.mirror_files) - set(SPLITS):
+        raise ConfigError(f"dataset.mirror_files: unknown split, {did_you_mean(min(unknown), SPLITS)}")
+    files = {split: mirror / file for split, file in config.mirror_files.items()}
+    missing = [split for split, file in files.items() if not file.is_file()]
+    if not missing:
+        return files
+    if len(missing) < len(files):
+        raise DataError(f"the mirror {mirror} holds only part of {config.name}: {config.mirror_files[missing[0]]} is missing")
+    return {}
+
+
+def fingerprint(config: DatasetConfig, paths: Paths) -> str:
+    """Content of the data a config names, as 16 hex digits: the bytes of local files, or the hub's version of a hub dataset."""
+    if not isinstance(config, Table):
+        return "generated"  # the generator's config and code are in the run's identity already
+    files = local_files(config, paths)
+    digest = hashlib.sha256()
+    if files:
+        for split, file in sorted(files.items()):
+            digest.update(split.encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    else:
+        for split, rows in sorted(_load_from_hub(config, paths).items()):
+            digest.update(f"{split}:{rows._fingerprint}".encode())
+    return digest.hexdigest()[:16]
+
+
+def load_dataset(config: DatasetConfig, paths: Paths) -> LoadedDataset:
+    """Load, check, split. Raises DataError naming file, column, label or row, and what to do."""
+    if not isinstance(config, Table):
+        return _load_generated(config)
+    files = local_files(config, paths)
+    raw = {split: _read_file(config, file) for split, file in files.items()} if files else _load_from_hub(config, paths)
+    where = {split: str(files.get(split, f"{config.hub} ({split})")) for split in raw}
+    if "train" not in raw:
+        raise DataError(f"{config.name}: there is no train split; found {', '.join(raw) or 'nothing'}")
+    names = _label_names(config, raw, where)
+    splits = {}
+    for split, rows in raw.items():
+        if split not in SPLITS:
+            continue
+        table = _declare(config, rows, names, where[split])
+        if table is not None:
+            splits[split] = table
+    return LoadedDataset(_hold_out(config, splits), names)
+
+
+def read_rows(config: Table, file: Path, label_names: list[str] | None) -> Any:
+    """A file of the user's own in a trained run's columns, with a `label` column where `label_names` are given and the file has labels."""
+    rows = _read_file(config, file)
+    has_labels = label_names is not None and config.label_column in rows.column_names
+    return _declare(config, rows, label_names if has_labels else None, str(file))
+
+
+def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:
+    """Bare texts as rows, cleaned like the training data."""
+    columns = {"text": list(texts)} if pairs is None else {"text": list(texts), "text_pair": list(pairs)}
+    if clean != "none":
+        columns = {name: [CLEANERS[clean](value) for value in values] for name, values in columns.items()}
+    return _datasets_offline().Dataset.from_dict(columns)
+
+
+def _datasets() -> Any:
+    """The `datasets` library, quiet and, where no network answers, told so before its import (else it retries for 23 seconds)."""
+    if "HF_HUB_OFFLINE" not in os.environ and not _hub_answers():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    return datasets
+
+
+def _hub_answers() -> bool:
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HF_ENDPOINT")):
+        return True  # cannot be told by a plain connection
+    try:
+        socket.create_connection(("huggingface.co", 443), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _load_from_hub(config: Table, paths: Paths) -> dict[str, Any]:
+    where = f"dataset={config.name}"
+    if not config.hub:
+        raise DataError(f"{where}: not in the mirror; set BERTLAB_DATA or paths.mirror to a folder that holds {min(config.mirror_files.values())}")
+    datasets = _datasets()
+    try:
+        return dict(datasets.load_dataset(config.hub, config.hub_config))
+    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+        wanted = config.mirror_files.get("train", f"{config.name}/train.parquet")
+        raise DataError(
+            f"{where}: cannot get {config.hub} from the hub ({_first_line(error)}). Without a network, set BERTLAB_DATA or "
+            f"paths.mirror to a folder that holds {wanted}"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+def _read_file(config: Table, file: Path) -> Any:
+    """One local file as a `datasets.Dataset`, columns as they are. Raises DataError for what cannot be read."""
+    kind = file.suffix.lower().lstrip(".")
+    readers = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json"}
+    if kind not in readers:
+        raise DataError(f"{file}: unknown kind of file '.{kind}'; use .csv, .tsv, .jsonl or .parquet")
+    if file.stat().st_size == 0:
+        raise DataError(f"{file}: the file is empty")
+    options: dict[str, Any] = {}
+    if readers[kind] != "parquet":
+        _check_encoding(file, config.encoding)
+        options["encoding"] = config.encoding
+    if readers[kind] == "csv":
+        options["sep"] = config.delimiter or ("\t" if kind == "tsv" else ",")
+        options["keep_default_na"] = False
+        if config.column_names:
+            options |= {"names": config.column_names, "header": None}
+    datasets = _datasets()
+    try:
+        rows = datasets.load_dataset(readers[kind], data_files={"train": str(file)}, split="train", **options)
+    except Exception as error:  # datasets wraps whatever its readers raise
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__  # type: ignore[assignment]  # BaseException, shown only
+        raise DataError(f"{file}: cannot be read as {readers[kind]} ({_first_line(cause)})") from error
+    if len(rows) == 0:
+        raise DataError(f"{file}: the file has no rows")
+    return rows
+
+
+def _check_encoding(file: Path, encoding: str) -> None:
+    """Find the first byte that does not decode, with its line, before a reader trips over it."""
+    import codecs
+
+    try:
+        decoder = codecs.getincrementaldecoder(encoding)()
+    except LookupError:
+        raise ConfigError(f"dataset.encoding={encoding}: unknown encoding; use e.g. utf-8 or latin-1") from None
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                decoder.decode(line)
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{file}: line {number} is not {encoding} ({error.reason}); set dataset.encoding, e.g. latin-1, or mend the file"
+                ) from None
+
+
+def _load_generated(config: DatasetConfig) -> LoadedDataset:
+    module = importlib.import_module(type(config).__module__)
+    datasets = _datasets_offline()
+    columns = module.generate(config)
+    best = {split: module.best_possible(table) for split, table in columns.items() if table["label"]}
+    splits = {}
+    for split, table in columns.items():
+        if table["label"]:
+            kept = {name: values for name, values in table.items() if name != "clean_label"}
+            splits[split] = datasets.Dataset.from_dict(kept)
+    return LoadedDataset(_hold_out(config, splits), module.LABEL_NAMES[config.task], best)
+
+
+def _datasets_offline() -> Any:
+    """`datasets` for data that never come from a hub: no connection is tried."""
+    import datasets
+
+    return datasets
+
+
+# --- columns and labels -----------------------------------------------------------------------------------------------------
+def _require_column(rows: Any, column: str, key: str, where: str) -> None:
+    if column not in rows.column_names:
+        raise DataError(f"{where}: no column '{column}' ({key}), {did_you_mean(column, rows.column_names)}")
+
+
+def _raw_label(value: Any) -> str:
+    """Labels as they are compared: 1, 1.0 and '1' are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _label_names(config: Table, raw: dict[str, Any], where: dict[str, str]) -> list[str]:
+    """Class names in id order: configured, mapped, declared by the data, or the distinct values of train."""
+    train = raw["train"]
+    _require_column(train, config.label_column, "dataset.label_column", where["train"])
+    if config.label_names:
+        return list(config.label_names)
+    if config.label_map:
+        return list(dict.fromkeys(config.label_map.values()))
+    feature = train.features[config.label_column]
+    if hasattr(feature, "names"):
+        return list(feature.names)
+    values = {_raw_label(value) for value in train.unique(config.label_column) if value is not None} - {"", "-1"}
+    if len(values) < 2:
+        raise DataError(f"{where['train']}: column '{config.label_column}' has fewer than two different labels ({sorted(values)})")
+    if len(values) > 1000:
+        raise DataError(
+            f"{where['train']}: column '{config.label_column}' has {len(values)} different values; is it the label? (dataset.label_column)"
+        )
+    return sorted(values, key=lambda value: (not re.fullmatch(r"-?\d+", value), int(value) if re.fullmatch(r"-?\d+", value) else 0, value))
+
+
+def _declare(config: Table, rows: Any, names: list[str] | None, where: str) -> Any:
+    """Columns by role (`text`, `text_pair`, `label`), cleaned; None for a split without labels. `names` None: labels are not wanted."""
+    _require_column(rows, config.text_column, "dataset.text_column", where)
+    table: dict[str, list[Any]] = {"text": _texts(config, rows, config.text_column, where)}
+    if config.text_pair_column:
+        _require_column(rows, config.text_pair_column, "dataset.text_pair_column", where)
+        table["text_pair"] = _texts(config, rows, config.text_pair_column, where)
+    if names is not None:
+        _require_column(rows, config.label_column, "dataset.label_column", where)
+        labels = _label_ids(config, rows, names, where)
+        if labels is None:
+            return None
+        keep = [row for row, label in enumerate(labels) if label is not None]
+        table = {name: [values[row] for row in keep] for name, values in table.items()}
+        table["label"] = [labels[row] for row in keep]
+        if not keep:
+            raise DataError(f"{where}: no row has a label that dataset.label_map knows ({', '.join(config.label_map)})")
+    return _datasets_offline().Dataset.from_dict(table)
+
+
+def _texts(config: Table, rows: Any, column: str, where: str) -> list[str]:
+    values = rows[column][:]
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            if value is None:
+                raise DataError(f"{where}: row {row + 1} has no text in column '{column}'; drop or fill such rows")
+            values[row] = str(value)
+    cleaned = [CLEANERS[config.clean](value) for value in values] if config.clean != "none" else values
+    empty = [row for row, value in enumerate(cleaned) if not value.strip()]
+    if len(empty) == len(cleaned):
+        raise DataError(f"{where}: column '{column}' holds no text at all")
+    return cleaned
+
+
+def _label_ids(config: Table, rows: Any, names: list[str], where: str) -> list[int | None] | None:
+    """Class id of each row; None within the list = drop, None in place of it = this split is not labelled (all -1 or empty)."""
+    values = [_raw_label(value) if value is not None else "" for value in rows[config.label_column]]
+    counts = Counter(values)
+    if set(counts) <= {"", "-1"}:
+        return None
+    ids = {name: index for index, name in enumerate(names)}
+    known: dict[str, int | None] = {}
+    if config.label_map:
+        known = {_raw_label(raw): ids[name] for raw, name in config.label_map.items()}
+        if config.drop_unmapped_labels:
+            known = {raw: known.get(raw) for raw in counts}
+    else:
+        known = {**{str(index): index for index in range(len(names))}, **ids}
+        if any(name.isdigit() for name in names):  # numeric class names mean themselves, not positions
+            known = dict(ids)
+    unknown = [value for value in counts if value not in known]
+    if unknown:
+        row = values.index(unknown[0]) + 1
+        shown = f"'{unknown[0]}'" if unknown[0] else "an empty label"
+        raise DataError(
+            f"{where}: {shown} in column '{config.label_column}' (row {row}, {counts[unknown[0]]} rows) is not a known label; "
+            f"known: {', '.join(map(str, list(known)[:12]))}; see dataset.label_names and dataset.label_map"
+        )
+    return [known[value] for value in values]
+
+
+# --- cleaning ----------------------------------------------------------------------------------------------------------------
+def clean_html(value: str) -> str:
+    """Tags become spaces, entities characters, runs of white space one space."""
+    return " ".join(html.unescape(re.sub(r"<[^<>]{0,200}>", " ", value)).split())
+
+
+def clean_tweet(value: str) -> str:
+    """As `clean_html`, and links become `http`, user names `@user` (what a link or a name says is not sentiment)."""
+    value = html.unescape(html.unescape(value))
+    value = re.sub(r"(https?://|www\.)\S+", "http", value)
+    return " ".join(re.sub(r"@\w+", "@user", value).split())
+
+
+CLEANERS = {"html": clean_html, "tweet": clean_tweet}
+
+
+# --- splits --------------------------------------------------------------------------------------------------------------------
+def _hold_out(config: DatasetConfig, splits: dict[str, Any]) -> Any:
+    """Validation (and test, if wished) out of train where they are missing, then the fraction of train; all stratified and seeded."""
+    labels = np.asarray(splits["train"]["label"])
+    rest = np.arange(len(labels))
+    for split, share in (("test", config.test_fraction), ("validation", config.validation_fraction)):
+        if split not in splits and share > 0:
+            held = stratified_sample(labels[rest], share * len(labels) / len(rest), config.split_seed, split)
+            splits[split] = splits["train"].select(rest[held])
+            rest = np.delete(rest, held)
+    if config.fraction < 1:
+        rest = rest[stratified_sample(labels[rest], config.fraction, config.split_seed, "fraction")]
+    if len(rest) == 0:
+        raise DataError(f"{config.name}: no training rows are left; raise dataset.fraction or lower validation_fraction")
+    splits["train"] = splits["train"].select(rest)
+    return _datasets_offline().DatasetDict({split: splits[split] for split in SPLITS if split in splits})
+
+
+def stratified_sample(labels: np.ndarray, share: float, seed: int, purpose: str) -> np.ndarray:
+    """Sorted row numbers, about `share` of each class (at least one row of each), drawn by (seed, purpose)."""
+    rng = np.random.default_rng([seed, *purpose.encode()])
+    chosen = []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        count = min(len(rows), max(1, round(share * len(rows))))
+        chosen.append(rng.permutation(rows)[:count])
+    return np.sort(np.concatenate(chosen))

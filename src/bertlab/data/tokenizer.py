@@ -1,0 +1,206 @@
+"""Tokenizers: trained on the training split alone (`wordlevel wordpiece bpe unigram`), or taken as they are (`pretrained`).
+
+A trained tokenizer is cached by what made it: its config, the texts' fingerprint and this module's code.
+Sources: WordPiece, Schuster & Nakajima 2012 and Devlin et al. 2019 §3; BPE, Sennrich et al. 2016; unigram, Kudo 2018.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import MISSING
+
+from bertlab.config import TokenizerConfig, choice, flag, integer, string
+from bertlab.contracts import Special
+from bertlab.errors import ConfigError, DataError
+
+ROLES = ("pad", "unk", "cls", "sep", "mask")
+
+
+@dataclass
+class Trained(TokenizerConfig):
+    """What all trained tokenizers have in common; special tokens take ids 0 to 4 in the order below."""
+
+    vocab_size: int = integer(16_000, "largest number of tokens, special ones included", low=8)
+    min_frequency: int = integer(2, "rarer words or merges get no entry", low=1)
+    lowercase: bool = flag(True, "lower-case all text")
+    strip_accents: bool = flag(True, "é becomes e")
+    split: str = choice(
+        "words", "words", "whitespace", "bert",
+        help="words: \\w+ and runs of punctuation; whitespace: white space only; bert: every punctuation mark alone",
+    )
+    pad_token: str = string("[PAD]", "fills up short sequences")
+    unk_token: str = string("[UNK]", "stands for what the vocabulary lacks")
+    cls_token: str = string("[CLS]", "opens every sequence")
+    sep_token: str = string("[SEP]", "closes every text")
+    mask_token: str = string("[MASK]", "stands for what masked-language modelling hides")
+
+    def check(self, path: str) -> None:
+        """Five different special tokens, and room for more than them."""
+        special = [getattr(self, f"{role}_token") for role in ROLES]
+        if len(set(special)) < len(special) or not all(special):
+            raise ConfigError(f"{path}: special tokens must be five different strings, not {special}")
+
+
+@dataclass
+class WordLevel(Trained):
+    """One token a word; words outside the vocabulary become the unknown token."""
+
+    kind: ClassVar[str] = "WordLevel"
+
+
+@dataclass
+class WordPiece(Trained):
+    """Sub-words, longest match first (Devlin et al. 2019: split=bert)."""
+
+    kind: ClassVar[str] = "WordPiece"
+    split: str = choice("bert", "words", "whitespace", "bert", help="bert: white space, and every punctuation mark alone")
+
+
+@dataclass
+class Bpe(Trained):
+    """Byte-level byte-pair encoding: nothing is unknown."""
+
+    kind: ClassVar[str] = "BPE"
+    lowercase: bool = flag(False, "lower-case all text")
+    strip_accents: bool = flag(False, "é becomes e")
+
+
+@dataclass
+class Unigram(Trained):
+    """A unigram language model over sub-words, as in SentencePiece."""
+
+    kind: ClassVar[str] = "Unigram"
+
+
+@dataclass
+class Pretrained(TokenizerConfig):
+    """A finished tokenizer: a `tokenizer.json`, a folder that holds one, or a hub name."""
+
+    path: str = string(MISSING, "tokenizer.json, its folder, or a hub name")
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` and the ids of its special tokens. Texts are encoded without special tokens: objectives add them."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+        backend.no_padding()
+        backend.no_truncation()
+        names = (("[PAD]", "<pad>"), ("[UNK]", "<unk>"), ("[CLS]", "<s>"), ("[SEP]", "</s>"), ("[MASK]", "<mask>"))
+        self.special = Special(*(special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True)))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, special and added tokens included."""
+        return int(self.backend.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens and without truncation."""
+        return [item.ids for item in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def to_json(self) -> str:
+        """The whole tokenizer, as `from_json` and Hugging Face's `tokenizers` read it."""
+        return str(self.backend.to_str())
+
+    @classmethod
+    def from_json(cls, content: str) -> "Tokenizer":
+        """Inverse of `to_json`."""
+        from tokenizers import Tokenizer as Backend
+
+        return cls(Backend.from_str(content))
+
+    def __reduce__(self) -> Any:
+        return Tokenizer.from_json, (self.to_json(),)
+
+
+def special_id(backend: Any, role: str, candidates: tuple[str, ...]) -> int:
+    """Id of a special token: by its name, else by its place in ids 0 to 4, where trained tokenizers keep them."""
+    for name in candidates:
+        if (found := backend.token_to_id(name)) is not None:
+            return int(found)
+    added = backend.get_added_tokens_decoder()
+    place = ROLES.index(role)
+    if place in added and added[place].special:
+        return place
+    raise DataError(f"the tokenizer has no {role} token (looked for {', '.join(candidates)}); it cannot feed a BERT-style encoder")
+
+
+def train_tokenizer(config: Trained, texts: Iterable[str]) -> Tokenizer:
+    """Train on `texts` (the training split's, nothing else). Raises DataError where they hold too little."""
+    from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer as Backend
+
+    special = [getattr(config, f"{role}_token") for role in ROLES]
+    arguments = {"unk_token": config.unk_token} if config.kind in ("WordLevel", "WordPiece") else {}
+    backend = Backend(getattr(models, config.kind)(**arguments))
+    steps: list[Any] = [normalizers.NFC()]
+    if config.strip_accents:
+        steps += [normalizers.NFD(), normalizers.StripAccents()]
+    if config.lowercase:
+        steps.append(normalizers.Lowercase())
+    backend.normalizer = normalizers.Sequence(steps)
+    splitter = {"words": pre_tokenizers.Whitespace, "whitespace": pre_tokenizers.WhitespaceSplit, "bert": pre_tokenizers.BertPreTokenizer}
+    common = {
+        "vocab_size": config.vocab_size, "show_progress": False,
+        "special_tokens": [AddedToken(token, special=True, normalized=False) for token in special],
+    }
+    if config.kind == "BPE":
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        trainer: Any = trainers.BpeTrainer(
+            min_frequency=config.min_frequency, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common
+        )
+    elif config.kind == "Unigram":
+        backend.pre_tokenizer = pre_tokenizers.Sequence([splitter[config.split](), pre_tokenizers.Metaspace()])
+        trainer = trainers.UnigramTrainer(unk_token=config.unk_token, **common)
+    else:
+        backend.pre_tokenizer = splitter[config.split]()
+        trainer = getattr(trainers, f"{config.kind}Trainer")(min_frequency=config.min_frequency, **common)
+    backend.train_from_iterator(texts, trainer)
+    ids = [backend.token_to_id(token) for token in special]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{config.cls_token} $A {config.sep_token}",
+        pair=f"{config.cls_token} $A {config.sep_token} $B:1 {config.sep_token}:1",
+        special_tokens=[(config.cls_token, ids[2]), (config.sep_token, ids[3])],
+    )
+    tokenizer = Tokenizer(backend)
+    if tokenizer.vocab_size <= len(special):
+        raise DataError(f"tokenizer={config.name}: no word occurs {config.min_frequency} times in the training texts; lower min_frequency")
+    return tokenizer
+
+
+def load_tokenizer(config: Pretrained) -> Tokenizer:
+    """A finished tokenizer from a file, a folder or the hub. Raises DataError saying which of them was tried."""
+    from tokenizers import Tokenizer as Backend
+
+    path = Path(config.path).expanduser()
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        if path.exists() or config.path.count("/") > 1 or config.path.startswith((".", "/", "~")):
+            raise DataError(f"tokenizer.path={config.path}: {file} is not there")
+        file = _fetch_from_hub(config.path)
+    try:
+        return Tokenizer(Backend.from_file(str(file)))
+    except DataError:
+        raise
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise DataError(f"tokenizer.path={config.path}: {file} is not a tokenizer.json ({str(error)[:120]})") from error
+
+
+def _fetch_from_hub(name: str) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, "tokenizer.json"))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise DataError(f"tokenizer.path={name}: neither a local path nor to be had from the hub ({line})") from error
+
+
+def batches_of_texts(columns: Sequence[Any], size: int = 1000) -> Iterator[str]:
+    """All texts of some columns, a slice at a time, so that a large corpus is never in memory whole."""
+    for column in columns:
+        for start in range(0, len(column), size):
+            yield from column[start : start + size]

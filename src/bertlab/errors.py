@@ -1,0 +1,35 @@
+"""What a user did wrong, said in one line. Anything else that escapes is a bug of ours and keeps its traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """One readable line: what is wrong, where it stands, what to do. The command line exits with status 2."""
+
+
+class ConfigError(UserError):
+    """A config that cannot be run: an unknown key or option, a wrong type, an impossible value or combination."""
+
+
+class DataError(UserError):
+    """A dataset, a column, a label or a file that is not what the config says it is."""
+
+
+class RunError(UserError):
+    """A run folder that is missing, unfinished, damaged or in use."""
+
+
+def nearest(word: str, options: Iterable[str]) -> str | None:
+    """The option a typist most likely meant, or None where nothing comes close."""
+    found = difflib.get_close_matches(word.lower(), [option for option in options if option], n=1, cutoff=0.55)
+    return found[0] if found else None
+
+
+def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
+    """`did you mean 'x'?` where something is close, followed by the options where they are few enough to read."""
+    names = list(options)
+    close = nearest(word, names)
+    guess = f"did you mean '{close}'? " if close else ""
+    listed = ", ".join(names[:most]) + (", …" if len(names) > most else "")
+    return f"{guess}(options: {listed})" if names else guess.strip()

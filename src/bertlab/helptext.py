@@ -1,0 +1,70 @@
+"""`bertlab --help`, written for people and answered without importing torch, Hydra or any dataset."""
+
+from pathlib import Path
+
+from bertlab import registry
+from bertlab.errors import ConfigError
+
+JOBS = {
+    "train": "train a model, or continue or skip a run that is already there (the job if none is named)",
+    "evaluate": "score a finished run on a split or on a file of your own",
+    "predict": "label texts with a finished run",
+}
+GROUPS = {
+    "model": "the encoder and its size", "dataset": "what is read", "tokenizer": "how text becomes ids", "objective": "what is learned",
+    "optimizer": "how weights move", "schedule": "the learning rate over time", "budget": "how much training",
+    "init": "the first weights", "compute": "where and how fast", "tracker": "where progress is logged",
+    "experiment": "a whole study's recipe", "debug": "quick checks of any recipe",
+}
+HEADS = {
+    "train": """usage: bertlab [train] [group=option ...] [key=value ...] [-m]
+
+Train a BERT-style encoder. Every choice is a group or a key; what you leave out has a default (see --cfg job).""",
+    "evaluate": """usage: bertlab evaluate run=FOLDER [split=validation | file=PATH] [format=table|json]
+
+Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names.""",
+    "predict": """usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [format=table|jsonl]
+
+Label texts with a finished run. Without text or file, lines are read from standard input. A .txt file holds one text a line;
+other files have the run's column names. jsonl: one {"text", "label", "probabilities"} a line.""",
+}
+TRAIN_EXAMPLES = """examples
+  bertlab                                              the embedded dataset, no network, under two minutes
+  bertlab dataset=sst2 model=bert_mini budget.epochs=3 optimizer.lr=3e-4
+  bertlab experiment=bertsst2 seed=1                   a recipe from conf/experiment, another seed
+  bertlab -m experiment=bertsst2 'seed=range(5)'       five runs; finished ones are skipped, torn ones continued
+  bertlab dataset=files dataset.train_file=reviews.csv dataset.text_column=review dataset.label_column=stars
+
+often used keys
+  seed=0   dataset.fraction=0.1   budget.epochs|steps|tokens|examples|hours=…   budget.batch_size=32   optimizer.lr=…
+  objective.max_length=128   evaluation.every_steps=…   evaluation.patience=…   paths.output=multirun   paths.mirror=…"""
+FLAGS = """flags
+  -m, --multirun      one run for each combination of comma-separated values
+  --cfg job           print the composed config and stop          --info defaults   where each part came from
+  --config-dir DIR    a further folder of presets                 -sc install=bash  tab completion (zsh and fish too)
+  --version           the version                                 --hydra-help      Hydra's own flags
+
+environment
+  BERTLAB_DATA        folder with local copies of datasets, e.g. sst2/train.parquet (also paths.mirror)
+  BERTLAB_CACHE       tokenizers and tokenised data (default ~/.cache/bertlab)
+  BERTLAB_PLUGINS     folders with components and presets of your own: models/ objectives/ optimizers/ trackers/ conf/"""
+
+
+def help_text(job: str, conf: Path) -> str:
+    """Usage, jobs, groups with their options, examples, flags."""
+    parts = [HEADS[job]]
+    if job == "train":
+        parts.append("jobs\n" + "\n".join(f"  {name:<10} {what}" for name, what in JOBS.items()))
+        parts.append("groups\n" + "\n".join(_group(name, what, conf) for name, what in GROUPS.items()))
+        parts.append(TRAIN_EXAMPLES)
+    parts.append(FLAGS)
+    return "\n\n".join(parts) + "\n"
+
+
+def _group(name: str, what: str, conf: Path) -> str:
+    try:
+        presets = {file.stem for folder in (conf, *(plugin / "conf" for plugin in registry.plugin_folders())) for file in (folder / name).glob("*.yaml")}
+        presets |= set(registry.options(name)) - {"table"}
+    except ConfigError:
+        presets = {file.stem for file in (conf / name).glob("*.yaml")}
+    return f"  {name:<10} {what}: {' '.join(sorted(presets)) or '-'}"

@@ -1,0 +1,75 @@
+"""Where a run's first weights come from: a dataclass and its `initialize(...)` for each way."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from omegaconf import MISSING
+from torch import nn
+
+from bertlab.checkpoint import load_weights
+from bertlab.config import InitConfig, ModelConfig, flag, string
+from bertlab.errors import ConfigError, DataError, RunError
+
+
+@dataclass
+class Scratch(InitConfig):
+    """Random weights from the run's seed."""
+
+    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType) -> None:
+        """Nothing to do: the model was built with random weights."""
+
+
+@dataclass
+class Checkpoint(InitConfig):
+    """Weights of another run of ours."""
+
+    path: str = string(MISSING, "run folder, or the model.safetensors of one")
+    head: bool = flag(False, "take the head's weights too; without it the head starts at random")
+
+    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType) -> None:
+        """Copy the encoder's (and the head's) weights. Raises RunError naming the first weight that does not fit."""
+        path = Path(self.path).expanduser()
+        weights = load_weights(path / "model.safetensors" if path.is_dir() else path)
+        if not self.head:
+            weights = {name: value for name, value in weights.items() if name.startswith("encoder.")}
+        own = model.state_dict()
+        expected = [name for name in own if self.head or name.startswith("encoder.")]
+        for name in expected:
+            if name not in weights:
+                raise RunError(f"init.path={self.path}: it has no weight '{name}'; is it a run of the same model?")
+            if weights[name].shape != own[name].shape:
+                raise RunError(
+                    f"init.path={self.path}: '{name}' has shape {tuple(weights[name].shape)}, this model {tuple(own[name].shape)}; "
+                    "model and tokenizer must be those of that run"
+                )
+        model.load_state_dict({name: weights[name] for name in expected}, strict=False)
+
+
+@dataclass
+class Pretrained(InitConfig):
+    """Weights of a Hugging Face BERT checkpoint in our own encoder; the model's sizes must be the checkpoint's."""
+
+    path: str = string(MISSING, "folder with config.json and model.safetensors")
+
+    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType) -> None:
+        """Map the checkpoint's names to ours and copy. Raises DataError or ConfigError naming what does not fit."""
+        if not hasattr(module, "from_hf_state"):
+            raise ConfigError(f"init=pretrained: model={config.name} has no Hugging Face counterpart; use model=bert")
+        folder = Path(self.path).expanduser()
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise DataError(f"init.path={self.path}: there is no {name}; it must be a folder with a BERT checkpoint")
+        module.from_hf_config(json.loads((folder / "config.json").read_text()))  # refuses what is not BERT
+        weights, _ = module.from_hf_state(config, load_weights(folder / "model.safetensors"))
+        own = model.get_submodule("encoder").state_dict()
+        for name, value in own.items():
+            if name not in weights:
+                raise DataError(f"init.path={self.path}: the checkpoint has no '{name}'; choose model options that it has")
+            if weights[name].shape != value.shape:
+                raise ConfigError(
+                    f"init.path={self.path}: '{name}' has shape {tuple(weights[name].shape)}, this model {tuple(value.shape)}; "
+                    "choose the model's sizes and tokenizer=pretrained as the checkpoint's"
+                )
+        model.get_submodule("encoder").load_state_dict({name: weights[name] for name in own})

@@ -1,0 +1,72 @@
+"""`bertlab evaluate`: score a finished run on a split of its dataset or on a file of the user's own."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bertlab import store
+from bertlab.assembly import Trained, load_run
+from bertlab.config import Compute, Evaluate
+from bertlab.data.dataset import Table, load_dataset, read_rows
+from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.evaluation import score
+from bertlab.runtime import choose_device, threads
+
+
+def evaluate(config: Evaluate) -> float:
+    """Print the metrics; returns the primary one."""
+    folder = store.find_run(config.run, config.paths)
+    trained = load_run(folder)
+    rows, split = rows_to_score(trained, config)
+    metrics = score_rows(trained, rows, split, config.compute, config.batch_size)
+    if config.format == "json":
+        print(json.dumps({"run": str(folder), **metrics}))
+    else:
+        print_table(metrics, split, list(trained.objective.label_names))
+    return float(metrics[f"{split}/{trained.objective.primary.name}"])
+
+
+def score_rows(trained: Trained, rows: Any, split: str, compute: Compute, batch_size: int) -> dict[str, Any]:
+    """Metrics named `split/name` of a finished run on labelled rows."""
+    device = choose_device(compute.device, compute.precision, compute.threads)
+    trained.model.to(device.device)
+    examples = trained.objective.prepare(rows, trained.tokenizer.encode)
+    with threads(device.threads):
+        metrics, _ = score(trained.model, trained.objective, examples, device, batch_size, split)
+    return metrics
+
+
+def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
+    """Rows and the name they are scored under. Raises DataError where they are missing or without labels."""
+    if config.file is not None:
+        if config.split is not None:
+            raise ConfigError("evaluate: give either split or file, not both")
+        file = Path(config.file).expanduser()
+        if not file.is_file():
+            raise DataError(f"file={config.file}: no such file")
+        table = trained.config.dataset if isinstance(trained.config.dataset, Table) else Table(name="files")
+        rows = read_rows(table, file, list(trained.objective.label_names))
+        if rows is None or "label" not in rows.column_names:
+            raise DataError(f"{file}: no labels in column '{table.label_column}'; evaluate needs them (predict does not)")
+        return rows, "file"
+    paths = trained.config.paths
+    paths.mirror = config.paths.mirror or paths.mirror
+    dataset = load_dataset(trained.config.dataset, paths)
+    split = config.split or "validation"
+    if split not in dataset.splits:
+        raise DataError(f"split={split}: {trained.config.dataset.name} has no labelled split of that name, {did_you_mean(split, dataset.splits)}")
+    return dataset.splits[split], split
+
+
+def print_table(metrics: dict[str, Any], split: str, labels: list[str]) -> None:
+    """Scores, then the confusion matrix, rows: true class."""
+    for name, value in metrics.items():
+        if isinstance(value, float):
+            print(f"{name:<24} {value:.4f}")
+    confusion = metrics.get(f"{split}/confusion")
+    if confusion is None:
+        return
+    width = max(8, *(len(label) + 1 for label in labels))
+    print(f"\n{'true / predicted':<18}" + "".join(f"{label:>{width}}" for label in labels))
+    for label, row in zip(labels, confusion, strict=True):
+        print(f"{label:<18}" + "".join(f"{count:>{width}}" for count in row))

@@ -1,0 +1,83 @@
+"""`bertlab predict`: label texts with a finished run, as a table for people or JSONL for programs."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bertlab import store
+from bertlab.assembly import Trained, load_run
+from bertlab.config import Compute, Predict
+from bertlab.data.dataset import Table, from_texts, read_rows
+from bertlab.errors import ConfigError, DataError
+from bertlab.evaluation import measure
+from bertlab.runtime import choose_device, threads
+
+
+def predict(config: Predict) -> None:
+    """Print one row a text."""
+    if config.text is not None and config.file is not None:
+        raise ConfigError("predict: give either text or file, not both")
+    folder = store.find_run(config.run, config.paths)
+    trained = load_run(folder)
+    rows = rows_to_label(trained, config)
+    for row in predict_rows(trained, rows, config.compute, config.batch_size):
+        print(json.dumps(row, ensure_ascii=False) if config.format == "jsonl" else describe(row))
+
+
+def predict_rows(trained: Trained, rows: Any, compute: Compute, batch_size: int) -> list[dict[str, Any]]:
+    """`{"text", ["text_pair"], "label", "probabilities"}` of each row, in order."""
+    device = choose_device(compute.device, compute.precision, compute.threads)
+    trained.model.to(device.device)
+    examples = trained.objective.prepare(rows, trained.tokenizer.encode)
+    with threads(device.threads):
+        measured = measure(trained.model, trained.objective, examples, device, batch_size)
+    given = [name for name in ("text", "text_pair") if name in rows.column_names]
+    columns = {name: rows[name][:] for name in given}
+    found = trained.objective.predictions(measured)
+    return [{**{name: columns[name][index] for name in given}, **row} for index, row in enumerate(found)]
+
+
+def rows_to_label(trained: Trained, config: Predict) -> Any:
+    """Texts from the command line, a file or standard input. Raises DataError where there are none."""
+    if config.text is not None:
+        return from_pairs(trained, [config.text], None if config.text_pair is None else [config.text_pair])
+    if config.file is None or config.file == "-":
+        if sys.stdin is None or sys.stdin.isatty():
+            raise ConfigError('predict: nothing to label; give text="…", file=PATH, or pipe lines into it')
+        return from_pairs(trained, _lines(sys.stdin.read(), "standard input"), None)
+    file = Path(config.file).expanduser()
+    if not file.is_file():
+        raise DataError(f"file={config.file}: no such file")
+    if file.suffix == ".txt":
+        try:
+            return from_pairs(trained, _lines(file.read_text(encoding="utf-8"), str(file)), None)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file}: not UTF-8 at byte {error.start}; convert it, or use a CSV with the run's dataset.encoding") from None
+    table = trained.config.dataset if isinstance(trained.config.dataset, Table) else Table(name="files")
+    return read_rows(table, file, None)
+
+
+def from_pairs(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
+    """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing or too much."""
+    wants_pair = getattr(trained.config.dataset, "text_pair_column", None) is not None or getattr(trained.config.dataset, "task", "") == "pairs"
+    if wants_pair and pairs is None:
+        raise DataError("this run labels pairs of texts: give text_pair too, or a file with both columns")
+    if pairs is not None and not wants_pair:
+        raise DataError("this run labels single texts: leave text_pair out")
+    return from_texts(getattr(trained.config.dataset, "clean", "none"), texts, pairs)
+
+
+def _lines(content: str, where: str) -> list[str]:
+    lines = [line for line in content.splitlines() if line.strip()]
+    if not lines:
+        raise DataError(f"{where}: there is no text in it")
+    return lines
+
+
+def describe(row: dict[str, Any]) -> str:
+    """`label  probability  text` on one line."""
+    text = row["text"] + (f" | {row['text_pair']}" if "text_pair" in row else "")
+    shown = text if len(text) <= 100 else f"{text[:99]}…"
+    return f"{row['label']:<16} {row['probabilities'][row['label']]:.4f}  {shown}"

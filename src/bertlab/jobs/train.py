@@ -1,0 +1,179 @@
+"""`bertlab train`: one run, from its identity to its summary. Done once, however often it is asked for."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bertlab import registry, store
+from bertlab.assembly import (
+    Material, build_model, build_optimizer, check_combination, component_modules, config_yaml, inputs_fingerprint, prepare, save_run,
+)
+from bertlab.checkpoint import clear_temporaries, write_text
+from bertlab.config import Train
+from bertlab.contracts import RunInfo, Tracker
+from bertlab.errors import RunError
+from bertlab.evaluation import score
+from bertlab.loop import Interrupted, Progress, fit, load_best
+from bertlab.results import Context, Outcome, write_summary
+from bertlab.runtime import Device, choose_device, provenance, seed_everything, threads, to_json
+from bertlab.trackers.local import LocalTracker
+
+
+def train(config: Train, context: Context) -> Outcome:
+    """Run, continue or skip: whatever this config's folder needs. Raises UserError for what the user can mend."""
+    check_combination(config)
+    device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
+    identity = identify(config, device)
+    folder = store.run_folder(config, identity["id"])
+    finished = finished_outcome(folder)
+    if finished is not None:
+        return finished
+    material = prepare(config, identity["inputs"])
+    check_material(config, material)
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        finished = finished_outcome(folder)  # by another process, while this one waited
+        if finished is not None:
+            return finished
+        clear_temporaries(folder)
+        with threads(device.threads):
+            return compute(config, context, identity, folder, device, material)
+
+
+def identify(config: Train, device: Device) -> dict[str, Any]:
+    """The run's identity on this machine."""
+    numerics = {"device": device.device.type, "precision": device.precision, "micro_batch_size": config.compute.micro_batch_size}
+    return store.identify(config, numerics, inputs_fingerprint(config), component_modules(config))
+
+
+def finished_outcome(folder: Path) -> Outcome | None:
+    """The outcome of a finished run, None where there is still something to do."""
+    summary = store.read_summary(folder)
+    if summary is None or summary["status"] != "finished":
+        return None
+    return Outcome(folder, summary, skipped=True)
+
+
+def lock(folder: Path) -> FileLock:
+    """One process a run; the system frees the lock of a killed one. A second one waits for the first, then finds it finished."""
+    guard = FileLock(folder / ".lock")
+    try:
+        guard.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder} is being computed by another process; waiting for it", flush=True)
+        guard.acquire()
+    return guard
+
+
+def compute(config: Train, context: Context, identity: dict[str, Any], folder: Path, device: Device, material: Material) -> Outcome:
+    """Everything between an empty or interrupted folder and a summary with status `finished`."""
+    describe_run(folder, config, context, identity)
+    seed_everything(config.seed)
+    model = build_model(config, material.tokenizer, material.objective)
+    config.init.initialize(model, config.model, registry.module_of(config.model))  # type: ignore[attr-defined]  # every init has it
+    model.to(device.device)
+    if config.compute.compile:
+        model.encoder.compile(dynamic=True)
+    optimizer = build_optimizer(config, model)
+    trackers = start_trackers(config, context, identity, folder, material)
+    summary: dict[str, Any] = {"status": "failed", "id": identity["id"]}
+    try:
+        print(f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples", flush=True)
+        progress = fit(config, model, optimizer, material.objective, material.examples, device, folder / "checkpoints", broadcast(trackers))
+        selected = load_best(folder / "checkpoints") if config.evaluation.keep == "best" else model.state_dict()
+        save_run(folder, material, selected)
+        model.load_state_dict(selected)
+        metrics = final_scores(config, model, material, device, folder)
+        summary = {
+            "status": "finished", "id": identity["id"], "metrics": metrics,
+            "selected_by": f"validation/{material.objective.primary.name}",
+            "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
+            "last": last_validation(progress), "cost": cost(progress, model), "stopped": progress.stopped or "budget",
+            "seed": config.seed, "command": context.command,
+        }
+    except Interrupted:
+        summary["status"] = "interrupted"
+        raise
+    except BaseException as error:
+        summary["error"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        for tracker in trackers:
+            tracker.finish(summary)
+        write_summary(folder, summary)
+    return Outcome(folder, summary)
+
+
+def check_material(config: Train, material: Material) -> None:
+    """What can only be seen in the data: something to learn from and to select by."""
+    if "validation" not in material.examples:
+        raise RunError(f"dataset={config.dataset.name}: there is no validation split, and dataset.validation_fraction holds none out")
+
+
+def describe_run(folder: Path, config: Train, context: Context, identity: dict[str, Any]) -> None:
+    """config.yaml, identity.json, environment.json: what the run is, and who computes it."""
+    write_text(folder / "config.yaml", config_yaml(config))
+    write_text(folder / "identity.json", to_json(identity))
+    write_text(folder / "environment.json", to_json(provenance(context.command)))
+
+
+def start_trackers(
+    config: Train, context: Context, identity: dict[str, Any], folder: Path, material: Material
+) -> list[Tracker]:
+    """Local files always, then the chosen tracker."""
+    info = RunInfo(
+        run_id=identity["id"], folder=folder, title=f"{config.dataset.name} {config.objective.name} seed {config.seed} ({identity['id']})",
+        job="train", config=json.loads(json.dumps(dataclasses.asdict(config))), labels=material.objective.label_names,
+        primary=material.objective.primary.name, tags=config.tags, sweep=context.sweep,
+    )
+    trackers: list[Tracker] = [LocalTracker(info)]
+    if config.tracker.name != "local":
+        trackers.append(registry.module_of(config.tracker).build(config.tracker, info))
+    return trackers
+
+
+def broadcast(trackers: list[Tracker]) -> Any:
+    """One `log` for all trackers."""
+
+    def log(record: dict[str, float]) -> None:
+        for tracker in trackers:
+            tracker.log(record)
+
+    return log
+
+
+def final_scores(config: Train, model: Any, material: Material, device: Device, folder: Path) -> dict[str, Any]:
+    """Validation and, once, test, with the selected weights; the bound where it is known; predictions for later statistics."""
+    metrics: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        if split not in material.examples:
+            continue
+        found, measured = score(model, material.objective, material.examples[split], device, config.evaluation.batch_size, split)
+        metrics |= found
+        if config.evaluation.save_predictions:
+            rows = material.objective.predictions(measured)
+            lines = (json.dumps({"index": index, **row}, ensure_ascii=False) for index, row in enumerate(rows))
+            write_text(folder / "predictions" / f"{split}.jsonl", "".join(f"{line}\n" for line in lines))
+        if split in material.dataset.best_possible:
+            name = "best_possible/accuracy" if split == "validation" else f"best_possible/{split}_accuracy"
+            metrics[name] = material.dataset.best_possible[split]
+    return metrics
+
+
+def last_validation(progress: Progress) -> dict[str, float]:
+    """The last evaluation of training, for those who do not want the best of several."""
+    records = [record for record in progress.records if any(name.startswith("validation/") for name in record)]
+    return records[-1] if records else {}
+
+
+def cost(progress: Progress, model: Any) -> dict[str, Any]:
+    """What the result cost: steps, examples, real tokens, seconds of training, parameters."""
+    parameters = sum(weight.numel() for weight in model.parameters())
+    return {
+        "steps": progress.step, "epochs": round(progress.epoch, 4), "examples": progress.examples, "tokens": progress.tokens,
+        "seconds": round(progress.seconds, 3), "parameters": parameters, "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

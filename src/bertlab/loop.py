@@ -1,0 +1,275 @@
+"""The training loop: plain torch, every step in sight, exact to the bit after a kill.
+
+A step is a function of (weights, optimizer, generators, step number); a checkpoint holds the first three, the batch plan makes the
+data of any step from its number. Losses are summed over units (examples, masked tokens) and divided by the effective batch's
+count, so that micro-batches of unequal counts weigh right.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bertlab.assembly import Model
+from bertlab.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint, save_weights
+from bertlab.config import Train
+from bertlab.contracts import Examples, Loss, Objective
+from bertlab.data.batches import BatchPlan, plan_batches
+from bertlab.errors import UserError
+from bertlab.evaluation import scalars, score
+from bertlab.runtime import Device, is_interactive, restore_rng_state, rng_state
+
+LOG_EVERY = 20  # steps between training records
+
+
+class DivergedError(UserError):
+    """The loss or a gradient is no longer a finite number."""
+
+
+class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
+    """SIGINT or SIGTERM: the run has been checkpointed and can be continued."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 128 + number
+
+
+@dataclass
+class Progress:
+    """What changes during a run beside weights, optimizer and generators; saved with every checkpoint."""
+
+    step: int = 0
+    epoch: float = 0.0
+    examples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    loss_total: float = 0.0  # since the last training record
+    loss_count: float = 0.0
+    best_score: float | None = None
+    best_step: int = 0
+    evaluations_without_improvement: int = 0
+    stopped: str = ""  # why training ended before its budget
+    records: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    config: Train, model: Model, optimizer: torch.optim.Optimizer, objective: Objective, examples: dict[str, Examples],
+    device: Device, folder: Path, log: Callable[[dict[str, float]], None],
+) -> Progress:
+    """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
+
+    Afterwards `model` holds the last weights; the best ones lie in `folder/best.safetensors`. Every record goes to `log`, those of
+    the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM.
+    """
+    train = examples["train"]
+    plan = plan_batches(train.lengths, config.budget, config.seed)
+    total = plan.total_steps(config.budget)
+    evaluate_at = evaluation_interval(config, plan, total)
+    progress = resume(folder, model, optimizer, device)
+    for record in progress.records:
+        log(record)
+    micro_batch = config.compute.micro_batch_size or 1 << 30
+    peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    model.train()
+
+    def record(values: dict[str, float]) -> None:
+        values = {"step": progress.step, "epoch": round(progress.epoch, 6), **values}
+        progress.records.append(values)
+        log(values)
+
+    def checkpoint() -> None:
+        state = {"optimizer": optimizer.state_dict(), "rng": rng_state(device.device), "progress": vars(progress)}
+        save_checkpoint(folder, Checkpoint(progress.step, model.state_dict(), state))
+
+    started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
+    recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
+    bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
+    batches = plan.from_step(progress.step)
+    running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)  # loss since the last record
+    with interruptible() as received, bar:
+        while not progress.stopped and (total is None or progress.step < total):
+            epoch, progress.epoch, rows = next(batches)
+            factor = config.schedule.factor(progress.step, total)  # type: ignore[attr-defined]  # every schedule has it
+            for group, peak in zip(optimizer.param_groups, peak_lr, strict=True):
+                group["lr"] = peak * factor
+
+            # one optimizer step: forward and backward by micro-batch, clip, update
+            loss, tokens, micro_batch = accumulate(model, objective, train, rows, (config.seed, epoch), device, micro_batch, weights)
+            norm = torch.nn.utils.clip_grad_norm_(weights, config.optimizer.clip_norm or math.inf, foreach=True)
+            if device.device.type == "cpu":  # elsewhere reading a value would make the host wait: checked with the next record
+                check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            progress.step += 1
+            progress.examples += len(rows)
+            progress.tokens += tokens
+            progress.loss_count += loss.count
+            running += loss.total
+            now = time.perf_counter()
+            progress.seconds = now - started
+            bar.update()
+            is_last = progress.step == total or over_time(config, progress)
+            wants_evaluation = "validation" in examples and (progress.step % evaluate_at == 0 or is_last)
+            wants_checkpoint = bool(received) or now - saved_at >= config.compute.checkpoint_seconds or is_last
+            if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
+                check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
+                progress.loss_total = float(running)
+            if progress.step % LOG_EVERY == 0 or is_last:
+                speed = (progress.tokens - recorded_tokens) / max(now - recorded_at, 1e-9)
+                record({
+                    "train/loss": progress.loss_total / progress.loss_count, "train/lr": optimizer.param_groups[0]["lr"],
+                    "train/grad_norm": float(norm), "train/tokens_per_s": speed, "train/tokens": progress.tokens,
+                })
+                bar.set_postfix_str(f"loss {progress.loss_total / progress.loss_count:.4f}", refresh=False)
+                progress.loss_total, progress.loss_count = 0.0, 0.0
+                running.zero_()
+                recorded_at, recorded_tokens = now, progress.tokens
+            if over_time(config, progress):
+                progress.stopped = "budget.hours"
+            if wants_evaluation:
+                metrics, _ = score(model, objective, examples["validation"], device, config.evaluation.batch_size, "validation")
+                record(scalars(metrics))
+                keep_best(config, objective, model, progress, metrics, folder)
+                tqdm.write(describe(progress, metrics, objective))
+                started += time.perf_counter() - now  # evaluation is not training time
+                recorded_at = time.perf_counter()
+            if wants_checkpoint or progress.stopped:
+                checkpoint()
+                saved_at = time.perf_counter()
+            if received and not is_last:
+                raise Interrupted(received[0])
+    return progress
+
+
+def accumulate(
+    model: Model, objective: Objective, examples: Examples, rows: np.ndarray, key: tuple[int, int], device: Device,
+    micro_batch: int, weights: list[torch.nn.Parameter],
+) -> tuple[Loss, int, int]:
+    """Gradients of the mean loss over `rows`; returns the summed loss, the real tokens and the micro-batch size that fitted in memory."""
+    before = rng_state(device.device)
+    while True:
+        try:
+            total, count, tokens = torch.zeros((), device=device.device), 0.0, 0
+            parts = [rows[start : start + micro_batch] for start in range(0, len(rows), micro_batch)]
+            for part in parts:
+                batch = objective.collate(examples, part, key).to(device.device)
+                with device.autocast():
+                    outputs = model(batch)
+                loss = objective.loss(outputs, batch)
+                (loss.total / loss.count if len(parts) == 1 else loss.total).backward()
+                total, count, tokens = total + loss.total.detach(), count + loss.count, tokens + batch.num_tokens
+            if len(parts) > 1:
+                torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count))
+            return Loss(total, count), tokens, micro_batch
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or min(len(rows), micro_batch) == 1:
+                raise
+        micro_batch = (min(len(rows), micro_batch) + 1) // 2
+        for weight in weights:
+            weight.grad = None
+        restore_rng_state(before, device.device)
+        if device.device.type == "cuda":
+            torch.cuda.empty_cache()
+        print(f"out of memory: going on with micro-batches of {micro_batch} examples (the effective batch stays)")
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA's own class, or the CPU allocator's message."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -> None:
+    """Stop before a non-finite update reaches the weights. Raises DivergedError."""
+    if math.isfinite(float(loss.total)) and math.isfinite(float(norm)):
+        return
+    saved = sorted(folder.glob("step-*"))
+    last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+    raise DivergedError(
+        f"training diverged at step {step}: loss {float(loss.total) / loss.count:.4g}, gradient norm {float(norm):.4g}, learning "
+        f"rate {lr:.3g}; {last}. Lower optimizer.lr, lengthen schedule.warmup_fraction or lower optimizer.clip_norm"
+    )
+
+
+def evaluation_interval(config: Train, plan: BatchPlan, total: int | None) -> int:
+    """Steps between evaluations: as configured, else once an epoch."""
+    if config.evaluation.every_steps is not None:
+        return config.evaluation.every_steps
+    interval = plan.steps_in(1.0) if config.evaluation.every_epochs is None else plan.steps_in(config.evaluation.every_epochs)
+    return interval if total is None else max(1, min(interval, total))
+
+
+def over_time(config: Train, progress: Progress) -> bool:
+    """Whether the wall-clock budget is spent."""
+    return config.budget.hours is not None and progress.seconds >= 3600 * config.budget.hours
+
+
+def keep_best(config: Train, objective: Objective, model: Model, progress: Progress, metrics: dict[str, Any], folder: Path) -> None:
+    """Save the weights of a new best validation score, count evaluations without one, stop when patience ends."""
+    value = float(metrics[f"validation/{objective.primary.name}"])
+    if objective.primary.better(value, progress.best_score):
+        progress.best_score, progress.best_step, progress.evaluations_without_improvement = value, progress.step, 0
+        save_weights(folder / "best.safetensors", model.state_dict())
+        return
+    progress.evaluations_without_improvement += 1
+    if config.evaluation.patience is not None and progress.evaluations_without_improvement >= config.evaluation.patience:
+        progress.stopped = "evaluation.patience"
+
+
+def describe(progress: Progress, metrics: dict[str, Any], objective: Objective) -> str:
+    """One line an evaluation."""
+    name = f"validation/{objective.primary.name}"
+    star = " *" if progress.best_step == progress.step else ""
+    return f"step {progress.step}  epoch {progress.epoch:.2f}  {name} {metrics[name]:.4f}  validation/loss {metrics['validation/loss']:.4f}{star}"
+
+
+def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, device: Device) -> Progress:
+    """Put weights, optimizer, generators and progress back from the newest whole checkpoint; a fresh Progress where there is none."""
+    found = load_checkpoint(folder)
+    if found is None:
+        return Progress()
+    model.load_state_dict(found.weights)
+    optimizer.load_state_dict(found.state["optimizer"])
+    restore_rng_state(found.state["rng"], device.device)
+    print(f"continuing at step {found.step}")
+    return Progress(**found.state["progress"])
+
+
+def load_best(folder: Path) -> dict[str, Tensor]:
+    """Weights of the best validation score so far."""
+    return load_weights(folder / "best.safetensors")
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying by them; the loop looks after every step. A second SIGINT acts at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(int(number))
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

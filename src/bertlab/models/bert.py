@@ -1,0 +1,408 @@
+"""BERT's encoder in one file, with the later options one wants to compare it with.
+
+Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", §3 and
+appendix A.2, on the encoder of Vaswani et al. 2017, "Attention Is All You Need", §3. The defaults are Devlin's architecture
+at BERT-mini's size (Turc et al. 2019); tests/parity/test_bert.py proves them equal to transformers' BertModel.
+
+Differs: weights are drawn from a normal distribution as transformers does (Google's code truncates it at two deviations).
+
+Legend: B batch, T tokens, D width, H heads, d = D / H head size, I intermediate width, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bertlab.config import ModelConfig, choice, flag, integer, number, validate
+from bertlab.errors import ConfigError, did_you_mean
+
+GATED = ("swiglu", "geglu")
+
+
+@dataclass
+class Bert(ModelConfig):
+    """Own encoder; the defaults are post-norm BERT (Devlin et al. 2019)."""
+
+    vocab_size: int | None = integer(None, "rows of the token embedding; null = the tokenizer's", low=1)
+    hidden_size: int = integer(256, "width D", low=1)
+    num_hidden_layers: int = integer(4, "layers", low=1)
+    num_attention_heads: int = integer(4, "heads H; divides hidden_size", low=1)
+    intermediate_size: int | None = integer(
+        None, "feed-forward width; null = 4 x hidden_size, gated (swiglu, geglu): 8/3 x, to the nearest multiple of 32", low=1
+    )
+    max_position_embeddings: int = integer(512, "longest sequence in tokens", low=1)
+    type_vocab_size: int = integer(2, "segments", low=1)
+    norm_placement: str = choice("post", "post", "pre", help="norm after each residual sum, or before each sublayer")
+    norm: str = choice("layer", "layer", "rms", help="layer norm, or root-mean-square norm (which never has a bias)")
+    norm_eps: float = number(1e-12, "added to the variance under the root", above=0)
+    activation: str = choice("gelu", "gelu", "gelu_tanh", "relu", "swiglu", "geglu", help="of the feed-forward; *glu are gated")
+    positions: str = choice("learned", "learned", "sinusoidal", "rotary", "none", help="how the model knows the order of tokens")
+    rotary_base: float = number(10000.0, "longest rotary wavelength / 2 pi", above=1)
+    attention: str = choice("sdpa", "sdpa", "eager", help="torch's fused attention, or plain matrix products; equal to rounding")
+    linear_bias: bool = flag(True, "biases in the linear layers of attention and feed-forward")
+    norm_bias: bool = flag(True, "biases in layer norms")
+    embedding_norm: bool = flag(True, "norm right after the embeddings")
+    hidden_dropout: float = number(0.1, "dropout of each sublayer's output", low=0, below=1)
+    attention_dropout: float = number(0.1, "dropout of attention weights", low=0, below=1)
+    embedding_dropout: float | None = number(None, "dropout of the embeddings; null = hidden_dropout", low=0, below=1)
+    tie_embeddings: bool = flag(True, "vocabulary heads project with the token embedding's matrix")
+    pooling: str = choice("cls", "cls", "mean", "max", help="cls = Devlin's dense + tanh of the first token; else over real tokens")
+    initializer_range: float = number(0.02, "standard deviation of initial weights", above=0)
+    scaled_residual_init: bool = flag(False, "initial residual output weights times 1/sqrt(2 x layers) (GPT-2, §2.3)")
+
+    def check(self, path: str) -> None:
+        """Combinations that cannot be built."""
+        at = f"{path}." if path else ""
+        width, heads = self.hidden_size, self.num_attention_heads
+        if width % heads:
+            fitting = min((h for h in range(1, width + 1) if width % h == 0), key=lambda h: abs(h - heads))
+            raise ConfigError(
+                f"{at}num_attention_heads={heads} does not divide {at}hidden_size={width}: take e.g. "
+                f"{at}num_attention_heads={fitting} or {at}hidden_size={-(-width // heads) * heads}"
+            )
+        if self.positions == "rotary" and width // heads % 2:
+            raise ConfigError(
+                f"{at}positions=rotary turns pairs of numbers, but the head size {width // heads} ({at}hidden_size={width} / "
+                f"{at}num_attention_heads={heads}) is odd: change one of the two, or take another {at}positions"
+            )
+        if self.positions == "sinusoidal" and width % 2:
+            raise ConfigError(
+                f"{at}positions=sinusoidal needs pairs of sine and cosine, but {at}hidden_size={width} is odd: "
+                f"take {at}hidden_size={width + 1} or another {at}positions"
+            )
+
+
+def intermediate_width(config: Bert) -> int:
+    """I: as configured, else 4 D; gated layers have three matrices, so 8/3 D keeps their parameter count (Shazeer 2020)."""
+    if config.intermediate_size is not None:
+        return config.intermediate_size
+    return max(32, round(config.hidden_size / 12) * 32) if config.activation in GATED else 4 * config.hidden_size
+
+
+# --- the model --------------------------------------------------------------------------------------------------------------
+class BertEncoder(nn.Module):
+    """The encoder behind `contracts.Encoder`; make it with `build`, which also draws the weights."""
+
+    position_table: Tensor  # (P, D), fixed sinusoids
+    rotary_table: Tensor  # (2, P, d), cosines and sines
+
+    def __init__(self, config: Bert, vocab_size: int, pad_id: int = 0) -> None:
+        super().__init__()
+        self.config, self.hidden_size = config, config.hidden_size
+        width, longest = config.hidden_size, config.max_position_embeddings
+        # As in transformers the padding row starts at zero and gets no gradient from the input side.
+        self.token = _embedding(vocab_size, width, pad_id)
+        self.segment = _embedding(config.type_vocab_size, width)
+        self.position = _embedding(longest, width) if config.positions == "learned" else None
+        if config.positions == "sinusoidal":
+            # Vaswani scales token embeddings up to deviation 1; here they keep theirs, so the sinusoids are scaled down to it.
+            table = config.initializer_range * sinusoids(longest, width)
+            self.register_buffer("position_table", table, persistent=False)
+        if config.positions == "rotary":
+            table = rotary_table(longest, width // config.num_attention_heads, config.rotary_base)
+            self.register_buffer("rotary_table", table, persistent=False)
+        self.embedding_norm = _norm(config) if config.embedding_norm else nn.Identity()
+        dropout = config.hidden_dropout if config.embedding_dropout is None else config.embedding_dropout
+        self.embedding_dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.final_norm = _norm(config) if config.norm_placement == "pre" else nn.Identity()
+        self.pooler = _linear(width, width) if config.pooling == "cls" else None
+
+    def forward(self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None) -> Tensor:
+        """`input_ids (B, T) int64`, `segment_ids (B, T) int64` (None = all 0), `attention_mask (B, T) bool`, True = real token
+        (None = nothing is padded), to `hidden (B, T, D)`. Hidden states at padding mean nothing."""
+        length = input_ids.shape[1]
+        if length > self.config.max_position_embeddings:
+            raise ValueError(f"{length} tokens, but max_position_embeddings={self.config.max_position_embeddings}")
+        x = self.token(input_ids)  # (B, T, D)
+        x = x + (self.segment.weight[0] if segment_ids is None else self.segment(segment_ids))
+        if self.position is not None:
+            x = x + self.position.weight[:length]
+        elif self.config.positions == "sinusoidal":
+            x = x + self.position_table[:length]
+        x = self.embedding_dropout(self.embedding_norm(x))
+        rotary = self.rotary_table[:, :length] if self.config.positions == "rotary" else None  # (2, T, d)
+        bias = None if attention_mask is None else _attention_bias(attention_mask, x.dtype)
+        for layer in self.layers:
+            x = layer(x, bias, rotary)
+        x = self.final_norm(x)
+        return x  # (B, T, D)
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """`hidden (B, T, D)` to `(B, D)`: Devlin's pooler on the first token, or mean or maximum over real tokens."""
+        if self.pooler is not None:
+            return F.tanh(self.pooler(hidden[:, 0]))
+        if attention_mask is None:
+            return hidden.mean(1) if self.config.pooling == "mean" else hidden.amax(1)
+        real = attention_mask.bool()[:, :, None]  # (B, T, 1)
+        if self.config.pooling == "max":
+            return hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(1)
+        return hidden.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)
+
+    def token_weight(self) -> Tensor:
+        """The token embedding matrix `(V, D)`."""
+        return self.token.weight
+
+
+class Layer(nn.Module):
+    """Self-attention, then feed-forward, each in a residual sum with its norm."""
+
+    def __init__(self, config: Bert) -> None:
+        super().__init__()
+        self.pre = config.norm_placement == "pre"
+        self.attention, self.attention_norm = Attention(config), _norm(config)
+        self.feed_forward, self.feed_forward_norm = FeedForward(config), _norm(config)
+        self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None, rotary: Tensor | None) -> Tensor:
+        if self.pre:  # Xiong et al. 2020
+            x = x + self.dropout(self.attention(self.attention_norm(x), bias, rotary))
+            x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
+        else:
+            x = self.attention_norm(x + self.dropout(self.attention(x, bias, rotary)))
+            x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        return x  # (B, T, D)
+
+
+class Attention(nn.Module):
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, §3.2). One fused q-k-v product was not faster (CPU)."""
+
+    def __init__(self, config: Bert) -> None:
+        super().__init__()
+        self.heads, self.fused, self.dropout = config.num_attention_heads, config.attention == "sdpa", config.attention_dropout
+        width = config.hidden_size
+        self.query, self.key, self.value, self.output = (_linear(width, width, config.linear_bias) for _ in range(4))
+
+    def forward(self, x: Tensor, bias: Tensor | None, rotary: Tensor | None) -> Tensor:
+        q, k, v = (part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value))
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)  # (B, H, T, d)
+        dropout = self.dropout if self.training else 0.0
+        if self.fused:
+            mixed = F.scaled_dot_product_attention(q, k, v, bias, dropout)  # (B, H, T, d)
+        else:
+            scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, T)
+            weights = torch.softmax(scores if bias is None else scores + bias, -1, dtype=torch.float32).to(v.dtype)
+            mixed = F.dropout(weights, dropout) @ v
+        x = self.output(mixed.transpose(1, 2).flatten(2))
+        return x  # (B, T, D)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers around an activation; gated: `activation(W x) * (V x)`, W and V stacked in `input` (Shazeer 2020, §2)."""
+
+    def __init__(self, config: Bert) -> None:
+        super().__init__()
+        inner = intermediate_width(config)
+        self.gated, self.activation = config.activation in GATED, ACTIVATIONS[config.activation]
+        self.input = _linear(config.hidden_size, 2 * inner if self.gated else inner, config.linear_bias)
+        self.output = _linear(inner, config.hidden_size, config.linear_bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.input(x)  # (B, T, I or 2 I)
+        if self.gated:
+            gate, value = x.chunk(2, dim=-1)  # (B, T, I) each
+            x = self.output(self.activation(gate) * value)
+        else:
+            x = self.output(self.activation(x))
+        return x  # (B, T, D)
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu, "gelu_tanh": _gelu_tanh, "relu": F.relu, "swiglu": F.silu, "geglu": F.gelu,
+}
+
+
+# --- positions and masks ------------------------------------------------------------------------------------------------------
+def sinusoids(longest: int, width: int) -> Tensor:
+    """`(P, D)`: sin(p / 10000^(2i/D)) at 2i, the cosine at 2i + 1 (Vaswani et al. 2017, §3.5)."""
+    return torch.stack(_sin_cos(longest, width, 10000.0), dim=-1).flatten(1)
+
+
+def rotary_table(longest: int, head_size: int, base: float) -> Tensor:
+    """`(2, P, d)`: cosines, then sines, of p / base^(2i/d), once for each half of the head (Su et al. 2021, §3.2)."""
+    sin, cos = _sin_cos(longest, head_size, base)
+    return torch.stack((cos.repeat(1, 2), sin.repeat(1, 2)))
+
+
+def _sin_cos(longest: int, width: int, base: float) -> tuple[Tensor, Tensor]:
+    step = torch.arange(0, width, 2, dtype=torch.float64, device="cpu") / width
+    angle = torch.arange(longest, dtype=torch.float64, device="cpu")[:, None] / base**step  # (P, width / 2)
+    return angle.sin().float(), angle.cos().float()
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Turn the pairs (i, i + d/2) of `x (B, H, T, d)` by their position's angles, `table (2, T, d)`."""
+    first, second = x.chunk(2, dim=-1)
+    return (x * table[0] + torch.cat((-second, first), dim=-1) * table[1]).to(x.dtype)
+
+
+def _attention_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """`(B, T) bool` to `(B, 1, T, T)`-broadcastable scores: 0 for real keys, a huge finite negative number for padding.
+
+    Finite, also after a cast to bfloat16, so that a row without any real token gives numbers and not NaN.
+    """
+    lowest = max(torch.finfo(dtype).min, torch.finfo(torch.bfloat16).min)
+    zeros = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
+    return zeros.masked_fill(~attention_mask.bool(), lowest)[:, None, None, :]
+
+
+# --- construction and initial weights -------------------------------------------------------------------------------------------
+def build(config: Bert, vocab_size: int, pad_id: int = 0) -> BertEncoder:
+    """The encoder with fresh weights, drawn on the CPU from torch's global generator: N(0, initializer_range^2), biases 0,
+    norms 1, padding row 0 (Devlin et al. 2019, as in transformers).
+
+    `vocab_size` is the tokenizer's; `config.vocab_size`, where set, replaces it and must not be smaller.
+    """
+    rows = vocab_size if config.vocab_size is None else config.vocab_size
+    if rows < vocab_size:
+        raise ConfigError(f"model.vocab_size={rows} is smaller than the tokenizer's {vocab_size}: leave it out (null) or raise it")
+    if not 0 <= pad_id < rows:
+        raise ConfigError(f"the padding id {pad_id} is not in the vocabulary of {rows}")
+    encoder = BertEncoder(config, rows, pad_id)
+    _initialise(encoder)
+    return encoder
+
+
+@torch.no_grad()
+def _initialise(encoder: BertEncoder) -> None:
+    config = encoder.config
+    scale = 1 / math.sqrt(2 * config.num_hidden_layers) if config.scaled_residual_init else 1.0
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.normal_(0.0, config.initializer_range * (scale if name.endswith(".output") else 1.0))
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.zero_()
+    encoder.token.weight[encoder.token.padding_idx].zero_()
+
+
+def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    return nn.Linear(inputs, outputs, bias, device="meta").to_empty(device="cpu")  # torch's own draw would be wasted
+
+
+def _embedding(rows: int, width: int, padding_idx: int | None = None) -> nn.Embedding:
+    return nn.Embedding(rows, width, padding_idx, device="meta").to_empty(device="cpu")
+
+
+def _norm(config: Bert) -> nn.Module:
+    if config.norm == "rms":
+        return nn.RMSNorm(config.hidden_size, eps=config.norm_eps)  # Zhang and Sennrich 2019
+    return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
+
+
+# --- Hugging Face interchange ---------------------------------------------------------------------------------------------------
+HF_ACTIVATIONS = {
+    "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
+    "relu": "relu",
+}
+# Ours, theirs and theirs when their config leaves it out.
+HF_OPTIONS = (
+    ("vocab_size", "vocab_size", 30522), ("hidden_size", "hidden_size", 768), ("num_hidden_layers", "num_hidden_layers", 12),
+    ("num_attention_heads", "num_attention_heads", 12), ("intermediate_size", "intermediate_size", 3072),
+    ("max_position_embeddings", "max_position_embeddings", 512), ("type_vocab_size", "type_vocab_size", 2),
+    ("norm_eps", "layer_norm_eps", 1e-12), ("hidden_dropout", "hidden_dropout_prob", 0.1),
+    ("attention_dropout", "attention_probs_dropout_prob", 0.1), ("initializer_range", "initializer_range", 0.02),
+    ("tie_embeddings", "tie_word_embeddings", True),
+)  # fmt: skip
+HF_EMBEDDINGS = {"token": "word_embeddings", "position": "position_embeddings", "segment": "token_type_embeddings"}
+HF_LAYER = {
+    "attention.query": "attention.self.query", "attention.key": "attention.self.key", "attention.value": "attention.self.value",
+    "attention.output": "attention.output.dense", "attention_norm": "attention.output.LayerNorm",
+    "feed_forward.input": "intermediate.dense", "feed_forward.output": "output.dense", "feed_forward_norm": "output.LayerNorm",
+}  # fmt: skip
+
+
+def from_hf_config(hf: Mapping[str, Any]) -> Bert:
+    """The config of a Hugging Face BERT's `config.json`. Raises ConfigError naming what there is not BERT."""
+    required = (("model_type", "bert"), ("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False))
+    for key, wanted in required:
+        value = hf.get(key, None if key == "model_type" else wanted)
+        if value != wanted:
+            raise ConfigError(f"the checkpoint's config has {key}={value}, and own BERT loads only {key}={wanted}: use a model=hf_* preset")
+    act = str(hf.get("hidden_act", "gelu"))
+    if act not in HF_ACTIVATIONS:
+        raise ConfigError(f"the checkpoint's config has hidden_act={act}, which own BERT lacks, {did_you_mean(act, HF_ACTIVATIONS)}")
+    config = Bert(name="bert", activation=HF_ACTIVATIONS[act], **{ours: hf.get(theirs, default) for ours, theirs, default in HF_OPTIONS})
+    validate(config)
+    return config
+
+
+def to_hf_config(config: Bert, vocab_size: int, pad_id: int = 0) -> dict[str, Any]:
+    """What transformers' BertConfig needs to rebuild `build(config, vocab_size, pad_id)`; ConfigError where it cannot."""
+    _require_hf(config)
+    hf = {theirs: getattr(config, ours) for ours, theirs, _ in HF_OPTIONS}
+    activation = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}[config.activation]
+    sizes = {"vocab_size": config.vocab_size or vocab_size, "intermediate_size": intermediate_width(config)}
+    return {**hf, **sizes, "model_type": "bert", "hidden_act": activation, "pad_token_id": pad_id}
+
+
+def split_hf_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Encoder and head entries of any Hugging Face BERT checkpoint, under today's names: without `bert.`, no gamma and beta."""
+    encoder: dict[str, Tensor] = {}
+    heads: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = key.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        if name != "embeddings.position_ids":  # a constant that old checkpoints carry
+            (encoder if name.startswith(("embeddings.", "encoder.", "pooler.")) else heads)[name] = value
+    return encoder, heads
+
+
+def from_hf_state(config: Bert, state: Mapping[str, Tensor], *, allow_missing_pooler: bool = False) -> dict[str, Tensor]:
+    """Our encoder's state dict from a Hugging Face BERT checkpoint's; its heads are left out (`split_hf_state` has them).
+
+    Raises ConfigError for missing, unknown and misshapen entries. With `allow_missing_pooler` a checkpoint without one (a
+    BertForMaskedLM) gives a state without one: the caller decides where the pooler then comes from, and says so.
+    """
+    _require_hf(config)
+    encoder, _ = split_hf_state(state)
+    has_pooler = "pooler.dense.weight" in encoder
+    if config.pooling != "cls":
+        encoder = {name: value for name, value in encoder.items() if not name.startswith("pooler.")}
+    elif not has_pooler and not allow_missing_pooler and encoder:
+        raise ConfigError("the checkpoint has no pooler, which model.pooling=cls needs: take model.pooling=mean or max")
+    rows = config.vocab_size or len(encoder.get("embeddings.word_embeddings.weight", ())) or 1
+    expected = {ours: value for ours, value in BertEncoder(config, rows).state_dict().items() if has_pooler or "pooler" not in ours}
+    names = {ours: _hf_name(ours) for ours in expected}
+    for problem, found in (("lacks", set(names.values()) - set(encoder)), ("also has", set(encoder) - set(names.values()))):
+        if found:
+            listed = ", ".join(sorted(found)[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+            raise ConfigError(f"the checkpoint is not a BERT of {config.num_hidden_layers} layers: it {problem} {listed}")
+    for ours, theirs in names.items():
+        if encoder[theirs].shape != expected[ours].shape:
+            shapes = f"{tuple(encoder[theirs].shape)}, and the config asks for {tuple(expected[ours].shape)}"
+            raise ConfigError(f"the checkpoint's {theirs} has shape {shapes}: the model's sizes must be the checkpoint's")
+    return {ours: encoder[theirs] for ours, theirs in names.items()}
+
+
+def to_hf_state(config: Bert, state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """The inverse of `from_hf_state`: a BertModel's state dict, or with `prefix="bert."` the encoder's part of a BertFor…'s."""
+    _require_hf(config)
+    return {prefix + _hf_name(ours): value for ours, value in state.items()}
+
+
+def _hf_name(ours: str) -> str:
+    module, _, kind = ours.rpartition(".")
+    if module in HF_EMBEDDINGS:
+        return f"embeddings.{HF_EMBEDDINGS[module]}.{kind}"
+    if module.startswith("layers."):
+        _, index, part = module.split(".", 2)
+        return f"encoder.layer.{index}.{HF_LAYER[part]}.{kind}"
+    return {"embedding_norm": "embeddings.LayerNorm", "pooler": "pooler.dense"}[module] + f".{kind}"
+
+
+def _require_hf(config: Bert) -> None:
+    default = Bert()
+    fixed = ("norm_placement", "norm", "positions", "linear_bias", "norm_bias", "embedding_norm")
+    changed = [f"model.{key}={getattr(config, key)}" for key in fixed if getattr(config, key) != getattr(default, key)]
+    changed += [f"model.activation={config.activation}"] * (config.activation in GATED)
+    if changed:
+        raise ConfigError(f"{', '.join(changed)}: Hugging Face's BERT does not have this, so such weights cannot come from it or go to it")

@@ -1,0 +1,161 @@
+"""Classification of one or two texts into two or more classes (Devlin et al. 2019, §4.1): a linear layer on the pooled output.
+
+Legend: B batch, T tokens, C classes, N examples of a split.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertlab.config import ObjectiveConfig, number
+from bertlab.contracts import Batch, Encode, Encoder, Examples, Loss, Metric, Special
+
+COLUMNS = ("text", "label")  # what a dataset must have
+
+
+@dataclass
+class Classification(ObjectiveConfig):
+    """`[CLS] text [SEP]` or `[CLS] text [SEP] text_pair [SEP]`, cross-entropy over classes."""
+
+    label_smoothing: float = number(0.0, "share of the target spread over all classes (Szegedy et al. 2016)", low=0, below=1)
+    head_dropout: float = number(0.1, "dropout between pooled output and classifier", low=0, below=1)
+    token_dropout: float = number(
+        0.0, "share of training tokens replaced by the unknown token, drawn afresh each epoch (Iyyer et al. 2015, word dropout)",
+        low=0, below=1,
+    )
+
+
+class ClassificationHead(nn.Module):
+    """Pooled output (B, D) to logits (B, C)."""
+
+    def __init__(self, hidden_size: int, num_classes: int, dropout: float, initializer_range: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden_size, num_classes)
+        nn.init.normal_(self.classifier.weight, std=initializer_range)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> Tensor:
+        """Logits (B, C)."""
+        logits: Tensor = self.classifier(self.dropout(encoder.pool(hidden, batch.attention_mask)))
+        return logits
+
+
+class ClassificationObjective:
+    """See contracts.Objective."""
+
+    primary = Metric("accuracy", higher_is_better=True)
+
+    def __init__(self, config: Classification, special: Special, label_names: Sequence[str]) -> None:
+        self.config, self.special, self.label_names = config, special, list(label_names)
+
+    def prepare(self, split: Any, encode: Encode) -> Examples:
+        """Token ids with special tokens, truncated to `max_length` (the longer text of a pair first); columns label, second_start."""
+        pairs = "text_pair" in split.column_names
+        first = encode(split["text"][:])
+        second = encode(split["text_pair"][:]) if pairs else [[]] * len(first)
+        rows, starts = [], np.zeros(len(first), dtype=np.int32)
+        for index, (a, b) in enumerate(zip(first, second, strict=True)):
+            row, starts[index] = join_texts(a, b if pairs else None, self.config.max_length, self.special)
+            rows.append(row)
+        labels = np.asarray(split["label"][:], dtype=np.int64) if "label" in split.column_names else np.full(len(rows), -1)
+        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+        tokens = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(lengths.sum()))
+        return Examples(tokens, np.concatenate(([0], np.cumsum(lengths))), {"label": labels, "second_start": starts})
+
+    def collate(self, examples: Examples, rows: np.ndarray, key: tuple[int, int] | None) -> Batch:
+        """Rows padded on the right to the longest of them; segment 1 from the second text on."""
+        lengths = examples.offsets[rows + 1] - examples.offsets[rows]
+        width = int(lengths.max())
+        inside = np.arange(width) < lengths[:, None]  # (B, T)
+        ids = np.full(inside.shape, self.special.pad_id, dtype=np.int64)
+        ids[inside] = np.concatenate([examples[row] for row in rows])
+        starts = examples.columns["second_start"][rows][:, None]
+        segments = ((np.arange(width) >= starts) & (starts > 0) & inside).astype(np.int64)
+        if key is not None and self.config.token_dropout > 0:
+            self._drop_tokens(ids, rows, key)
+        return Batch(
+            torch.from_numpy(ids), torch.from_numpy(segments), None if inside.all() else torch.from_numpy(inside),
+            {"label": torch.from_numpy(examples.columns["label"][rows])}, int(lengths.sum()), len(rows),
+        )
+
+    def _drop_tokens(self, ids: np.ndarray, rows: np.ndarray, key: tuple[int, int]) -> None:
+        """Keyed by (seed, epoch, rows), so that resuming and micro-batching do not change what is dropped."""
+        special = np.isin(ids, self.special.all())
+        for position, row in enumerate(rows):
+            drop = np.random.default_rng([*key, int(row)]).random(ids.shape[1]) < self.config.token_dropout
+            ids[position, drop & ~special[position]] = self.special.unk_id
+
+    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+        """Dropout and a linear layer."""
+        return ClassificationHead(encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Loss:
+        """Cross-entropy in nats, summed over examples; float32."""
+        total = F.cross_entropy(
+            outputs.float(), batch.targets["label"], reduction="sum", label_smoothing=self.config.label_smoothing
+        )
+        return Loss(total, batch.num_examples)
+
+    def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
+        """Logits (B, C) float32 and labels (B,)."""
+        return {"logits": outputs.float().cpu().numpy(), "label": batch.targets["label"].cpu().numpy()}
+
+    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+        """loss (nats per example, without label smoothing), accuracy, f1_macro, matthews, confusion (rows: true class)."""
+        logits, label = measured["logits"].astype(np.float64), measured["label"]
+        confusion = np.zeros((len(self.label_names),) * 2, dtype=np.int64)
+        np.add.at(confusion, (label, logits.argmax(1)), 1)
+        log_probability = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        return {
+            "loss": float(-log_probability[np.arange(len(label)), label].mean()),
+            "accuracy": float(np.trace(confusion) / confusion.sum()),
+            "f1_macro": f1_macro(confusion),
+            "matthews": matthews(confusion),
+            "confusion": confusion.tolist(),
+        }
+
+    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """label (class name) and probabilities (class name -> p), in the examples' order."""
+        logits = measured["logits"].astype(np.float64)
+        probability = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+        return [
+            {"label": self.label_names[int(row.argmax())], "probabilities": dict(zip(self.label_names, map(float, row), strict=True))}
+            for row in probability
+        ]
+
+
+def build(config: Classification, special: Special, label_names: Sequence[str]) -> ClassificationObjective:
+    """The objective for one tokenizer's special ids and one dataset's classes."""
+    return ClassificationObjective(config, special, label_names)
+
+
+def join_texts(first: list[int], second: list[int] | None, max_length: int, special: Special) -> tuple[list[int], int]:
+    """`[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`, at most `max_length` ids, and where the second text starts (0 = none)."""
+    if second is None:
+        return [special.cls_id, *first[: max_length - 2], special.sep_id], 0
+    room = max_length - 3
+    keep_second = min(len(second), max(room - len(first), room // 2))
+    keep_first = min(len(first), room - keep_second)
+    row = [special.cls_id, *first[:keep_first], special.sep_id, *second[:keep_second], special.sep_id]
+    return row, keep_first + 2
+
+
+def f1_macro(confusion: np.ndarray) -> float:
+    """Unweighted mean of the classes' F1; a class that neither occurs nor is predicted counts as 0, as in scikit-learn."""
+    hits = np.diag(confusion).astype(np.float64)
+    both = confusion.sum(0) + confusion.sum(1)
+    return float(np.mean(np.divide(2 * hits, both, out=np.zeros_like(hits), where=both > 0)))
+
+
+def matthews(confusion: np.ndarray) -> float:
+    """Matthews correlation of any number of classes (Gorodkin 2004); 0 where a margin is empty."""
+    true, predicted, total = confusion.sum(1).astype(float), confusion.sum(0).astype(float), float(confusion.sum())
+    covariance = np.trace(confusion) * total - true @ predicted
+    spread = np.sqrt(total**2 - predicted @ predicted) * np.sqrt(total**2 - true @ true)
+    return float(covariance / spread) if spread > 0 else 0.0

@@ -1,0 +1,56 @@
+"""What a run says of itself: `summary.json`, and the few lines a person reads at the end."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bertlab.checkpoint import write_text
+from bertlab.runtime import to_json
+
+
+@dataclass(frozen=True)
+class Context:
+    """How a run was asked for; written beside its results, without influence on them."""
+
+    command: str
+    sweep: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job returns to its caller."""
+
+    folder: Path
+    summary: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
+
+    @property
+    def score(self) -> float:
+        """The primary metric on validation, which selection and sweeps look at."""
+        return float(self.summary["metrics"][self.summary["selected_by"]])
+
+
+def write_summary(folder: Path, summary: dict[str, Any]) -> None:
+    """`summary.json`, atomically."""
+    write_text(folder / "summary.json", to_json(summary))
+
+
+def announce(outcome: Outcome) -> None:
+    """Scores against the best possible, where they lie, and last the line `run: FOLDER`."""
+    summary = outcome.summary
+    metrics = summary["metrics"]
+    name = summary["selected_by"].split("/", 1)[1]
+    if outcome.skipped:
+        print("this run is finished already; nothing was computed")
+    for split in ("validation", "test"):
+        if f"{split}/{name}" in metrics:
+            print(f"{split} {name}  {metrics[f'{split}/{name}']:.4f}{_bound(metrics, split, name)}")
+    cost = summary["cost"]
+    print(f"training took {cost['seconds'] / 60:.1f} min: {cost['steps']} steps, {cost['tokens']:,} tokens, {cost['parameters']:,} parameters")
+    print(f"results {outcome.folder}/summary.json · curves {outcome.folder}/curves.png")
+    print(f"run: {outcome.folder}", flush=True)
+
+
+def _bound(metrics: dict[str, Any], split: str, name: str) -> str:
+    key = f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"
+    return f"  (best possible {metrics[key]:.4f}: that many labels of this split are right)" if key in metrics else ""

@@ -1,0 +1,106 @@
+"""Identity and place of runs and cached artefacts.
+
+A run's id is a hash of what decides its results: the resolved config without `compute`, `tracker`, `paths` and `tags`, the numerics
+(device, precision, micro-batch), the data's fingerprint, and the code of the modules that can change results. Code is compared
+without comments, docstrings and layout.
+"""
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bertlab.config import Paths, Train
+from bertlab.errors import RunError
+
+WITHOUT_INFLUENCE = ("compute", "tracker", "paths", "tags")
+CODE_OF_EVERY_RUN = (
+    "config", "contracts", "schedule", "init", "loop", "evaluation", "assembly", "data/dataset", "data/tokenizer", "data/batches",
+)
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of a JSON-ready value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@functools.cache
+def code_version(file: Path) -> str:
+    """Hash of one source file, without comments, docstrings and layout."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            if isinstance(body[0].value.value, str):
+                node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]  # only nodes with a body get here
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+
+
+def code_versions(components: list[ModuleType]) -> dict[str, str]:
+    """Versions of the modules every run passes through and of the components that this one chose."""
+    root = Path(__file__).parent
+    versions = {name: code_version(root / f"{name}.py") for name in CODE_OF_EVERY_RUN}
+    for module in components:
+        assert module.__file__ is not None
+        versions[module.__name__.removeprefix("bertlab.").replace(".", "/")] = code_version(Path(module.__file__))
+    return versions
+
+
+def identify(config: Train, numerics: dict[str, Any], inputs: dict[str, str], components: list[ModuleType]) -> dict[str, Any]:
+    """What the id is a hash of, and the `id` itself (12 hex digits)."""
+    deciding = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT_INFLUENCE}
+    deciding["evaluation"] = {k: v for k, v in deciding["evaluation"].items() if k not in ("batch_size", "save_predictions")}
+    identity = {"config": deciding, "numerics": numerics, "inputs": inputs, "code": code_versions(components)}
+    return {"id": digest(identity)[:12], **identity}
+
+
+def run_folder(config: Train, run_id: str) -> Path:
+    """`paths.output/DATASET-OBJECTIVE-ID`."""
+    return Path(config.paths.output) / f"{config.dataset.name}-{config.objective.name}-{run_id}"
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """A run's summary, None where there is none yet. Raises RunError for a damaged one."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder}/summary.json: damaged ({error}); remove the file to finish the run again") from error
+    if not isinstance(summary, dict) or "status" not in summary:
+        raise RunError(f"{folder}/summary.json: not a run's summary")
+    return summary
+
+
+def find_run(given: str, paths: Paths) -> Path:
+    """A finished run by its folder or its id. Raises RunError naming what was looked for."""
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        root = Path(paths.output)
+        found = sorted(place for place in root.glob(f"*{given}*") if (place / "config.yaml").is_file()) if root.is_dir() else []
+        if len(found) > 1:
+            raise RunError(f"run={given}: {len(found)} runs fit, e.g. {found[0].name} and {found[1].name}; give more of the id")
+        if not found:
+            raise RunError(f"run={given}: no such folder, and no run in {root} has it in its name")
+        folder = found[0]
+    summary = read_summary(folder)
+    if summary is None or summary["status"] != "finished":
+        state = "is not a run folder" if not (folder / "config.yaml").is_file() else "has not finished; run its command again"
+        raise RunError(f"run={given}: {folder} {state}")
+    return folder
+
+
+def cache_folder(paths: Paths) -> Path:
+    """Tokenizers and tokenised data: `paths.cache`, BERTLAB_CACHE, or ~/.cache/bertlab."""
+    return Path(paths.cache or os.environ.get("BERTLAB_CACHE") or "~/.cache/bertlab").expanduser()

@@ -1,0 +1,1 @@
+"""Where a run's progress goes: one file a tracker."""

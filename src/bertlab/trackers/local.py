@@ -1,0 +1,68 @@
+"""Local files: `metrics.jsonl`, one record a line, and `curves.png`. Written for every run, whatever other tracker there is."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertlab.checkpoint import write_atomically
+from bertlab.config import TrackerConfig
+from bertlab.contracts import RunInfo
+
+
+@dataclass
+class Local(TrackerConfig):
+    """Nothing to set."""
+
+
+class LocalTracker:
+    """See contracts.Tracker."""
+
+    def __init__(self, info: RunInfo) -> None:
+        self.info = info
+        self.records: list[dict[str, Any]] = []
+        self.file = (info.folder / "metrics.jsonl").open("w", encoding="utf-8")
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line; flushed, so that a killed run leaves what it knew."""
+        self.records.append(record)
+        self.file.write(json.dumps(record) + "\n")
+        self.file.flush()
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Close the file and draw the curves."""
+        self.file.close()
+        if self.records:
+            best = summary.get("metrics", {}).get(f"best_possible/{self.info.primary}")
+            draw_curves(self.records, self.info.primary, self.info.title, self.info.folder / "curves.png", best)
+
+
+def build(config: TrackerConfig, info: RunInfo) -> LocalTracker:
+    """A tracker writing into the run's folder."""
+    return LocalTracker(info)
+
+
+def draw_curves(records: list[dict[str, Any]], primary: str, title: str, path: Path, best_possible: float | None = None) -> None:
+    """Loss (nats) and the primary metric over epochs, train and validation, side by side, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, score = figure.subplots(1, 2)
+    for axes, name, label in ((loss, "train/loss", "training"), (loss, "validation/loss", "validation"), (score, f"validation/{primary}", "validation")):
+        points = [(record["epoch"], record[name]) for record in records if name in record]
+        if points:
+            few = len(points) < 40
+            axes.plot(*zip(*points, strict=True), label=label, linewidth=1.6, marker="o" if few else None, markersize=3.5)
+    if best_possible is not None:
+        score.axhline(best_possible, color="black", linestyle=":", linewidth=1.2, label="best possible")
+    for axes, name in ((loss, "loss (nats)"), (score, primary)):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False)
+    figure.suptitle(title, fontsize=10)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))

