@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertlab import store
 from bertlab.assembly import Model, Trained, load_config, load_run
-from bertlab.composition import compose_config, to_schema
+from bertlab.composition import compose_schema
 from bertlab.config import Compute, Paths, Train
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError
@@ -75,7 +75,7 @@ class Run:
 def run(overrides: Sequence[str] = ()) -> Run:
     """Train, continue or skip the run that these overrides describe. Raises UserError (ConfigError, DataError, RunError)."""
     try:
-        config = to_schema(compose_config("train", list(overrides)))
+        config = compose_schema("train", list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from error
     outcome = train(config, Context(shlex.join(["bertlab", *overrides])))

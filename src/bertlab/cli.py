@@ -68,15 +68,17 @@ def split_job(arguments: list[str]) -> tuple[str, list[str]]:
 
 def check_flags(arguments: list[str]) -> None:
     """Unknown flags and bare words, before Hydra's parser answers with a page. Raises ConfigError."""
-    takes_value = False
+    takes_value, previous = False, ""
     for word in arguments:
         if takes_value:
             takes_value = False
+            if previous in ("--cfg", "-c") and word not in ("job", "hydra", "all"):
+                raise ConfigError(f"--cfg {word}: unknown, {did_you_mean(word, ('job', 'hydra', 'all'))}")
         elif word.startswith("-"):
             name = word.split("=", 1)[0]
             if name not in HYDRA_FLAGS:
                 raise ConfigError(f"unknown flag '{name}', {did_you_mean(name, [flag for flag in HYDRA_FLAGS if flag.startswith('--')])}")
-            takes_value = name in FLAGS_WITH_VALUE and "=" not in word
+            takes_value, previous = name in FLAGS_WITH_VALUE and "=" not in word, name
         elif "=" not in word and not word.startswith("~") and not {"-sc", "--shell-completion", "--info", "-i"} & set(arguments):
             raise ConfigError(f"'{word}' is not a setting; write key=value (see bertlab --help)")
 
@@ -112,13 +114,14 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
+        from bertlab.composition import to_schema
         from bertlab.loop import Interrupted
         from bertlab.results import Context
 
         settings = HydraConfig.get()
         sweep = Path(settings.sweep.dir).name if settings.mode == RunMode.MULTIRUN else None
         try:
-            return run_job(job, composed, Context(command, sweep))
+            return run_job(job, to_schema(composed, settings), Context(command, sweep))
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
@@ -130,11 +133,8 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
     return task
 
 
-def run_job(job: str, composed: Any, context: Any) -> Any:
-    """Validate a composed config and hand it to its job; returns what a sweeper wants to know."""
-    from bertlab.composition import to_schema
-
-    config = to_schema(composed)
+def run_job(job: str, config: Any, context: Any) -> Any:
+    """Hand a typed config to its job; returns what a sweeper wants to know."""
     if job == "train":
         from bertlab.jobs.train import train
         from bertlab.results import announce
@@ -155,7 +155,7 @@ def check_sweep(job: str, overrides: list[str]) -> None:
     """Compose and validate the runs of a grid before the first of them starts. Raises what a bad one raises."""
     from hydra.errors import HydraException
 
-    from bertlab.composition import compose_config, sweep_combinations, to_schema
+    from bertlab.composition import compose_schema, sweep_combinations
 
     plain = [word for word in overrides if not word.startswith("hydra")]
     try:
@@ -163,7 +163,7 @@ def check_sweep(job: str, overrides: list[str]) -> None:
     except HydraException:
         return  # a continuous search space: its sweeper validates the runs it makes
     for combination in combinations[:LARGEST_CHECKED_SWEEP]:
-        to_schema(compose_config(job, combination))
+        compose_schema(job, combination)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ Nothing unknown passes: the schema is the first entry of every primary config, a
 """
 
 import dataclasses
-import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bertlab import registry
 from bertlab.config import Budget, Component, valid_keys, validate
@@ -89,12 +89,16 @@ def complete(overrides: list[str]) -> list[str]:
     return [*(f"budget.{unit}=null" for unit in Budget.UNITS if unit not in units), *overrides]
 
 
-def compose_config(job: str, overrides: list[str]) -> DictConfig:
-    """Compose `conf/{job}.yaml` with overrides, outside `hydra.main`: for Python callers and for checking sweeps beforehand."""
+def compose_schema(job: str, overrides: list[str]) -> Any:
+    """Compose `conf/{job}.yaml` with overrides to a typed config, outside `hydra.main`: for Python callers, and to check sweeps."""
     install()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=job):
-        return compose(job, overrides=complete(overrides))
+        composed = compose(job, overrides=complete(overrides), return_hydra_config=True)
+    hydra = composed.hydra
+    with open_dict(composed):
+        del composed["hydra"]
+    return to_schema(composed, hydra)
 
 
 def sweep_combinations(overrides: list[str]) -> list[list[str]]:
@@ -105,17 +109,54 @@ def sweep_combinations(overrides: list[str]) -> list[list[str]]:
     return [list(run) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for run in batch]
 
 
-def to_schema(composed: DictConfig) -> Any:
-    """Composed config to dataclasses, complete and in range. Raises ConfigError; OmegaConf errors are explained by the caller."""
-    _refuse_smuggled(composed, "")
-    missing = [key for key in sorted(OmegaConf.missing_keys(composed)) if not key.startswith("hydra")]
-    if missing:
-        raise ConfigError(f"{missing[0]}: required, but not set; add {missing[0]}=… to the command line")
-    OmegaConf.resolve(composed)
-    schema = OmegaConf.to_object(composed)
-    _check_names(schema)
-    validate(schema)
+def to_schema(composed: DictConfig, hydra: Any) -> Any:
+    """Composed config to dataclasses, complete and in range; `hydra` (its own config) tells where a bad value came from.
+
+    Raises ConfigError naming key, value and file; OmegaConf's own errors are explained by the caller.
+    """
+    try:
+        _refuse_smuggled(composed, "")
+        missing = sorted(OmegaConf.missing_keys(composed))
+        if missing:
+            raise ConfigError(f"{missing[0]}: required, but not set; add {missing[0]}=… to the command line")
+        schema = OmegaConf.to_object(composed)
+        _check_names(schema)
+        validate(schema)
+    except ConfigError as error:
+        keys = re.findall(r"(?<![\w.])[a-z][a-z_0-9]*(?:\.[a-z][a-z_0-9]*)+(?=[=: ,])", str(error)) or re.findall(r"^\w+", str(error))
+        origins = [found for key in keys[:3] if (found := _origin(key, hydra))]
+        origin = "command line" if "command line" in origins else next(iter(origins), None)
+        raise ConfigError(f"{origin}: {error}" if origin else str(error)) from None
     return schema
+
+
+def _origin(key: str, hydra: Any) -> str | None:
+    """What set a key: the command line, or the last preset that holds it; None for a default of the schema."""
+    for override in reversed(hydra.overrides.task):
+        name, _, value = str(override).lstrip("+").partition("=")
+        if (name == key or name.startswith(f"{key}.")) and value != "null":
+            return "command line"
+    folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
+    choices = [(group, option) for group, option in hydra.runtime.choices.items() if option and "/" not in group]
+    for group, option in sorted(choices, key=lambda choice: choice[0] not in ("debug", "experiment")):
+        for file in _preset_files(folders, group, str(option)):
+            tree = OmegaConf.load(file)
+            inner = key if group in ("debug", "experiment") else key.removeprefix(f"{group}.") if key.startswith(f"{group}.") else ""
+            if inner and isinstance(tree, DictConfig) and OmegaConf.select(tree, inner) is not None:
+                return str(file)
+    return None
+
+
+def _preset_files(folders: list[Path], group: str, option: str) -> list[Path]:
+    """The option's YAML file and, after it, those of the same group that it builds on."""
+    files: list[Path] = []
+    while option and (found := next((file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()), None)):
+        if found in files:
+            break
+        files.append(found)
+        defaults = OmegaConf.to_container(OmegaConf.load(found)).get("defaults", [])  # type: ignore[union-attr]  # a preset is a mapping
+        option = next((item for item in defaults if isinstance(item, str) and item != "_self_"), "")
+    return files
 
 
 def _refuse_smuggled(node: DictConfig, path: str) -> None:
@@ -127,8 +168,6 @@ def _refuse_smuggled(node: DictConfig, path: str) -> None:
     for key in node:
         full = f"{path}.{key}" if path else str(key)
         if key not in known:
-            if full == "hydra":
-                continue
             raise ConfigError(f"{full}: unknown key (added with '+'), {did_you_mean(str(key), known, most=40)}")
         if not OmegaConf.is_missing(node, key) and isinstance(value := node._get_node(key), DictConfig) and value._content is not None:
             _refuse_smuggled(value, full)
@@ -159,12 +198,6 @@ def all_keys() -> list[str]:
         if group == "schema":
             continue
         for option in registry.options(group):
-            if group in registry.FOLDERS and "torch" not in __import__("sys").modules:
-                continue
             keys += valid_keys(registry.load_schema(group, option), group)
     return sorted(set(keys))
 
-
-def environment_flag(name: str) -> bool:
-    """Whether a yes/no environment variable is set to yes."""
-    return os.environ.get(name, "").lower() in ("1", "true", "yes")

@@ -1,12 +1,17 @@
 """One readable line for what Hydra and OmegaConf complain about: the key, its nearest neighbour, and the file it came from."""
 
+import itertools
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from bertlab.composition import all_keys
+from bertlab.composition import all_keys, conf_folder
 from bertlab.errors import did_you_mean, nearest
+from bertlab.helptext import GROUPS
+from bertlab.registry import plugin_folders
 
 
 def explain(error: BaseException) -> str:
@@ -21,8 +26,10 @@ def explain(error: BaseException) -> str:
     while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
     place = _place(str(error))
-    if isinstance(cause, ConfigKeyError) or "is not in struct" in str(error):
-        return _unknown_key(error, cause, place)
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) or re.search(r"Key '[^']+' (is )?not in", str(error)):
+        return _unknown_key(str(error), cause, place)
+    if found := re.search(r"Could not override '([^']+)'. No match in the defaults list", str(error)):
+        return f"{place}: there is no group '{found.group(1)}' to override, {did_you_mean(found.group(1), GROUPS)}"
     if isinstance(cause, OmegaConfBaseException):
         key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
         return f"{place}: {f'{key}: ' if key else ''}{_first(str(cause))}"
@@ -30,7 +37,8 @@ def explain(error: BaseException) -> str:
         mark = getattr(cause, "problem_mark", None)
         where = f"{mark.name}, line {mark.line + 1}" if mark else place
         return f"{where}: not valid YAML ({getattr(cause, 'problem', None) or _first(str(cause))})"
-    return f"{place}: {_first(str(error))}"
+    key = re.search(r"full_key: (\S+)", str(error))
+    return f"{place}: {f'{key.group(1)}: ' if key else ''}{_first(str(error))}"
 
 
 def _first(message: str) -> str:
@@ -43,10 +51,35 @@ def _first(message: str) -> str:
 def _place(message: str) -> str:
     """The preset that Hydra was reading, or the command line."""
     if found := re.search(r"In '([^']+)'", message):
-        return f"conf/{found.group(1)}.yaml"
+        return preset_file(found.group(1))
     if found := re.search(r"Error merging override (\S+)", message):
         return f"command line '{found.group(1)}'"
     return "command line"
+
+
+def preset_file(name: str) -> str:
+    """The file behind `experiment/x`, shortest readable form: where it lies on disk if it can be found."""
+    for folder in _further_folders():
+        if (folder / f"{name}.yaml").is_file():
+            return str(folder / f"{name}.yaml")
+    return f"conf/{name}.yaml"
+
+
+def _further_folders() -> list[Path]:
+    """Preset folders beside ours: of plugins, and of --config-dir."""
+    given = [Path(after) for word, after in itertools.pairwise(sys.argv) if word in ("--config-dir", "-cd")]
+    return [*given, *(folder / "conf" for folder in plugin_folders())]
+
+
+def _overriding(group: str, option: str) -> str:
+    """The preset whose defaults list names this option, where it is not on the command line."""
+    if any(word.lstrip("+").startswith(f"{group}=") for word in sys.argv):
+        return ""
+    for folder in (*_further_folders(), conf_folder()):
+        for file in sorted(folder.glob("*/*.yaml")):
+            if re.search(rf"/{group}:\s*{re.escape(option)}\s*$", file.read_text(encoding="utf-8"), re.MULTILINE):
+                return preset_file(f"{file.parent.name}/{file.stem}")
+    return ""
 
 
 def _missing_option(error: Any) -> str:
@@ -57,27 +90,23 @@ def _missing_option(error: Any) -> str:
     if not group:
         return f"{place}: there is no config '{wanted}', {did_you_mean(wanted, options)}"
     shown = f"{group}={option}"
-    where = f" in {place}" if place.startswith("conf/") and place != "conf/train.yaml" else ""
-    return f"{shown}{where}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
+    source = place if place not in ("command line", "conf/train.yaml", "conf/evaluate.yaml", "conf/predict.yaml") else _overriding(group, option)
+    where = f"{source}: " if source else ""
+    return f"{where}{shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
 
 
-def _unknown_key(error: BaseException, cause: BaseException, place: str) -> str:
-    message = str(error)
-    override = re.search(r"Could not (?:override|append to config|delete from config)\S* '([^']+)'", message)
-    full = override.group(1) if override else getattr(cause, "full_key", None) or getattr(cause, "key", None)
-    full = str(full)
+def _unknown_key(message: str, cause: BaseException, place: str) -> str:
+    full = getattr(cause, "full_key", None) or getattr(cause, "key", None)
+    if full is None:
+        found = re.search(r"full_key: (\S+)", message) or re.search(r"Key '([^']+)'", message)
+        full = found.group(1) if found else "?"
     keys = all_keys()
-    parent, _, last = full.rpartition(".")
-    siblings = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == parent] if parent else []
-    kind = getattr(cause, "object_type", None)
-    if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__") and parent:
-        siblings = list(kind.__dataclass_fields__)
-    if siblings and nearest(last, siblings):
-        hint = f"did you mean '{parent}.{nearest(last, siblings)}'?"
+    parent, _, last = str(full).rpartition(".")
+    siblings = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == parent]
+    if near := nearest(last, siblings):
+        hint = f"did you mean '{parent}.{near}'?" if parent else f"did you mean '{near}'?"
     elif exact := [key for key in keys if key.rpartition(".")[2] == last]:
         hint = f"did you mean '{exact[0]}'?"
-    elif close := nearest(full, keys):
-        hint = f"did you mean '{close}'?"
     else:
-        hint = did_you_mean(last, siblings or [key for key in keys if "." not in key], most=20)
+        hint = did_you_mean(last, siblings or [key for key in keys if "." not in key], most=30)
     return f"{place}: unknown key '{full}', {hint}"

@@ -65,11 +65,15 @@ def encoder_of(vocab: int = 40, **options: Any) -> BertEncoder:
 
 
 # --- parity with transformers -------------------------------------------------------------------------------------------------
+Case = tuple[Bert, int, int, list[int], int]  # config, V, padding id, lengths, seed
+
+
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Bert, int, int, list[int], int]:
+def cases(draw: st.DrawFn) -> Case:
     heads = draw(st.sampled_from([1, 2, 4]))
+    # A width of 1 or 2 makes layer norm a step function, where rounding alone decides: hence at least 4.
     config = Bert(
-        hidden_size=heads * draw(st.integers(1, 12)), num_attention_heads=heads, num_hidden_layers=draw(st.integers(1, 3)),
+        hidden_size=heads * draw(st.integers(4 // heads, 12)), num_attention_heads=heads, num_hidden_layers=draw(st.integers(1, 3)),
         intermediate_size=draw(st.sampled_from([None, 1, 7, 32])), max_position_embeddings=draw(st.integers(12, 20)),
         type_vocab_size=draw(st.integers(1, 3)), norm_eps=draw(st.sampled_from([1e-12, 1e-5])),
         activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])), attention=draw(st.sampled_from(["sdpa", "eager"])),
@@ -80,11 +84,8 @@ def cases(draw: st.DrawFn) -> tuple[Bert, int, int, list[int], int]:
 
 @settings(PROPERTY, max_examples=60)
 @given(cases(), st.sampled_from(["sdpa", "eager"]))
-def test_hidden_pooled_and_every_gradient_equal_transformers(case: tuple[Bert, int, int, list[int], int], their_attention: str) -> None:
+def test_hidden_pooled_and_every_gradient_equal_transformers(case: Case, their_attention: str) -> None:
     config, vocab, pad_id, lengths, seed = case
-    # A width of 1 or 2 makes layer norm a step function, where rounding alone decides.
-    if config.hidden_size < 4:
-        config.hidden_size = 4
     theirs = transformers.BertModel(
         transformers.BertConfig(**bert.to_hf_config(config, vocab, pad_id), attn_implementation=their_attention)
     ).eval()  # fmt: skip
@@ -100,14 +101,27 @@ def test_hidden_pooled_and_every_gradient_equal_transformers(case: tuple[Bert, i
     torch.testing.assert_close(pooled, expected.pooler_output, **TOLERANCE)
 
     # The loss looks at padding as well, so that the padding row's own gradient is compared.
-    at_hidden, at_pooled = torch.randn(hidden.shape), torch.randn(pooled.shape)
-    ((hidden * at_hidden).mean() + (pooled * at_pooled).mean()).backward()
-    ((expected.last_hidden_state * at_hidden).mean() + (expected.pooler_output * at_pooled).mean()).backward()
-    wanted = bert.from_hf_state(config, {name: weight.grad for name, weight in theirs.named_parameters()})
+    generator = torch.Generator().manual_seed(seed)
+    at_hidden, at_pooled = torch.randn(hidden.shape, generator=generator), torch.randn(pooled.shape, generator=generator)
+    ((hidden * at_hidden).sum() + (pooled * at_pooled).sum()).backward()
+    ((expected.last_hidden_state * at_hidden).sum() + (expected.pooler_output * at_pooled).sum()).backward()
+    assert_gradients_equal(ours, theirs)
+
+
+def assert_gradients_equal(ours: BertEncoder, theirs: nn.Module) -> None:
+    """Every parameter's gradient to 1e-5 of its largest element.
+
+    Some true gradients are zero and what is there is rounding (a key's bias shifts all scores of a query alike; one token
+    alone attends to itself): hence the floor at a millionth of the model's largest gradient.
+    """
+    wanted = bert.from_hf_state(ours.config, {name: weight.grad for name, weight in theirs.named_parameters()})
     gradients = {name: weight.grad for name, weight in ours.named_parameters()}
     assert gradients.keys() == wanted.keys()
+    largest = {name: gradient.abs().max().item() for name, gradient in wanted.items()}
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, wanted[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}")
+        assert gradient is not None, name
+        allowed = max(1e-5 * largest[name], 1e-6 * max(largest.values()))
+        torch.testing.assert_close(gradient, wanted[name], rtol=0, atol=allowed, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def minilm() -> Path:
@@ -134,9 +148,7 @@ def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str) -> N
     torch.testing.assert_close(logits, expected.logits, **TOLERANCE)
     F.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
     expected.loss.backward()
-    wanted = bert.from_hf_state(config, {name: weight.grad for name, weight in theirs.bert.named_parameters()})
-    for name, weight in ours.named_parameters():
-        torch.testing.assert_close(weight.grad, wanted[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}")
+    assert_gradients_equal(ours, theirs.bert)
 
 
 # --- interchange ----------------------------------------------------------------------------------------------------------------
@@ -167,7 +179,7 @@ def test_saved_weights_open_in_transformers_without_missing_keys() -> None:
 def test_old_names_prefixes_and_heads_are_understood() -> None:
     encoder = encoder_of()
     today = bert.to_hf_state(encoder.config, encoder.state_dict(), prefix="bert.")
-    old = {name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v for name, v in today.items()}
+    old = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): today[k] for k in today}
     old |= {"bert.embeddings.position_ids": torch.arange(24), "cls.predictions.bias": torch.ones(40)}
     loaded = bert.from_hf_state(encoder.config, old)
     assert all(torch.equal(loaded[name], value) for name, value in encoder.state_dict().items())
@@ -177,7 +189,7 @@ def test_old_names_prefixes_and_heads_are_understood() -> None:
 def test_missing_pooler_is_said_or_asked_for() -> None:
     encoder = encoder_of()
     state = {k: v for k, v in bert.to_hf_state(encoder.config, encoder.state_dict()).items() if not k.startswith("pooler")}
-    with pytest.raises(ConfigError, match="no pooler.*model.pooling=cls"):
+    with pytest.raises(ConfigError, match=r"no pooler.*model\.pooling=cls"):
         bert.from_hf_state(encoder.config, state)
     assert "pooler.weight" not in bert.from_hf_state(encoder.config, state, allow_missing_pooler=True)
     mean = encoder_of(pooling="mean")
@@ -196,17 +208,21 @@ def test_what_is_not_this_bert_is_refused_by_name() -> None:
         bert.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 1}), state)
     with pytest.raises(ConfigError, match=r"position_embeddings.weight has shape \(24, 16\)"):
         bert.from_hf_state(Bert(**{**vars(encoder.config), "max_position_embeddings": 25}), state)
-    for options in ({"positions": "rotary"}, {"norm_placement": "pre"}, {"norm": "rms"}, {"activation": "swiglu"}, {"linear_bias": False}):
-        with pytest.raises(ConfigError, match=f"model.{next(iter(options))}="):
-            bert.to_hf_state(Bert(**options), {})
+    foreign = {"positions": "rotary", "norm_placement": "pre", "norm": "rms", "activation": "swiglu", "linear_bias": False}
+    for key, value in foreign.items():
+        with pytest.raises(ConfigError, match=f"model.{key}={value}"):
+            bert.to_hf_state(Bert(**{key: value}), {})
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"model_type": "roberta"}, "model_type=roberta"), ({"model_type": None}, "model_type"),
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"), ({"is_decoder": True}, "is_decoder=True"),
-        ({"hidden_act": "silu"}, "hidden_act=silu"), ({"num_attention_heads": 5}, "num_attention_heads=5"),
+        ({"model_type": "roberta"}, "model_type=roberta"),
+        ({"model_type": None}, "model_type"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"),
+        ({"is_decoder": True}, "is_decoder=True"),
+        ({"hidden_act": "silu"}, "hidden_act=silu"),
+        ({"num_attention_heads": 5}, "num_attention_heads=5"),
         ({"hidden_dropout_prob": 1.0}, "hidden_dropout=1.0"),
     ],
 )  # fmt: skip
@@ -224,10 +240,17 @@ def test_config_round_trip() -> None:
 
 # --- options -------------------------------------------------------------------------------------------------------------------
 CHOICES = {
-    "norm_placement": ["post", "pre"], "norm": ["layer", "rms"], "activation": ["gelu", "gelu_tanh", "relu", "swiglu", "geglu"],
-    "positions": ["learned", "sinusoidal", "rotary", "none"], "attention": ["sdpa", "eager"], "linear_bias": [True, False],
-    "norm_bias": [True, False], "embedding_norm": [True, False], "pooling": ["cls", "mean", "max"], "scaled_residual_init": [True, False],
-}  # fmt: skip
+    "norm_placement": ["post", "pre"],
+    "norm": ["layer", "rms"],
+    "activation": ["gelu", "gelu_tanh", "relu", "swiglu", "geglu"],
+    "positions": ["learned", "sinusoidal", "rotary", "none"],
+    "attention": ["sdpa", "eager"],
+    "linear_bias": [True, False],
+    "norm_bias": [True, False],
+    "embedding_norm": [True, False],
+    "pooling": ["cls", "mean", "max"],
+    "scaled_residual_init": [True, False],
+}
 any_options = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()})
 
 
@@ -330,7 +353,7 @@ def test_sinusoids_are_vaswani_2017() -> None:
         torch.testing.assert_close(table[place, 2 * pair + 1], angle.cos(), **TOLERANCE)
     encoder = encoder_of(positions="sinusoidal", embedding_norm=False, num_hidden_layers=1)
     seen: list[Tensor] = []
-    encoder.embedding_dropout.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    encoder.embedding_dropout.register_forward_hook(lambda *call: seen.append(call[-1]))
     encoder(torch.full((1, 4), 3), None, None)
     wanted = encoder.token.weight[3] + encoder.segment.weight[0] + 0.02 * bert.sinusoids(4, 16)
     torch.testing.assert_close(seen[0][0], wanted, **TOLERANCE)
@@ -430,11 +453,13 @@ def test_parameter_counts_are_those_of_turc_2019(layers: int, width: int, millio
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"hidden_size": 100, "num_attention_heads": 7}, r"num_attention_heads=7 .*hidden_size=100.*num_attention_heads=5 or .*=105"),
+        ({"hidden_size": 100, "num_attention_heads": 7}, r"num_attention_heads=7 .*hidden_size=100.*heads=5 or .*=105"),
         ({"hidden_size": 12, "num_attention_heads": 4, "positions": "rotary"}, r"positions=rotary.*head size 3"),
         ({"hidden_size": 15, "num_attention_heads": 3, "positions": "sinusoidal"}, r"sinusoidal.*hidden_size=15 is odd"),
-        ({"activation": "swglu"}, r"activation=swglu.*swiglu"), ({"hidden_dropout": 1.0}, r"hidden_dropout=1.0.*less than 1"),
-        ({"num_attention_heads": 0}, r"num_attention_heads=0.*at least 1"), ({"norm_eps": 0.0}, "norm_eps=0.0"),
+        ({"activation": "swglu"}, r"activation=swglu.*swiglu"),
+        ({"hidden_dropout": 1.0}, r"hidden_dropout=1.0.*less than 1"),
+        ({"num_attention_heads": 0}, r"num_attention_heads=0.*at least 1"),
+        ({"norm_eps": 0.0}, "norm_eps=0.0"),
     ],
 )  # fmt: skip
 def test_impossible_configs_are_refused_by_name(options: dict[str, Any], said: str) -> None:
@@ -445,7 +470,7 @@ def test_impossible_configs_are_refused_by_name(options: dict[str, Any], said: s
 def test_vocabulary_is_the_tokenizers_unless_a_larger_one_is_set() -> None:
     assert encoder_of(40).token_weight().shape == (40, 16)
     assert encoder_of(40, vocab_size=64).token_weight().shape == (64, 16)
-    with pytest.raises(ConfigError, match="model.vocab_size=30.*40"):
+    with pytest.raises(ConfigError, match=r"model\.vocab_size=30 .*40"):
         encoder_of(40, vocab_size=30)
     with pytest.raises(ConfigError, match="padding id 40"):
         build(Bert(), 40, pad_id=40)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from bertlab import registry, store
 from bertlab.assembly import (
     Material, build_model, build_optimizer, check_combination, component_modules, config_yaml, inputs_fingerprint, prepare, save_run,
 )
-from bertlab.checkpoint import clear_temporaries, write_text
+from bertlab.checkpoint import clear_temporaries, save_weights, write_text
 from bertlab.config import Train
 from bertlab.contracts import RunInfo, Tracker
 from bertlab.errors import RunError
@@ -85,6 +86,7 @@ def compute(config: Train, context: Context, identity: dict[str, Any], folder: P
         print(f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples", flush=True)
         progress = fit(config, model, optimizer, material.objective, material.examples, device, folder / "checkpoints", broadcast(trackers))
         selected = load_best(folder / "checkpoints") if config.evaluation.keep == "best" else model.state_dict()
+        save_weights(folder / "last.safetensors", model.state_dict())
         save_run(folder, material, selected)
         model.load_state_dict(selected)
         metrics = final_scores(config, model, material, device, folder)
@@ -95,6 +97,8 @@ def compute(config: Train, context: Context, identity: dict[str, Any], folder: P
             "last": last_validation(progress), "cost": cost(progress, model), "stopped": progress.stopped or "budget",
             "seed": config.seed, "command": context.command,
         }
+        write_summary(folder, summary)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a finished run needs no resume state
     except Interrupted:
         summary["status"] = "interrupted"
         raise
@@ -104,7 +108,8 @@ def compute(config: Train, context: Context, identity: dict[str, Any], folder: P
     finally:
         for tracker in trackers:
             tracker.finish(summary)
-        write_summary(folder, summary)
+        if summary["status"] != "finished":
+            write_summary(folder, summary)
     return Outcome(folder, summary)
 
 

@@ -114,8 +114,11 @@ class BertEncoder(nn.Module):
         self.pooler = _linear(width, width) if config.pooling == "cls" else None
 
     def forward(self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None) -> Tensor:
-        """`input_ids (B, T) int64`, `segment_ids (B, T) int64` (None = all 0), `attention_mask (B, T) bool`, True = real token
-        (None = nothing is padded), to `hidden (B, T, D)`. Hidden states at padding mean nothing."""
+        """To `hidden (B, T, D)`; at padding it means nothing.
+
+        `input_ids (B, T) int64`; `segment_ids (B, T) int64`, None = all 0; `attention_mask (B, T) bool`, True = real token,
+        None = nothing is padded.
+        """
         length = input_ids.shape[1]
         if length > self.config.max_position_embeddings:
             raise ValueError(f"{length} tokens, but max_position_embeddings={self.config.max_position_embeddings}")
@@ -130,8 +133,8 @@ class BertEncoder(nn.Module):
         bias = None if attention_mask is None else _attention_bias(attention_mask, x.dtype)
         for layer in self.layers:
             x = layer(x, bias, rotary)
-        x = self.final_norm(x)
-        return x  # (B, T, D)
+        hidden: Tensor = self.final_norm(x)  # (B, T, D)
+        return hidden
 
     def pool(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
         """`hidden (B, T, D)` to `(B, D)`: Devlin's pooler on the first token, or mean or maximum over real tokens."""
@@ -304,7 +307,8 @@ HF_ACTIVATIONS = {
     "gelu": "gelu", "gelu_python": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
     "relu": "relu",
 }
-# Ours, theirs and theirs when their config leaves it out.
+HF_REQUIRED = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+# Ours, theirs, and theirs when their config leaves it out.
 HF_OPTIONS = (
     ("vocab_size", "vocab_size", 30522), ("hidden_size", "hidden_size", 768), ("num_hidden_layers", "num_hidden_layers", 12),
     ("num_attention_heads", "num_attention_heads", 12), ("intermediate_size", "intermediate_size", 3072),
@@ -323,15 +327,15 @@ HF_LAYER = {
 
 def from_hf_config(hf: Mapping[str, Any]) -> Bert:
     """The config of a Hugging Face BERT's `config.json`. Raises ConfigError naming what there is not BERT."""
-    required = (("model_type", "bert"), ("position_embedding_type", "absolute"), ("is_decoder", False), ("add_cross_attention", False))
-    for key, wanted in required:
-        value = hf.get(key, None if key == "model_type" else wanted)
-        if value != wanted:
-            raise ConfigError(f"the checkpoint's config has {key}={value}, and own BERT loads only {key}={wanted}: use a model=hf_* preset")
+    found = {**HF_REQUIRED, "model_type": None, **hf}
+    for key, wanted in HF_REQUIRED.items():
+        if found[key] != wanted:
+            raise ConfigError(f"the checkpoint has {key}={found[key]}, own BERT loads only {key}={wanted}: use a model=hf_* preset")
     act = str(hf.get("hidden_act", "gelu"))
     if act not in HF_ACTIVATIONS:
-        raise ConfigError(f"the checkpoint's config has hidden_act={act}, which own BERT lacks, {did_you_mean(act, HF_ACTIVATIONS)}")
-    config = Bert(name="bert", activation=HF_ACTIVATIONS[act], **{ours: hf.get(theirs, default) for ours, theirs, default in HF_OPTIONS})
+        raise ConfigError(f"the checkpoint has hidden_act={act}, which own BERT lacks: {did_you_mean(act, HF_ACTIVATIONS)}")
+    options = {ours: hf.get(theirs, default) for ours, theirs, default in HF_OPTIONS}
+    config = Bert(name="bert", activation=HF_ACTIVATIONS[act], **options)
     validate(config)
     return config
 
@@ -405,4 +409,4 @@ def _require_hf(config: Bert) -> None:
     changed = [f"model.{key}={getattr(config, key)}" for key in fixed if getattr(config, key) != getattr(default, key)]
     changed += [f"model.activation={config.activation}"] * (config.activation in GATED)
     if changed:
-        raise ConfigError(f"{', '.join(changed)}: Hugging Face's BERT does not have this, so such weights cannot come from it or go to it")
+        raise ConfigError(f"{', '.join(changed)}: Hugging Face's BERT lacks this, so weights can neither come from it nor go to it")
