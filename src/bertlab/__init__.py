@@ -1,9 +1,9 @@
 """bertlab: controlled experiments on BERT-style encoders.
 
-    import bertlab
-    run = bertlab.run(["experiment=bertsst2", "seed=1"])     # trains, continues or skips, as the command line does
-    run.metrics["validation/accuracy"], run.history, run.predict(["What a film!"])
-    run = bertlab.load("multirun/sst2-classification-…")
+import bertlab
+run = bertlab.run(["experiment=bertsst2", "seed=1"])     # trains, continues or skips, as the command line does
+run.metrics["validation/accuracy"], run.history, run.predict(["What a film!"])
+run = bertlab.load("multirun/sst2-classification-…")
 """
 
 from typing import TYPE_CHECKING, Any

@@ -16,7 +16,7 @@ from bertlab import registry, store
 from bertlab.checkpoint import load_weights, publish_folder, save_weights, write_text
 from bertlab.config import Budget, Component, Compute, Evaluation, Paths, Train
 from bertlab.contracts import Batch, Examples, Objective, ParameterGroup
-from bertlab.data.dataset import LoadedDataset, fingerprint, load_dataset
+from bertlab.data.dataset import LoadedDataset, columns_of, fingerprint, load_dataset
 from bertlab.data.tokenizer import Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
 from bertlab.errors import ConfigError, RunError
 
@@ -44,7 +44,7 @@ def check_combination(config: Train) -> None:
             f"objective.max_length={config.objective.max_length} is longer than model.max_position_embeddings={positions}; "
             "shorten the one or raise the other"
         )
-    offered = getattr(registry.module_of(config.dataset), "columns_of", lambda dataset: ("text", "label"))(config.dataset)
+    offered = columns_of(config.dataset)
     needed = getattr(registry.module_of(config.objective), "COLUMNS", ())
     if lacking := [column for column in needed if column not in offered]:
         raise ConfigError(
@@ -87,10 +87,15 @@ def prepare(config: Train, inputs: dict[str, str]) -> Material:
     tokenizer, tokenizer_key = _tokenizer(config, dataset, data_key)
     objective = build_objective(config, tokenizer, dataset.label_names)
     module = registry.module_of(config.objective)
-    key = store.digest({
-        **data_key, "tokenizer": tokenizer_key, "objective": dataclasses.asdict(config.objective),
-        "objective_code": store.code_version(Path(str(module.__file__))), "labels": dataset.label_names,
-    })
+    key = store.digest(
+        {
+            **data_key,
+            "tokenizer": tokenizer_key,
+            "objective": dataclasses.asdict(config.objective),
+            "objective_code": store.code_version(Path(str(module.__file__))),
+            "labels": dataset.label_names,
+        }
+    )
     folder = store.cache_folder(config.paths) / "examples" / key
     if not folder.is_dir():
         prepared = {split: objective.prepare(rows, tokenizer.encode) for split, rows in dataset.splits.items()}
@@ -102,7 +107,9 @@ def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any]) 
     if isinstance(config.tokenizer, Pretrained):
         tokenizer = load_tokenizer(config.tokenizer)
         return tokenizer, store.digest(tokenizer.to_json())
-    key = store.digest({**data_key, "tokenizer": dataclasses.asdict(config.tokenizer), "tokenizer_code": store.code_versions([])["data/tokenizer"]})
+    key = store.digest(
+        {**data_key, "tokenizer": dataclasses.asdict(config.tokenizer), "tokenizer_code": store.code_versions([])["data/tokenizer"]}
+    )
     file = store.cache_folder(config.paths) / "tokenizers" / f"{key}.json"
     if not file.is_file():
         train = dataset.splits["train"]
@@ -195,7 +202,7 @@ def load_config(folder: Path) -> Train:
     """The typed config of a run folder. Raises RunError where it does not fit this version's schema."""
     file = folder / "config.yaml"
     try:
-        raw = OmegaConf.load(file)
+        raw: Any = OmegaConf.load(file)
     except Exception as error:  # missing file or broken YAML
         raise RunError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
     config = Train()

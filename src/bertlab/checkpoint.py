@@ -35,7 +35,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
         temporary.chmod(0o644)
         _flush(temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
         _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def publish_folder(path: Path, fill: Callable[[Path], Any]) -> None:
         for file in temporary.iterdir():
             _flush(file)
         with contextlib.suppress(OSError) if path.exists() else contextlib.nullcontext():
-            os.rename(temporary, path)
+            temporary.rename(path)
         _flush(path.parent)
     except OSError:
         if not path.is_dir():

@@ -61,7 +61,9 @@ class ComponentSource(ConfigSource):
         path = config_path.strip("/")
         groups = [*registry.FOLDERS, *(group for group in registry.TABLE if group != "schema")] if path == "" else []
         configs = registry.options(path)
-        return sorted(groups if results_filter == ObjectType.GROUP else configs if results_filter == ObjectType.CONFIG else [*groups, *configs])
+        return sorted(
+            groups if results_filter == ObjectType.GROUP else configs if results_filter == ObjectType.CONFIG else [*groups, *configs]
+        )
 
 
 class SearchPath(SearchPathPlugin):
@@ -166,7 +168,7 @@ def _refuse_smuggled(node: DictConfig, path: str) -> None:
         return
     known = [item.name for item in dataclasses.fields(kind)]
     for key in node:
-        full = f"{path}.{key}" if path else str(key)
+        full = f"{path}.{key!s}" if path else str(key)
         if key not in known:
             raise ConfigError(f"{full}: unknown key (added with '+'), {did_you_mean(str(key), known, most=40)}")
         if not OmegaConf.is_missing(node, key) and isinstance(value := node._get_node(key), DictConfig) and value._content is not None:
@@ -200,4 +202,3 @@ def all_keys() -> list[str]:
         for option in registry.options(group):
             keys += valid_keys(registry.load_schema(group, option), group)
     return sorted(set(keys))
-

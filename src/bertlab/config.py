@@ -37,8 +37,13 @@ def integer(default: int | None, help: str, *, low: int | None = None, high: int
 
 
 def number(
-    default: float | None, help: str, *, low: float | None = None, above: float | None = None,
-    high: float | None = None, below: float | None = None,
+    default: float | None,
+    help: str,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
+    below: float | None = None,
 ) -> Any:
     """A real number; `low`/`high` are inclusive bounds, `above`/`below` exclusive ones."""
     return field(default=default, metadata={"help": help, "low": low, "above": above, "high": high, "below": below})

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-
 Encode = Callable[[Sequence[str]], list[list[int]]]  # texts to token ids, without special tokens
 
 
@@ -65,8 +64,12 @@ class Batch:
             return self
         mask = None if self.attention_mask is None else self.attention_mask.to(device, non_blocking=True)
         return Batch(
-            self.input_ids.to(device, non_blocking=True), self.segment_ids.to(device, non_blocking=True), mask,
-            {name: value.to(device, non_blocking=True) for name, value in self.targets.items()}, self.num_tokens, self.num_examples,
+            self.input_ids.to(device, non_blocking=True),
+            self.segment_ids.to(device, non_blocking=True),
+            mask,
+            {name: value.to(device, non_blocking=True) for name, value in self.targets.items()},
+            self.num_tokens,
+            self.num_examples,
         )
 
 

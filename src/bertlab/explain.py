@@ -44,7 +44,9 @@ def explain(error: BaseException) -> str:
 def _first(message: str) -> str:
     """The first line that says something, without Hydra's own prompts."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    useful = [line for line in lines if not line.startswith(("In '", "full_key:", "object_type=", "reference_type=", "Error merging override"))]
+    useful = [
+        line for line in lines if not line.startswith(("In '", "full_key:", "object_type=", "reference_type=", "Error merging override"))
+    ]
     return (useful or lines or ["unknown error"])[0].rstrip(".")[:240]
 
 
@@ -86,11 +88,13 @@ def _missing_option(error: Any) -> str:
     wanted = str(error.missing_cfg_file or "")
     place = _place(str(error))
     group, _, option = wanted.rpartition("/")
-    options = [name for name in (error.options or [])]
+    options = list(error.options or [])
     if not group:
         return f"{place}: there is no config '{wanted}', {did_you_mean(wanted, options)}"
     shown = f"{group}={option}"
-    source = place if place not in ("command line", "conf/train.yaml", "conf/evaluate.yaml", "conf/predict.yaml") else _overriding(group, option)
+    source = (
+        place if place not in ("command line", "conf/train.yaml", "conf/evaluate.yaml", "conf/predict.yaml") else _overriding(group, option)
+    )
     where = f"{source}: " if source else ""
     return f"{where}{shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
 

@@ -11,10 +11,18 @@ JOBS = {
     "predict": "label texts with a finished run",
 }
 GROUPS = {
-    "model": "the encoder and its size", "dataset": "what is read", "tokenizer": "how text becomes ids", "objective": "what is learned",
-    "optimizer": "how weights move", "schedule": "the learning rate over time", "budget": "how much training",
-    "init": "the first weights", "compute": "where and how fast", "tracker": "where progress is logged",
-    "experiment": "a whole study's recipe", "debug": "quick checks of any recipe",
+    "model": "the encoder and its size",
+    "dataset": "what is read",
+    "tokenizer": "how text becomes ids",
+    "objective": "what is learned",
+    "optimizer": "how weights move",
+    "schedule": "the learning rate over time",
+    "budget": "how much training",
+    "init": "the first weights",
+    "compute": "where and how fast",
+    "tracker": "where progress is logged",
+    "experiment": "a whole study's recipe",
+    "debug": "quick checks of any recipe",
 }
 HEADS = {
     "train": """usage: bertlab [train] [group=option ...] [key=value ...] [-m]
@@ -63,7 +71,11 @@ def help_text(job: str, conf: Path) -> str:
 
 def _group(name: str, what: str, conf: Path) -> str:
     try:
-        presets = {file.stem for folder in (conf, *(plugin / "conf" for plugin in registry.plugin_folders())) for file in (folder / name).glob("*.yaml")}
+        presets = {
+            file.stem
+            for folder in (conf, *(plugin / "conf" for plugin in registry.plugin_folders()))
+            for file in (folder / name).glob("*.yaml")
+        }
         presets |= set(registry.options(name)) - {"table"}
     except ConfigError:
         presets = {file.stem for file in (conf / name).glob("*.yaml")}

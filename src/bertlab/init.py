@@ -1,5 +1,7 @@
 """Where a run's first weights come from: a dataclass and its `initialize(...)` for each way."""
 
+import importlib
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from torch import nn
 from bertlab.checkpoint import load_weights
 from bertlab.config import InitConfig, ModelConfig, flag, string
 from bertlab.errors import ConfigError, DataError, RunError
+
+SAME_AS_CHECKPOINT = ("num_attention_heads", "activation", "norm_eps", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 
 
 @dataclass
@@ -55,21 +59,20 @@ class Pretrained(InitConfig):
 
     def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType) -> None:
         """Map the checkpoint's names to ours and copy. Raises DataError or ConfigError naming what does not fit."""
-        if not hasattr(module, "from_hf_state"):
-            raise ConfigError(f"init=pretrained: model={config.name} has no Hugging Face counterpart; use model=bert")
+        name = module.__name__.rpartition(".")[2]
+        if importlib.util.find_spec(f"bertlab.models._{name}_hf") is None:
+            raise ConfigError(f"init=pretrained: model={name} has no Hugging Face counterpart; use model=bert")
+        interchange = importlib.import_module(f"bertlab.models._{name}_hf")
         folder = Path(self.path).expanduser()
-        for name in ("config.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise DataError(f"init.path={self.path}: there is no {name}; it must be a folder with a BERT checkpoint")
-        module.from_hf_config(json.loads((folder / "config.json").read_text()))  # refuses what is not BERT
-        weights, _ = module.from_hf_state(config, load_weights(folder / "model.safetensors"))
-        own = model.get_submodule("encoder").state_dict()
-        for name, value in own.items():
-            if name not in weights:
-                raise DataError(f"init.path={self.path}: the checkpoint has no '{name}'; choose model options that it has")
-            if weights[name].shape != value.shape:
+        for file in ("config.json", "model.safetensors"):
+            if not (folder / file).is_file():
+                raise DataError(f"init.path={self.path}: there is no {file}; it must be a folder with a BERT checkpoint")
+        theirs = interchange.from_hf_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        for key in SAME_AS_CHECKPOINT:
+            if getattr(config, key) != getattr(theirs, key):
                 raise ConfigError(
-                    f"init.path={self.path}: '{name}' has shape {tuple(weights[name].shape)}, this model {tuple(value.shape)}; "
-                    "choose the model's sizes and tokenizer=pretrained as the checkpoint's"
+                    f"model.{key}={getattr(config, key)} is not the checkpoint's {getattr(theirs, key)} (init.path={self.path}); "
+                    f"set model.{key}"
                 )
-        model.get_submodule("encoder").load_state_dict({name: weights[name] for name in own})
+        weights = load_weights(folder / "model.safetensors")
+        model.get_submodule("encoder").load_state_dict(interchange.from_hf_state(config, weights))

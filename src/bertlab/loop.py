@@ -64,8 +64,14 @@ class Progress:
 
 
 def fit(
-    config: Train, model: Model, optimizer: torch.optim.Optimizer, objective: Objective, examples: dict[str, Examples],
-    device: Device, folder: Path, log: Callable[[dict[str, float]], None],
+    config: Train,
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    examples: dict[str, Examples],
+    device: Device,
+    folder: Path,
+    log: Callable[[dict[str, float]], None],
 ) -> Progress:
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
 
@@ -77,8 +83,8 @@ def fit(
     total = plan.total_steps(config.budget)
     evaluate_at = evaluation_interval(config, plan, total)
     progress = resume(folder, model, optimizer, device)
-    for record in progress.records:
-        log(record)
+    for earlier in progress.records:
+        log(earlier)
     micro_batch = config.compute.micro_batch_size or 1 << 30
     peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -129,10 +135,15 @@ def fit(
                 progress.loss_total = float(running)
             if progress.step % LOG_EVERY == 0 or is_last:
                 speed = (progress.tokens - recorded_tokens) / max(now - recorded_at, 1e-9)
-                record({
-                    "train/loss": progress.loss_total / progress.loss_count, "train/lr": optimizer.param_groups[0]["lr"],
-                    "train/grad_norm": float(norm), "train/tokens_per_s": speed, "train/tokens": progress.tokens,
-                })
+                record(
+                    {
+                        "train/loss": progress.loss_total / progress.loss_count,
+                        "train/lr": optimizer.param_groups[0]["lr"],
+                        "train/grad_norm": float(norm),
+                        "train/tokens_per_s": speed,
+                        "train/tokens": progress.tokens,
+                    }
+                )
                 bar.set_postfix_str(f"loss {progress.loss_total / progress.loss_count:.4f}", refresh=False)
                 progress.loss_total, progress.loss_count = 0.0, 0.0
                 running.zero_()
@@ -155,8 +166,14 @@ def fit(
 
 
 def accumulate(
-    model: Model, objective: Objective, examples: Examples, rows: np.ndarray, key: tuple[int, int], device: Device,
-    micro_batch: int, weights: list[torch.nn.Parameter],
+    model: Model,
+    objective: Objective,
+    examples: Examples,
+    rows: np.ndarray,
+    key: tuple[int, int],
+    device: Device,
+    micro_batch: int,
+    weights: list[torch.nn.Parameter],
 ) -> tuple[Loss, int, int]:
     """Gradients of the mean loss over `rows`; returns the summed loss, the real tokens and the micro-batch size that fitted in memory."""
     before = rng_state(device.device)
@@ -169,7 +186,7 @@ def accumulate(
                 with device.autocast():
                     outputs = model(batch)
                 loss = objective.loss(outputs, batch)
-                (loss.total / loss.count if len(parts) == 1 else loss.total).backward()
+                (loss.total / loss.count if len(parts) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch
                 total, count, tokens = total + loss.total.detach(), count + loss.count, tokens + batch.num_tokens
             if len(parts) > 1:
                 torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count))
@@ -232,7 +249,8 @@ def describe(progress: Progress, metrics: dict[str, Any], objective: Objective) 
     """One line an evaluation."""
     name = f"validation/{objective.primary.name}"
     star = " *" if progress.best_step == progress.step else ""
-    return f"step {progress.step}  epoch {progress.epoch:.2f}  {name} {metrics[name]:.4f}  validation/loss {metrics['validation/loss']:.4f}{star}"
+    scores = f"{name} {metrics[name]:.4f}  validation/loss {metrics['validation/loss']:.4f}"
+    return f"step {progress.step}  epoch {progress.epoch:.2f}  {scores}{star}"
 
 
 def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, device: Device) -> Progress:
@@ -261,7 +279,7 @@ def interruptible() -> Iterator[list[int]]:
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _: FrameType | None) -> None:
         if received and number == signal.SIGINT:
             raise KeyboardInterrupt
         received.append(int(number))

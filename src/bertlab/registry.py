@@ -40,11 +40,7 @@ TABLE = {
         "inverse_sqrt": "bertlab.schedule:InverseSqrt",
         "wsd": "bertlab.schedule:Wsd",
     },
-    "init": {
-        "scratch": "bertlab.init:Scratch",
-        "checkpoint": "bertlab.init:Checkpoint",
-        "pretrained": "bertlab.init:Pretrained",
-    },
+    "init": {"scratch": "bertlab.init:Scratch", "checkpoint": "bertlab.init:Checkpoint", "pretrained": "bertlab.init:Pretrained"},
     "schema": {"train": "bertlab.config:Train", "evaluate": "bertlab.config:Evaluate", "predict": "bertlab.config:Predict"},
 }
 
@@ -77,15 +73,17 @@ def load_schema(group: str, option: str) -> Any:
     if group in FOLDERS:
         base = FOLDERS[group][1]
         module = _load_file(group, option)
-        found = [
-            item for item in vars(module).values()
+        found: list[Any] = [
+            item
+            for item in vars(module).values()
             if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
         ]
         if len(found) != 1 or not dataclasses.is_dataclass(found[0]):
             raise ConfigError(
                 f"{module.__file__}: needs exactly one dataclass derived from bertlab.config.{base.__name__}, found {len(found)}"
             )
-        return found[0](name=option)
+        schema_class: Any = found[0]
+        return schema_class(name=option)
     if option not in TABLE.get(group, {}):
         raise ConfigError(f"{group}={option}: unknown option, {did_you_mean(option, options(group))}")
     module_name, class_name = TABLE[group][option].split(":")

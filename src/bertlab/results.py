@@ -46,7 +46,9 @@ def announce(outcome: Outcome) -> None:
         if f"{split}/{name}" in metrics:
             print(f"{split} {name}  {metrics[f'{split}/{name}']:.4f}{_bound(metrics, split, name)}")
     cost = summary["cost"]
-    print(f"training took {cost['seconds'] / 60:.1f} min: {cost['steps']} steps, {cost['tokens']:,} tokens, {cost['parameters']:,} parameters")
+    print(
+        f"training took {cost['seconds'] / 60:.1f} min: {cost['steps']} steps, {cost['tokens']:,} tokens, {cost['parameters']:,} parameters"
+    )
     print(f"results {outcome.folder}/summary.json · curves {outcome.folder}/curves.png")
     print(f"run: {outcome.folder}", flush=True)
 

@@ -20,7 +20,16 @@ from bertlab.errors import RunError
 
 WITHOUT_INFLUENCE = ("compute", "tracker", "paths", "tags")
 CODE_OF_EVERY_RUN = (
-    "config", "contracts", "schedule", "init", "loop", "evaluation", "assembly", "data/dataset", "data/tokenizer", "data/batches",
+    "contracts",
+    "schedule",
+    "init",
+    "loop",
+    "evaluation",
+    "assembly",
+    "data/dataset",
+    "data/reading",
+    "data/tokenizer",
+    "data/batches",
 )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bertlab.config import validate
 from bertlab.errors import ConfigError
-from bertlab.models import bert
+from bertlab.models import _bert_hf, bert
 from bertlab.models.bert import Bert, BertEncoder, build
 
 transformers = pytest.importorskip("transformers")
@@ -87,11 +87,11 @@ def cases(draw: st.DrawFn) -> Case:
 def test_hidden_pooled_and_every_gradient_equal_transformers(case: Case, their_attention: str) -> None:
     config, vocab, pad_id, lengths, seed = case
     theirs = transformers.BertModel(
-        transformers.BertConfig(**bert.to_hf_config(config, vocab, pad_id), attn_implementation=their_attention)
+        transformers.BertConfig(**_bert_hf.to_hf_config(config, vocab, pad_id), attn_implementation=their_attention)
     ).eval()  # fmt: skip
     random_weights(theirs, seed)
     ours = build(config, vocab, pad_id).eval()
-    ours.load_state_dict(bert.from_hf_state(config, theirs.state_dict()))
+    ours.load_state_dict(_bert_hf.from_hf_state(config, theirs.state_dict()))
     ids, segments, mask = random_batch(config, vocab, lengths, pad_id, seed)
 
     expected = theirs(input_ids=ids, token_type_ids=segments, attention_mask=mask.long())
@@ -114,7 +114,7 @@ def assert_gradients_equal(ours: BertEncoder, theirs: nn.Module) -> None:
     Some true gradients are zero and what is there is rounding (a key's bias shifts all scores of a query alike; one token
     alone attends to itself): hence the floor at a millionth of the model's largest gradient.
     """
-    wanted = bert.from_hf_state(ours.config, {name: weight.grad for name, weight in theirs.named_parameters()})
+    wanted = _bert_hf.from_hf_state(ours.config, {name: weight.grad for name, weight in theirs.named_parameters()})
     gradients = {name: weight.grad for name, weight in ours.named_parameters()}
     assert gradients.keys() == wanted.keys()
     largest = {name: gradient.abs().max().item() for name, gradient in wanted.items()}
@@ -122,6 +122,20 @@ def assert_gradients_equal(ours: BertEncoder, theirs: nn.Module) -> None:
         assert gradient is not None, name
         allowed = max(1e-5 * largest[name], 1e-6 * max(largest.values()))
         torch.testing.assert_close(gradient, wanted[name], rtol=0, atol=allowed, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_dropout_falls_where_transformers_drops(attention: str) -> None:
+    ours = encoder_of(attention=attention, hidden_dropout=0.3, attention_dropout=0.2).train()
+    hf = transformers.BertConfig(**_bert_hf.to_hf_config(ours.config, 40), attn_implementation=attention)
+    theirs = transformers.BertModel(hf).train()
+    theirs.load_state_dict(_bert_hf.to_hf_state(ours.config, ours.state_dict()))
+    ids, segments, mask = random_batch(ours.config, 40, [7, 3])
+    torch.manual_seed(5)
+    hidden = ours(ids, segments, mask)
+    torch.manual_seed(5)
+    expected = theirs(input_ids=ids, token_type_ids=segments, attention_mask=mask.long()).last_hidden_state
+    torch.testing.assert_close(hidden, expected, **TOLERANCE)
 
 
 def minilm() -> Path:
@@ -135,11 +149,11 @@ def minilm() -> Path:
 def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str) -> None:
     torch.manual_seed(0)
     theirs = transformers.BertForSequenceClassification.from_pretrained(minilm(), num_labels=3).eval()
-    config = bert.from_hf_config(theirs.config.to_dict())
+    config = _bert_hf.from_hf_config(theirs.config.to_dict())
     config.attention = attention
     ours = build(config, 30522).eval()
-    ours.load_state_dict(bert.from_hf_state(config, theirs.state_dict()))
-    _, heads = bert.split_hf_state(theirs.state_dict())
+    ours.load_state_dict(_bert_hf.from_hf_state(config, theirs.state_dict()))
+    _, heads = _bert_hf.split_hf_state(theirs.state_dict())
     ids, segments, mask = random_batch(config, 30522, [13, 5, 9, 2])
 
     pooled = ours.pool(ours(ids, segments, mask), mask)
@@ -158,18 +172,18 @@ def test_checkpoint_round_trip_is_bitwise_equal() -> None:
     folder = minilm()
     state = load_file(folder / "model.safetensors")
     state.pop("embeddings.position_ids", None)
-    config = bert.from_hf_config(json.loads((folder / "config.json").read_text()))
+    config = _bert_hf.from_hf_config(json.loads((folder / "config.json").read_text()))
     ours = build(config, 30522)
-    ours.load_state_dict(bert.from_hf_state(config, state))
-    back = bert.to_hf_state(config, ours.state_dict())
+    ours.load_state_dict(_bert_hf.from_hf_state(config, state))
+    back = _bert_hf.to_hf_state(config, ours.state_dict())
     assert back.keys() == state.keys()
     assert all(torch.equal(back[name], state[name]) for name in state)
 
 
 def test_saved_weights_open_in_transformers_without_missing_keys() -> None:
     ours = encoder_of()
-    theirs = transformers.BertForSequenceClassification(transformers.BertConfig(**bert.to_hf_config(ours.config, 40)))
-    report = theirs.load_state_dict(bert.to_hf_state(ours.config, ours.state_dict(), prefix="bert."), strict=False)
+    theirs = transformers.BertForSequenceClassification(transformers.BertConfig(**_bert_hf.to_hf_config(ours.config, 40)))
+    report = theirs.load_state_dict(_bert_hf.to_hf_state(ours.config, ours.state_dict(), prefix="bert."), strict=False)
     assert sorted(report.missing_keys) == ["classifier.bias", "classifier.weight"] and not report.unexpected_keys
     ids, segments, mask = random_batch(ours.config, 40, [7, 3])
     expected = theirs.eval().bert(input_ids=ids, token_type_ids=segments, attention_mask=mask.long()).last_hidden_state
@@ -178,40 +192,40 @@ def test_saved_weights_open_in_transformers_without_missing_keys() -> None:
 
 def test_old_names_prefixes_and_heads_are_understood() -> None:
     encoder = encoder_of()
-    today = bert.to_hf_state(encoder.config, encoder.state_dict(), prefix="bert.")
+    today = _bert_hf.to_hf_state(encoder.config, encoder.state_dict(), prefix="bert.")
     old = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): today[k] for k in today}
     old |= {"bert.embeddings.position_ids": torch.arange(24), "cls.predictions.bias": torch.ones(40)}
-    loaded = bert.from_hf_state(encoder.config, old)
+    loaded = _bert_hf.from_hf_state(encoder.config, old)
     assert all(torch.equal(loaded[name], value) for name, value in encoder.state_dict().items())
-    assert list(bert.split_hf_state(old)[1]) == ["cls.predictions.bias"]
+    assert list(_bert_hf.split_hf_state(old)[1]) == ["cls.predictions.bias"]
 
 
 def test_missing_pooler_is_said_or_asked_for() -> None:
     encoder = encoder_of()
-    state = {k: v for k, v in bert.to_hf_state(encoder.config, encoder.state_dict()).items() if not k.startswith("pooler")}
+    state = {k: v for k, v in _bert_hf.to_hf_state(encoder.config, encoder.state_dict()).items() if not k.startswith("pooler")}
     with pytest.raises(ConfigError, match=r"no pooler.*model\.pooling=cls"):
-        bert.from_hf_state(encoder.config, state)
-    assert "pooler.weight" not in bert.from_hf_state(encoder.config, state, allow_missing_pooler=True)
+        _bert_hf.from_hf_state(encoder.config, state)
+    assert "pooler.weight" not in _bert_hf.from_hf_state(encoder.config, state, allow_missing_pooler=True)
     mean = encoder_of(pooling="mean")
-    mean.load_state_dict(bert.from_hf_state(mean.config, state))
-    mean.load_state_dict(bert.from_hf_state(mean.config, bert.to_hf_state(encoder.config, encoder.state_dict())))
+    mean.load_state_dict(_bert_hf.from_hf_state(mean.config, state))
+    mean.load_state_dict(_bert_hf.from_hf_state(mean.config, _bert_hf.to_hf_state(encoder.config, encoder.state_dict())))
 
 
 def test_what_is_not_this_bert_is_refused_by_name() -> None:
     encoder = encoder_of()
-    state = bert.to_hf_state(encoder.config, encoder.state_dict())
+    state = _bert_hf.to_hf_state(encoder.config, encoder.state_dict())
     with pytest.raises(ConfigError, match="lacks embeddings"):
-        bert.from_hf_state(encoder.config, {})
+        _bert_hf.from_hf_state(encoder.config, {})
     with pytest.raises(ConfigError, match=r"lacks encoder\.layer\.2\.attention.*and 13 more"):
-        bert.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 3}), state)
+        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 3}), state)
     with pytest.raises(ConfigError, match=r"also has encoder\.layer\.1"):
-        bert.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 1}), state)
+        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 1}), state)
     with pytest.raises(ConfigError, match=r"position_embeddings.weight has shape \(24, 16\)"):
-        bert.from_hf_state(Bert(**{**vars(encoder.config), "max_position_embeddings": 25}), state)
+        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "max_position_embeddings": 25}), state)
     foreign = {"positions": "rotary", "norm_placement": "pre", "norm": "rms", "activation": "swiglu", "linear_bias": False}
     for key, value in foreign.items():
         with pytest.raises(ConfigError, match=f"model.{key}={value}"):
-            bert.to_hf_state(Bert(**{key: value}), {})
+            _bert_hf.to_hf_state(Bert(**{key: value}), {})
 
 
 @pytest.mark.parametrize(
@@ -228,14 +242,14 @@ def test_what_is_not_this_bert_is_refused_by_name() -> None:
 )  # fmt: skip
 def test_foreign_configs_are_refused_by_name(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        bert.from_hf_config(transformers.BertConfig().to_dict() | change)
+        _bert_hf.from_hf_config(transformers.BertConfig().to_dict() | change)
 
 
 def test_config_round_trip() -> None:
-    config = bert.from_hf_config(transformers.BertConfig(hidden_act="gelu_new", layer_norm_eps=1e-5).to_dict())
+    config = _bert_hf.from_hf_config(transformers.BertConfig(hidden_act="gelu_new", layer_norm_eps=1e-5).to_dict())
     assert (config.hidden_size, config.activation, config.norm_eps, config.pooling) == (768, "gelu_tanh", 1e-5, "cls")
-    assert bert.from_hf_config(bert.to_hf_config(config, 30522)) == config
-    assert bert.from_hf_config({"model_type": "bert"}) == bert.from_hf_config(transformers.BertConfig().to_dict())
+    assert _bert_hf.from_hf_config(_bert_hf.to_hf_config(config, 30522)) == config
+    assert _bert_hf.from_hf_config({"model_type": "bert"}) == _bert_hf.from_hf_config(transformers.BertConfig().to_dict())
 
 
 # --- options -------------------------------------------------------------------------------------------------------------------
@@ -293,6 +307,7 @@ def test_row_without_real_tokens_stays_finite(attention: str, bfloat16: bool) ->
         encoder = encoder_of(attention=attention, pooling=pooling)
         ids, segments, mask = random_batch(encoder.config, 40, [5, 3])
         mask[1] = False
+        assert bert._attention_bias(mask, torch.float32).bfloat16().isfinite().all()
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             hidden = encoder(ids, segments, mask)
             pooled = encoder.pool(hidden, mask)
@@ -395,7 +410,16 @@ def test_layer_is_its_formula(placement: str) -> None:
         middle = x + attend(norm1(x), None, None)
         wanted = middle + feed(norm2(middle))
     torch.testing.assert_close(layer(x, None, None), wanted, **TOLERANCE)
-    assert isinstance(encoder_of(norm_placement=placement).final_norm, nn.LayerNorm if placement == "pre" else nn.Identity)
+
+
+def test_pre_norm_ends_with_a_norm_and_post_norm_with_its_last_layer() -> None:
+    for placement, norm in itertools.product(CHOICES["norm_placement"], CHOICES["norm"]):
+        encoder = encoder_of(norm_placement=placement, norm=norm)
+        seen: list[Tensor] = []
+        encoder.layers[-1].register_forward_hook(lambda *call, seen=seen: seen.append(call[-1]))
+        hidden = encoder(torch.arange(8)[None], None, None)
+        assert torch.equal(hidden, encoder.final_norm(seen[0]))
+        assert torch.equal(hidden, seen[0]) == (placement == "post")
 
 
 def test_mean_and_max_pooling_are_over_real_tokens_and_add_no_parameters() -> None:

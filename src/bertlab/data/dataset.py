@@ -5,11 +5,9 @@ file over it. What is wrong with columns, labels, encodings or splits is said he
 """
 
 import hashlib
-import html
 import importlib
 import os
 import re
-import socket
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bertlab.config import DatasetConfig, Paths, choice, flag, mapping, string, words
+from bertlab.data.reading import CLEANERS, datasets_offline, load_from_hub, read_file
 from bertlab.errors import ConfigError, DataError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
@@ -62,6 +61,13 @@ class LoadedDataset:
     splits: Any  # datasets.DatasetDict with columns text, [text_pair], label
     label_names: list[str]
     best_possible: dict[str, float] = field(default_factory=dict)  # split -> best reachable accuracy, where known
+
+
+def columns_of(config: DatasetConfig) -> tuple[str, ...]:
+    """Columns that the dataset will have, known before anything is read."""
+    if isinstance(config, Table):
+        return ("text", "text_pair", "label") if config.text_pair_column else ("text", "label")
+    return tuple(importlib.import_module(type(config).__module__).columns(config))
 
 
 # --- sources ------------------------------------------------------------------------------------------------------------------
@@ -114,7 +120,7 @@ def fingerprint(config: DatasetConfig, paths: Paths) -> str:
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
     else:
-        for split, rows in sorted(_load_from_hub(config, paths).items()):
+        for split, rows in sorted(load_from_hub(config).items()):
             digest.update(f"{split}:{rows._fingerprint}".encode())
     return digest.hexdigest()[:16]
 
@@ -124,7 +130,7 @@ def load_dataset(config: DatasetConfig, paths: Paths) -> LoadedDataset:
     if not isinstance(config, Table):
         return _load_generated(config)
     files = local_files(config, paths)
-    raw = {split: _read_file(config, file) for split, file in files.items()} if files else _load_from_hub(config, paths)
+    raw = {split: read_file(config, file) for split, file in files.items()} if files else load_from_hub(config)
     where = {split: str(files.get(split, f"{config.hub} ({split})")) for split in raw}
     if "train" not in raw:
         raise DataError(f"{config.name}: there is no train split; found {', '.join(raw) or 'nothing'}")
@@ -141,7 +147,7 @@ def load_dataset(config: DatasetConfig, paths: Paths) -> LoadedDataset:
 
 def read_rows(config: Table, file: Path, label_names: list[str] | None) -> Any:
     """A file of the user's own in a trained run's columns, with a `label` column where `label_names` are given and the file has labels."""
-    rows = _read_file(config, file)
+    rows = read_file(config, file)
     has_labels = label_names is not None and config.label_column in rows.column_names
     return _declare(config, rows, label_names if has_labels else None, str(file))
 
@@ -151,100 +157,12 @@ def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = N
     columns = {"text": list(texts)} if pairs is None else {"text": list(texts), "text_pair": list(pairs)}
     if clean != "none":
         columns = {name: [CLEANERS[clean](value) for value in values] for name, values in columns.items()}
-    return _datasets_offline().Dataset.from_dict(columns)
-
-
-def _datasets() -> Any:
-    """The `datasets` library, quiet and, where no network answers, told so before its import (else it retries for 23 seconds)."""
-    if "HF_HUB_OFFLINE" not in os.environ and not _hub_answers():
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    return datasets
-
-
-def _hub_answers() -> bool:
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HF_ENDPOINT")):
-        return True  # cannot be told by a plain connection
-    try:
-        socket.create_connection(("huggingface.co", 443), timeout=2).close()
-    except OSError:
-        return False
-    return True
-
-
-def _load_from_hub(config: Table, paths: Paths) -> dict[str, Any]:
-    where = f"dataset={config.name}"
-    if not config.hub:
-        raise DataError(f"{where}: not in the mirror; set BERTLAB_DATA or paths.mirror to a folder that holds {min(config.mirror_files.values())}")
-    datasets = _datasets()
-    try:
-        return dict(datasets.load_dataset(config.hub, config.hub_config))
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
-        wanted = config.mirror_files.get("train", f"{config.name}/train.parquet")
-        raise DataError(
-            f"{where}: cannot get {config.hub} from the hub ({_first_line(error)}). Without a network, set BERTLAB_DATA or "
-            f"paths.mirror to a folder that holds {wanted}"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-
-
-def _read_file(config: Table, file: Path) -> Any:
-    """One local file as a `datasets.Dataset`, columns as they are. Raises DataError for what cannot be read."""
-    kind = file.suffix.lower().lstrip(".")
-    readers = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json"}
-    if kind not in readers:
-        raise DataError(f"{file}: unknown kind of file '.{kind}'; use .csv, .tsv, .jsonl or .parquet")
-    if file.stat().st_size == 0:
-        raise DataError(f"{file}: the file is empty")
-    options: dict[str, Any] = {}
-    if readers[kind] != "parquet":
-        _check_encoding(file, config.encoding)
-        options["encoding"] = config.encoding
-    if readers[kind] == "csv":
-        options["sep"] = config.delimiter or ("\t" if kind == "tsv" else ",")
-        options["keep_default_na"] = False
-        if config.column_names:
-            options |= {"names": config.column_names, "header": None}
-    datasets = _datasets()
-    try:
-        rows = datasets.load_dataset(readers[kind], data_files={"train": str(file)}, split="train", **options)
-    except Exception as error:  # datasets wraps whatever its readers raise
-        cause = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__  # type: ignore[assignment]  # BaseException, shown only
-        raise DataError(f"{file}: cannot be read as {readers[kind]} ({_first_line(cause)})") from error
-    if len(rows) == 0:
-        raise DataError(f"{file}: the file has no rows")
-    return rows
-
-
-def _check_encoding(file: Path, encoding: str) -> None:
-    """Find the first byte that does not decode, with its line, before a reader trips over it."""
-    import codecs
-
-    try:
-        decoder = codecs.getincrementaldecoder(encoding)()
-    except LookupError:
-        raise ConfigError(f"dataset.encoding={encoding}: unknown encoding; use e.g. utf-8 or latin-1") from None
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            try:
-                decoder.decode(line)
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{file}: line {number} is not {encoding} ({error.reason}); set dataset.encoding, e.g. latin-1, or mend the file"
-                ) from None
+    return datasets_offline().Dataset.from_dict(columns)
 
 
 def _load_generated(config: DatasetConfig) -> LoadedDataset:
     module = importlib.import_module(type(config).__module__)
-    datasets = _datasets_offline()
+    datasets = datasets_offline()
     columns = module.generate(config)
     best = {split: module.best_possible(table) for split, table in columns.items() if table["label"]}
     splits = {}
@@ -252,14 +170,7 @@ def _load_generated(config: DatasetConfig) -> LoadedDataset:
         if table["label"]:
             kept = {name: values for name, values in table.items() if name != "clean_label"}
             splits[split] = datasets.Dataset.from_dict(kept)
-    return LoadedDataset(_hold_out(config, splits), module.LABEL_NAMES[config.task], best)
-
-
-def _datasets_offline() -> Any:
-    """`datasets` for data that never come from a hub: no connection is tried."""
-    import datasets
-
-    return datasets
+    return LoadedDataset(_hold_out(config, splits), module.label_names(config), best)
 
 
 # --- columns and labels -----------------------------------------------------------------------------------------------------
@@ -313,7 +224,7 @@ def _declare(config: Table, rows: Any, names: list[str] | None, where: str) -> A
         table["label"] = [labels[row] for row in keep]
         if not keep:
             raise DataError(f"{where}: no row has a label that dataset.label_map knows ({', '.join(config.label_map)})")
-    return _datasets_offline().Dataset.from_dict(table)
+    return datasets_offline().Dataset.from_dict(table)
 
 
 def _texts(config: Table, rows: Any, column: str, where: str) -> list[str]:
@@ -357,22 +268,6 @@ def _label_ids(config: Table, rows: Any, names: list[str], where: str) -> list[i
     return [known[value] for value in values]
 
 
-# --- cleaning ----------------------------------------------------------------------------------------------------------------
-def clean_html(value: str) -> str:
-    """Tags become spaces, entities characters, runs of white space one space."""
-    return " ".join(html.unescape(re.sub(r"<[^<>]{0,200}>", " ", value)).split())
-
-
-def clean_tweet(value: str) -> str:
-    """As `clean_html`, and links become `http`, user names `@user` (what a link or a name says is not sentiment)."""
-    value = html.unescape(html.unescape(value))
-    value = re.sub(r"(https?://|www\.)\S+", "http", value)
-    return " ".join(re.sub(r"@\w+", "@user", value).split())
-
-
-CLEANERS = {"html": clean_html, "tweet": clean_tweet}
-
-
 # --- splits --------------------------------------------------------------------------------------------------------------------
 def _hold_out(config: DatasetConfig, splits: dict[str, Any]) -> Any:
     """Validation (and test, if wished) out of train where they are missing, then the fraction of train; all stratified and seeded."""
@@ -388,7 +283,7 @@ def _hold_out(config: DatasetConfig, splits: dict[str, Any]) -> Any:
     if len(rest) == 0:
         raise DataError(f"{config.name}: no training rows are left; raise dataset.fraction or lower validation_fraction")
     splits["train"] = splits["train"].select(rest)
-    return _datasets_offline().DatasetDict({split: splits[split] for split in SPLITS if split in splits})
+    return datasets_offline().DatasetDict({split: splits[split] for split in SPLITS if split in splits})
 
 
 def stratified_sample(labels: np.ndarray, share: float, seed: int, purpose: str) -> np.ndarray:

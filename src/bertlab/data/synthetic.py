@@ -329,4 +329,15 @@ def generate(config: Synthetic) -> dict[str, dict[str, list[Any]]]:
 def best_possible(columns: dict[str, list[Any]]) -> float:
     """The accuracy on this split of who knows the rules: the share of labels that noise left alone."""
     labels, clean = columns["label"], columns["clean_label"]
-    return sum(label == true for label, true in zip(labels, clean, strict=True)) / len(labels)
+    right = sum(int(label == true) for label, true in zip(labels, clean, strict=True))
+    return right / len(labels)
+
+
+def label_names(config: Synthetic) -> list[str]:
+    """Class names of the chosen task, in id order."""
+    return list(LABEL_NAMES[config.task])
+
+
+def columns(config: Synthetic) -> tuple[str, ...]:
+    """Columns of the chosen task."""
+    return ("text", "text_pair", "label") if config.task == "pairs" else ("text", "label")

@@ -22,12 +22,17 @@ ROLES = ("pad", "unk", "cls", "sep", "mask")
 class Trained(TokenizerConfig):
     """What all trained tokenizers have in common; special tokens take ids 0 to 4 in the order below."""
 
+    kind: ClassVar[str] = ""  # name of the model in `tokenizers`
+
     vocab_size: int = integer(16_000, "largest number of tokens, special ones included", low=8)
     min_frequency: int = integer(2, "rarer words or merges get no entry", low=1)
     lowercase: bool = flag(True, "lower-case all text")
     strip_accents: bool = flag(True, "é becomes e")
     split: str = choice(
-        "words", "words", "whitespace", "bert",
+        "words",
+        "words",
+        "whitespace",
+        "bert",
         help="words: \\w+ and runs of punctuation; whitespace: white space only; bert: every punctuation mark alone",
     )
     pad_token: str = string("[PAD]", "fills up short sequences")
@@ -142,8 +147,9 @@ def train_tokenizer(config: Trained, texts: Iterable[str]) -> Tokenizer:
         steps.append(normalizers.Lowercase())
     backend.normalizer = normalizers.Sequence(steps)
     splitter = {"words": pre_tokenizers.Whitespace, "whitespace": pre_tokenizers.WhitespaceSplit, "bert": pre_tokenizers.BertPreTokenizer}
-    common = {
-        "vocab_size": config.vocab_size, "show_progress": False,
+    common: dict[str, Any] = {
+        "vocab_size": config.vocab_size,
+        "show_progress": False,
         "special_tokens": [AddedToken(token, special=True, normalized=False) for token in special],
     }
     if config.kind == "BPE":

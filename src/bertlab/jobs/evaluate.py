@@ -54,7 +54,9 @@ def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
     dataset = load_dataset(trained.config.dataset, paths)
     split = config.split or "validation"
     if split not in dataset.splits:
-        raise DataError(f"split={split}: {trained.config.dataset.name} has no labelled split of that name, {did_you_mean(split, dataset.splits)}")
+        raise DataError(
+            f"split={split}: {trained.config.dataset.name} has no labelled split of that name, {did_you_mean(split, dataset.splits)}"
+        )
     return dataset.splits[split], split
 
 

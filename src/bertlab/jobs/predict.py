@@ -61,7 +61,9 @@ def rows_to_label(trained: Trained, config: Predict) -> Any:
 
 def from_pairs(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
     """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing or too much."""
-    wants_pair = getattr(trained.config.dataset, "text_pair_column", None) is not None or getattr(trained.config.dataset, "task", "") == "pairs"
+    wants_pair = (
+        getattr(trained.config.dataset, "text_pair_column", None) is not None or getattr(trained.config.dataset, "task", "") == "pairs"
+    )
     if wants_pair and pairs is None:
         raise DataError("this run labels pairs of texts: give text_pair too, or a file with both columns")
     if pairs is not None and not wants_pair:

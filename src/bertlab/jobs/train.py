@@ -11,7 +11,15 @@ from filelock import FileLock, Timeout
 
 from bertlab import registry, store
 from bertlab.assembly import (
-    Material, build_model, build_optimizer, check_combination, component_modules, config_yaml, inputs_fingerprint, prepare, save_run,
+    Material,
+    build_model,
+    build_optimizer,
+    check_combination,
+    component_modules,
+    config_yaml,
+    inputs_fingerprint,
+    prepare,
+    save_run,
 )
 from bertlab.checkpoint import clear_temporaries, save_weights, write_text
 from bertlab.config import Train
@@ -83,7 +91,10 @@ def compute(config: Train, context: Context, identity: dict[str, Any], folder: P
     trackers = start_trackers(config, context, identity, folder, material)
     summary: dict[str, Any] = {"status": "failed", "id": identity["id"]}
     try:
-        print(f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples", flush=True)
+        print(
+            f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples",
+            flush=True,
+        )
         progress = fit(config, model, optimizer, material.objective, material.examples, device, folder / "checkpoints", broadcast(trackers))
         selected = load_best(folder / "checkpoints") if config.evaluation.keep == "best" else model.state_dict()
         save_weights(folder / "last.safetensors", model.state_dict())
@@ -91,11 +102,16 @@ def compute(config: Train, context: Context, identity: dict[str, Any], folder: P
         model.load_state_dict(selected)
         metrics = final_scores(config, model, material, device, folder)
         summary = {
-            "status": "finished", "id": identity["id"], "metrics": metrics,
+            "status": "finished",
+            "id": identity["id"],
+            "metrics": metrics,
             "selected_by": f"validation/{material.objective.primary.name}",
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
-            "last": last_validation(progress), "cost": cost(progress, model), "stopped": progress.stopped or "budget",
-            "seed": config.seed, "command": context.command,
+            "last": last_validation(progress),
+            "cost": cost(progress, model),
+            "stopped": progress.stopped or "budget",
+            "seed": config.seed,
+            "command": context.command,
         }
         write_summary(folder, summary)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a finished run needs no resume state
@@ -126,14 +142,18 @@ def describe_run(folder: Path, config: Train, context: Context, identity: dict[s
     write_text(folder / "environment.json", to_json(provenance(context.command)))
 
 
-def start_trackers(
-    config: Train, context: Context, identity: dict[str, Any], folder: Path, material: Material
-) -> list[Tracker]:
+def start_trackers(config: Train, context: Context, identity: dict[str, Any], folder: Path, material: Material) -> list[Tracker]:
     """Local files always, then the chosen tracker."""
     info = RunInfo(
-        run_id=identity["id"], folder=folder, title=f"{config.dataset.name} {config.objective.name} seed {config.seed} ({identity['id']})",
-        job="train", config=json.loads(json.dumps(dataclasses.asdict(config))), labels=material.objective.label_names,
-        primary=material.objective.primary.name, tags=config.tags, sweep=context.sweep,
+        run_id=identity["id"],
+        folder=folder,
+        title=f"{config.dataset.name} {config.objective.name} seed {config.seed} ({identity['id']})",
+        job="train",
+        config=json.loads(json.dumps(dataclasses.asdict(config))),
+        labels=material.objective.label_names,
+        primary=material.objective.primary.name,
+        tags=config.tags,
+        sweep=context.sweep,
     )
     trackers: list[Tracker] = [LocalTracker(info)]
     if config.tracker.name != "local":
@@ -179,6 +199,11 @@ def cost(progress: Progress, model: Any) -> dict[str, Any]:
     """What the result cost: steps, examples, real tokens, seconds of training, parameters."""
     parameters = sum(weight.numel() for weight in model.parameters())
     return {
-        "steps": progress.step, "epochs": round(progress.epoch, 4), "examples": progress.examples, "tokens": progress.tokens,
-        "seconds": round(progress.seconds, 3), "parameters": parameters, "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "steps": progress.step,
+        "epochs": round(progress.epoch, 4),
+        "examples": progress.examples,
+        "tokens": progress.tokens,
+        "seconds": round(progress.seconds, 3),
+        "parameters": parameters,
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

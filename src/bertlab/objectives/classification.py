@@ -25,8 +25,10 @@ class Classification(ObjectiveConfig):
     label_smoothing: float = number(0.0, "share of the target spread over all classes (Szegedy et al. 2016)", low=0, below=1)
     head_dropout: float = number(0.1, "dropout between pooled output and classifier", low=0, below=1)
     token_dropout: float = number(
-        0.0, "share of training tokens replaced by the unknown token, drawn afresh each epoch (Iyyer et al. 2015, word dropout)",
-        low=0, below=1,
+        0.0,
+        "share of training tokens replaced by the unknown token, drawn afresh each epoch (Iyyer et al. 2015, word dropout)",
+        low=0,
+        below=1,
     )
 
 
@@ -80,8 +82,12 @@ class ClassificationObjective:
         if key is not None and self.config.token_dropout > 0:
             self._drop_tokens(ids, rows, key)
         return Batch(
-            torch.from_numpy(ids), torch.from_numpy(segments), None if inside.all() else torch.from_numpy(inside),
-            {"label": torch.from_numpy(examples.columns["label"][rows])}, int(lengths.sum()), len(rows),
+            torch.from_numpy(ids),
+            torch.from_numpy(segments),
+            None if inside.all() else torch.from_numpy(inside),
+            {"label": torch.from_numpy(examples.columns["label"][rows])},
+            int(lengths.sum()),
+            len(rows),
         )
 
     def _drop_tokens(self, ids: np.ndarray, rows: np.ndarray, key: tuple[int, int]) -> None:
@@ -97,9 +103,7 @@ class ClassificationObjective:
 
     def loss(self, outputs: Tensor, batch: Batch) -> Loss:
         """Cross-entropy in nats, summed over examples; float32."""
-        total = F.cross_entropy(
-            outputs.float(), batch.targets["label"], reduction="sum", label_smoothing=self.config.label_smoothing
-        )
+        total = F.cross_entropy(outputs.float(), batch.targets["label"], reduction="sum", label_smoothing=self.config.label_smoothing)
         return Loss(total, batch.num_examples)
 
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
@@ -107,7 +111,7 @@ class ClassificationObjective:
         return {"logits": outputs.float().cpu().numpy(), "label": batch.targets["label"].cpu().numpy()}
 
     def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
-        """loss (nats per example, without label smoothing), accuracy, f1_macro, matthews, confusion (rows: true class)."""
+        """Loss (nats per example, without label smoothing), accuracy, f1_macro, matthews, confusion (rows: true class)."""
         logits, label = measured["logits"].astype(np.float64), measured["label"]
         confusion = np.zeros((len(self.label_names),) * 2, dtype=np.int64)
         np.add.at(confusion, (label, logits.argmax(1)), 1)
@@ -121,7 +125,7 @@ class ClassificationObjective:
         }
 
     def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """label (class name) and probabilities (class name -> p), in the examples' order."""
+        """Label (class name) and probabilities (class name -> p), in the examples' order."""
         logits = measured["logits"].astype(np.float64)
         probability = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
         return [

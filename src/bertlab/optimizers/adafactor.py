@@ -25,5 +25,7 @@ def build(config: Adafactor, groups: list[ParameterGroup]) -> torch.optim.Optimi
     """One torch parameter group for each of ours."""
     return torch.optim.Adafactor(
         [group.to_torch(config.lr, config.weight_decay) for group in groups],
-        lr=config.lr, beta2_decay=config.beta2_decay, d=config.clip_threshold,
+        lr=config.lr,
+        beta2_decay=config.beta2_decay,
+        d=config.clip_threshold,
     )

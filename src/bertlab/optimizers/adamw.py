@@ -24,5 +24,9 @@ def build(config: AdamW, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
     """One torch parameter group for each of ours."""
     return torch.optim.AdamW(
         [group.to_torch(config.lr, config.weight_decay) for group in groups],
-        lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, amsgrad=config.amsgrad, fused=True,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        amsgrad=config.amsgrad,
+        fused=True,
     )

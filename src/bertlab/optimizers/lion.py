@@ -26,7 +26,7 @@ class _Lion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]  # no loss is returned
-        """w <- (1 - lr decay) w - lr sign(beta1 m + (1 - beta1) g); m <- beta2 m + (1 - beta2) g."""
+        """W <- (1 - lr decay) w - lr sign(beta1 m + (1 - beta1) g); m <- beta2 m + (1 - beta2) g."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for weight in group["params"]:

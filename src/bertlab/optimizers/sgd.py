@@ -22,5 +22,8 @@ def build(config: Sgd, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
     """One torch parameter group for each of ours."""
     return torch.optim.SGD(
         [group.to_torch(config.lr, config.weight_decay) for group in groups],
-        lr=config.lr, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0, fused=True,
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+        fused=True,
     )

@@ -37,7 +37,7 @@ class LocalTracker:
             draw_curves(self.records, self.info.primary, self.info.title, self.info.folder / "curves.png", best)
 
 
-def build(config: TrackerConfig, info: RunInfo) -> LocalTracker:
+def build(config: Local, info: RunInfo) -> LocalTracker:  # noqa: ARG001  # nothing to set, but the contract's signature
     """A tracker writing into the run's folder."""
     return LocalTracker(info)
 
@@ -50,7 +50,11 @@ def draw_curves(records: list[dict[str, Any]], primary: str, title: str, path: P
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     loss, score = figure.subplots(1, 2)
-    for axes, name, label in ((loss, "train/loss", "training"), (loss, "validation/loss", "validation"), (score, f"validation/{primary}", "validation")):
+    for axes, name, label in (
+        (loss, "train/loss", "training"),
+        (loss, "validation/loss", "validation"),
+        (score, f"validation/{primary}", "validation"),
+    ):
         points = [(record["epoch"], record[name]) for record in records if name in record]
         if points:
             few = len(points) < 40

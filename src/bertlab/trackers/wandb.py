@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from bertlab.config import TrackerConfig, choice, string
 from bertlab.contracts import RunInfo
@@ -28,9 +28,19 @@ class WandbTracker:
         settings = wandb.Settings(console="off", silent=True, x_disable_stats=True)
         try:
             self.run = wandb.init(
-                project=config.project, entity=config.entity, group=config.group or info.sweep, job_type=info.job, name=info.title,
-                id=info.run_id, resume="allow", tags=list(info.tags), config=info.config, mode=config.mode, dir=str(info.folder),
-                settings=settings, reinit="finish_previous",
+                project=config.project,
+                entity=config.entity,
+                group=config.group or info.sweep,
+                job_type=info.job,
+                name=info.title,
+                id=info.run_id,
+                resume="allow",
+                tags=list(info.tags),
+                config=info.config,
+                mode=cast(Any, config.mode),
+                dir=str(info.folder),
+                settings=settings,
+                reinit="finish_previous",
             )
         except wandb.Error as error:
             raise ConfigError(
@@ -47,8 +57,11 @@ class WandbTracker:
         try:
             for name, value in summary.get("metrics", {}).items():
                 if name.endswith("/confusion"):
-                    rows = [[true, predicted, count] for true, line in zip(self.labels, value, strict=True)
-                            for predicted, count in zip(self.labels, line, strict=True)]
+                    rows = [
+                        [true, predicted, count]
+                        for true, line in zip(self.labels, value, strict=True)
+                        for predicted, count in zip(self.labels, line, strict=True)
+                    ]
                     self.run.log({name: self.wandb.Table(columns=["true", "predicted", "count"], data=rows)})
                 else:
                     self.run.summary[name] = value

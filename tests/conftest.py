@@ -1,0 +1,79 @@
+"""What every test can rely on: a folder of its own, caches of the session, no network, one thread, no settings of the user's."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).parents[1]
+Cli = Callable[..., tuple[int, str, str]]  # words of a command line -> (exit status, standard output, standard error)
+
+# Derandomised: the same cases every time, so that a failure is the code's and can be repeated; nothing is written beside the tests.
+settings.register_profile("bertlab", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("bertlab")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything imports `datasets`, which reads its environment once."""
+    folder = Path(tempfile.mkdtemp(prefix="bertlab-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "HF_DATASETS_CACHE": str(folder / "hf" / "datasets"),
+        "BERTLAB_CACHE": str(folder / "bertlab"), "WANDB_MODE": "offline", "WANDB_SILENT": "true",
+    }
+    for name in ("BERTLAB_DATA", "BERTLAB_PLUGINS"):
+        os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread_for_all() -> None:
+    """Tests share their machine; rounding does not depend on its cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test leaves behind lands in its own folder; what the environment says does not reach it."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("BERTLAB_DATA", "BERTLAB_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """`cli("predict", "run=x") -> (status, stdout, stderr)`: a command line in this process; files of C and Rust code are captured too."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from bertlab.cli import run_command
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bertlab", *words])
+        GlobalHydra.instance().clear()
+        capfd.readouterr()
+        try:
+            status = run_command(list(words))
+        except SystemExit as stop:  # Hydra's own way, and that of a task inside it
+            status = stop.code if isinstance(stop.code, int) else 1
+        finally:
+            GlobalHydra.instance().clear()
+        output, errors = capfd.readouterr()
+        return status, output, errors
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The mirror of real datasets beside the checkout; tests on them are skipped where it is absent."""
+    folder = Path(os.environ.get("BERTLAB_TEST_DATA") or ROOT.parent / "shared" / "data")
+    if not (folder / "sst2" / "train.parquet").is_file():
+        pytest.skip(f"no real datasets in {folder}; set BERTLAB_TEST_DATA to a mirror (sst2/train.parquet, …)")
+    return folder
