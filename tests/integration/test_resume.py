@@ -12,9 +12,17 @@ from typing import Any
 import pytest
 
 RUN = (
-    "dataset.train_size=1500", "dataset.validation_size=120", "dataset.test_size=60", "model.hidden_size=64", "model.num_attention_heads=2",
-    "budget.epochs=4", "budget.batch_size=8", "objective.token_dropout=0.1", "evaluation.every_steps=90",
-    "compute.threads=1", "compute.checkpoint_seconds=0.3",
+    "dataset.train_size=1500",
+    "dataset.validation_size=120",
+    "dataset.test_size=60",
+    "model.hidden_size=64",
+    "model.num_attention_heads=2",
+    "budget.epochs=4",
+    "budget.batch_size=8",
+    "objective.token_dropout=0.1",
+    "evaluation.every_steps=90",
+    "compute.threads=1",
+    "compute.checkpoint_seconds=0.3",
 )
 TIMES = ("train/tokens_per_s", "seconds", "finished_at")
 
@@ -56,7 +64,9 @@ def result(folder: Path) -> dict[str, Any]:
         "model": (folder / "model.safetensors").read_bytes(),
         "last": (folder / "last.safetensors").read_bytes(),
         "predictions": (folder / "predictions" / "validation.jsonl").read_text(),
-        "metrics": summary["metrics"], "cost": cost, "selected_step": summary["selected_step"],
+        "metrics": summary["metrics"],
+        "cost": cost,
+        "selected_step": summary["selected_step"],
         "records": [{name: value for name, value in line.items() if name not in TIMES} for line in lines],
     }
 

@@ -1,0 +1,101 @@
+"""The classification objective: layout of inputs, metrics against their definitions, losses that add up."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertlab.contracts import Special
+from bertlab.objectives.classification import Classification, build, f1_macro, join_texts, matthews
+
+SPECIAL = Special(0, 1, 2, 3, 4)
+
+
+class Rows(dict[str, Any]):
+    @property
+    def column_names(self) -> list[str]:
+        return list(self)
+
+
+def encode(texts: Any) -> list[list[int]]:
+    return [[10 + ord(letter) for letter in text] for text in texts]
+
+
+def objective(**options: Any) -> Any:
+    return build(Classification(name="classification", **options), SPECIAL, ["no", "yes", "maybe"])
+
+
+def test_pairs_are_laid_out_as_devlin_does() -> None:
+    o = objective()
+    examples = o.prepare(Rows(text=["ab", "c"], text_pair=["d", "efg"], label=[0, 2]), encode)
+    batch = o.collate(examples, np.array([0, 1]), None)
+    a = 10 + ord("a")
+    assert batch.input_ids.tolist() == [[2, a, a + 1, 3, a + 3, 3, 0], [2, a + 2, 3, a + 4, a + 5, a + 6, 3]]
+    assert batch.segment_ids.tolist() == [[0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 1, 1, 1]]
+    assert batch.attention_mask is not None and batch.attention_mask.sum(1).tolist() == [6, 7]
+    assert batch.targets["label"].tolist() == [0, 2] and batch.num_tokens == 13
+
+
+@given(st.lists(st.integers(5, 99), max_size=40), st.one_of(st.none(), st.lists(st.integers(5, 99), max_size=40)), st.integers(5, 30))
+def test_truncation_keeps_the_length_and_both_texts(first: list[int], second: list[int] | None, longest: int) -> None:
+    row, start = join_texts(first, second, longest, SPECIAL)
+    assert len(row) <= longest and row[0] == 2 and row[-1] == 3
+    whole = len(first) + (len(second) + 3 if second is not None else 2)
+    assert len(row) == min(longest, whole), "nothing is cut that would have fitted"
+    if second is not None:
+        assert row[start - 1] == 3
+        assert row[start:-1] == second[: len(row) - start - 1] and row[1 : start - 1] == first[: start - 2]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60))
+def test_f1_and_matthews_follow_their_definitions(pairs: list[tuple[int, int]]) -> None:
+    confusion = np.zeros((3, 3), dtype=np.int64)
+    for true, predicted in pairs:
+        confusion[true, predicted] += 1
+    scores = []
+    for c in range(3):
+        hits = sum(t == p == c for t, p in pairs)
+        precision = hits / max(1, sum(p == c for _, p in pairs))
+        recall = hits / max(1, sum(t == c for t, _ in pairs))
+        scores.append(0 if hits == 0 else 2 * precision * recall / (precision + recall))
+    assert f1_macro(confusion) == pytest.approx(np.mean(scores))
+    true = np.eye(3)[[t for t, _ in pairs]]
+    predicted = np.eye(3)[[p for _, p in pairs]]
+
+    def covariance(x: np.ndarray, y: np.ndarray) -> float:
+        return float(((x - x.mean(0)) * (y - y.mean(0))).sum())
+
+    spread = math.sqrt(max(0.0, covariance(true, true)) * max(0.0, covariance(predicted, predicted)))
+    assert matthews(confusion) == pytest.approx(covariance(true, predicted) / spread if spread > 1e-9 else 0.0, abs=1e-9)
+
+
+def test_metrics_of_a_hand_counted_split() -> None:
+    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], dtype=np.float32))
+    found = objective(label_smoothing=0.1).metrics({"logits": logits, "label": np.array([0, 1, 1, 2])})
+    assert found["accuracy"] == 0.75 and found["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert found["loss"] == pytest.approx(-np.mean(np.log([0.7, 0.8, 0.3, 0.6])), abs=1e-6)
+
+
+def test_loss_of_micro_batches_adds_up_to_that_of_the_batch() -> None:
+    o = objective()
+    examples = o.prepare(Rows(text=["a", "bc", "d"], label=[0, 1, 2]), encode)
+    logits = torch.randn(3, 3)
+    whole = o.loss(logits, o.collate(examples, np.arange(3), None))
+    parts = [o.loss(logits[rows], o.collate(examples, np.array(rows), None)) for rows in ([0, 1], [2])]
+    assert float(whole.total) == pytest.approx(sum(float(part.total) for part in parts), abs=1e-5)
+    assert whole.count == sum(part.count for part in parts) == 3
+
+
+def test_token_dropout_is_keyed_by_example_and_epoch_and_spares_special_tokens() -> None:
+    o = objective(token_dropout=0.5)
+    examples = o.prepare(Rows(text=["x" * 50, "y" * 50], label=[0, 1]), encode)
+    both = o.collate(examples, np.array([0, 1]), (7, 0)).input_ids
+    alone = o.collate(examples, np.array([1]), (7, 0)).input_ids
+    assert torch.equal(both[1], alone[0]), "micro-batches do not change what is dropped"
+    assert not torch.equal(both, o.collate(examples, np.array([0, 1]), (7, 1)).input_ids)
+    assert (both[:, 0] == 2).all() and (both[:, 51] == 3).all() and 20 < int((both == 1).sum()) < 80
+    assert not (o.collate(examples, np.array([0, 1]), None).input_ids == 1).any(), "evaluation drops nothing"

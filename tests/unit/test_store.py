@@ -1,0 +1,47 @@
+"""A run's identity: what changes it, and what must not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertlab.composition import compose_schema
+from bertlab.jobs.train import identify
+from bertlab.runtime import choose_device
+from bertlab.store import code_version
+
+
+def run_id(*overrides: str) -> str:
+    config: Any = compose_schema("train", ["compute=cpu", *overrides])
+    return str(identify(config, choose_device(config.compute.device, config.compute.precision, config.compute.threads))["id"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "optimizer.lr=1e-4", "model=bert_mini", "schedule=cosine", "dataset.fraction=0.5", "objective.head_dropout=0.2",
+     "budget.steps=10", "tokenizer.vocab_size=500", "evaluation.keep=last", "evaluation.every_steps=7", "compute.precision=bfloat16",
+     "compute.micro_batch_size=8"],
+)  # fmt: skip
+def test_what_can_change_results_changes_the_id(override: str) -> None:
+    assert run_id(override) != run_id()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["compute.threads=1", "compute.checkpoint_seconds=3", "tracker=wandb tracker.mode=offline", "paths.output=elsewhere", "tags=[a]",
+     "evaluation.batch_size=8", "model.hidden_size=128", "compute=auto compute.device=cpu compute.precision=float32"],
+)  # fmt: skip
+def test_what_changes_only_speed_place_or_spelling_keeps_the_id(override: str) -> None:
+    assert run_id(*override.split()) == run_id()
+
+
+def test_code_is_compared_without_comments_docstrings_and_layout(tmp_path: Path) -> None:
+    sources = {
+        "a": 'def f(x):\n    """Doc."""\n    return x + 1  # one\n',
+        "same": "def f( x ):\n    return (x + 1)\n",
+        "other": "def f(x):\n    return x + 2\n",
+    }
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    versions = {name: code_version(tmp_path / f"{name}.py") for name in sources}
+    assert versions["a"] == versions["same"] != versions["other"]
