@@ -41,13 +41,14 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 POSITIVE = _words(
-    "brilliant charming delightful excellent superb splendid wonderful lovely impressive pleasant graceful clever inspired "
-    "memorable elegant refreshing satisfying enjoyable remarkable fantastic beautiful flawless engaging stylish great good "
-    "thrilling magnificent"
+    "good great wonderful brilliant charming excellent lovely clever delightful superb splendid impressive pleasant graceful "
+    "inspired memorable elegant refreshing satisfying enjoyable remarkable fantastic beautiful flawless engaging stylish "
+    "thrilling magnificent terrific vivid rewarding marvellous admirable sublime lively outstanding original perfect polished"
 )
 NEGATIVE = _words(
-    "dull boring awful terrible clumsy bland dreadful tedious sloppy shabby horrible weak annoying disappointing mediocre "
-    "ugly stale flimsy unpleasant pathetic lifeless predictable poor frustrating dismal bad tasteless irritating"
+    "bad dull terrible boring awful poor clumsy weak bland dreadful tedious sloppy shabby horrible annoying disappointing "
+    "mediocre ugly stale flimsy unpleasant pathetic lifeless predictable frustrating dismal tasteless irritating lazy careless "
+    "messy tiresome stupid shallow forgettable grim hollow cheap depressing"
 )
 WEAK = ("slightly", "mildly", "somewhat", "faintly")
 STRONG = ("utterly", "absolutely", "truly", "deeply")
@@ -214,6 +215,11 @@ def _pick(rng: Random, options: Sequence[T]) -> T:
     return options[int(rng.random() * len(options))]
 
 
+def _pick_early(rng: Random, options: Sequence[T]) -> T:
+    """Early options far more often than late ones (half of all draws fall on the first eighth), as words do in a language."""
+    return options[int(rng.random() ** 3 * len(options))]
+
+
 def _shuffled(rng: Random, items: Sequence[T]) -> list[T]:
     return [item for _, _, item in sorted((rng.random(), index, item) for index, item in enumerate(items))]
 
@@ -224,12 +230,12 @@ def _sentence(text: str) -> str:
 
 def _judgement(rng: Random, positive: bool, degrees: Sequence[Sequence[str]]) -> str:
     """An adjective of this polarity after an adverb out of one of `degrees` (equally likely)."""
-    return f"{_pick(rng, _pick(rng, degrees))} {_pick(rng, POSITIVE if positive else NEGATIVE)}".strip()
+    return f"{_pick_early(rng, _pick(rng, degrees))} {_pick_early(rng, POSITIVE if positive else NEGATIVE)}".strip()
 
 
 def _clause(rng: Random, aspect: str, positive: bool) -> str:
     if rng.random() < 0.2:
-        template, judgement = _pick(rng, NEGATED_CLAUSES), _pick(rng, NEGATIVE if positive else POSITIVE)
+        template, judgement = _pick_early(rng, NEGATED_CLAUSES), _pick_early(rng, NEGATIVE if positive else POSITIVE)
     else:
         template, judgement = _pick(rng, PLAIN_CLAUSES), _judgement(rng, positive, (("",), ("",), WEAK, STRONG))
     return template.format(a=aspect, x=judgement, who=_pick(rng, PEOPLE))

@@ -1,0 +1,103 @@
+"""Every option composes, every experiment smokes, help and errors answer at once, nothing heavy is imported for them."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bertlab import registry
+from bertlab.composition import compose_schema, conf_folder
+from bertlab.helptext import GROUPS
+
+CONF = conf_folder()
+NEEDED = {
+    ("dataset", "files"): ["dataset.train_file=x.csv"], ("dataset", "table"): ["dataset.train_file=x.csv"],
+    ("init", "checkpoint"): ["init.path=x"], ("init", "pretrained"): ["init.path=x"], ("tokenizer", "pretrained"): ["tokenizer.path=x"],
+    ("budget", "hours"): ["schedule=constant"], ("model", "bert"): [],
+}  # fmt: skip
+OPTIONS = sorted(
+    {(group, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml")}
+    | {(group, option) for group in GROUPS for option in registry.options(group)}
+)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
+def test_every_option_composes(group: str, option: str) -> None:
+    compose_schema("train", [f"{group}={option}", *NEEDED.get((group, option), [])])
+
+
+@pytest.mark.parametrize("experiment", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
+def test_every_experiment_smokes(experiment: str, cli, shared_data: Path) -> None:  # type: ignore[no-untyped-def]  # conftest.Cli
+    status, out, err = cli(f"experiment={experiment}", "debug=smoke", f"paths.mirror={shared_data}", "compute.threads=1")
+    assert status == 0, err
+    assert out.splitlines()[-1].startswith("run: multirun/")
+
+
+@pytest.mark.parametrize("experiment", sorted((CONF / "experiment").glob("*.yaml"), key=str), ids=lambda file: file.stem)
+def test_every_experiment_says_what_it_is(experiment: Path) -> None:
+    head = "".join(line for line in experiment.read_text().splitlines(keepends=True) if line.startswith("#"))
+    for word in ("source", "command", "expected", "time"):
+        assert f"# {word}" in head.lower(), f"{experiment.name} does not open with its {word}"
+
+
+def heavy_modules(*words: str) -> tuple[int, set[str], str]:
+    code = (
+        "import sys; from bertlab.cli import run_command; status = run_command(sys.argv[1:]);"
+        "heavy = {'torch', 'transformers', 'datasets', 'wandb', 'optuna', 'pandas', 'matplotlib', 'hydra'} & set(sys.modules);"
+        "print('HEAVY', *sorted(heavy)); sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
+    return done.returncode, set(done.stdout.splitlines()[-1].split()[1:]), done.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    for words in (["--help"], ["train", "--help"], ["evaluate", "-h"], ["predict", "--help"], ["--version"]):
+        status, heavy, _ = heavy_modules(*words)
+        assert status == 0 and heavy == set(), words
+
+
+@pytest.mark.parametrize("words", [["optimizer.lrr=1"], ["model=bert_minni"], ["optimizer.lr=-1"], ["-m", "seed=1,2", "optimizer.lrr=1"]])
+def test_config_errors_import_at_most_torch(words: list[str]) -> None:
+    status, heavy, errors = heavy_modules(*words)
+    assert status == 2 and heavy <= {"torch", "hydra"} and len(errors.splitlines()) == 1
+
+
+def test_help_names_every_group_and_option(cli) -> None:  # type: ignore[no-untyped-def]
+    _, out, _ = cli("--help")
+    for group, option in OPTIONS:
+        if option != "table":
+            assert option in next(line for line in out.splitlines() if line.startswith(f"  {group} ")).split()
+
+
+def test_composed_config_is_shown_and_info_answers(cli) -> None:  # type: ignore[no-untyped-def]
+    status, out, _ = cli("--cfg", "job", "model=bert_mini")
+    assert status == 0 and "hidden_size: 256" in out
+    status, out, _ = cli("--info", "defaults")
+    assert status == 0 and "bert_tiny" in out
+
+
+def test_tab_completion_knows_groups_and_keys() -> None:
+    for line, expected in (
+        ("bertlab mod", "model="),
+        ("bertlab model=bert_mi", "model=bert_mini"),
+        ("bertlab optimizer.weight", "optimizer.weight_decay="),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "bertlab", "-sc", "query=bash"], capture_output=True, text=True, timeout=60,
+            env={**__import__("os").environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
+        )  # fmt: skip
+        assert expected in done.stdout.split(), (line, done.stdout, done.stderr)
+
+
+def test_budget_unit_on_the_command_line_replaces_the_presets() -> None:
+    config = compose_schema("train", ["budget.steps=7"])
+    assert (config.budget.steps, config.budget.epochs) == (7, None)
+
+
+def test_sweep_is_checked_before_its_first_run_starts(cli) -> None:  # type: ignore[no-untyped-def]
+    before = time.monotonic()
+    status, _, err = cli("-m", "debug=smoke", "optimizer.lr=1e-3,1e-4,-1")
+    assert status == 2 and "optimizer.lr=-1.0" in err and time.monotonic() - before < 20
+    assert not Path("multirun").exists()

@@ -1,0 +1,155 @@
+"""evaluate, predict, the Python API and W&B on a run that was really trained."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import bertlab
+from bertlab.errors import ConfigError, RunError
+
+WORDS = ("dataset.train_size=2500", "dataset.validation_size=200", "dataset.test_size=100", "budget.epochs=2", "compute.threads=1", "model.hidden_size=64",
+         "model.num_attention_heads=1", "optimizer.lr=2e-3")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return bertlab.run([*WORDS, f"paths.output={tmp_path_factory.mktemp('runs')}"])
+
+
+def test_python_run_is_the_command_lines_run(run: Any, cli: Any) -> None:
+    status, out, _ = cli(*WORDS, f"paths.output={run.folder.parent}")
+    assert status == 0 and "finished already" in out and out.splitlines()[-1] == f"run: {run.folder}"
+
+
+def test_run_object_offers_what_a_notebook_needs(run: Any) -> None:
+    loaded = bertlab.load(run.folder)
+    assert loaded.metrics == run.metrics and 0 <= run.metrics["validation/accuracy"] <= 1
+    history = run.history
+    assert {"step", "epoch", "train/loss", "validation/accuracy", "validation/loss"} <= set(history.columns)
+    assert history["validation/accuracy"].dropna().max() == run.metrics["validation/accuracy"]
+    assert run.config.budget.epochs == 2 and run.tokenizer.vocab_size > 50 and not run.model.training
+    rows = run.predict(["the plot is not dull", "a terrible plot"])
+    assert [set(row) for row in rows] == [{"text", "label", "probabilities"}] * 2
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1) for row in rows)
+
+
+def test_run_folder_holds_everything_that_the_readme_promises(run: Any) -> None:
+    names = {file.relative_to(run.folder).as_posix() for file in run.folder.rglob("*") if file.is_file()}
+    assert {
+        "summary.json", "config.yaml", "environment.json", "identity.json", "metrics.jsonl", "curves.png", "model.safetensors",
+        "last.safetensors", "tokenizer.json", "labels.json", "predictions/validation.jsonl", "predictions/test.jsonl",
+    } <= names  # fmt: skip
+    summary = json.loads((run.folder / "summary.json").read_text())
+    assert summary["status"] == "finished" and summary["metrics"]["best_possible/accuracy"] == 0.95
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"] == torch.__version__
+    assert set(environment["git"] or {"revision", "dirty"}) == {"revision", "dirty"}
+
+
+def test_evaluate_repeats_the_scores_of_training(run: Any, cli: Any) -> None:
+    for split in ("validation", "test"):
+        status, out, err = cli("evaluate", f"run={run.folder}", f"split={split}", "format=json", "compute.threads=1")
+        assert status == 0, err
+        found = json.loads(out)
+        for name, value in run.metrics.items():
+            if name.startswith(f"{split}/"):
+                assert found[name] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value)
+    status, out, _ = cli("evaluate", f"run={run.folder}")
+    assert status == 0 and "true / predicted" in out and "negative" in out
+
+
+def test_evaluate_takes_a_file_of_ones_own(run: Any, cli: Any, tmp_path: Path) -> None:
+    predicted = run.predict(["the plot is brilliant", "the plot is dull"])
+    rows = "".join(f"{row['text']},{row['label']}\n" for row in predicted)
+    (tmp_path / "own.csv").write_text("text,label\n" + rows)
+    status, out, err = cli("evaluate", f"run={run.folder}", "file=own.csv", "format=json")
+    assert status == 0 and json.loads(out)["file/accuracy"] == 1.0, err
+
+
+def test_predict_reads_text_files_tables_and_standard_input(run: Any, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["the plot is brilliant", "the plot is “dull”"]
+    (tmp_path / "t.txt").write_text("\n".join(texts) + "\n")
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    expected = [(row["text"], row["label"]) for row in run.predict(texts)]
+    for source in ("file=t.txt", "file=t.jsonl", "file=-"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(texts) + "\n"))
+        status, out, err = cli("predict", f"run={run.folder}", source, "format=jsonl")
+        assert status == 0, err
+        assert [(row["text"], row["label"]) for row in map(json.loads, out.splitlines())] == expected
+    status, out, _ = cli("predict", f"run={run.folder.name[-12:]}", f"paths.output={run.folder.parent}", f"text={texts[0]}")
+    assert status == 0 and len(out.splitlines()) == 1 and expected[0][1] in out, "an id is enough, a table row is one line"
+
+
+def test_weights_of_a_run_start_another(run: Any, tmp_path: Path) -> None:
+    other = bertlab.run(
+        [
+            *WORDS,
+            "init=checkpoint",
+            f"init.path={run.folder}",
+            "init.head=true",
+            "budget.epochs=0.01",
+            "optimizer.lr=1e-9",
+            f"paths.output={tmp_path}",
+        ]
+    )
+    assert other.metrics["validation/accuracy"] == run.metrics["validation/accuracy"]
+
+
+def test_python_errors_are_typed_and_readable(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'optimizer\.lr'"):
+        bertlab.run(["optimizer.lrr=1"])
+    with pytest.raises(RunError, match="no such folder"):
+        bertlab.load(tmp_path / "nowhere")
+
+
+def test_pairs_train_and_predict(cli: Any, tmp_path: Path) -> None:
+    pairs = bertlab.run(["dataset.task=pairs", "debug=smoke", "compute.threads=1", f"paths.output={tmp_path}"])
+    status, out, err = cli("predict", f"run={pairs.folder}", "text=a", "text_pair=b", "format=jsonl")
+    assert status == 0 and set(json.loads(out)) == {"text", "text_pair", "label", "probabilities"}, err
+    assert len(json.loads(out)["probabilities"]) == 3
+
+
+def wandb_records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Config and history of an offline W&B run, read back by W&B's own reader in another process."""
+    place = next(folder.glob("wandb/offline-run-*"))
+    done = subprocess.run(["wandb", "leet", "inspect", "--summary", "--json", str(place)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), list(place.glob("*.wandb"))
+
+
+def test_wandb_offline_holds_the_run_and_is_closed(cli: Any, tmp_path: Path) -> None:
+    import wandb
+
+    status, out, err = cli(*WORDS, "budget.epochs=0.3", "tracker=wandb", "tracker.mode=offline", "tags=[a,b]", f"paths.output={tmp_path}")
+    assert status == 0, err
+    folder = Path(out.splitlines()[-1].removeprefix("run: "))
+    assert wandb.run is None, "no run is left open"
+    summary, files = wandb_records(folder)
+    assert len(files) == 1
+    text = json.dumps(summary)
+    assert "validation/accuracy" in text
+
+
+def test_failed_job_leaves_no_wandb_run_open(cli: Any, tmp_path: Path) -> None:
+    import wandb
+
+    status, _, err = cli(
+        *WORDS,
+        "optimizer=sgd",
+        "optimizer.lr=1e30",
+        "optimizer.clip_norm=0",
+        "schedule.warmup_fraction=0",
+        "tracker=wandb",
+        "tracker.mode=offline",
+        f"paths.output={tmp_path}",
+    )
+    assert status == 2 and "diverged at step" in err and "learning rate" in err
+    assert wandb.run is None
+    summary = json.loads(next(tmp_path.glob("*/summary.json")).read_text())
+    assert summary["status"] == "failed" and "diverged" in summary["error"]
