@@ -23,8 +23,12 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = Path(tempfile.mkdtemp(prefix="bertlab-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ |= {
-        "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "hf"), "HF_DATASETS_CACHE": str(folder / "hf" / "datasets"),
-        "BERTLAB_CACHE": str(folder / "bertlab"), "WANDB_MODE": "offline", "WANDB_SILENT": "true",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(folder / "hf"),
+        "HF_DATASETS_CACHE": str(folder / "hf" / "datasets"),
+        "BERTLAB_CACHE": str(folder / "bertlab"),
+        "WANDB_MODE": "offline",
+        "WANDB_SILENT": "true",
     }
     for name in ("BERTLAB_DATA", "BERTLAB_PLUGINS"):
         os.environ.pop(name, None)

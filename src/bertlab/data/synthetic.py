@@ -53,20 +53,21 @@ NEGATIVE = _words(
 WEAK = ("slightly", "mildly", "somewhat", "faintly")
 STRONG = ("utterly", "absolutely", "truly", "deeply")
 ASPECTS = tuple(
-    tuple(domain.split())
+    _words(domain)
     for domain in (
-        "plot acting script ending soundtrack dialogue cast pacing",
-        "food service soup dessert menu wine bread waiter",
+        "plot acting script ending soundtrack dialogue cast pacing premiere finale",
+        "food service soup dessert menu wine bread waiter kitchen terrace",
         "battery screen camera keyboard speaker charger design display",
-        "room bed breakfast pool view lobby garden bathroom",
-        "story prose opening hero cover language translation finale",
+        "room bed breakfast pool view lobby garden bathroom balcony",
+        "story prose opening hero cover language translation chapter",
         "band singer sound stage drummer lighting encore audience",
     )
 )
 PEOPLE = ("my sister", "our neighbour", "the critic", "my friend", "a colleague", "the reviewer", "everyone", "my brother")
 ADJUNCTS = (
     "", "", "", "", "", "", "this time", "last night", "in the end", "for the price", "on the whole", "once again", "after all",
-    "to my surprise", "as usual", "as far as I could tell", "in my opinion", "compared with last year", "at first glance", "to be honest",
+    "to my surprise", "as usual", "as far as I could tell", "in my opinion", "compared with last year", "at first glance",
+    "to be honest", "during the holidays", "on our second visit", "for three long hours", "from the first minute to the last",
 )  # fmt: skip
 SIMPLE_CLAUSES = ("the {a} was {x}", "the {a} seemed {x}", "the {a} felt {x}", "the {a} looked {x}")
 PLAIN_CLAUSES = (*SIMPLE_CLAUSES, *SIMPLE_CLAUSES, "I found the {a} {x}", "{who} called the {a} {x}")
@@ -142,14 +143,6 @@ TOPICS = {
         "In {y2} the biologist {last} found its nest and eggs.|The parents then feed the chicks with {thing}.|"
         "After six weeks the young leave the nest and look for {thing}.|By {y3} hunters had made {name} rare near {city}.",
         "Today the habitat of the {kind} is protected.|Today {name} returns to the same trees and feeds on {thing}.",
-    ),
-    "dish": _topic(
-        "stew cake", "Pot Crust Spoon Kettle Oven Table", "saffron ginger walnuts barley honey",
-        "{name} is a {kind} from the kitchens of {city}.|The {kind} called {name} was first cooked in {city}.",
-        "The cook {who} wrote down the recipe in {y1}.|First the flour and {thing} are mixed in a bowl.|"
-        "In {y2} a baker in {city} added more {thing} to the dough.|The {kind} is then baked slowly and served warm.|"
-        "Later the restaurant of {last} made {name} famous.|By {y3} every cookbook had its own version.",
-        "Today {name} is eaten with {thing} at weddings.|Today the taste of {thing} belongs to any good {kind}.",
     ),
     "club": _topic(
         "club team", "Rovers Arrows Lions Rangers Wolves Comets", "goalkeeper striker trainer defender captain",
@@ -251,12 +244,12 @@ def _sentiment_text(rng: Random, label: int) -> str:
     aspect, other = _shuffled(rng, _pick(rng, ASPECTS))[:2]
     if form < 0.5:
         return _ended(rng, _clause(rng, aspect, positive))
-    other_positive = positive == (rng.random() < 0.65)
-    if form < 0.75:
+    other_positive = positive == (rng.random() < (0.65 if form < 0.8 else 0.75))
+    if form < 0.8:
         conceded = _judgement(rng, other_positive, (("",),))
         return _sentence(_pick(rng, CONTRASTS).format(c=other, y=conceded, B=_clause(rng, aspect, positive)))
-    sides = _shuffled(rng, [(positive, (STRONG,)), (other_positive, (WEAK,))])
-    first, second = (_judgement(rng, side, degrees) for side, degrees in sides)
+    weaker, stronger = _judgement(rng, other_positive, (WEAK,)), _judgement(rng, positive, (STRONG,))
+    first, second = (weaker, stronger) if rng.random() < 0.8 else (stronger, weaker)
     return _ended(rng, _pick(rng, SIMPLE_CLAUSES).format(a=aspect, x=f"{first} and {second}"))
 
 
@@ -282,10 +275,14 @@ def _split_of(text: str) -> str:
 
 
 def _pair(rng: Random, label: int, fresh: Callable[[Callable[[], str]], str]) -> tuple[str, str]:
-    aspect, other = _shuffled(rng, _pick(rng, ASPECTS))[:2]
-    positive, pair_positive = rng.random() < 0.5, rng.random() < 0.5
-    if label < 2:
-        other, pair_positive = aspect, positive == (label == 0)
+    """Two statements; praise comes first three times out of four, without which no single word would carry any signal."""
+    things = [domain[0] for domain in ASPECTS]
+    aspect = other = _pick_early(rng, things)
+    positive = pair_positive = rng.random() < 0.75
+    if label == 1:
+        pair_positive = not positive
+    if label == 2:
+        other, pair_positive = _pick(rng, [thing for thing in things if thing != aspect]), rng.random() < 0.5
     first = fresh(lambda: _ended(rng, _clause(rng, aspect, positive)))
     return first, fresh(lambda: _ended(rng, _clause(rng, other, pair_positive)))
 

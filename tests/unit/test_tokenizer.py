@@ -1,0 +1,290 @@
+"""What tokenizers promise: trained on the training split alone, as large as asked for, the same after every way of saving them."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertlab import assembly, store
+from bertlab.composition import compose_schema
+from bertlab.config import Paths, Train, validate
+from bertlab.data.dataset import load_dataset
+from bertlab.data.tokenizer import (
+    ROLES,
+    Bpe,
+    Pretrained,
+    Tokenizer,
+    Trained,
+    Unigram,
+    WordLevel,
+    WordPiece,
+    batches_of_texts,
+    load_tokenizer,
+    train_tokenizer,
+)  # fmt: skip
+from bertlab.errors import ConfigError, DataError
+
+KINDS: dict[str, type[Trained]] = {"wordlevel": WordLevel, "wordpiece": WordPiece, "bpe": Bpe, "unigram": Unigram}
+TEXTS = [
+    f"the {thing} was {degree} {judgement} , but nobody said so {time}"
+    for thing in ("film", "acting", "soundtrack", "ending") for degree in ("very", "hardly", "truly")
+    for judgement in ("good", "bad", "boring", "wonderful") for time in ("yesterday", "today")
+]  # fmt: skip
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def trained(kind: str, texts: list[str] | None = None, **options: Any) -> Tokenizer:
+    return train_tokenizer(KINDS[kind](name=kind, **options), TEXTS if texts is None else texts)
+
+
+@pytest.fixture(scope="module")
+def tokenizers() -> dict[str, Tokenizer]:
+    return {kind: trained(kind, vocab_size=400) for kind in KINDS}
+
+
+def words(tokenizer: Tokenizer, text: str) -> list[str | None]:
+    return [tokenizer.backend.id_to_token(token) for token in tokenizer.encode([text])[0]]
+
+
+# --- training -----------------------------------------------------------------------------------------------------------------
+@every_kind
+@pytest.mark.parametrize("size", [280, 320])
+def test_the_vocabulary_is_never_larger_than_asked_for(kind: str, size: int) -> None:
+    texts = TEXTS + [f"w{index}x{index * 7} w{index}x{index * 7}" for index in range(400)]
+    tokenizer = trained(kind, texts, vocab_size=size, min_frequency=1)
+    assert 100 < tokenizer.vocab_size <= size
+    assert max(max(row) for row in tokenizer.encode(texts)) < tokenizer.vocab_size
+
+
+@every_kind
+def test_special_tokens_take_ids_0_to_4(kind: str, tokenizers: dict[str, Tokenizer]) -> None:
+    tokenizer = tokenizers[kind]
+    special = tokenizer.special
+    assert [special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id] == [0, 1, 2, 3, 4]
+    assert [tokenizer.backend.id_to_token(token) for token in range(5)] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+@every_kind
+def test_special_tokens_may_have_other_names(kind: str) -> None:
+    names = {f"{role}_token": f"<{role.upper()}>" for role in ROLES}
+    tokenizer = Tokenizer.from_json(trained(kind, vocab_size=300, **names).to_json())
+    assert [tokenizer.backend.token_to_id(name) for name in names.values()] == [0, 1, 2, 3, 4]
+    assert tokenizer.special.all() == trained(kind, vocab_size=300).special.all()
+
+
+@every_kind
+def test_texts_are_encoded_without_special_tokens_padding_or_truncation(kind: str, tokenizers: dict[str, Tokenizer]) -> None:
+    long, short = tokenizers[kind].encode(["good film " * 600, "good"])
+    assert len(long) >= 1200 and len(short) < 10
+    assert not {0, 2, 3, 4} & {*long, *short}
+
+
+@every_kind
+def test_training_again_gives_the_same_tokenizer(kind: str) -> None:
+    """A run's id does not name its vocabulary, so the same texts must give the same one, with or without the cache."""
+    assert len({trained(kind, vocab_size=300).to_json() for _ in range(5)}) == 1
+
+
+def test_rare_words_are_unknown_to_a_word_level_vocabulary() -> None:
+    tokenizer = trained("wordlevel", ["often rare", "often"], min_frequency=2)
+    assert words(tokenizer, "often rare") == ["often", "[UNK]"]
+
+
+def test_the_most_frequent_words_fill_a_small_vocabulary() -> None:
+    tokenizer = trained("wordlevel", ["a a a b b c"], vocab_size=8 - 1, min_frequency=1)
+    assert words(tokenizer, "a b c") == ["a", "b", "[UNK]"]
+
+
+def test_nothing_is_unknown_to_bytes(tokenizers: dict[str, Tokenizer]) -> None:
+    assert 1 not in tokenizers["bpe"].encode(["日本語 🙂 Ünbekannt \x00"])[0]
+
+
+@every_kind
+def test_texts_without_a_frequent_word_are_refused_or_still_encodable(kind: str) -> None:
+    try:
+        tokenizer = trained(kind, ["xy"], min_frequency=5)
+    except DataError as error:
+        assert f"tokenizer={kind}" in str(error)
+    else:
+        assert tokenizer.encode(["xy"])[0]
+
+
+def test_the_same_special_token_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="five different"):
+        validate(WordLevel(pad_token="[X]", mask_token="[X]"), "tokenizer")
+
+
+# --- normalisation ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["wordlevel", "wordpiece", "unigram"])
+def test_lower_casing_and_accents_are_options(kind: str) -> None:
+    texts = ["Café café CAFE cafe"] * 5
+    same = trained(kind, texts, vocab_size=60)
+    assert len({tuple(row) for row in same.encode(["Café", "CAFE", "cafe"])}) == 1
+    apart = trained(kind, texts, vocab_size=60, lowercase=False, strip_accents=False)
+    assert len({tuple(row) for row in apart.encode(["Café", "CAFE", "cafe"])}) == 3
+
+
+def test_composed_and_decomposed_letters_are_the_same() -> None:
+    tokenizer = trained("wordlevel", ["caf\u00e9 caf\u00e9"], strip_accents=False)
+    assert tokenizer.encode(["cafe\u0301"]) == tokenizer.encode(["caf\u00e9"]) != [[1]]
+
+
+@pytest.mark.parametrize(
+    ("split", "tokens"),
+    [
+        ("words", ["don", "'", "t", "stop", "...", "now", "!"]),
+        ("whitespace", ["don't", "stop...", "now!"]),
+        ("bert", ["don", "'", "t", "stop", ".", ".", ".", "now", "!"]),
+    ],
+)
+def test_text_is_split_as_chosen(split: str, tokens: list[str]) -> None:
+    assert words(trained("wordlevel", ["don't stop... now!"] * 3, split=split), "don't stop... now!") == tokens
+
+
+def test_special_tokens_in_a_text_are_a_single_token(tokenizers: dict[str, Tokenizer]) -> None:
+    """Known and shared with Hugging Face: a text that spells [MASK] holds the mask token."""
+    assert words(tokenizers["wordpiece"], "good [MASK] film") == ["good", "[MASK]", "film"]
+
+
+# --- saving -------------------------------------------------------------------------------------------------------------------
+@every_kind
+@given(text=st.text(max_size=60))
+def test_a_tokenizer_survives_json_and_pickle(kind: str, tokenizers: dict[str, Tokenizer], text: str) -> None:
+    tokenizer = tokenizers[kind]
+    expected = tokenizer.encode([text, "the film was good"])
+    for copy in (Tokenizer.from_json(tokenizer.to_json()), pickle.loads(pickle.dumps(tokenizer))):
+        assert copy.encode([text, "the film was good"]) == expected
+        assert (copy.special, copy.vocab_size) == (tokenizer.special, tokenizer.vocab_size)
+
+
+@every_kind
+def test_a_pretrained_tokenizer_is_read_from_its_file_or_folder(kind: str, tokenizers: dict[str, Tokenizer]) -> None:
+    folder = Path("given")
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(tokenizers[kind].to_json(), encoding="utf-8")
+    for path in ("given", "given/tokenizer.json"):
+        loaded = load_tokenizer(Pretrained(name="pretrained", path=path))
+        assert loaded.encode(TEXTS) == tokenizers[kind].encode(TEXTS)
+        assert loaded.special == tokenizers[kind].special
+
+
+def test_padding_and_truncation_of_a_given_tokenizer_are_turned_off(tokenizers: dict[str, Tokenizer]) -> None:
+    copy = Tokenizer.from_json(tokenizers["wordpiece"].to_json())
+    copy.backend.enable_truncation(3)
+    copy.backend.enable_padding(length=8)
+    Path("tokenizer.json").write_text(copy.backend.to_str())
+    assert load_tokenizer(Pretrained(path="tokenizer.json")).encode(TEXTS) == tokenizers["wordpiece"].encode(TEXTS)
+
+
+def test_special_tokens_of_roberta_are_found_by_name() -> None:
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers
+
+    vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "good", "<mask>"])}
+    backend = Backend(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.save("tokenizer.json")
+    special = load_tokenizer(Pretrained(path="tokenizer.json")).special
+    assert (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id) == (1, 3, 0, 2, 5)
+
+
+def test_hugging_face_reads_what_was_trained(tokenizers: dict[str, Tokenizer]) -> None:
+    transformers = pytest.importorskip("transformers")
+    for tokenizer in tokenizers.values():
+        Path("tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+        theirs = transformers.PreTrainedTokenizerFast(tokenizer_file="tokenizer.json")
+        ours = tokenizer.encode([TEXTS[0], TEXTS[1]])
+        assert theirs(TEXTS[0], add_special_tokens=False)["input_ids"] == ours[0]
+        assert theirs(TEXTS[0], TEXTS[1])["input_ids"] == [2, *ours[0], 3, *ours[1], 3]
+
+
+# --- in a run -----------------------------------------------------------------------------------------------------------------
+def config_of(*overrides: str) -> Train:
+    config: Train = compose_schema("train", ["dataset=files", "dataset.train_file=t.csv", "dataset.validation_file=v.csv", *overrides])
+    return config
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A word that only validation holds, and a cache of this test's own."""
+    monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path / "cache"))
+    Path("t.csv").write_text("text,label\n" + "a good film,1\na bad film,0\n" * 10)
+    Path("v.csv").write_text("text,label\n" + "an unforeseen film,1\nan unforeseen ending,0\n" * 10)
+
+
+def tokenizer_of(config: Train) -> Tokenizer:
+    return assembly.prepare(config, assembly.inputs_fingerprint(config)).tokenizer
+
+
+@pytest.mark.usefixtures("files")
+def test_a_run_trains_its_tokenizer_on_the_training_split_alone() -> None:
+    tokenizer = tokenizer_of(config_of("tokenizer.min_frequency=1"))
+    assert words(tokenizer, "a good unforeseen film") == ["a", "good", "[UNK]", "film"]
+
+
+@pytest.mark.usefixtures("files")
+def test_both_texts_of_a_pair_are_trained_on() -> None:
+    Path("t.csv").write_text("text,answer,label\n" + "one,two,1\nthree,four,0\n" * 10)
+    Path("v.csv").write_text("text,answer,label\none,two,1\n")
+    assert 1 not in tokenizer_of(config_of("dataset.text_pair_column=answer")).encode(["one two three four"])[0]
+
+
+@pytest.mark.usefixtures("files")
+def test_a_tokenizer_is_trained_once_for_the_same_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tokenizer_of(config_of()).to_json()
+    calls = []
+
+    def count(*arguments: Any) -> Tokenizer:
+        calls.append(arguments)
+        return train_tokenizer(*arguments)
+
+    monkeypatch.setattr(assembly, "train_tokenizer", count)
+    Path("t.csv").write_bytes(Path("t.csv").read_bytes())  # a new time, the same content
+    assert tokenizer_of(config_of("seed=5", "model=bert_mini", "objective.max_length=64")).to_json() == first
+    assert not calls
+    tokenizer_of(config_of("tokenizer.lowercase=false"))
+    assert len(calls) == 1
+    Path("t.csv").write_text(Path("t.csv").read_text() + "one more film,1\n")
+    tokenizer_of(config_of())
+    assert len(calls) == 2
+
+
+@pytest.mark.usefixtures("files")
+@pytest.mark.parametrize(
+    ("dataset", "code"), [("files", "dataset.py"), ("files", "reading.py"), ("files", "tokenizer.py"), ("synthetic", "synthetic.py")]
+)
+def test_a_tokenizer_is_trained_anew_when_code_behind_its_texts_changes(dataset: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    version, calls = store.code_version, []
+    sizes = ["dataset.train_size=40", "dataset.validation_size=10", "dataset.test_size=10"]
+    config = config_of() if dataset == "files" else compose_schema("train", sizes)
+    tokenizer_of(config)
+    monkeypatch.setattr(assembly, "train_tokenizer", lambda *arguments: calls.append(arguments) or train_tokenizer(*arguments))
+    tokenizer_of(config)
+    assert not calls
+    monkeypatch.setattr(store, "code_version", lambda file: "edited" if file.name == code else version(file))
+    tokenizer_of(config)
+    assert len(calls) == 1
+
+
+@pytest.mark.usefixtures("files")
+def test_another_training_split_of_the_same_file_is_another_tokenizer() -> None:
+    Path("t.csv").write_text("text,label\n" + "".join(f"word{index} word{index},{index % 2}\n" for index in range(40)))
+    seen = [tokenizer_of(config_of(f"dataset.split_seed={seed}", "dataset.fraction=0.5")).to_json() for seed in (0, 1)]
+    assert seen[0] != seen[1]
+
+
+def test_batches_of_texts_are_all_texts_in_order() -> None:
+    columns = [[f"{name}{index}" for index in range(2500)] for name in "ab"]
+    assert list(batches_of_texts(columns, size=1000)) == [*columns[0], *columns[1]]
+
+
+def test_the_tokenizer_of_a_real_dataset_is_as_large_as_asked_for(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BERTLAB_DATA", str(shared_data))
+    rows = load_dataset(compose_schema("train", ["dataset=rotten_tomatoes"]).dataset, Paths()).splits
+    tokenizer = trained("wordpiece", rows["train"]["text"][:], vocab_size=2000)
+    assert tokenizer.vocab_size == 2000
+    tokens = [token for row in tokenizer.encode(rows["validation"]["text"][:]) for token in row]
+    assert tokens.count(1) / len(tokens) < 0.001
