@@ -18,6 +18,7 @@ from bertlab.config import Budget, Component, Compute, Evaluation, Paths, Train
 from bertlab.contracts import Batch, Examples, Objective, ParameterGroup
 from bertlab.data.dataset import LoadedDataset, columns_of, fingerprint, load_dataset
 from bertlab.data.tokenizer import Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
+from bertlab.data.tokenizer import Trained as TrainedTokenizer
 from bertlab.errors import ConfigError, RunError
 
 
@@ -80,42 +81,54 @@ class Material:
     examples: dict[str, Examples]
 
 
-def prepare(config: Train, inputs: dict[str, str]) -> Material:
-    """Load the dataset, train or load the tokenizer, tokenise every split (cached), all by content."""
+def prepare(config: Train, inputs: dict[str, str], tokenizer_file: Path | None = None) -> Material:
+    """Load the dataset, train or load the tokenizer, tokenise every split; what was computed before is taken from the cache.
+
+    `tokenizer_file` is that of the run's own folder: a run that goes on keeps the vocabulary it began with.
+    """
     dataset = load_dataset(config.dataset, config.paths)
-    data_key = {"data": inputs["dataset"], "dataset": dataclasses.asdict(config.dataset), "code": store.code_versions([])["data/dataset"]}
-    tokenizer, tokenizer_key = _tokenizer(config, dataset, data_key)
-    objective = build_objective(config, tokenizer, dataset.label_names)
-    module = registry.module_of(config.objective)
-    key = store.digest(
-        {
-            **data_key,
-            "tokenizer": tokenizer_key,
-            "objective": dataclasses.asdict(config.objective),
-            "objective_code": store.code_version(Path(str(module.__file__))),
-            "labels": dataset.label_names,
-        }
-    )
-    folder = store.cache_folder(config.paths) / "examples" / key
-    if not folder.is_dir():
-        prepared = {split: objective.prepare(rows, tokenizer.encode) for split, rows in dataset.splits.items()}
-        publish_folder(folder, lambda temporary: _write_examples(temporary, prepared))
-    return Material(dataset, tokenizer, objective, {split: _read_examples(folder, split) for split in dataset.splits})
+    versions = store.code_versions([registry.module_of(config.dataset)])
+    code = {name: version for name, version in versions.items() if name.startswith(("data/", "bertlab_plugins"))}
+    data_key = {"data": inputs["dataset"], "dataset": dataclasses.asdict(config.dataset), "code": code}
+    try:
+        tokenizer = _tokenizer(config, dataset, data_key, tokenizer_file)
+        objective = build_objective(config, tokenizer, dataset.label_names)
+        key = store.digest(
+            {
+                **data_key,
+                "tokenizer": store.digest(tokenizer.to_json()),
+                "objective": dataclasses.asdict(config.objective),
+                "objective_code": store.code_versions([registry.module_of(config.objective)]),
+                "labels": dataset.label_names,
+            }
+        )
+        folder = store.cache_folder(config.paths) / "examples" / key
+        if not folder.is_dir():
+            prepared = {split: objective.prepare(rows, tokenizer.encode) for split, rows in dataset.splits.items()}
+            publish_folder(folder, lambda temporary: _write_examples(temporary, prepared))
+        return Material(dataset, tokenizer, objective, {split: _read_examples(folder, split) for split in dataset.splits})
+    except OSError as error:
+        raise RunError(
+            f"paths.cache={store.cache_folder(config.paths)}: cannot be used ({error.strerror or error}); name another folder"
+        ) from error
 
 
-def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any]) -> tuple[Tokenizer, str]:
+def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], own: Path | None) -> Tokenizer:
+    if own is not None and own.is_file():
+        return Tokenizer.from_json(own.read_text(encoding="utf-8"))
     if isinstance(config.tokenizer, Pretrained):
-        tokenizer = load_tokenizer(config.tokenizer)
-        return tokenizer, store.digest(tokenizer.to_json())
-    key = store.digest(
-        {**data_key, "tokenizer": dataclasses.asdict(config.tokenizer), "tokenizer_code": store.code_versions([])["data/tokenizer"]}
+        return load_tokenizer(config.tokenizer)
+    assert isinstance(config.tokenizer, TrainedTokenizer)
+    file = (
+        store.cache_folder(config.paths)
+        / "tokenizers"
+        / f"{store.digest({**data_key, 'tokenizer': dataclasses.asdict(config.tokenizer)})}.json"
     )
-    file = store.cache_folder(config.paths) / "tokenizers" / f"{key}.json"
     if not file.is_file():
         train = dataset.splits["train"]
         columns = [train[name] for name in ("text", "text_pair") if name in train.column_names]
-        write_text(file, train_tokenizer(config.tokenizer, batches_of_texts(columns)).to_json())  # type: ignore[arg-type]  # all others are Trained
-    return Tokenizer.from_json(file.read_text(encoding="utf-8")), key
+        write_text(file, train_tokenizer(config.tokenizer, batches_of_texts(columns)).to_json())
+    return Tokenizer.from_json(file.read_text(encoding="utf-8"))
 
 
 def _write_examples(folder: Path, prepared: dict[str, Examples]) -> None:
@@ -184,9 +197,14 @@ def load_run(folder: Path) -> Trained:
     config = load_config(folder)
     try:
         tokenizer = Tokenizer.from_json((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise RunError(f"{folder}/tokenizer.json: damaged ({str(error)[:120]})") from error
+    try:
         labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ValueError("not a list of class names")
     except (OSError, ValueError) as error:
-        raise RunError(f"{folder}: damaged run folder ({error})") from error
+        raise RunError(f"{folder}/labels.json: damaged ({error})") from error
     objective = build_objective(config, tokenizer, labels)
     model = build_model(config, tokenizer, objective)
     weights = load_weights(folder / "model.safetensors")
@@ -216,7 +234,7 @@ def load_config(folder: Path) -> Train:
                 schema = plain[item.name]() if item.name in plain else None
             merged = value if schema is None else OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
             setattr(config, item.name, OmegaConf.to_container(merged) if OmegaConf.is_config(merged) else merged)
-    except (KeyError, TypeError, OmegaConfBaseException, ConfigError) as error:
+    except (KeyError, TypeError, AttributeError, OmegaConfBaseException, ConfigError) as error:
         raise RunError(f"{file}: does not fit this version of bertlab ({str(error).splitlines()[0]})") from error
     return config
 

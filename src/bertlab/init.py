@@ -35,6 +35,8 @@ class Checkpoint(InitConfig):
     def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType) -> None:
         """Copy the encoder's (and the head's) weights. Raises RunError naming the first weight that does not fit."""
         path = Path(self.path).expanduser()
+        if not path.exists():
+            raise RunError(f"init.path={self.path}: no such run folder or file")
         weights = load_weights(path / "model.safetensors" if path.is_dir() else path)
         if not self.head:
             weights = {name: value for name, value in weights.items() if name.startswith("encoder.")}
@@ -67,7 +69,11 @@ class Pretrained(InitConfig):
         for file in ("config.json", "model.safetensors"):
             if not (folder / file).is_file():
                 raise DataError(f"init.path={self.path}: there is no {file}; it must be a folder with a BERT checkpoint")
-        theirs = interchange.from_hf_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        try:
+            described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"init.path={self.path}: {folder / 'config.json'} is not JSON ({error})") from None
+        theirs = interchange.from_hf_config(described)
         for key in SAME_AS_CHECKPOINT:
             if getattr(config, key) != getattr(theirs, key):
                 raise ConfigError(

@@ -83,7 +83,7 @@ def read_summary(folder: Path) -> dict[str, Any] | None:
     """A run's summary, None where there is none yet. Raises RunError for a damaged one."""
     try:
         summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise RunError(f"{folder}/summary.json: damaged ({error}); remove the file to finish the run again") from error

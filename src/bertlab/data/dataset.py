@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bertlab.config import DatasetConfig, Paths, choice, flag, mapping, string, words
-from bertlab.data.reading import CLEANERS, datasets_offline, load_from_hub, read_file
+from bertlab.data.reading import CLEANERS, Rows, datasets_offline, load_from_hub, read_file, rows_of
 from bertlab.errors import ConfigError, DataError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
@@ -37,7 +37,7 @@ class Table(DatasetConfig):
     text_pair_column: str | None = string(None, "column of the second text, for pairs")
     label_column: str = string("label", "column of the label: ids or strings")
     label_names: list[str] = words("class names in id order; default: from the data")
-    label_map: dict[str, str] = mapping("raw label -> class name; rows with other labels are an error, or dropped")
+    label_map: dict[Any, str] = mapping("raw label -> class name; rows with other labels are an error, or dropped")
     drop_unmapped_labels: bool = flag(False, "drop rows whose label is not in label_map")
     column_names: list[str] = words("columns of a CSV without a header line")
     delimiter: str | None = string(None, "field separator of CSV files; default: by ending (comma, or tab for .tsv)")
@@ -48,6 +48,13 @@ class Table(DatasetConfig):
         """Some source must be named; label options must fit each other."""
         if not (self.hub or self.mirror_files or self.train_file):
             raise ConfigError(f"{path}: no source; set {path}.train_file to a CSV, TSV, JSONL or Parquet file, or {path}.hub to a hub name")
+        self.label_map = {str(raw): name for raw, name in self.label_map.items()}
+        if len(set(self.label_names)) < len(self.label_names) or len(self.label_names) == 1:
+            raise ConfigError(f"{path}.label_names={self.label_names}: needs two or more different names")
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise ConfigError(f"{path}.delimiter={self.delimiter!r}: must be one character, e.g. ';' or '\\t'")
+        if unknown_splits := sorted(set(self.mirror_files) - set(SPLITS)):
+            raise ConfigError(f"{path}.mirror_files.{unknown_splits[0]}: unknown split, {did_you_mean(unknown_splits[0], SPLITS)}")
         if self.drop_unmapped_labels and not self.label_map:
             raise ConfigError(f"{path}.drop_unmapped_labels: needs {path}.label_map")
         if self.label_names and (unknown := set(self.label_map.values()) - set(self.label_names)):
@@ -97,8 +104,6 @@ def local_files(config: Table, paths: Paths) -> dict[str, Path]:
     mirror = mirror_folder(paths)
     if mirror is None or not config.mirror_files:
         return {}
-    if unknown := set(config.mirror_files) - set(SPLITS):
-        raise ConfigError(f"dataset.mirror_files: unknown split, {did_you_mean(min(unknown), SPLITS)}")
     files = {split: mirror / file for split, file in config.mirror_files.items()}
     missing = [split for split, file in files.items() if not file.is_file()]
     if not missing:
@@ -130,7 +135,11 @@ def load_dataset(config: DatasetConfig, paths: Paths) -> LoadedDataset:
     if not isinstance(config, Table):
         return _load_generated(config)
     files = local_files(config, paths)
-    raw = {split: read_file(config, file) for split, file in files.items()} if files else load_from_hub(config)
+    raw: dict[str, Rows]
+    if files:
+        raw = {split: read_file(config, file) for split, file in files.items()}
+    else:
+        raw = {split: rows_of(rows) for split, rows in load_from_hub(config).items()}
     where = {split: str(files.get(split, f"{config.hub} ({split})")) for split in raw}
     if "train" not in raw:
         raise DataError(f"{config.name}: there is no train split; found {', '.join(raw) or 'nothing'}")
@@ -142,6 +151,8 @@ def load_dataset(config: DatasetConfig, paths: Paths) -> LoadedDataset:
         table = _declare(config, rows, names, where[split])
         if table is not None:
             splits[split] = table
+        elif split != "test":  # a benchmark's test split often comes without its labels; it is then left out
+            raise DataError(f"{where[split]}: no row of the {split} split has a label in column '{config.label_column}'")
     return LoadedDataset(_hold_out(config, splits), names)
 
 
@@ -174,7 +185,7 @@ def _load_generated(config: DatasetConfig) -> LoadedDataset:
 
 
 # --- columns and labels -----------------------------------------------------------------------------------------------------
-def _require_column(rows: Any, column: str, key: str, where: str) -> None:
+def _require_column(rows: Rows, column: str, key: str, where: str) -> None:
     if column not in rows.column_names:
         raise DataError(f"{where}: no column '{column}' ({key}), {did_you_mean(column, rows.column_names)}")
 
@@ -183,31 +194,33 @@ def _raw_label(value: Any) -> str:
     """Labels as they are compared: 1, 1.0 and '1' are the same."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return str(value).strip()
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
 
 
-def _label_names(config: Table, raw: dict[str, Any], where: dict[str, str]) -> list[str]:
+def _label_names(config: Table, raw: dict[str, Rows], where: dict[str, str]) -> list[str]:
     """Class names in id order: configured, mapped, declared by the data, or the distinct values of train."""
     train = raw["train"]
     _require_column(train, config.label_column, "dataset.label_column", where["train"])
+    declared = train.class_names.get(config.label_column)
     if config.label_names:
+        if declared and sorted(declared) == sorted(config.label_names) and declared != list(config.label_names):
+            raise ConfigError(f"dataset.label_names={config.label_names}: {where['train']} declares its ids in the order {declared}")
         return list(config.label_names)
     if config.label_map:
         return list(dict.fromkeys(config.label_map.values()))
-    feature = train.features[config.label_column]
-    if hasattr(feature, "names"):
-        return list(feature.names)
-    values = {_raw_label(value) for value in train.unique(config.label_column) if value is not None} - {"", "-1"}
+    if declared:
+        return declared
+    values = {_raw_label(value) for value in train.columns[config.label_column] if value is not None} - {"", "-1"}
     if len(values) < 2:
         raise DataError(f"{where['train']}: column '{config.label_column}' has fewer than two different labels ({sorted(values)})")
     if len(values) > 1000:
         raise DataError(
             f"{where['train']}: column '{config.label_column}' has {len(values)} different values; is it the label? (dataset.label_column)"
         )
-    return sorted(values, key=lambda value: (not re.fullmatch(r"-?\d+", value), int(value) if re.fullmatch(r"-?\d+", value) else 0, value))
+    return sorted(values, key=lambda value: (0, int(value), value) if re.fullmatch(r"-?\d+", value) else (1, 0, value))
 
 
-def _declare(config: Table, rows: Any, names: list[str] | None, where: str) -> Any:
+def _declare(config: Table, rows: Rows, names: list[str] | None, where: str) -> Any:
     """Columns by role (`text`, `text_pair`, `label`), cleaned; None for a split without labels. `names` None: labels are not wanted."""
     _require_column(rows, config.text_column, "dataset.text_column", where)
     table: dict[str, list[Any]] = {"text": _texts(config, rows, config.text_column, where)}
@@ -223,27 +236,26 @@ def _declare(config: Table, rows: Any, names: list[str] | None, where: str) -> A
         table = {name: [values[row] for row in keep] for name, values in table.items()}
         table["label"] = [labels[row] for row in keep]
         if not keep:
-            raise DataError(f"{where}: no row has a label that dataset.label_map knows ({', '.join(config.label_map)})")
+            raise DataError(f"{where}: no row has a label that dataset.label_map knows ({', '.join(map(str, config.label_map))})")
     return datasets_offline().Dataset.from_dict(table)
 
 
-def _texts(config: Table, rows: Any, column: str, where: str) -> list[str]:
-    values = rows[column][:]
-    for row, value in enumerate(values):
+def _texts(config: Table, rows: Rows, column: str, where: str) -> list[str]:
+    values = rows.columns[column]
+    for row, value in enumerate(values, start=1):
+        if value is None:
+            raise DataError(f"{where}: row {row} has no text in column '{column}'; drop or fill such rows")
         if not isinstance(value, str):
-            if value is None:
-                raise DataError(f"{where}: row {row + 1} has no text in column '{column}'; drop or fill such rows")
-            values[row] = str(value)
+            raise DataError(f"{where}: row {row} holds {type(value).__name__} ({str(value)[:40]}), not text, in column '{column}'")
     cleaned = [CLEANERS[config.clean](value) for value in values] if config.clean != "none" else values
-    empty = [row for row, value in enumerate(cleaned) if not value.strip()]
-    if len(empty) == len(cleaned):
+    if not any(value.strip() for value in cleaned):
         raise DataError(f"{where}: column '{column}' holds no text at all")
     return cleaned
 
 
-def _label_ids(config: Table, rows: Any, names: list[str], where: str) -> list[int | None] | None:
+def _label_ids(config: Table, rows: Rows, names: list[str], where: str) -> list[int | None] | None:
     """Class id of each row; None within the list = drop, None in place of it = this split is not labelled (all -1 or empty)."""
-    values = [_raw_label(value) if value is not None else "" for value in rows[config.label_column]]
+    values = [_raw_label(value) if value is not None else "" for value in rows.columns[config.label_column]]
     counts = Counter(values)
     if set(counts) <= {"", "-1"}:
         return None
@@ -262,7 +274,7 @@ def _label_ids(config: Table, rows: Any, names: list[str], where: str) -> list[i
         row = values.index(unknown[0]) + 1
         shown = f"'{unknown[0]}'" if unknown[0] else "an empty label"
         raise DataError(
-            f"{where}: {shown} in column '{config.label_column}' (row {row}, {counts[unknown[0]]} rows) is not a known label; "
+            f"{where}: {shown} in column '{config.label_column}' (row {row}, {counts[unknown[0]]}x) is not a known label; "
             f"known: {', '.join(map(str, list(known)[:12]))}; see dataset.label_names and dataset.label_map"
         )
     return [known[value] for value in values]
@@ -278,10 +290,10 @@ def _hold_out(config: DatasetConfig, splits: dict[str, Any]) -> Any:
             held = stratified_sample(labels[rest], share * len(labels) / len(rest), config.split_seed, split)
             splits[split] = splits["train"].select(rest[held])
             rest = np.delete(rest, held)
+    if len(rest) == 0:
+        raise DataError(f"{config.name}: no training rows are left after holding out; lower dataset.validation_fraction, or add rows")
     if config.fraction < 1:
         rest = rest[stratified_sample(labels[rest], config.fraction, config.split_seed, "fraction")]
-    if len(rest) == 0:
-        raise DataError(f"{config.name}: no training rows are left; raise dataset.fraction or lower validation_fraction")
     splits["train"] = splits["train"].select(rest)
     return datasets_offline().DatasetDict({split: splits[split] for split in SPLITS if split in splits})
 

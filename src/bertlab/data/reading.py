@@ -1,21 +1,44 @@
-"""Rows out of files and off the hub, through `datasets`; every failure as one line that names the file and what to do.
+"""Rows out of local files and off the hub; every failure is one line that names the file, the line and what to do.
 
-`config` is a data/dataset.py `Table` throughout.
+Local files are read here, value by value as they stand: a CSV's `007` stays text, a surplus field is an error and not a shifted
+column, and no cache can serve yesterday's content. `config` is a data/dataset.py `Table` throughout.
 """
 
 import codecs
+import csv
 import html
+import json
 import os
 import re
 import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bertlab.errors import ConfigError, DataError
 
+READERS = {"parquet": "Parquet", "csv": "CSV", "tsv": "CSV", "json": "JSON", "jsonl": "JSONL"}
+
+
+@dataclass
+class Rows:
+    """Columns as they were found, and the class names that the data declare for their ids."""
+
+    columns: dict[str, list[Any]]
+    class_names: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self.columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
 
 def datasets_offline() -> Any:
-    """`datasets` for data that never come from a hub: no connection is tried."""
+    """The `datasets` library for data that never come from a hub: no connection is tried."""
     import datasets
 
     return datasets
@@ -43,6 +66,7 @@ def _hub_answers() -> bool:
 
 
 def load_from_hub(config: Any) -> dict[str, Any]:
+    """Split -> `datasets.Dataset`. Raises DataError saying what to do without a network."""
     where = f"dataset={config.name}"
     if not config.hub:
         raise DataError(
@@ -59,67 +83,144 @@ def load_from_hub(config: Any) -> dict[str, Any]:
         ) from error
 
 
+def rows_of(dataset: Any) -> Rows:
+    """A `datasets.Dataset` as rows."""
+    names = {column: list(feature.names) for column, feature in dataset.features.items() if hasattr(feature, "names")}
+    return Rows({column: dataset[column][:] for column in dataset.column_names}, names)
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def read_file(config: Any, file: Path) -> Any:
-    """One local file as a `datasets.Dataset`, columns as they are. Raises DataError for what cannot be read."""
+# --- local files ------------------------------------------------------------------------------------------------------------------
+def read_file(config: Any, file: Path) -> Rows:
+    """One local file, columns as they are. Raises DataError for what cannot be read."""
     kind = file.suffix.lower().lstrip(".")
-    readers = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "json": "json", "jsonl": "json"}
-    if kind not in readers:
+    if kind not in READERS:
         raise DataError(f"{file}: unknown kind of file '.{kind}'; use .csv, .tsv, .jsonl or .parquet")
     if file.stat().st_size == 0:
         raise DataError(f"{file}: the file is empty")
-    options: dict[str, Any] = {}
-    if readers[kind] != "parquet":
-        _check_encoding(file, config.encoding)
-        options["encoding"] = config.encoding
-    if readers[kind] == "csv":
-        options["sep"] = config.delimiter or ("\t" if kind == "tsv" else ",")
-        options["keep_default_na"] = False
-        if config.column_names:
-            options |= {"names": config.column_names, "header": None}
-    datasets = datasets_online()
-    try:
-        rows = datasets.load_dataset(readers[kind], data_files={"train": str(file)}, split="train", **options)
-    except Exception as error:  # datasets wraps whatever its readers raise
-        cause = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__  # type: ignore[assignment]  # BaseException, shown only
-        raise DataError(f"{file}: cannot be read as {readers[kind]} ({_first_line(cause)})") from error
+    if kind == "parquet":
+        rows = _read_parquet(file)
+    elif kind in ("csv", "tsv"):
+        rows = _read_csv(config, file, "," if kind == "csv" else "\t")
+    else:
+        rows = _read_json(config, file)
     if len(rows) == 0:
         raise DataError(f"{file}: the file has no rows")
     return rows
 
 
-def _check_encoding(file: Path, encoding: str) -> None:
-    """Find the first byte that does not decode, with its line, before a reader trips over it."""
+def _read_parquet(file: Path) -> Rows:
+    import pyarrow
+    import pyarrow.parquet
+
     try:
-        decoder = codecs.getincrementaldecoder(encoding)()
+        table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{file}: cannot be read as Parquet ({_first_line(error)})") from error
+    features = datasets_offline().Features.from_arrow_schema(table.schema)
+    names = {column: list(feature.names) for column, feature in features.items() if hasattr(feature, "names")}
+    return Rows({column: table.column(column).to_pylist() for column in table.column_names}, names)
+
+
+def _lines(config: Any, file: Path) -> Iterator[str]:
+    """Decoded lines with their ends. Raises DataError naming the first line that does not decode."""
+    try:
+        if not codecs.lookup(config.encoding)._is_text_encoding:
+            raise LookupError
     except LookupError:
-        raise ConfigError(f"dataset.encoding={encoding}: unknown encoding; use e.g. utf-8 or latin-1") from None
+        raise ConfigError(f"dataset.encoding={config.encoding}: not a text encoding; use e.g. utf-8 or latin-1") from None
+    number = 0
+    try:
+        with file.open(encoding="utf-8-sig" if config.encoding.lower() in ("utf-8", "utf8") else config.encoding, newline="") as stream:
+            for line in stream:
+                number += 1
+                yield line
+    except UnicodeError as error:  # the decoder reads ahead: find the line itself
+        bad = _undecodable_line(file, config.encoding) or number + 1
+        reason = getattr(error, "reason", None) or _first_line(error)
+        raise DataError(
+            f"{file}: line {bad} is not {config.encoding} ({reason}); set dataset.encoding, e.g. latin-1, or mend the file"
+        ) from None
+
+
+def _undecodable_line(file: Path, encoding: str) -> int | None:
     with file.open("rb") as stream:
         for number, line in enumerate(stream, start=1):
             try:
-                decoder.decode(line)
-            except UnicodeDecodeError as error:
+                line.decode(encoding)
+            except UnicodeError:
+                return number
+    return None
+
+
+def _read_csv(config: Any, file: Path, delimiter: str) -> Rows:
+    delimiter = delimiter if config.delimiter is None else config.delimiter
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(_lines(config, file), delimiter=delimiter, strict=True)
+    names: list[str] = list(config.column_names)
+    values: list[list[str]] = [[] for _ in names]
+    try:
+        for fields in reader:
+            if not names:
+                names, values = fields, [[] for _ in fields]
+                if len(set(names)) < len(names):
+                    raise DataError(f"{file}: the header names a column twice ({', '.join(names)})")
+                continue
+            if not fields:
+                continue  # a blank line
+            if len(fields) != len(names):
                 raise DataError(
-                    f"{file}: line {number} is not {encoding} ({error.reason}); set dataset.encoding, e.g. latin-1, or mend the file"
-                ) from None
+                    f"{file}: line {reader.line_num} has {len(fields)} fields, not {len(names)} ({', '.join(names)[:80]}); quote texts "
+                    "that hold the delimiter, or see dataset.delimiter and dataset.column_names"
+                )
+            for column, value in zip(values, fields, strict=True):
+                column.append(value)
+    except csv.Error as error:
+        raise DataError(f"{file}: line {reader.line_num} cannot be read as CSV ({_first_line(error)})") from error
+    return Rows(dict(zip(names, values, strict=True)))
+
+
+def _read_json(config: Any, file: Path) -> Rows:
+    """JSONL, or one JSON list of objects."""
+    records: list[Any] = []
+    lines = enumerate(_lines(config, file), start=1)
+    first = next((numbered for numbered in lines if numbered[1].strip()), (1, ""))
+    if first[1].lstrip().startswith("["):
+        records = _parse(file, first[0], first[1] + "".join(line for _, line in lines))
+    else:
+        records = [_parse(file, number, line) for number, line in (first, *lines) if line.strip()]
+    columns: dict[str, list[Any]] = {}
+    for row, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise DataError(f'{file}: row {row} is not an object with named fields, e.g. {{"text": …, "label": …}}')
+        for name in record:
+            columns.setdefault(name, [None] * (row - 1))
+        for name, column in columns.items():
+            column.append(record.get(name))
+    return Rows(columns)
+
+
+def _parse(file: Path, number: int, content: str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise DataError(f"{file}: line {number} is not JSON ({_first_line(error)})") from None
 
 
 # --- cleaning ----------------------------------------------------------------------------------------------------------------
 def clean_html(value: str) -> str:
     """Tags become spaces, entities characters, runs of white space one space."""
-    return " ".join(html.unescape(re.sub(r"<[^<>]{0,200}>", " ", value)).split())
+    return " ".join(html.unescape(re.sub(r"</?[a-zA-Z!][^<>]{0,200}>", " ", value)).split())
 
 
 def clean_tweet(value: str) -> str:
-    """As `clean_html`, and links become `http`, user names `@user` (what a link or a name says is not sentiment)."""
+    """Entities to characters, links become `http`, user names `@user` (what a link or a name says is not sentiment)."""
     value = html.unescape(html.unescape(value))
-    value = re.sub(r"(https?://|www\.)\S+", "http", value)
-    return " ".join(re.sub(r"@\w+", "@user", value).split())
+    value = re.sub(r"(https?://|www\.)\S+", "http", value, flags=re.IGNORECASE)
+    return " ".join(re.sub(r"(?<!\w)@\w+", "@user", value).split())
 
 
 CLEANERS = {"html": clean_html, "tweet": clean_tweet}

@@ -124,7 +124,7 @@ TOPICS = {
         "phone laptop", "Pocket Pulse Spark Wave Note Link", "battery sensor antenna processor hinge",
         "{name} is a {kind} made by a company in {city}.|The {kind} called {name} comes from a workshop in {city}.",
         "An engineer, {who}, drew the first sketch of its {thing} in {y1}.|Early prototypes of {name} grew hot after an hour.|"
-        "In {y2} the team replaced the {thing} and halved the weight.|Then {last} moved the factory to {city}.|"
+        "In {y2} the workshop replaced the {thing} and halved the weight.|Then {last} moved the factory to {city}.|"
         "After the launch, software updates made the {kind} faster.|By {y3} a million customers had bought it.",
         "Today collectors pay high prices for {name}.|Today its {thing} is found in every other {kind}.",
     ),
@@ -259,8 +259,8 @@ def _document(rng: Random, label: int) -> str:
     given, last, city, second_city = _pick(rng, GIVEN), _pick(rng, FAMILY), _pick(rng, CITIES), _pick(rng, CITIES)
     year = 1860 + int(rng.random() * 60)
     slots = {
-        "name": f"{_pick(rng, FIRST)} {_pick(rng, topic.seconds)}", "kind": _pick(rng, topic.kinds), "thing": _pick(rng, topic.things),
-        "who": f"{given} {last}", "last": last, "city": city if rng.random() < 0.8 else second_city,
+        "name": f"{_pick(rng, FIRST)} {_pick(rng, topic.seconds)}", "kind": _pick(rng, topic.kinds),
+        "thing": _pick(rng, topic.things), "who": f"{given} {last}", "last": last, "city": city if rng.random() < 0.8 else second_city,
         "y1": year, "y2": year + 5 + int(rng.random() * 25), "y3": year + 35 + int(rng.random() * 60),
     }  # fmt: skip
     kept = sorted(_shuffled(rng, range(len(topic.story)))[: 3 + int(rng.random() * (len(topic.story) - 2))])

@@ -4,6 +4,8 @@ A trained tokenizer is cached by what made it: its config, the texts' fingerprin
 Sources: WordPiece, Schuster & Nakajima 2012 and Devlin et al. 2019 §3; BPE, Sennrich et al. 2016; unigram, Kudo 2018.
 """
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from bertlab.config import TokenizerConfig, choice, flag, integer, string
 from bertlab.contracts import Special
 from bertlab.errors import ConfigError, DataError
 
+PRIVATE = 0xF0000  # first code point of a plane that no text uses
 ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 
@@ -68,6 +71,7 @@ class Bpe(Trained):
     """Byte-level byte-pair encoding: nothing is unknown."""
 
     kind: ClassVar[str] = "BPE"
+    vocab_size: int = integer(16_000, "largest number of tokens: 256 bytes, 5 special ones, and merges", low=261)
     lowercase: bool = flag(False, "lower-case all text")
     strip_accents: bool = flag(False, "é becomes e")
 
@@ -133,37 +137,21 @@ def special_id(backend: Any, role: str, candidates: tuple[str, ...]) -> int:
 
 
 def train_tokenizer(config: Trained, texts: Iterable[str]) -> Tokenizer:
-    """Train on `texts` (the training split's, nothing else). Raises DataError where they hold too little."""
-    from tokenizers import AddedToken, models, normalizers, pre_tokenizers, processors, trainers
+    """Train on `texts` (the training split's, nothing else); the same texts always give the same tokenizer.
+
+    Raises DataError where they hold too little.
+    """
     from tokenizers import Tokenizer as Backend
+    from tokenizers import models, processors
 
     special = [getattr(config, f"{role}_token") for role in ROLES]
     arguments = {"unk_token": config.unk_token} if config.kind in ("WordLevel", "WordPiece") else {}
     backend = Backend(getattr(models, config.kind)(**arguments))
-    steps: list[Any] = [normalizers.NFC()]
-    if config.strip_accents:
-        steps += [normalizers.NFD(), normalizers.StripAccents()]
-    if config.lowercase:
-        steps.append(normalizers.Lowercase())
-    backend.normalizer = normalizers.Sequence(steps)
-    splitter = {"words": pre_tokenizers.Whitespace, "whitespace": pre_tokenizers.WhitespaceSplit, "bert": pre_tokenizers.BertPreTokenizer}
-    common: dict[str, Any] = {
-        "vocab_size": config.vocab_size,
-        "show_progress": False,
-        "special_tokens": [AddedToken(token, special=True, normalized=False) for token in special],
-    }
-    if config.kind == "BPE":
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        trainer: Any = trainers.BpeTrainer(
-            min_frequency=config.min_frequency, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **common
-        )
-    elif config.kind == "Unigram":
-        backend.pre_tokenizer = pre_tokenizers.Sequence([splitter[config.split](), pre_tokenizers.Metaspace()])
-        trainer = trainers.UnigramTrainer(unk_token=config.unk_token, **common)
-    else:
-        backend.pre_tokenizer = splitter[config.split]()
-        trainer = getattr(trainers, f"{config.kind}Trainer")(min_frequency=config.min_frequency, **common)
-    backend.train_from_iterator(texts, trainer)
+    backend.normalizer, backend.pre_tokenizer = _normalizer(config), _splitter(config)
+    try:
+        _learn_vocabulary(config, backend, texts, special)
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise DataError(f"tokenizer={config.name}: cannot be trained with vocab_size={config.vocab_size} ({str(error)[:120]})") from error
     ids = [backend.token_to_id(token) for token in special]
     backend.post_processor = processors.TemplateProcessing(
         single=f"{config.cls_token} $A {config.sep_token}",
@@ -174,6 +162,83 @@ def train_tokenizer(config: Trained, texts: Iterable[str]) -> Tokenizer:
     if tokenizer.vocab_size <= len(special):
         raise DataError(f"tokenizer={config.name}: no word occurs {config.min_frequency} times in the training texts; lower min_frequency")
     return tokenizer
+
+
+def _normalizer(config: Trained) -> Any:
+    from tokenizers import normalizers
+
+    steps: list[Any] = [normalizers.NFC()]
+    if config.strip_accents:
+        steps += [normalizers.NFD(), normalizers.StripAccents()]
+    if config.lowercase:
+        steps.append(normalizers.Lowercase())
+    return normalizers.Sequence(steps)
+
+
+def _splitter(config: Trained) -> Any:
+    from tokenizers import pre_tokenizers
+
+    if config.kind == "BPE":
+        return pre_tokenizers.ByteLevel(add_prefix_space=True)
+    splitters = {
+        "words": pre_tokenizers.Whitespace, "whitespace": pre_tokenizers.WhitespaceSplit, "bert": pre_tokenizers.BertPreTokenizer,
+    }  # fmt: skip
+    split = splitters[config.split]()
+    return pre_tokenizers.Sequence([split, pre_tokenizers.Metaspace()]) if config.kind == "Unigram" else split
+
+
+def _learn_vocabulary(config: Trained, backend: Any, texts: Iterable[str], special: list[str]) -> None:
+    """Fill `backend`. The library's WordPiece and unigram trainers depend on the order of hash tables; those two are made exact here."""
+    from tokenizers import AddedToken, models, pre_tokenizers, trainers
+
+    common: dict[str, Any] = {
+        "vocab_size": config.vocab_size, "show_progress": False,
+        "special_tokens": [AddedToken(token, special=True, normalized=False) for token in special],
+    }  # fmt: skip
+    if config.kind == "WordLevel":
+        backend.train_from_iterator(texts, trainers.WordLevelTrainer(min_frequency=config.min_frequency, **common))
+    elif config.kind == "BPE":
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(min_frequency=config.min_frequency, initial_alphabet=alphabet, **common)
+        backend.train_from_iterator(texts, trainer)
+    elif config.kind == "WordPiece":
+        backend.model = models.WordPiece(
+            vocab=_wordpieces(config, backend, texts, special), unk_token=config.unk_token, max_input_chars_per_word=100
+        )
+        backend.add_special_tokens(common["special_tokens"])
+    else:
+        backend.train_from_iterator(texts, trainers.UnigramTrainer(unk_token=config.unk_token, **common))
+        content = json.loads(backend.to_str())
+        pieces = content["model"]["vocab"]
+        scored = sorted(((token, round(score, 6)) for token, score in pieces[len(special) :]), key=lambda item: (-item[1], item[0]))
+        backend.model = models.Unigram([*map(tuple, pieces[: len(special)]), *scored], unk_id=content["model"]["unk_id"])
+
+
+def _wordpieces(config: Trained, backend: Any, texts: Iterable[str], special: list[str]) -> dict[str, int]:
+    """WordPiece's vocabulary as byte-pair merges of words whose inner letters are symbols of their own (`##x` for x).
+
+    Letters within a word are mapped to private code points, merged by the exact BPE trainer, and mapped back.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, trainers
+
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
+    letters = sorted({letter for word in counts for letter in word[1:]})
+    inner = {letter: chr(PRIVATE + index) for index, letter in enumerate(letters)}
+    outer = {private: letter for letter, private in inner.items()}
+    merges = Backend(models.BPE())
+    merges.train_from_iterator(
+        (word[0] + "".join(inner[letter] for letter in word[1:]) for word, count in counts.items() for _ in range(count)),
+        trainers.BpeTrainer(vocab_size=config.vocab_size, min_frequency=config.min_frequency, special_tokens=special, show_progress=False),
+    )
+
+    def piece(token: str) -> str:
+        prefix = "##" if token[0] in outer else ""
+        return token if token in special else prefix + "".join(outer.get(letter, letter) for letter in token)
+
+    return {piece(token): index for token, index in merges.get_vocab().items()}
 
 
 def load_tokenizer(config: Pretrained) -> Tokenizer:
@@ -188,8 +253,8 @@ def load_tokenizer(config: Pretrained) -> Tokenizer:
         file = _fetch_from_hub(config.path)
     try:
         return Tokenizer(Backend.from_file(str(file)))
-    except DataError:
-        raise
+    except DataError as error:
+        raise DataError(f"tokenizer.path={config.path}: {error}") from None
     except Exception as error:  # tokenizers raises bare Exceptions
         raise DataError(f"tokenizer.path={config.path}: {file} is not a tokenizer.json ({str(error)[:120]})") from error
 

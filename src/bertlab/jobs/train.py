@@ -41,9 +41,12 @@ def train(config: Train, context: Context) -> Outcome:
     finished = finished_outcome(folder)
     if finished is not None:
         return finished
-    material = prepare(config, identity["inputs"])
+    material = prepare(config, identity["inputs"], folder / "tokenizer.json")
     check_material(config, material)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"paths.output={config.paths.output}: cannot be used ({error.strerror or error}); name another folder") from error
     with lock(folder):
         finished = finished_outcome(folder)  # by another process, while this one waited
         if finished is not None:
@@ -81,6 +84,7 @@ def lock(folder: Path) -> FileLock:
 def compute(config: Train, context: Context, identity: dict[str, Any], folder: Path, device: Device, material: Material) -> Outcome:
     """Everything between an empty or interrupted folder and a summary with status `finished`."""
     describe_run(folder, config, context, identity)
+    write_text(folder / "tokenizer.json", material.tokenizer.to_json())
     seed_everything(config.seed)
     model = build_model(config, material.tokenizer, material.objective)
     config.init.initialize(model, config.model, registry.module_of(config.model))  # type: ignore[attr-defined]  # every init has it
