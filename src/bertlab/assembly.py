@@ -227,6 +227,8 @@ def load_config(folder: Path) -> Train:
     try:
         for item in dataclasses.fields(Train):
             value = raw[item.name]
+            if item.name not in ("seed", "tags") and not OmegaConf.is_dict(value):
+                raise TypeError(f"{item.name} is not a group of keys")
             if item.name in ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker"):
                 schema: Any = registry.load_schema(item.name, value.pop("component"))
             else:
@@ -235,7 +237,8 @@ def load_config(folder: Path) -> Train:
             merged = value if schema is None else OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
             setattr(config, item.name, OmegaConf.to_container(merged) if OmegaConf.is_config(merged) else merged)
     except (KeyError, TypeError, AttributeError, OmegaConfBaseException, ConfigError) as error:
-        raise RunError(f"{file}: does not fit this version of bertlab ({str(error).splitlines()[0]})") from error
+        key = f"{found}: " if (found := getattr(error, "full_key", None)) else ""
+        raise RunError(f"{file}: does not fit this version of bertlab ({key}{str(error).splitlines()[0]})") from error
     return config
 
 

@@ -13,8 +13,10 @@ import torch
 import bertlab
 from bertlab.errors import ConfigError, RunError
 
-WORDS = ("dataset.train_size=2500", "dataset.validation_size=200", "dataset.test_size=100", "budget.epochs=2", "compute.threads=1", "model.hidden_size=64",
-         "model.num_attention_heads=1", "optimizer.lr=2e-3")  # fmt: skip
+WORDS = (
+    "dataset.train_size=2500", "dataset.validation_size=200", "dataset.test_size=100", "model.hidden_size=64", "model.num_attention_heads=1",
+    "budget.epochs=2", "optimizer.lr=2e-3", "compute.threads=1",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

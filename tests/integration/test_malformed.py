@@ -365,7 +365,7 @@ DATA = [
     data("blank_lines_only", "t.csv", "\n\n\n", "t.csv"),
     data("header_only", "t.csv", "text,label\n", "no rows"),
     data("too_many_fields_in_a_line", "t.csv", with_line(5, "a good film, and long,1"), "line 5", "3"),
-    data("too_few_fields_in_a_line", "t.csv", with_line(5, "a good film"), "row 4", "'label'"),
+    data("too_few_fields_in_a_line", "t.csv", with_line(5, "a good film"), "line 5", "label"),
     data("too_many_fields_in_every_line", "t.csv", GOOD.replace("\n", ",x\n").replace(",x", "", 1), "line 2", "3"),
     data(
         "fewer_names_than_columns",
@@ -375,7 +375,7 @@ DATA = [
         options="'dataset.column_names=[text,label]'",
     ),
     data("more_names_than_columns", "t.csv", GOOD.split("\n", 1)[1], "column_names", options="'dataset.column_names=[text,label,user]'"),
-    data("unclosed_quote", "t.csv", with_line(9, '"a good film,1'), "row 8"),
+    data("unclosed_quote", "t.csv", with_line(9, '"a good film,1'), "line 9"),
     data(
         "two_encodings_in_one_file",
         "t.csv",
@@ -398,8 +398,8 @@ DATA = [
         "dataset.encoding=hex",
         files={"t.csv": GOOD},
     ),
-    data("delimiter_of_two_characters", "t.csv", GOOD, "dataset.delimiter", options="'dataset.delimiter=::'"),
-    data("empty_delimiter", "t.csv", GOOD, "dataset.delimiter", options="'dataset.delimiter=\"\"'"),
+    case("delimiter_of_two_characters", "dataset=files dataset.train_file=t.csv 'dataset.delimiter=::'", "dataset.delimiter"),
+    case("empty_delimiter", "dataset=files dataset.train_file=t.csv 'dataset.delimiter=\"\"'", "dataset.delimiter"),
     data("null_text", "t.jsonl", with_line(3, '{"text": null, "label": 0}', GOOD_JSONL), "row 3", "'text'"),
     data("null_label", "t.jsonl", with_line(3, '{"text": "x", "label": null}', GOOD_JSONL), "row 3", "'label'", "empty label"),
     data("no_text_at_all", "t.csv", "text,label\n" + " ,0\n ,1\n" * 20, "'text'", "no text"),

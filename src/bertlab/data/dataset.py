@@ -187,6 +187,11 @@ def _load_generated(config: DatasetConfig) -> LoadedDataset:
 # --- columns and labels -----------------------------------------------------------------------------------------------------
 def _require_column(rows: Rows, column: str, key: str, where: str) -> None:
     if column not in rows.column_names:
+        glued = next((mark for mark in (";", "\t", "|") for name in rows.column_names if mark in name), None)
+        if glued is not None:
+            raise DataError(
+                f"{where}: no column '{column}' ({key}); its header {', '.join(rows.column_names)[:60]} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
+            )
         raise DataError(f"{where}: no column '{column}' ({key}), {did_you_mean(column, rows.column_names)}")
 
 
@@ -246,7 +251,9 @@ def _texts(config: Table, rows: Rows, column: str, where: str) -> list[str]:
         if value is None:
             raise DataError(f"{where}: row {row} has no text in column '{column}'; drop or fill such rows")
         if not isinstance(value, str):
-            raise DataError(f"{where}: row {row} holds {type(value).__name__} ({str(value)[:40]}), not text, in column '{column}'")
+            raise DataError(
+                f"{where}: row {row} holds {type(value).__name__} ({str(value)[:40]}), not text, in column '{column}' (dataset.text_column)"
+            )
     cleaned = [CLEANERS[config.clean](value) for value in values] if config.clean != "none" else values
     if not any(value.strip() for value in cleaned):
         raise DataError(f"{where}: column '{column}' holds no text at all")

@@ -162,8 +162,10 @@ def _read_csv(config: Any, file: Path, delimiter: str) -> Rows:
     reader = csv.reader(_lines(config, file), delimiter=delimiter, strict=True)
     names: list[str] = list(config.column_names)
     values: list[list[str]] = [[] for _ in names]
+    started = 1
     try:
         for fields in reader:
+            started = reader.line_num + 1  # of the next record; one in quotes may go over several lines
             if not names:
                 names, values = fields, [[] for _ in fields]
                 if len(set(names)) < len(names):
@@ -179,7 +181,7 @@ def _read_csv(config: Any, file: Path, delimiter: str) -> Rows:
             for column, value in zip(values, fields, strict=True):
                 column.append(value)
     except csv.Error as error:
-        raise DataError(f"{file}: line {reader.line_num} cannot be read as CSV ({_first_line(error)})") from error
+        raise DataError(f"{file}: the row that starts in line {started} cannot be read as CSV ({_first_line(error)})") from error
     return Rows(dict(zip(names, values, strict=True)))
 
 
@@ -200,6 +202,14 @@ def _read_json(config: Any, file: Path) -> Rows:
             columns.setdefault(name, [None] * (row - 1))
         for name, column in columns.items():
             column.append(record.get(name))
+    for name, column in columns.items():
+        kinds = {str if isinstance(value, str) else float if isinstance(value, int | float) else type(value) for value in column} - {
+            type(None)
+        }
+        if len(kinds) > 1:
+            raise DataError(
+                f"{file}: column '{name}' mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}; write one kind of value"
+            )
     return Rows(columns)
 
 

@@ -151,7 +151,9 @@ def train_tokenizer(config: Trained, texts: Iterable[str]) -> Tokenizer:
     try:
         _learn_vocabulary(config, backend, texts, special)
     except Exception as error:  # tokenizers raises bare Exceptions
-        raise DataError(f"tokenizer={config.name}: cannot be trained with vocab_size={config.vocab_size} ({str(error)[:120]})") from error
+        raise DataError(
+            f"tokenizer={config.name}: tokenizer.vocab_size={config.vocab_size} cannot be trained ({str(error)[:120]})"
+        ) from error
     ids = [backend.token_to_id(token) for token in special]
     backend.post_processor = processors.TemplateProcessing(
         single=f"{config.cls_token} $A {config.sep_token}",
