@@ -28,10 +28,12 @@ class Model(nn.Module):
     def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
+        self.pooled_only = getattr(encoder, "can_pool_only", False) and getattr(head, "reads_pooled_only", False)
 
     def forward(self, batch: Batch) -> Tensor:
         """The head's outputs for one batch."""
-        hidden = self.encoder(batch.input_ids, batch.segment_ids, batch.attention_mask)
+        options = {"pooled_only": True} if self.pooled_only else {}
+        hidden = self.encoder(batch.input_ids, batch.segment_ids, batch.attention_mask, **options)
         outputs: Tensor = self.head(self.encoder, hidden, batch)
         return outputs
 

@@ -14,31 +14,23 @@ from typing import Any
 from bertlab.errors import ConfigError, UserError, did_you_mean
 from bertlab.helptext import JOBS, help_text
 
-HYDRA_FLAGS = (
-    "--hydra-help",
-    "--version",
-    "--cfg",
-    "-c",
-    "--resolve",
-    "--package",
-    "-p",
-    "--run",
-    "-r",
-    "--multirun",
-    "-m",
-    "--shell-completion",
-    "-sc",
-    "--config-path",
-    "-cp",
-    "--config-name",
-    "-cn",
-    "--config-dir",
-    "-cd",
-    "--experimental-rerun",
-    "--info",
-    "-i",
-)
-FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd")
+FLAGS = {
+    "--hydra-help": "",
+    "--version": "",
+    "--cfg": "-c",
+    "--resolve": "",
+    "--package": "-p",
+    "--run": "-r",
+    "--multirun": "-m",
+    "--shell-completion": "-sc",
+    "--config-path": "-cp",
+    "--config-name": "-cn",
+    "--config-dir": "-cd",
+    "--info": "-i",
+}
+EXAMPLES_OF_VALUES = {"--cfg": "job", "--package": "model", "--config-path": "FOLDER", "--config-name": "NAME", "--config-dir": "FOLDER"}
+CHOICES = {"--cfg": ("job", "hydra", "all"), "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
+COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 LARGEST_CHECKED_SWEEP = 200
 
 
@@ -59,12 +51,13 @@ def run_command(arguments: list[str]) -> int:
 
             print(f"bertlab {__version__}")
             return 0
-        check_flags(rest)
+        flags, overrides = split_flags(rest)
+        check_words(flags, overrides)
     except UserError as error:
         return _refuse(error)
     try:
         with hydra_raises():
-            _run(job, rest)
+            _run(job, flags, overrides, shlex.join(["bertlab", *([job] if job != "train" else []), *rest]))
         return 0
     except KeyboardInterrupt:
         return 130
@@ -74,7 +67,7 @@ def run_command(arguments: list[str]) -> int:
     except UserError as error:
         return _refuse(error)
     except Exception as error:
-        return _explain_or_raise(error)
+        return _explain_or_raise(error, job)
 
 
 def split_job(arguments: list[str]) -> tuple[str, list[str]]:
@@ -86,47 +79,70 @@ def split_job(arguments: list[str]) -> tuple[str, list[str]]:
     return "train", arguments
 
 
-def check_flags(arguments: list[str]) -> None:
-    """Unknown flags and bare words, before Hydra's parser answers with a page. Raises ConfigError."""
-    takes_value, previous = False, ""
-    for word in arguments:
-        if takes_value:
-            takes_value = False
-            if previous in ("--cfg", "-c") and word not in ("job", "hydra", "all"):
-                raise ConfigError(f"--cfg {word}: unknown, {did_you_mean(word, ('job', 'hydra', 'all'))}")
-        elif word.startswith("-"):
-            name = word.split("=", 1)[0]
-            if name not in HYDRA_FLAGS:
-                raise ConfigError(f"unknown flag '{name}', {did_you_mean(name, [flag for flag in HYDRA_FLAGS if flag.startswith('--')])}")
-            takes_value, previous = name in FLAGS_WITH_VALUE and "=" not in word, name
-        elif "=" not in word and not word.startswith("~") and not {"-sc", "--shell-completion", "--info", "-i"} & set(arguments):
+def split_flags(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Flags by their long names, each with its value, and the other words. Raises ConfigError before Hydra's parser answers with a page."""
+    flags: dict[str, str | None] = {}
+    words = list(arguments)
+    rest = []
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            rest.append(word)
+            continue
+        given, attached, value = word.partition("=")
+        name = next((long for long, short in FLAGS.items() if given in (long, short)), None)
+        if name is None:
+            raise ConfigError(f"unknown flag '{given}', {did_you_mean(given, FLAGS)}")
+        flags[name] = value if attached else None
+        if attached and name not in EXAMPLES_OF_VALUES and name not in CHOICES:
+            raise ConfigError(f"{word}: {name} takes no value")
+        if not attached and name in EXAMPLES_OF_VALUES:
+            if not words or words[0].startswith("-"):
+                raise ConfigError(f"{given} needs a value, e.g. {given} {EXAMPLES_OF_VALUES[name]}")
+            flags[name] = words.pop(0)
+        elif not attached and name == "--info":
+            flags[name] = words.pop(0) if words and "=" not in words[0] and not words[0].startswith(("-", "~")) else "all"
+        chosen = flags[name]
+        if chosen is not None and name in CHOICES and chosen not in CHOICES[name]:
+            raise ConfigError(f"{name} {chosen}: unknown, {did_you_mean(chosen, CHOICES[name])}")
+    return flags, rest
+
+
+def check_words(flags: dict[str, str | None], overrides: list[str]) -> None:
+    """Flags that do not go together, and words that are no settings. Raises ConfigError."""
+    commands = [name for name in COMMANDS if name in flags]
+    if len(commands) > 1:
+        raise ConfigError(f"{' and '.join(commands)} exclude each other; keep one")
+    for name in ("--resolve", "--package"):
+        if name in flags and "--cfg" not in flags:
+            raise ConfigError(f"{name} only says how --cfg prints; write --cfg job {name}{'' if name == '--resolve' else ' …'}")
+    folder = flags.get("--config-dir")
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"--config-dir {folder}: there is no such folder")
+    if "--shell-completion" in flags and not any(word.startswith(("install=", "uninstall=", "query=")) for word in overrides):
+        raise ConfigError("--shell-completion: write -sc install=bash (or zsh, fish), or -sc uninstall=bash")
+    for word in overrides:
+        if not word.isascii() and word != word.encode("utf-8", "replace").decode("utf-8"):
+            raise ConfigError(f"{word!a}: not UTF-8 text")
+        if word.startswith("="):
+            raise ConfigError(f"'{word}': there is no key before '='; write key=value (see bertlab --help)")
+        if "=" not in word and not word.startswith("~") and "--shell-completion" not in flags:
             raise ConfigError(f"'{word}' is not a setting; write key=value (see bertlab --help)")
 
 
-def _run(job: str, arguments: list[str]) -> None:
+def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: str) -> None:
     import hydra
 
-    from bertlab.composition import complete, conf_folder, install
+    from bertlab.composition import complete, conf_folder, install, literal
 
     install()
-    flags = [word for word in arguments if word.startswith("-")]
-    if any(flag in ("-m", "--multirun") for flag in flags):
-        check_sweep(job, [word for word in arguments if not word.startswith("-")])
-    command = shlex.join(["bertlab", *([job] if job != "train" else []), *arguments])
-    sys.argv = [sys.argv[0], *flags_first(arguments, complete)]
+    if job == "predict" and "--multirun" not in flags:
+        overrides = [literal(word) if word.startswith(("text=", "text_pair=")) else word for word in overrides]
+    words = [name if value is None else f"{name}={value}" for name, value in flags.items()]
+    sys.argv = [sys.argv[0], *words, *complete(overrides)]
+    if "--multirun" in flags:
+        check_sweep(job, flags, overrides)
     hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()
-
-
-def flags_first(arguments: list[str], complete: Callable[[list[str]], list[str]]) -> list[str]:
-    """Flags with their values, then the completed overrides."""
-    flags, overrides, takes_value = [], [], False
-    for word in arguments:
-        if word.startswith("-") or takes_value:
-            flags.append(word)
-            takes_value = word in FLAGS_WITH_VALUE
-        else:
-            overrides.append(word)
-    return [*flags, *complete(overrides)]
 
 
 def _task(job: str, command: str) -> Callable[[Any], Any]:
@@ -171,19 +187,28 @@ def run_job(job: str, config: Any, context: Any) -> Any:
     return predict(config)
 
 
-def check_sweep(job: str, overrides: list[str]) -> None:
+def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> None:
     """Compose and validate the runs of a grid before the first of them starts. Raises what a bad one raises."""
     from hydra.errors import HydraException
 
     from bertlab.composition import compose_schema, sweep_combinations
 
-    plain = [word for word in overrides if not word.startswith("hydra")]
+    if "--config-name" in flags or "--config-path" in flags:
+        return  # not our primary config
+    plain = [word for word in overrides if not word.startswith("hydra") or word.startswith("hydra.searchpath=")]
+    folder = flags.get("--config-dir")
+    if folder is not None:
+        plain.append(f"hydra.searchpath=['file://{Path(folder).absolute()}']")
     try:
         combinations = sweep_combinations(plain)
     except HydraException:
         return  # a continuous search space: its sweeper validates the runs it makes
     for combination in combinations[:LARGEST_CHECKED_SWEEP]:
-        compose_schema(job, combination)
+        config = compose_schema(job, combination)
+        if job == "train":
+            from bertlab.assembly import check_combination
+
+            check_combination(config)
 
 
 @contextmanager
@@ -205,17 +230,12 @@ def _refuse(error: UserError) -> int:
     return 2
 
 
-def _explain_or_raise(error: Exception) -> int:
-    import yaml
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+def _explain_or_raise(error: Exception, job: str) -> int:
+    from bertlab.explain import explain, is_explained
 
-    if not isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
+    if not is_explained(error):
         raise error
-    from bertlab.explain import explain
-
-    print(f"bertlab: {' '.join(explain(error).split())}", file=sys.stderr)
-    return 2
+    return _refuse(ConfigError(explain(error, job)))
 
 
 def _conf_folder() -> Path:

@@ -6,6 +6,7 @@ Nothing unknown passes: the schema is the first entry of every primary config, a
 
 import dataclasses
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from bertlab import registry
 from bertlab.config import Budget, Component, valid_keys, validate
 from bertlab.errors import ConfigError, did_you_mean
+from bertlab.helptext import GROUPS, options_of
 
 SCHEME = "bertlab"
 
@@ -44,6 +49,9 @@ class ComponentSource(ConfigSource):
         if option not in registry.options(group):
             raise ConfigLoadError(f"Config not found: {config_path}")
         node = OmegaConf.structured(registry.load_schema(group, option), flags={"allow_objects": False})
+        for key in node:
+            if isinstance(child := node._get_node(key), DictConfig) and OmegaConf.get_type(child) is dict:
+                OmegaConf.set_struct(child, False)  # a mapping's keys are the user's
         header = {"package": "_global_" if group == "schema" else None}
         return ConfigResult(provider=SCHEME, path=f"{SCHEME}://", config=node, header=header)
 
@@ -83,12 +91,54 @@ def install() -> None:
 
 
 def complete(overrides: list[str]) -> list[str]:
-    """A budget in one unit given on the command line replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`."""
-    given = {override.lstrip("+").split("=", 1)[0] for override in overrides}
+    """Overrides as Hydra wants them. Raises ConfigError for an option that is no name.
+
+    A budget in one unit replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`.
+    """
+    for override in overrides:
+        _check_option(override)
+    overrides = [_with_whole_numbers(override) for override in overrides]
+    given = {override.lstrip("+").partition("=")[0] for override in overrides if not override.endswith("=null")}
     units = [unit for unit in Budget.UNITS if f"budget.{unit}" in given]
     if not units:
         return overrides
     return [*(f"budget.{unit}=null" for unit in Budget.UNITS if unit not in units), *overrides]
+
+
+def _check_option(override: str) -> None:
+    """`model=3` and `model=null` are no names of options; Hydra's own answer is a traceback."""
+    group = override.lstrip("+~").partition("=")[0]
+    if group not in GROUPS and "/" not in group:
+        return
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return  # Hydra meets it again and says why
+    value = "" if parsed.is_sweep_override() else parsed.value()
+    if isinstance(value, str | list | dict) or (parsed.is_delete() and value is None):
+        return
+    options = did_you_mean(str(value), options_of(group, conf_folder()))
+    wish = f"leave it out, or write ~{group} for none" if value is None else f"unknown option, {options}" if options else "unknown option"
+    raise ConfigError(f"command line: {override}: {wish}")
+
+
+def literal(override: str) -> str:
+    """`text=a film, they say` as Hydra reads one text of it, commas, brackets and apostrophes included; null and quoted texts stay."""
+    key, _, value = override.partition("=")
+    if value == "null" or re.fullmatch(r"'[^']*'|\"[^\"]*\"", value):
+        return override
+    plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation: `\${`, and `\\` for a backslash before it
+    return f"{key}={QuotedString(plain, Quote.single).with_quotes()}"
+
+
+def _with_whole_numbers(override: str) -> str:
+    """`budget.tokens=1e6` as `budget.tokens=1000000`: Hydra reads the former as a float, which a whole-number key refuses."""
+    key, _, value = override.partition("=")
+    numbers = value.split(",")
+    if not all(re.fullmatch(r"\d+(\.\d*)?([eE]\+?\d{1,2})?", number) for number in numbers):
+        return override
+    whole = [str(int(float(number))) if "e" in number.lower() and float(number).is_integer() else number for number in numbers]
+    return f"{key}={','.join(whole)}"
 
 
 def compose_schema(job: str, overrides: list[str]) -> Any:
@@ -124,29 +174,39 @@ def to_schema(composed: DictConfig, hydra: Any) -> Any:
         schema = OmegaConf.to_object(composed)
         _check_names(schema)
         validate(schema)
+    except OmegaConfBaseException as error:  # an interpolation of what is not there
+        key = str(error.full_key or error.key or "")
+        raise ConfigError(f"{_origin([key], hydra) or 'command line'}: {key}: {str(error).splitlines()[0]}") from None
     except ConfigError as error:
-        keys = re.findall(r"(?<![\w.])[a-z][a-z_0-9]*(?:\.[a-z][a-z_0-9]*)+(?=[=: ,])", str(error)) or re.findall(r"^\w+", str(error))
-        origins = [found for key in keys[:3] if (found := _origin(key, hydra))]
-        origin = "command line" if "command line" in origins else next(iter(origins), None)
+        keys = re.findall(r"^[a-z_]+(?=[:=])|(?<![\w.])[a-z][a-z_0-9]*(?:\.[a-z][a-z_0-9]*)+(?=[=: ,])", str(error))
+        origin = _origin(keys[:3], hydra)
         raise ConfigError(f"{origin}: {error}" if origin else str(error)) from None
     return schema
 
 
-def _origin(key: str, hydra: Any) -> str | None:
-    """What set a key: the command line, or the last preset that holds it; None for a default of the schema."""
-    for override in reversed(hydra.overrides.task):
-        name, _, value = str(override).lstrip("+").partition("=")
-        if (name == key or name.startswith(f"{key}.")) and value != "null":
-            return "command line"
+def _origin(keys: list[str], hydra: Any) -> str | None:
+    """What set one of the keys last: the command line, or a preset that holds it; None for defaults of the schema."""
+    words: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may be `lr=${nothing}`
+    given = [word.lstrip("+~").partition("=")[0] for word in words]
+    if any(name == key or name.startswith(f"{key}.") for name in given for key in keys):
+        return "command line"
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
-    choices = [(group, option) for group, option in hydra.runtime.choices.items() if option and "/" not in group]
-    for group, option in sorted(choices, key=lambda choice: choice[0] not in ("debug", "experiment")):
-        for file in _preset_files(folders, group, str(option)):
-            tree = OmegaConf.load(file)
-            inner = key if group in ("debug", "experiment") else key.removeprefix(f"{group}.") if key.startswith(f"{group}.") else ""
-            if inner and isinstance(tree, DictConfig) and OmegaConf.select(tree, inner) is not None:
+    choices = {group: str(option) for group, option in hydra.runtime.choices.items() if option and "/" not in group}
+    for group in sorted(choices, key=lambda name: (name != "debug", name != "experiment")):
+        for file in _preset_files(folders, group, choices[group]):
+            tree = OmegaConf.to_container(OmegaConf.load(file))
+            if any(_holds({group: tree} if group not in ("debug", "experiment") else tree, key) for key in keys):
                 return str(file)
     return None
+
+
+def _holds(tree: Any, key: str) -> bool:
+    """Is the dotted key in a preset, whatever its value?"""
+    for part in key.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return False
+        tree = tree[part]
+    return True
 
 
 def _preset_files(folders: list[Path], group: str, option: str) -> list[Path]:
@@ -180,6 +240,8 @@ def _check_names(schema: Any) -> None:
     for item in dataclasses.fields(schema):
         value = getattr(schema, item.name)
         if isinstance(value, Component):
+            if type(value).__module__ == Component.__module__:
+                raise ConfigError(f"{item.name}: no component is chosen; choose one as {item.name}=…")
             expected = registry.option_of(item.name, value)
             if value.name != expected and not _is_preset_name(item.name):
                 raise ConfigError(f"{item.name}.name={value.name}: choose a component as {item.name}={value.name}, not by its name")
@@ -190,15 +252,20 @@ def _is_preset_name(group: str) -> bool:
     return group == "dataset"
 
 
-def all_keys() -> list[str]:
-    """Dotted keys of the default training config with the default components, for suggestions."""
-    from bertlab.config import Train
-
-    keys = [item.name for item in dataclasses.fields(Train)]
-    keys += valid_keys(Train())
+def all_keys(job: str) -> list[str]:
+    """Dotted keys of a job's config with every component, for suggestions."""
+    schema = registry.load_schema("schema", job)
+    keys = valid_keys(schema)
     for group in (*registry.FOLDERS, *registry.TABLE):
-        if group == "schema":
-            continue
-        for option in registry.options(group):
-            keys += valid_keys(registry.load_schema(group, option), group)
+        if hasattr(schema, group):
+            keys += [key for found in keys_of_components(group).values() for key in found]
     return sorted(set(keys))
+
+
+def keys_of_components(group: str) -> dict[str, list[str]]:
+    """Dotted keys of each Python option of a group; a plugin that cannot be loaded has none."""
+    found = {}
+    for option in registry.options(group):
+        with suppress(ConfigError):
+            found[option] = valid_keys(registry.load_schema(group, option), group)
+    return found

@@ -142,7 +142,8 @@ class Budget:
         """Exactly one unit, or hours alone."""
         units = [unit for unit in self.UNITS if getattr(self, unit) is not None]
         if len(units) > 1:
-            raise ConfigError(f"{path}: {' and '.join(units)} are both set; keep one (e.g. {path}.{units[0]}=null)")
+            given = " and ".join(f"{path}.{unit}={getattr(self, unit)}" for unit in units)
+            raise ConfigError(f"{given} are {'both' if len(units) == 2 else 'all'} set; keep one (e.g. {path}.{units[0]}=null)")
         if not units and self.hours is None:
             raise ConfigError(f"{path}: no budget; set one of {', '.join(self.UNITS)} or hours, e.g. {path}.epochs=3")
 
@@ -225,6 +226,11 @@ class Evaluate:
     compute: Compute = MISSING
     paths: Paths = field(default_factory=Paths)
 
+    def check(self, path: str) -> None:
+        """One thing to score."""
+        if self.split is not None and self.file is not None:
+            raise ConfigError("evaluate: give either split or file, not both")
+
 
 @dataclass
 class Predict:
@@ -238,6 +244,16 @@ class Predict:
     batch_size: int = integer(256, "examples per batch", low=1)
     compute: Compute = MISSING
     paths: Paths = field(default_factory=Paths)
+
+    def check(self, path: str) -> None:
+        """One source of texts, and something in it."""
+        if self.text is not None and self.file is not None:
+            raise ConfigError("predict: give either text or file, not both")
+        if self.text_pair is not None and self.text is None:
+            raise ConfigError("predict: text_pair is the second text of a pair; give text too")
+        for name, value in (("text", self.text), ("text_pair", self.text_pair)):
+            if value is not None and not value.strip():
+                raise ConfigError(f"predict: {name} is empty; there is nothing to label")
 
 
 # --- validation ---------------------------------------------------------------------------------------------------------------
@@ -278,12 +294,11 @@ def _check_value(key: str, value: Any, rule: Any) -> None:
 
 
 def valid_keys(schema: Any, path: str = "") -> list[str]:
-    """Every dotted key below a dataclass instance, for suggestions after a typo."""
+    """Every dotted key below a dataclass or an instance of one, for suggestions after a typo."""
     keys = []
     for item in dataclasses.fields(schema):
         key = f"{path}.{item.name}" if path else item.name
         keys.append(key)
-        value = getattr(schema, item.name, None)
-        if dataclasses.is_dataclass(value):
-            keys.extend(valid_keys(value, key))
+        if dataclasses.is_dataclass(item.type):
+            keys.extend(valid_keys(item.type, key))
     return keys

@@ -70,13 +70,15 @@ def help_text(job: str, conf: Path) -> str:
 
 
 def _group(name: str, what: str, conf: Path) -> str:
+    return f"  {name:<10} {what}: {' '.join(options_of(name, conf)) or '-'}"
+
+
+def options_of(group: str, conf: Path) -> list[str]:
+    """What can be chosen as `group=…`: presets and components, of ours and of plugins."""
     try:
-        presets = {
-            file.stem
-            for folder in (conf, *(plugin / "conf" for plugin in registry.plugin_folders()))
-            for file in (folder / name).glob("*.yaml")
-        }
-        presets |= set(registry.options(name)) - {"table"}
+        folders = [conf, *(plugin / "conf" for plugin in registry.plugin_folders())]
+        names = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+        names |= set(registry.options(group)) - {"table"}
     except ConfigError:
-        presets = {file.stem for file in (conf / name).glob("*.yaml")}
-    return f"  {name:<10} {what}: {' '.join(sorted(presets)) or '-'}"
+        names = {file.stem for file in (conf / group).glob("*.yaml")}
+    return sorted(names)

@@ -113,7 +113,7 @@ def fit(
 
             # one optimizer step: forward and backward by micro-batch, clip, update
             loss, tokens, micro_batch = accumulate(model, objective, train, rows, (config.seed, epoch), device, micro_batch, weights)
-            norm = torch.nn.utils.clip_grad_norm_(weights, config.optimizer.clip_norm or math.inf, foreach=True)
+            norm = clip_gradients(weights, config.optimizer.clip_norm)
             if device.device.type == "cpu":  # elsewhere reading a value would make the host wait: checked with the next record
                 check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
             optimizer.step()
@@ -201,6 +201,15 @@ def accumulate(
         if device.device.type == "cuda":
             torch.cuda.empty_cache()
         print(f"out of memory: going on with micro-batches of {micro_batch} examples (the effective batch stays)")
+
+
+def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:
+    """Scale all gradients down to a global norm of `largest` (0 = never) and return the norm before (Pascanu et al. 2013)."""
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if largest > 0 and (norm.is_cuda or float(norm) > largest):  # a CPU is spared the pass over all gradients where nothing changes
+        torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+    return norm
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

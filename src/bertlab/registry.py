@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -107,10 +108,20 @@ def _load_file(group: str, option: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
+        if isinstance(error, Exception):
+            raise ConfigError(f"{file}{_line_of(error, file)}: {type(error).__name__}: {error}") from error
         raise
     return module
+
+
+def _line_of(error: Exception, file: Path) -> str:
+    """`, line 3` where importing the user's file failed; empty if the error does not say."""
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}" if error.filename == str(file.absolute()) else ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.absolute())]
+    return f", line {lines[-1]}" if lines else ""
 
 
 def module_of(component: config.Component) -> ModuleType:

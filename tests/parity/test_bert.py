@@ -125,7 +125,8 @@ def assert_gradients_equal(ours: BertEncoder, theirs: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_dropout_falls_where_transformers_drops(attention: str) -> None:
+def test_dropout_falls_where_transformers_drops(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bert, "dropout", F.dropout)  # own draws are other draws: the places are compared with torch's generator
     ours = encoder_of(attention=attention, hidden_dropout=0.3, attention_dropout=0.2).train()
     hf = transformers.BertConfig(**_bert_hf.to_hf_config(ours.config, 40), attn_implementation=attention)
     theirs = transformers.BertModel(hf).train()
@@ -136,6 +137,37 @@ def test_dropout_falls_where_transformers_drops(attention: str) -> None:
     torch.manual_seed(5)
     expected = theirs(input_ids=ids, token_type_ids=segments, attention_mask=mask.long()).last_hidden_state
     torch.testing.assert_close(hidden, expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.25, 0.9])
+def test_own_dropout_keeps_the_mean_and_the_share(p: float) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(999_999, requires_grad=True)
+    y = bert.dropout(x, p)
+    dropped = float((y == 0).float().mean())
+    assert abs(dropped - p) < 5 * (p * (1 - p) / 999_999) ** 0.5 + 1 / 2**17
+    assert sorted(y.unique().tolist()) == pytest.approx([0.0, 1 / (1 - p)])
+    y.sum().backward()
+    assert x.grad is not None and torch.equal(x.grad, y.detach())
+    pairs = (y.detach() == 0).float()
+    for lag in (1, 2, 3, 4):
+        assert abs(float((pairs[:-lag] * pairs[lag:]).mean()) - p * p) < 3e-3, "neighbours are independent"
+    assert bert.dropout(x, 0.0) is x
+
+
+@settings(max_examples=30)
+@given(st.sampled_from(["post", "pre"]), st.sampled_from(["learned", "rotary"]), st.sampled_from(["sdpa", "eager"]), st.integers(1, 3))
+def test_what_pooling_does_not_read_may_be_left_out(norm_placement: str, positions: str, attention: str, layers: int) -> None:
+    encoder = encoder_of(norm_placement=norm_placement, positions=positions, attention=attention, num_hidden_layers=layers).eval()
+    ids, segments, mask = random_batch(encoder.config, 40, [7, 3, 5])
+    gradients = []
+    for pooled_only in (False, True):
+        encoder.zero_grad()
+        pooled = encoder.pool(encoder(ids, segments, mask, pooled_only=pooled_only), mask)
+        pooled.pow(2).sum().backward()
+        gradients.append([pooled.detach(), *(weight.grad for weight in encoder.parameters())])
+    for full, short in zip(*gradients, strict=True):
+        torch.testing.assert_close(short, full, **TOLERANCE)
 
 
 def minilm() -> Path:

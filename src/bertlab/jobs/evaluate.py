@@ -8,7 +8,7 @@ from bertlab import store
 from bertlab.assembly import Trained, load_run
 from bertlab.config import Compute, Evaluate
 from bertlab.data.dataset import Table, load_dataset, read_rows
-from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.errors import DataError, did_you_mean
 from bertlab.evaluation import score
 from bertlab.runtime import choose_device, threads
 
@@ -39,8 +39,6 @@ def score_rows(trained: Trained, rows: Any, split: str, compute: Compute, batch_
 def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
     """Rows and the name they are scored under. Raises DataError where they are missing or without labels."""
     if config.file is not None:
-        if config.split is not None:
-            raise ConfigError("evaluate: give either split or file, not both")
         file = Path(config.file).expanduser()
         if not file.is_file():
             raise DataError(f"file={config.file}: no such file")

@@ -1,6 +1,8 @@
 """`bertlab predict`: label texts with a finished run, as a table for people or JSONL for programs."""
 
+import codecs
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +19,6 @@ from bertlab.runtime import choose_device, threads
 
 def predict(config: Predict) -> None:
     """Print one row a text."""
-    if config.text is not None and config.file is not None:
-        raise ConfigError("predict: give either text or file, not both")
     folder = store.find_run(config.run, config.paths)
     trained = load_run(folder)
     rows = rows_to_label(trained, config)
@@ -46,15 +46,12 @@ def rows_to_label(trained: Trained, config: Predict) -> Any:
     if config.file is None or config.file == "-":
         if sys.stdin is None or sys.stdin.isatty():
             raise ConfigError('predict: nothing to label; give text="…", file=PATH, or pipe lines into it')
-        return from_pairs(trained, _lines(sys.stdin.read(), "standard input"), None)
+        return from_pairs(trained, _lines(_read_standard_input(), "standard input"), None)
     file = Path(config.file).expanduser()
     if not file.is_file():
         raise DataError(f"file={config.file}: no such file")
     if file.suffix == ".txt":
-        try:
-            return from_pairs(trained, _lines(file.read_text(encoding="utf-8"), str(file)), None)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{file}: not UTF-8 at byte {error.start}; convert it, or use a CSV with the run's dataset.encoding") from None
+        return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
     table = trained.config.dataset if isinstance(trained.config.dataset, Table) else Table(name="files")
     return read_rows(table, file, None)
 
@@ -71,8 +68,20 @@ def from_pairs(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | No
     return from_texts(getattr(trained.config.dataset, "clean", "none"), texts, pairs)
 
 
-def _lines(content: str, where: str) -> list[str]:
-    lines = [line for line in content.splitlines() if line.strip()]
+def _read_standard_input() -> bytes:
+    """What is piped in, as bytes: how the locale would decode it must not matter."""
+    stream = getattr(sys.stdin, "buffer", None)
+    return stream.read() if stream is not None else sys.stdin.read().encode("utf-8")
+
+
+def _lines(content: bytes, where: str) -> list[str]:
+    """Lines that hold something. Only line ends separate: a text may hold a form feed or U+2028, at which `splitlines` breaks."""
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{where}: line {number} is not UTF-8; convert it, or use a CSV with the run's dataset.encoding") from None
+    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if not lines:
         raise DataError(f"{where}: there is no text in it")
     return lines

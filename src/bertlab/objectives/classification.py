@@ -35,6 +35,8 @@ class Classification(ObjectiveConfig):
 class ClassificationHead(nn.Module):
     """Pooled output (B, D) to logits (B, C)."""
 
+    reads_pooled_only = True  # the encoder may leave out what pooling does not read
+
     def __init__(self, hidden_size: int, num_classes: int, dropout: float, initializer_range: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)

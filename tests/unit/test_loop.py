@@ -1,0 +1,74 @@
+"""The loop's own arithmetic: clipping as torch does it, accumulation that weighs right."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import bertlab
+from bertlab.loop import clip_gradients
+
+RUN = ["dataset.train_size=200", "dataset.validation_size=50", "dataset.test_size=50", "budget.steps=6", "budget.batch_size=24",
+       "model.hidden_size=32", "model.num_attention_heads=1", "model.hidden_dropout=0", "model.attention_dropout=0",
+       "objective.head_dropout=0", "compute.threads=1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("largest", [0.5, 100.0, 0.0])
+def test_clipping_is_torchs(largest: float) -> None:
+    ours, theirs = (nn.ParameterList([nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(5))]) for _ in range(2))
+    for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+        a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(index))
+        b.grad = a.grad.clone()
+    norm = clip_gradients(list(ours), largest)
+    expected = torch.nn.utils.clip_grad_norm_(theirs.parameters(), largest or float("inf"))
+    torch.testing.assert_close(norm, expected)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_micro_batches_of_unequal_size_give_the_same_training() -> None:
+    whole, parts = (bertlab.run([*RUN, *extra]) for extra in ((), ("compute.micro_batch_size=7",)))
+    assert whole.folder != parts.folder, "micro-batches round differently: another identity"
+    for name, weight in whole.model.state_dict().items():
+        torch.testing.assert_close(parts.model.state_dict()[name], weight, rtol=1e-4, atol=2e-5)
+
+
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bertlab.objectives import classification
+
+    whole = bertlab.run(RUN)
+    collate = classification.ClassificationObjective.collate
+
+    def small_machine(self: Any, examples: Any, rows: Any, key: Any) -> Any:
+        if key is not None and len(rows) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return collate(self, examples, rows, key)
+
+    monkeypatch.setattr(classification.ClassificationObjective, "collate", small_machine)
+    squeezed = bertlab.run([*RUN, "paths.output=squeezed"])
+    for name, weight in whole.model.state_dict().items():
+        torch.testing.assert_close(squeezed.model.state_dict()[name], weight, rtol=1e-4, atol=2e-5)
+
+
+def test_hours_stop_the_run_and_leave_the_schedule_alone() -> None:
+    run = bertlab.run([*RUN, "budget.steps=100000", "budget.hours=0.0005", "schedule=linear"])
+    assert run.summary["stopped"] == "budget.hours" and run.summary["cost"]["steps"] < 100_000
+    peak = run.history["train/lr"].dropna()
+    assert peak.max() <= 5e-4 * run.summary["cost"]["steps"] / 10_000 * 1.01, "warm-up is a tenth of 100000 steps, not of the time"
+
+
+def test_patience_stops_and_the_best_weights_are_kept() -> None:
+    run = bertlab.run([*RUN, "budget.steps=200", "evaluation.every_steps=5", "evaluation.patience=2", "optimizer.lr=1e-9"])
+    assert run.summary["stopped"] == "evaluation.patience" and run.summary["cost"]["steps"] == 15 and run.summary["selected_step"] == 5
+
+
+def test_debug_overfit_reaches_a_small_training_loss() -> None:
+    run = bertlab.run(["debug=overfit", "compute.threads=1", "dataset.validation_size=20", "dataset.test_size=20"])
+    assert run.history["train/loss"].dropna().iloc[-1] < 0.05
+
+
+def test_every_epoch_evaluates_once_by_default() -> None:
+    run = bertlab.run([*[word for word in RUN if "steps" not in word], "budget.epochs=2.5"])
+    assert run.history["validation/loss"].dropna().shape[0] == 3
+    assert run.history.loc[run.history["validation/loss"].notna(), "epoch"].tolist() == pytest.approx([1, 2, 2.5], abs=0.1)
