@@ -59,6 +59,8 @@ def run_command(arguments: list[str]) -> int:
         with hydra_raises():
             _run(job, flags, overrides, shlex.join(["bertlab", *([job] if job != "train" else []), *rest]))
         return 0
+    except SystemExit as stop:  # `_task`, which keeps Hydra from announcing an error; 1 is Hydra's own, after its message
+        return 2 if stop.code == 1 else int(stop.code or 0)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
