@@ -35,7 +35,7 @@ SIZES = {"train": 400, "validation": 101, "test": 60}
 GOLDEN = {
     "sentiment": "14e2a65a3ef9c0a934dfc9efdc80be09f312b06baa848d67ab21ec1020e800a3",
     "pairs": "f6451b3924ae8be2749e1d52bb54e9ba6659081896bf8217923ea2c0b4f44057",
-    "documents": "817bc2631c25d974fb9844dacc16ab8801e2bfcd04232425f63f4600befded67",
+    "documents": "026cd0787d617583d12115c3a5dc998066cfd680930b38ad66b375b0ed3510ea",
 }
 
 
@@ -88,7 +88,7 @@ def test_another_seed_gives_other_texts_and_other_noise(task: str) -> None:
 
 def test_noise_changes_labels_and_nothing_else() -> None:
     noisy, clean = generate(small("pairs", label_noise=0.2))["train"], generate(small("pairs", label_noise=0.0))["train"]
-    assert {key: noisy[key] for key in ("text", "text_pair", "clean_label")} == {k: clean[k] for k in ("text", "text_pair", "clean_label")}
+    assert all(noisy[column] == clean[column] for column in ("text", "text_pair", "clean_label"))
     assert clean["label"] == clean["clean_label"]
 
 
@@ -128,7 +128,7 @@ def test_columns_sizes_and_types(task: str) -> None:
     task=st.sampled_from(TASKS), split=st.sampled_from(("train", "validation", "test")), size=st.integers(1, 70),
     noise=st.floats(0, 0.499), seed=st.integers(0, 2**40),
 )  # fmt: skip
-def test_balance_noise_count_and_bound_hold_for_any_size_noise_and_seed(task: str, split: str, size: int, noise: float, seed: int) -> None:
+def test_balance_noise_count_and_bound_hold_everywhere(task: str, split: str, size: int, noise: float, seed: int) -> None:
     config = Synthetic(task=task, label_noise=noise, generator_seed=seed)
     validate(config, "dataset")
     columns, classes = generate_split(config, split, size), range(len(LABEL_NAMES[task]))
