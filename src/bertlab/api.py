@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
 from bertlab import store
 from bertlab.assembly import Model, Trained, load_config, load_run
 from bertlab.composition import compose_schema
 from bertlab.config import Compute, Paths, Train
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError
-from bertlab.explain import explain
+from bertlab.explain import explain, is_explained
 from bertlab.jobs.predict import from_pairs, predict_rows
 from bertlab.jobs.train import train
 from bertlab.results import Context
@@ -76,7 +73,9 @@ def run(overrides: Sequence[str] = ()) -> Run:
     """Train, continue or skip the run that these overrides describe. Raises UserError (ConfigError, DataError, RunError)."""
     try:
         config = compose_schema("train", list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:
+        if isinstance(error, ConfigError) or not is_explained(error):
+            raise
         raise ConfigError(explain(error)) from error
     outcome = train(config, Context(shlex.join(["bertlab", *overrides])))
     return Run(outcome.folder, outcome.summary)

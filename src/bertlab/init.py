@@ -81,4 +81,12 @@ class Pretrained(InitConfig):
                     f"set model.{key}"
                 )
         weights = load_weights(folder / "model.safetensors")
-        model.get_submodule("encoder").load_state_dict(interchange.from_hf_state(config, weights))
+        encoder = model.get_submodule("encoder")
+        mapped, own = interchange.from_hf_state(config, weights), encoder.state_dict()
+        for key, value in mapped.items():
+            if value.shape != own[key].shape:
+                raise ConfigError(
+                    f"init.path={self.path}: the checkpoint's '{key}' has shape {tuple(value.shape)}, this model's "
+                    f"{tuple(own[key].shape)}; take its own vocabulary: tokenizer=pretrained tokenizer.path={self.path}"
+                )
+        encoder.load_state_dict(mapped)

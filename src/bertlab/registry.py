@@ -48,7 +48,7 @@ TABLE = {
 
 def plugin_folders() -> list[Path]:
     """Folders of the user's own components and presets. Raises ConfigError for one that does not exist."""
-    folders = [Path(item).expanduser() for item in os.environ.get("BERTLAB_PLUGINS", "").split(os.pathsep) if item]
+    folders = [Path(item).expanduser().absolute() for item in os.environ.get("BERTLAB_PLUGINS", "").split(os.pathsep) if item]
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError(f"BERTLAB_PLUGINS: {folder} is not a folder")

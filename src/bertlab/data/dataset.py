@@ -189,8 +189,9 @@ def _require_column(rows: Rows, column: str, key: str, where: str) -> None:
     if column not in rows.column_names:
         glued = next((mark for mark in (";", "\t", "|") for name in rows.column_names if mark in name), None)
         if glued is not None:
+            header = ", ".join(rows.column_names)[:60]
             raise DataError(
-                f"{where}: no column '{column}' ({key}); its header {', '.join(rows.column_names)[:60]} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
+                f"{where}: no column '{column}' ({key}); its header {header} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
             )
         raise DataError(f"{where}: no column '{column}' ({key}), {did_you_mean(column, rows.column_names)}")
 
