@@ -1,0 +1,55 @@
+"""First contact: the default job reaches what is possible, wherever the package is installed from."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import bertlab
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_default_job_is_within_one_point_of_the_best_possible(cli: Any) -> None:
+    status, out, err = cli("compute.threads=1")
+    assert status == 0, err
+    summary = json.loads((Path(out.splitlines()[-1].removeprefix("run: ")) / "summary.json").read_text())
+    for split, bound in (("validation", "best_possible/accuracy"), ("test", "best_possible/test_accuracy")):
+        assert summary["metrics"][f"{split}/accuracy"] >= summary["metrics"][bound] - 0.01
+    assert summary["cost"]["seconds"] < 120
+    assert "best possible 0.9500" in out and "curves" in out
+
+
+def test_installed_wheel_brings_its_presets(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stderr
+    wheel = next((tmp_path / "dist").glob("*.whl"))
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", "import bertlab, sys; sys.argv = ['bertlab', 'debug=smoke', 'compute.threads=1'];"
+         "print(bertlab.__file__); from bertlab.cli import main; main()"],
+        cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "site")) and "run: multirun/" in done.stdout
+
+
+def test_module_and_package_agree_on_the_version() -> None:
+    done = subprocess.run([sys.executable, "-m", "bertlab", "--version"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == f"bertlab {bertlab.__version__}"
+
+
+def test_readme_names_only_what_exists() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for place in ("multirun/README.md", "conf", "src/bertlab/loop.py", "src/bertlab/models/bert.py", "experiments/001-bertsst2/README.md"):
+        assert place in readme and (ROOT / place).exists()
+    lines = [line.strip() for line in readme.splitlines()]
+    assert sum(line.endswith("&& .venv/bin/bertlab") for line in lines) == 1
+    assert sum(line.endswith("&& .venv/bin/pytest") for line in lines) == 1
