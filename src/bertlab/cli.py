@@ -3,6 +3,7 @@
 0 done · 2 something the user can mend (one line on standard error) · 128 + n interrupted by signal n · 1 a bug of ours (traceback).
 """
 
+import logging
 import os
 import shlex
 import sys
@@ -215,12 +216,15 @@ def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) ->
 
 @contextmanager
 def hydra_raises() -> Iterator[None]:
-    """Let Hydra raise instead of printing and exiting, so that errors are told in our words."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
+    """Let Hydra raise instead of printing and exiting, so that errors are told in our words; put back what it does to logging."""
+    before, root = os.environ.get("HYDRA_FULL_ERROR"), logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
         if before is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
