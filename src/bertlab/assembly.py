@@ -1,6 +1,8 @@
 """From a typed config to live objects (data, tokenizer, objective, model), and back from a run folder."""
 
 import dataclasses
+import importlib
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from bertlab.data.dataset import LoadedDataset, columns_of, fingerprint, load_da
 from bertlab.data.tokenizer import Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
 from bertlab.data.tokenizer import Trained as TrainedTokenizer
 from bertlab.errors import ConfigError, RunError
+from bertlab.runtime import Device, choose_device, seed_everything
 
 
 class Model(nn.Module):
@@ -69,7 +72,11 @@ def inputs_fingerprint(config: Train) -> dict[str, str]:
 
 def component_modules(config: Train) -> list[Any]:
     """The modules whose code decides this run beside those of every run."""
-    return [registry.module_of(part) for part in (config.dataset, config.objective, config.model, config.optimizer)]
+    modules = [registry.module_of(part) for part in (config.dataset, config.objective, config.model, config.optimizer)]
+    interchange = f"bertlab.models._{registry.option_of('model', config.model)}_hf"
+    if config.init.name == "pretrained" and importlib.util.find_spec(interchange) is not None:
+        modules.append(importlib.import_module(interchange))
+    return modules
 
 
 # --- data, tokenizer, examples -----------------------------------------------------------------------------------------------------
@@ -159,6 +166,15 @@ def build_model(config: Train, tokenizer: Tokenizer, objective: Objective) -> Mo
     return Model(encoder, objective.build_head(encoder, getattr(config.model, "initializer_range", 0.02)))
 
 
+def build_initialized(config: Train, tokenizer: Tokenizer, objective: Objective) -> Model:
+    """Seed everything, build the model, give it the first weights that `init` names; torch's generator goes on from there."""
+    seed_everything(config.seed)
+    model = build_model(config, tokenizer, objective)
+    module = registry.module_of(config.model)
+    config.init.initialize(model, config.model, module, tokenizer.to_json())  # type: ignore[attr-defined]  # every init has it
+    return model
+
+
 def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
     """Weights that decay (matrices) and weights that do not (biases, norms), as in Devlin et al. 2019's code."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -185,6 +201,12 @@ class Trained:
     tokenizer: Tokenizer
     objective: Objective
     model: Model
+    identity: dict[str, Any]
+
+    def device(self, compute: Compute) -> Device:
+        """Where to compute; the precision is that of training unless another is asked for."""
+        precision = self.identity["numerics"]["precision"] if compute.precision == "auto" else compute.precision
+        return choose_device(compute.device, precision, compute.threads)
 
 
 def save_run(folder: Path, material: Material, weights: dict[str, Tensor]) -> None:
@@ -202,6 +224,11 @@ def load_run(folder: Path) -> Trained:
     except Exception as error:  # tokenizers raises bare Exceptions
         raise RunError(f"{folder}/tokenizer.json: damaged ({str(error)[:120]})") from error
     try:
+        identity = json.loads((folder / "identity.json").read_text(encoding="utf-8"))
+        identity["numerics"]["precision"], identity["inputs"]["dataset"]  # what is needed of it
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder}/identity.json: damaged ({type(error).__name__}: {error})") from error
+    try:
         labels = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ValueError("not a list of class names")
@@ -215,7 +242,7 @@ def load_run(folder: Path) -> Trained:
     except RuntimeError as error:
         raise RunError(f"{folder}: its weights do not fit this version's model ({str(error).splitlines()[1].strip()[:160]})") from error
     model.eval()
-    return Trained(folder, config, tokenizer, objective, model)
+    return Trained(folder, config, tokenizer, objective, model, identity)
 
 
 def load_config(folder: Path) -> Train:

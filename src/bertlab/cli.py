@@ -5,8 +5,10 @@
 
 import logging
 import os
+import re
 import shlex
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 from bertlab.errors import ConfigError, UserError, did_you_mean
 from bertlab.helptext import JOBS, help_text
+from bertlab.registry import conf_folder
 
 FLAGS = {
     "--hydra-help": "",
@@ -45,7 +48,7 @@ def run_command(arguments: list[str]) -> int:
     try:
         job, rest = split_job(arguments)
         if "--help" in rest or "-h" in rest:
-            print(help_text(job, _conf_folder()), end="")
+            print(help_text(job, conf_folder()), end="")
             return 0
         if rest == ["--version"]:
             from bertlab import __version__
@@ -136,9 +139,11 @@ def check_words(flags: dict[str, str | None], overrides: list[str]) -> None:
 def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: str) -> None:
     import hydra
 
-    from bertlab.composition import complete, conf_folder, install, literal
+    from bertlab.composition import complete, install, literal
 
     install()
+    if any(word.startswith("query=") for word in overrides) and "--shell-completion" in flags:
+        job = job_being_completed(job)
     if job == "predict" and "--multirun" not in flags:
         overrides = [literal(word) if word.startswith(("text=", "text_pair=")) else word for word in overrides]
     words = [name if value is None else f"{name}={value}" for name, value in flags.items()]
@@ -146,6 +151,19 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     if "--multirun" in flags:
         check_sweep(job, flags, overrides)
     hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()
+
+
+def job_being_completed(job: str) -> str:
+    """Take the job word out of the line that a shell wants completed (Hydra knows none); offer job words for the first one."""
+    line = os.environ.get("COMP_LINE", "")
+    if found := re.match(r"(\S+)\s+(\w+)(\s.*)", line):
+        if found.group(2) in JOBS:
+            job = found.group(2)
+            os.environ["COMP_LINE"] = found.group(1) + found.group(3)
+            os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    elif started := re.fullmatch(r"\S+\s+(\w*)", line):
+        print(" ".join(name for name in JOBS if name.startswith(started.group(1))))
+    return job
 
 
 def _task(job: str, command: str) -> Callable[[Any], Any]:
@@ -158,13 +176,14 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
         from bertlab.results import Context
 
         settings = HydraConfig.get()
-        sweep = Path(settings.sweep.dir).name if settings.mode == RunMode.MULTIRUN else None
+        sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None  # the same after a restart
         try:
             return run_job(job, to_schema(composed, settings), Context(command, sweep))
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
-            raise
+            print(f"bertlab: {shlex.join(settings.overrides.task)}: {' '.join(str(error).split())}", file=sys.stderr)
+            raise  # the sweep goes on; its exit status will tell
         except Interrupted as stop:
             print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
             sys.exit(stop.exit_status)
@@ -242,8 +261,3 @@ def _explain_or_raise(error: Exception, job: str) -> int:
     if not is_explained(error):
         raise error
     return _refuse(ConfigError(explain(error, job)))
-
-
-def _conf_folder() -> Path:
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "conf"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,12 +29,6 @@ from bertlab.errors import ConfigError, did_you_mean
 from bertlab.helptext import GROUPS, options_of
 
 SCHEME = "bertlab"
-
-
-def conf_folder() -> Path:
-    """The presets: beside the package in a wheel, at the top of a checkout."""
-    inside = Path(__file__).parent / "conf"
-    return inside if inside.is_dir() else Path(__file__).parents[2] / "conf"
 
 
 class ComponentSource(ConfigSource):
@@ -75,11 +69,11 @@ class ComponentSource(ConfigSource):
 
 
 class SearchPath(SearchPathPlugin):
-    """Presets of the user's plugin folders first, then ours (already there), then the component dataclasses."""
+    """Presets of the user's plugin folders first, then ours (already there), last the component dataclasses."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        for folder in registry.plugin_folders():
-            search_path.append("plugins", f"file://{folder.resolve() / 'conf'}")
+        for folder in reversed(registry.plugin_folders()):
+            search_path.prepend("plugins", f"file://{folder / 'conf'}", anchor=SearchPathQuery(provider="main"))
         search_path.append(SCHEME, f"{SCHEME}://components")
 
 
@@ -117,7 +111,7 @@ def _check_option(override: str) -> None:
     value = "" if parsed.is_sweep_override() else parsed.value()
     if isinstance(value, str | list | dict) or (parsed.is_delete() and value is None):
         return
-    options = did_you_mean(str(value), options_of(group, conf_folder()))
+    options = did_you_mean(str(value), options_of(group, registry.conf_folder()))
     wish = f"leave it out, or write ~{group} for none" if value is None else f"unknown option, {options}" if options else "unknown option"
     raise ConfigError(f"command line: {override}: {wish}")
 
@@ -145,7 +139,7 @@ def compose_schema(job: str, overrides: list[str]) -> Any:
     """Compose `conf/{job}.yaml` with overrides to a typed config, outside `hydra.main`: for Python callers, and to check sweeps."""
     install()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name=job):
+    with initialize_config_dir(str(registry.conf_folder()), version_base="1.3", job_name=job):
         composed = compose(job, overrides=complete(overrides), return_hydra_config=True)
     hydra = composed.hydra
     with open_dict(composed):

@@ -207,7 +207,15 @@ class Train:
 
     def check(self, path: str) -> None:
         """What only shows when several groups are seen together."""
-        if all(getattr(self.budget, unit) is None for unit in Budget.UNITS) and self.schedule.name not in ("constant", "inverse_sqrt"):
+        timed = all(getattr(self.budget, unit) is None for unit in Budget.UNITS)
+        if timed and self.schedule.name in ("constant", "inverse_sqrt") and self.schedule.warmup_steps is None:
+            raise ConfigError(
+                "budget.hours alone gives schedule.warmup_fraction nothing to be a fraction of: set schedule.warmup_steps, e.g. 100"
+            )
+        steps, warmup = self.budget.steps, self.schedule.warmup_steps
+        if steps is not None and warmup is not None and warmup > steps:
+            raise ConfigError(f"schedule.warmup_steps={warmup} is more than budget.steps={steps}: the peak would never be reached")
+        if timed and self.schedule.name not in ("constant", "inverse_sqrt"):
             raise ConfigError(
                 f"budget.hours alone gives schedule={self.schedule.name} no horizon (the learning rate must not depend on the "
                 "machine's speed): add budget.steps, epochs, tokens or examples, or take schedule=constant or inverse_sqrt"

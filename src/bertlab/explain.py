@@ -10,10 +10,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from bertlab.composition import all_keys, conf_folder, keys_of_components
+from bertlab.composition import all_keys, keys_of_components
 from bertlab.errors import did_you_mean, nearest
 from bertlab.helptext import GROUPS, options_of
-from bertlab.registry import plugin_folders
+from bertlab.registry import conf_folder, plugin_folders
 
 
 def is_explained(error: BaseException) -> bool:

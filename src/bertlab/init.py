@@ -1,19 +1,25 @@
 """Where a run's first weights come from: a dataclass and its `initialize(...)` for each way."""
 
+import dataclasses
 import importlib
 import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 from torch import nn
 
 from bertlab.checkpoint import load_weights
 from bertlab.config import InitConfig, ModelConfig, flag, string
 from bertlab.errors import ConfigError, DataError, RunError
 
+MAY_DIFFER = (
+    "component", "vocab_size", "attention", "hidden_dropout", "attention_dropout", "embedding_dropout", "tie_embeddings", "pooling",
+    "initializer_range", "scaled_residual_init",
+)  # fmt: skip
 SAME_AS_CHECKPOINT = ("num_attention_heads", "activation", "norm_eps", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 
 
@@ -21,7 +27,7 @@ SAME_AS_CHECKPOINT = ("num_attention_heads", "activation", "norm_eps", "hidden_s
 class Scratch(InitConfig):
     """Random weights from the run's seed."""
 
-    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType) -> None:
+    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType, tokenizer: str) -> None:
         """Nothing to do: the model was built with random weights."""
 
 
@@ -32,11 +38,13 @@ class Checkpoint(InitConfig):
     path: str = string(MISSING, "run folder, or the model.safetensors of one")
     head: bool = flag(False, "take the head's weights too; without it the head starts at random")
 
-    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType) -> None:
-        """Copy the encoder's (and the head's) weights. Raises RunError naming the first weight that does not fit."""
+    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType, tokenizer: str) -> None:
+        """Copy the encoder's (and the head's) weights. Raises RunError naming the first thing that does not fit."""
         path = Path(self.path).expanduser()
         if not path.exists():
             raise RunError(f"init.path={self.path}: no such run folder or file")
+        if (path / "config.yaml").is_file():
+            self._check_run(path, config, tokenizer)
         weights = load_weights(path / "model.safetensors" if path.is_dir() else path)
         if not self.head:
             weights = {name: value for name, value in weights.items() if name.startswith("encoder.")}
@@ -52,6 +60,17 @@ class Checkpoint(InitConfig):
                 )
         model.load_state_dict({name: weights[name] for name in expected}, strict=False)
 
+    def _check_run(self, path: Path, config: ModelConfig, tokenizer: str) -> None:
+        """Weights whose shapes fit may still mean something else: other heads, other positions, other words behind the ids."""
+        theirs: Any = OmegaConf.load(path / "config.yaml")
+        for key, value in dataclasses.asdict(config).items():
+            if key not in MAY_DIFFER and theirs.model.get(key, value) != value:
+                raise RunError(f"init.path={self.path}: that run has model.{key}={theirs.model[key]}, this one {value}; set model.{key}")
+        if (path / "tokenizer.json").read_text(encoding="utf-8") != tokenizer:
+            raise RunError(
+                f"init.path={self.path}: that run has another vocabulary; take it: tokenizer=pretrained tokenizer.path={self.path}"
+            )
+
 
 @dataclass
 class Pretrained(InitConfig):
@@ -59,7 +78,7 @@ class Pretrained(InitConfig):
 
     path: str = string(MISSING, "folder with config.json and model.safetensors")
 
-    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType) -> None:
+    def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType, tokenizer: str) -> None:
         """Map the checkpoint's names to ours and copy. Raises DataError or ConfigError naming what does not fit."""
         name = module.__name__.rpartition(".")[2]
         if importlib.util.find_spec(f"bertlab.models._{name}_hf") is None:

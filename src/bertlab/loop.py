@@ -59,6 +59,7 @@ class Progress:
     best_score: float | None = None
     best_step: int = 0
     evaluations_without_improvement: int = 0
+    micro_batch: int = 0  # examples per forward pass after memory ran out; 0 = it never did
     stopped: str = ""  # why training ended before its budget
     records: list[dict[str, float]] = field(default_factory=list)
 
@@ -75,7 +76,7 @@ def fit(
 ) -> Progress:
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
 
-    Afterwards `model` holds the last weights; the best ones lie in `folder/best.safetensors`. Every record goes to `log`, those of
+    Afterwards `model` holds the last weights; the best ones lie in `folder/best-STEP.safetensors`. Every record goes to `log`, those of
     the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM.
     """
     train = examples["train"]
@@ -85,7 +86,7 @@ def fit(
     progress = resume(folder, model, optimizer, device)
     for earlier in progress.records:
         log(earlier)
-    micro_batch = config.compute.micro_batch_size or 1 << 30
+    micro_batch = progress.micro_batch or config.compute.micro_batch_size or 1 << 30
     peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     model.train()
@@ -98,6 +99,9 @@ def fit(
     def checkpoint() -> None:
         state = {"optimizer": optimizer.state_dict(), "rng": rng_state(device.device), "progress": vars(progress)}
         save_checkpoint(folder, Checkpoint(progress.step, model.state_dict(), state))
+        for old in folder.glob("best-*.safetensors"):
+            if old != best_file(folder, progress):
+                old.unlink()
 
     started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
     recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
@@ -112,7 +116,9 @@ def fit(
                 group["lr"] = peak * factor
 
             # one optimizer step: forward and backward by micro-batch, clip, update
-            loss, tokens, micro_batch = accumulate(model, objective, train, rows, (config.seed, epoch), device, micro_batch, weights)
+            loss, tokens, fitted = accumulate(model, objective, train, rows, (config.seed, epoch), device, micro_batch, weights)
+            if fitted < micro_batch:
+                progress.micro_batch = micro_batch = fitted
             norm = clip_gradients(weights, config.optimizer.clip_norm)
             if device.device.type == "cpu":  # elsewhere reading a value would make the host wait: checked with the next record
                 check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
@@ -194,6 +200,7 @@ def accumulate(
         except RuntimeError as error:
             if not is_out_of_memory(error) or min(len(rows), micro_batch) == 1:
                 raise
+        outputs = loss = batch = None  # type: ignore[assignment]  # let go of the graph that did not fit
         micro_batch = (min(len(rows), micro_batch) + 1) // 2
         for weight in weights:
             weight.grad = None
@@ -247,7 +254,7 @@ def keep_best(config: Train, objective: Objective, model: Model, progress: Progr
     value = float(metrics[f"validation/{objective.primary.name}"])
     if objective.primary.better(value, progress.best_score):
         progress.best_score, progress.best_step, progress.evaluations_without_improvement = value, progress.step, 0
-        save_weights(folder / "best.safetensors", model.state_dict())
+        save_weights(best_file(folder, progress), model.state_dict())
         return
     progress.evaluations_without_improvement += 1
     if config.evaluation.patience is not None and progress.evaluations_without_improvement >= config.evaluation.patience:
@@ -274,9 +281,14 @@ def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, device:
     return Progress(**found.state["progress"])
 
 
-def load_best(folder: Path) -> dict[str, Tensor]:
-    """Weights of the best validation score so far."""
-    return load_weights(folder / "best.safetensors")
+def best_file(folder: Path, progress: Progress) -> Path:
+    """Named by its step: after a kill, weights from beyond the checkpoint are not taken for the checkpoint's best."""
+    return folder / f"best-{progress.best_step:08d}.safetensors"
+
+
+def load_best(folder: Path, progress: Progress) -> dict[str, Tensor]:
+    """Weights of the best validation score."""
+    return load_weights(best_file(folder, progress))
 
 
 @contextmanager

@@ -46,6 +46,12 @@ TABLE = {
 }
 
 
+def conf_folder() -> Path:
+    """The presets: beside the package in a wheel, at the top of a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parents[2] / "conf"
+
+
 def plugin_folders() -> list[Path]:
     """Folders of the user's own components and presets. Raises ConfigError for one that does not exist."""
     folders = [Path(item).expanduser().absolute() for item in os.environ.get("BERTLAB_PLUGINS", "").split(os.pathsep) if item]

@@ -19,7 +19,9 @@ from bertlab.config import Paths, Train
 from bertlab.errors import RunError
 
 WITHOUT_INFLUENCE = ("compute", "tracker", "paths", "tags")
+OWN_FILES = {"dataset": ("train_file", "validation_file", "test_file"), "init": ("path",), "tokenizer": ("path",)}  # known by content
 CODE_OF_EVERY_RUN = (
+    "runtime",
     "contracts",
     "schedule",
     "init",
@@ -63,12 +65,31 @@ def code_versions(components: list[ModuleType]) -> dict[str, str]:
     for module in components:
         assert module.__file__ is not None
         versions[module.__name__.removeprefix("bertlab.").replace(".", "/")] = code_version(Path(module.__file__))
+        for name in _components_below(Path(module.__file__)):
+            versions[name] = code_version(root / f"{name}.py")
     return versions
+
+
+def _components_below(file: Path) -> set[str]:
+    """Components that a component builds on, and those below them: `objectives/classification` for a file that imports it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            parts = node.module.split(".")
+            if parts[0] == "bertlab" and len(parts) == 3 and parts[1] in ("models", "objectives", "optimizers", "data"):
+                below = "/".join(parts[1:])
+                found |= {below} | _components_below(Path(__file__).parent / f"{below}.py")
+    return found
 
 
 def identify(config: Train, numerics: dict[str, Any], inputs: dict[str, str], components: list[ModuleType]) -> dict[str, Any]:
     """What the id is a hash of, and the `id` itself (12 hex digits)."""
     deciding = {name: value for name, value in dataclasses.asdict(config).items() if name not in WITHOUT_INFLUENCE}
+    for group, names in OWN_FILES.items():
+        for name in names:
+            value = deciding[group].get(name)
+            if value and Path(value).expanduser().exists():
+                deciding[group][name] = Path(value).suffix  # wherever the file lies; its content is in `inputs`
     deciding["evaluation"] = {k: v for k, v in deciding["evaluation"].items() if k not in ("batch_size", "save_predictions")}
     identity = {"config": deciding, "numerics": numerics, "inputs": inputs, "code": code_versions(components)}
     return {"id": digest(identity)[:12], **identity}
@@ -97,7 +118,8 @@ def find_run(given: str, paths: Paths) -> Path:
     folder = Path(given).expanduser()
     if not folder.is_dir():
         root = Path(paths.output)
-        found = sorted(place for place in root.glob(f"*{given}*") if (place / "config.yaml").is_file()) if root.is_dir() else []
+        places = root.iterdir() if root.is_dir() else ()
+        found = sorted(place for place in places if given in place.name and (place / "config.yaml").is_file())
         if len(found) > 1:
             raise RunError(f"run={given}: {len(found)} runs fit, e.g. {found[0].name} and {found[1].name}; give more of the id")
         if not found:

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from bertlab import registry
-from bertlab.composition import compose_schema, conf_folder
+from bertlab.composition import compose_schema
 from bertlab.helptext import GROUPS
+from bertlab.registry import conf_folder
 
 CONF = conf_folder()
 NEEDED = {
     ("dataset", "files"): ["dataset.train_file=x.csv"], ("dataset", "table"): ["dataset.train_file=x.csv"],
     ("init", "checkpoint"): ["init.path=x"], ("init", "pretrained"): ["init.path=x"], ("tokenizer", "pretrained"): ["tokenizer.path=x"],
-    ("budget", "hours"): ["schedule=constant"], ("model", "bert"): [],
+    ("budget", "hours"): ["schedule=constant", "schedule.warmup_steps=10"], ("model", "bert"): [],
 }  # fmt: skip
 OPTIONS = sorted(
     {(group, file.stem) for group in GROUPS for file in (CONF / group).glob("*.yaml")}
@@ -83,6 +84,9 @@ def test_tab_completion_knows_groups_and_keys() -> None:
         ("bertlab mod", "model="),
         ("bertlab model=bert_mi", "model=bert_mini"),
         ("bertlab optimizer.weight", "optimizer.weight_decay="),
+        ("bertlab pre", "predict"),
+        ("bertlab predict fo", "format="),
+        ("bertlab evaluate spl", "split="),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "bertlab", "-sc", "query=bash"], capture_output=True, text=True, timeout=60,

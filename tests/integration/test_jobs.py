@@ -181,3 +181,36 @@ def test_a_pretrained_checkpoint_starts_a_run_in_our_own_encoder(cli: Any, tmp_p
     for wrong, expected in ((("model.num_attention_heads=6",), "not the checkpoint's 12"), ((heads,), "tokenizer=pretrained")):
         status, _, err = cli(*model, *wrong, *rest)
         assert status == 2 and expected in err and len(err.splitlines()) == 1
+
+
+def test_weights_of_another_vocabulary_or_architecture_are_refused(run: Any, cli: Any, tmp_path: Path) -> None:
+    start = ("init=checkpoint", f"init.path={run.folder}", f"paths.output={tmp_path}")
+    status, _, err = cli(*WORDS, "model.num_attention_heads=2", *start)
+    assert status == 2 and "model.num_attention_heads=1" in err
+    status, _, err = cli(*WORDS, "tokenizer.lowercase=false", *start)
+    assert status == 2 and "another vocabulary" in err
+    assert not list(tmp_path.iterdir()), "nothing is left half-written"
+
+
+def test_changed_data_are_not_scored_as_the_runs_own(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "a good film,1\na bad film,0\n" * 30)
+    status, out, err = cli("dataset=files", "dataset.train_file=t.csv", "debug=smoke", "dataset.fraction=1", "compute.threads=1")
+    assert status == 0, err
+    found = out.splitlines()[-1].removeprefix("run: ")
+    assert cli("evaluate", f"run={found}")[0] == 0
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write("a new film,1\n")
+    status, _, err = cli("evaluate", f"run={found}")
+    assert status == 2 and "not those that the run was trained on" in err
+
+
+def test_files_of_pairs_keep_both_texts(cli: Any, tmp_path: Path) -> None:
+    pairs = bertlab.run(["dataset.task=pairs", "debug=smoke", "compute.threads=1", f"paths.output={tmp_path / 'runs'}"])
+    texts, seconds = ["the plot is fun", "the food is dull"], ["the plot is dull", "the food is dull"]
+    (tmp_path / "p.csv").write_text("text,text_pair\n" + "".join(f"{a},{b}\n" for a, b in zip(texts, seconds, strict=True)))
+    status, out, err = cli("predict", f"run={pairs.folder}", "file=p.csv", "format=jsonl")
+    assert status == 0, err
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["text_pair"] for row in rows] == seconds
+    for row, expected in zip(rows, pairs.predict(texts, seconds), strict=True):
+        assert row["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)

@@ -20,7 +20,7 @@ def run_id(*overrides: str) -> str:
     "override",
     ["seed=1", "optimizer.lr=1e-4", "model=bert_mini", "schedule=cosine", "dataset.fraction=0.5", "objective.head_dropout=0.2",
      "budget.steps=10", "tokenizer.vocab_size=500", "evaluation.keep=last", "evaluation.every_steps=7", "compute.precision=bfloat16",
-     "compute.micro_batch_size=8"],
+     "compute.micro_batch_size=8", "compute.compile=true"],
 )  # fmt: skip
 def test_what_can_change_results_changes_the_id(override: str) -> None:
     assert run_id(override) != run_id()
@@ -45,3 +45,22 @@ def test_code_is_compared_without_comments_docstrings_and_layout(tmp_path: Path)
         (tmp_path / f"{name}.py").write_text(source)
     versions = {name: code_version(tmp_path / f"{name}.py") for name in sources}
     assert versions["a"] == versions["same"] != versions["other"]
+
+
+def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    rows = "text,label\n" + "a good film,1\na bad film,0\n" * 9
+    places = [tmp_path / "t.csv", tmp_path / "elsewhere" / "renamed.csv"]
+    for place in places:
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(rows)
+    first, second = (run_id("dataset=files", f"dataset.train_file={place}") for place in places)
+    assert first == second
+    places[1].write_text(rows.replace("good", "fine"))
+    assert run_id("dataset=files", f"dataset.train_file={places[1]}") != first
+
+
+def test_code_that_a_component_builds_on_is_part_of_the_identity(tmp_path: Path) -> None:
+    from bertlab.store import _components_below
+
+    (tmp_path / "mine.py").write_text("from bertlab.objectives.classification import Classification\n")
+    assert "objectives/classification" in _components_below(tmp_path / "mine.py")

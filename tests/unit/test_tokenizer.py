@@ -288,3 +288,11 @@ def test_the_tokenizer_of_a_real_dataset_is_as_large_as_asked_for(shared_data: P
     assert tokenizer.vocab_size == 2000
     tokens = [token for row in tokenizer.encode(rows["validation"]["text"][:]) for token in row]
     assert tokens.count(1) / len(tokens) < 0.001
+
+
+@pytest.mark.parametrize("split", ["words", "whitespace", "bert"])
+def test_ids_have_no_holes_where_a_word_looks_like_a_piece(split: str) -> None:
+    tokenizer = trained("wordpiece", ["### a### b# ##x ax bx ###"] * 3, split=split, min_frequency=1)
+    ids = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).values())
+    assert ids == list(range(tokenizer.vocab_size))
+    assert max(max(row, default=0) for row in tokenizer.encode(["###", "a###", "##x"])) < tokenizer.vocab_size

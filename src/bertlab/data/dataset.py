@@ -77,6 +77,13 @@ def columns_of(config: DatasetConfig) -> tuple[str, ...]:
     return tuple(importlib.import_module(type(config).__module__).columns(config))
 
 
+def table_of(config: DatasetConfig) -> Table:
+    """How a file of the user's own is read for a run on this dataset: its own columns, or those of a generated one."""
+    if isinstance(config, Table):
+        return config
+    return Table(name="files", text_pair_column="text_pair" if "text_pair" in columns_of(config) else None)
+
+
 # --- sources ------------------------------------------------------------------------------------------------------------------
 def mirror_folder(paths: Paths) -> Path | None:
     """The local mirror: `paths.mirror`, else the environment's BERTLAB_DATA, else none. Raises ConfigError where it is missing."""

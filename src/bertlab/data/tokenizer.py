@@ -98,6 +98,9 @@ class Tokenizer:
         backend.no_padding()
         backend.no_truncation()
         names = (("[PAD]", "<pad>"), ("[UNK]", "<unk>"), ("[CLS]", "<s>"), ("[SEP]", "</s>"), ("[MASK]", "<mask>"))
+        ids = backend.get_vocab(with_added_tokens=True).values()
+        if max(ids, default=-1) >= self.vocab_size:
+            raise DataError(f"the tokenizer's ids go up to {max(ids)}, but it has {self.vocab_size} tokens: its vocabulary has holes")
         self.special = Special(*(special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True)))
 
     @property
@@ -240,7 +243,8 @@ def _wordpieces(config: Trained, backend: Any, texts: Iterable[str], special: li
         prefix = "##" if token[0] in outer else ""
         return token if token in special else prefix + "".join(outer.get(letter, letter) for letter in token)
 
-    return {piece(token): index for token, index in merges.get_vocab().items()}
+    pieces = [piece(token) for token, _ in sorted(merges.get_vocab().items(), key=lambda item: item[1])]
+    return {name: index for index, name in enumerate(dict.fromkeys(pieces))}  # `###` may be a word and an inner `#`: one id for both
 
 
 def load_tokenizer(config: Pretrained) -> Tokenizer:
@@ -263,11 +267,10 @@ def load_tokenizer(config: Pretrained) -> Tokenizer:
 
 def _fetch_from_hub(name: str) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(name, "tokenizer.json"))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+    except Exception as error:  # of several libraries, none of them ours
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise DataError(f"tokenizer.path={name}: neither a local path nor to be had from the hub ({line})") from error
 

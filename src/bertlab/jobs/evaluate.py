@@ -7,10 +7,10 @@ from typing import Any
 from bertlab import store
 from bertlab.assembly import Trained, load_run
 from bertlab.config import Compute, Evaluate
-from bertlab.data.dataset import Table, load_dataset, read_rows
+from bertlab.data.dataset import fingerprint, load_dataset, read_rows, table_of
 from bertlab.errors import DataError, did_you_mean
 from bertlab.evaluation import score
-from bertlab.runtime import choose_device, threads
+from bertlab.runtime import threads
 
 
 def evaluate(config: Evaluate) -> float:
@@ -28,7 +28,7 @@ def evaluate(config: Evaluate) -> float:
 
 def score_rows(trained: Trained, rows: Any, split: str, compute: Compute, batch_size: int) -> dict[str, Any]:
     """Metrics named `split/name` of a finished run on labelled rows."""
-    device = choose_device(compute.device, compute.precision, compute.threads)
+    device = trained.device(compute)
     trained.model.to(device.device)
     examples = trained.objective.prepare(rows, trained.tokenizer.encode)
     with threads(device.threads):
@@ -42,13 +42,18 @@ def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
         file = Path(config.file).expanduser()
         if not file.is_file():
             raise DataError(f"file={config.file}: no such file")
-        table = trained.config.dataset if isinstance(trained.config.dataset, Table) else Table(name="files")
+        table = table_of(trained.config.dataset)
         rows = read_rows(table, file, list(trained.objective.label_names))
         if rows is None or "label" not in rows.column_names:
             raise DataError(f"{file}: no labels in column '{table.label_column}'; evaluate needs them (predict does not)")
         return rows, "file"
     paths = trained.config.paths
     paths.mirror = config.paths.mirror or paths.mirror
+    if fingerprint(trained.config.dataset, paths) != trained.identity["inputs"]["dataset"]:
+        raise DataError(
+            f"{trained.config.dataset.name}: its files are not those that the run was trained on, so its held-out rows may be others; "
+            "score a file of your own with file=PATH"
+        )
     dataset = load_dataset(trained.config.dataset, paths)
     split = config.split or "validation"
     if split not in dataset.splits:

@@ -11,10 +11,10 @@ from typing import Any
 from bertlab import store
 from bertlab.assembly import Trained, load_run
 from bertlab.config import Compute, Predict
-from bertlab.data.dataset import Table, from_texts, read_rows
+from bertlab.data.dataset import from_texts, read_rows, table_of
 from bertlab.errors import ConfigError, DataError
 from bertlab.evaluation import measure
-from bertlab.runtime import choose_device, threads
+from bertlab.runtime import threads
 
 
 def predict(config: Predict) -> None:
@@ -28,7 +28,7 @@ def predict(config: Predict) -> None:
 
 def predict_rows(trained: Trained, rows: Any, compute: Compute, batch_size: int) -> list[dict[str, Any]]:
     """`{"text", ["text_pair"], "label", "probabilities"}` of each row, in order."""
-    device = choose_device(compute.device, compute.precision, compute.threads)
+    device = trained.device(compute)
     trained.model.to(device.device)
     examples = trained.objective.prepare(rows, trained.tokenizer.encode)
     with threads(device.threads):
@@ -52,7 +52,7 @@ def rows_to_label(trained: Trained, config: Predict) -> Any:
         raise DataError(f"file={config.file}: no such file")
     if file.suffix == ".txt":
         return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
-    table = trained.config.dataset if isinstance(trained.config.dataset, Table) else Table(name="files")
+    table = table_of(trained.config.dataset)
     return read_rows(table, file, None)
 
 

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from filelock import FileLock, Timeout
 from bertlab import registry, store
 from bertlab.assembly import (
     Material,
-    build_model,
+    Model,
+    build_initialized,
     build_optimizer,
     check_combination,
     component_modules,
@@ -28,7 +31,7 @@ from bertlab.errors import RunError
 from bertlab.evaluation import score
 from bertlab.loop import Interrupted, Progress, fit, load_best
 from bertlab.results import Context, Outcome, write_summary
-from bertlab.runtime import Device, choose_device, provenance, seed_everything, threads, to_json
+from bertlab.runtime import Device, choose_device, provenance, threads, to_json
 from bertlab.trackers.local import LocalTracker
 
 
@@ -41,24 +44,27 @@ def train(config: Train, context: Context) -> Outcome:
     finished = finished_outcome(folder)
     if finished is not None:
         return finished
-    material = prepare(config, identity["inputs"], folder / "tokenizer.json")
-    check_material(config, material)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"paths.output={config.paths.output}: cannot be used ({error.strerror or error}); name another folder") from error
-    with lock(folder):
-        finished = finished_outcome(folder)  # by another process, while this one waited
-        if finished is not None:
-            return finished
-        clear_temporaries(folder)
-        with threads(device.threads):
-            return compute(config, context, identity, folder, device, material)
+    with threads(device.threads):
+        material = prepare(config, identity["inputs"], folder / "tokenizer.json")
+        model = build_initialized(config, material.tokenizer, material.objective)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunError(f"paths.output={config.paths.output}: cannot be used ({reason}); name another folder") from error
+        with locked(folder):
+            finished = finished_outcome(folder)  # by another process, while this one waited
+            if finished is not None:
+                return finished
+            clear_temporaries(folder)
+            return compute(config, context, identity, folder, device, material, model)
 
 
 def identify(config: Train, device: Device) -> dict[str, Any]:
     """The run's identity on this machine."""
     numerics = {"device": device.device.type, "precision": device.precision, "micro_batch_size": config.compute.micro_batch_size}
+    if config.compute.compile:
+        numerics["compile"] = True  # fused kernels round differently, and draw dropout from a generator of their own
     return store.identify(config, numerics, inputs_fingerprint(config), component_modules(config))
 
 
@@ -70,7 +76,8 @@ def finished_outcome(folder: Path) -> Outcome | None:
     return Outcome(folder, summary, skipped=True)
 
 
-def lock(folder: Path) -> FileLock:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
     """One process a run; the system frees the lock of a killed one. A second one waits for the first, then finds it finished."""
     guard = FileLock(folder / ".lock")
     try:
@@ -78,29 +85,32 @@ def lock(folder: Path) -> FileLock:
     except Timeout:
         print(f"{folder} is being computed by another process; waiting for it", flush=True)
         guard.acquire()
-    return guard
+    try:
+        yield
+    finally:
+        guard.release()
 
 
-def compute(config: Train, context: Context, identity: dict[str, Any], folder: Path, device: Device, material: Material) -> Outcome:
+def compute(
+    config: Train, context: Context, identity: dict[str, Any], folder: Path, device: Device, material: Material, model: Model
+) -> Outcome:
     """Everything between an empty or interrupted folder and a summary with status `finished`."""
     describe_run(folder, config, context, identity)
     write_text(folder / "tokenizer.json", material.tokenizer.to_json())
-    seed_everything(config.seed)
-    model = build_model(config, material.tokenizer, material.objective)
-    config.init.initialize(model, config.model, registry.module_of(config.model))  # type: ignore[attr-defined]  # every init has it
     model.to(device.device)
     if config.compute.compile:
         model.encoder.compile(dynamic=True)
     optimizer = build_optimizer(config, model)
-    trackers = start_trackers(config, context, identity, folder, material)
-    summary: dict[str, Any] = {"status": "failed", "id": identity["id"]}
+    trackers: list[Tracker] = []
+    summary: dict[str, Any] = {"status": "failed", "id": identity["id"], "seed": config.seed, "command": context.command}
     try:
         print(
             f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples",
             flush=True,
         )
+        trackers += start_trackers(config, context, identity, folder, material)
         progress = fit(config, model, optimizer, material.objective, material.examples, device, folder / "checkpoints", broadcast(trackers))
-        selected = load_best(folder / "checkpoints") if config.evaluation.keep == "best" else model.state_dict()
+        selected = load_best(folder / "checkpoints", progress) if config.evaluation.keep == "best" else model.state_dict()
         save_weights(folder / "last.safetensors", model.state_dict())
         save_run(folder, material, selected)
         model.load_state_dict(selected)
@@ -119,24 +129,19 @@ def compute(config: Train, context: Context, identity: dict[str, Any], folder: P
         }
         write_summary(folder, summary)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a finished run needs no resume state
-    except Interrupted:
+    except (Interrupted, KeyboardInterrupt):
         summary["status"] = "interrupted"
         raise
     except BaseException as error:
         summary["error"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        for tracker in trackers:
-            tracker.finish(summary)
         if summary["status"] != "finished":
             write_summary(folder, summary)
+        with ExitStack() as closing:  # all of them, whatever happens to one
+            for tracker in trackers:
+                closing.callback(tracker.finish, summary)
     return Outcome(folder, summary)
-
-
-def check_material(config: Train, material: Material) -> None:
-    """What can only be seen in the data: something to learn from and to select by."""
-    if "validation" not in material.examples:
-        raise RunError(f"dataset={config.dataset.name}: there is no validation split, and dataset.validation_fraction holds none out")
 
 
 def describe_run(folder: Path, config: Train, context: Context, identity: dict[str, Any]) -> None:
@@ -159,10 +164,8 @@ def start_trackers(config: Train, context: Context, identity: dict[str, Any], fo
         tags=config.tags,
         sweep=context.sweep,
     )
-    trackers: list[Tracker] = [LocalTracker(info)]
-    if config.tracker.name != "local":
-        trackers.append(registry.module_of(config.tracker).build(config.tracker, info))
-    return trackers
+    chosen = [registry.module_of(config.tracker).build(config.tracker, info)] if config.tracker.name != "local" else []
+    return [LocalTracker(info), *chosen]
 
 
 def broadcast(trackers: list[Tracker]) -> Any:
@@ -207,6 +210,7 @@ def cost(progress: Progress, model: Any) -> dict[str, Any]:
         "epochs": round(progress.epoch, 4),
         "examples": progress.examples,
         "tokens": progress.tokens,
+        "micro_batch": progress.micro_batch or None,
         "seconds": round(progress.seconds, 3),
         "parameters": parameters,
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
