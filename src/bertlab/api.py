@@ -71,6 +71,8 @@ class Run:
 
 def run(overrides: Sequence[str] = ()) -> Run:
     """Train, continue or skip the run that these overrides describe. Raises UserError (ConfigError, DataError, RunError)."""
+    if isinstance(overrides, str):
+        raise TypeError("run takes a list of overrides, e.g. run(['experiment=bertsst2', 'seed=1'])")
     try:
         config = compose_schema("train", list(overrides))
     except Exception as error:

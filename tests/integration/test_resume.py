@@ -87,6 +87,8 @@ def test_resume_after_kill_is_bitwise_equal(tmp_path: Path) -> None:
     out = finish(*RUN, f"paths.output={torn}")
     assert "continuing at step" in out
     assert result(only_run(torn)) == whole
+    sessions = [json.loads(line) for line in (only_run(torn) / "sessions.jsonl").read_text().splitlines()]
+    assert len(sessions) == 4 and {session["threads"] for session in sessions} == {1}
     assert not list(torn.rglob("*.tmp*")), "a killed run's leftovers are cleared"
 
 

@@ -95,7 +95,7 @@ def compute(
     config: Train, context: Context, identity: dict[str, Any], folder: Path, device: Device, material: Material, model: Model
 ) -> Outcome:
     """Everything between an empty or interrupted folder and a summary with status `finished`."""
-    describe_run(folder, config, context, identity)
+    describe_run(folder, config, context, identity, device)
     write_text(folder / "tokenizer.json", material.tokenizer.to_json())
     model.to(device.device)
     if config.compute.compile:
@@ -144,11 +144,14 @@ def compute(
     return Outcome(folder, summary)
 
 
-def describe_run(folder: Path, config: Train, context: Context, identity: dict[str, Any]) -> None:
+def describe_run(folder: Path, config: Train, context: Context, identity: dict[str, Any], device: Device) -> None:
     """config.yaml, identity.json, environment.json: what the run is, and who computes it."""
     write_text(folder / "config.yaml", config_yaml(config))
     write_text(folder / "identity.json", to_json(identity))
-    write_text(folder / "environment.json", to_json(provenance(context.command)))
+    environment = {**provenance(context.command), "threads": device.threads}
+    write_text(folder / "environment.json", to_json(environment))
+    with (folder / "sessions.jsonl").open("a", encoding="utf-8") as sessions:  # one line for each process that worked on the run
+        sessions.write(json.dumps({"started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment}) + "\n")
 
 
 def start_trackers(config: Train, context: Context, identity: dict[str, Any], folder: Path, material: Material) -> list[Tracker]:
