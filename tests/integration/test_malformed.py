@@ -720,8 +720,10 @@ USES = [
         files={"t.csv": "text,label\ngood,1\nbad,7\n"},
     ),
     case("scored_file_empty", "evaluate run={run} file=t.csv", "t.csv", "empty", files={"t.csv": ""}),
-    case("weights_of_another_size", f"init=checkpoint init.path={{run}} {SMALL} model.hidden_size=32", "init.path=", "shape"),
-    case("weights_of_more_layers", f"init=checkpoint init.path={{run}} {SMALL} model.num_hidden_layers=2", "init.path=", "no weight"),
+    case("run_of_another_size", f"init=checkpoint init.path={{run}} {SMALL} model.hidden_size=32", "init.path=", "model.hidden_size=16"),
+    case("run_of_fewer_layers", f"init=checkpoint init.path={{run}} {SMALL} model.num_hidden_layers=2", "model.num_hidden_layers=1"),
+    case("weights_of_another_size", f"init=checkpoint init.path={{run}}/model.safetensors {SMALL} model.hidden_size=32", "shape"),
+    case("weights_of_more_layers", f"init=checkpoint init.path={{run}}/model.safetensors {SMALL} model.num_hidden_layers=2", "no weight"),
 ]
 
 

@@ -58,7 +58,8 @@ def draw_curves(records: list[dict[str, Any]], primary: str, title: str, path: P
         points = [(record["epoch"], record[name]) for record in records if name in record]
         if points:
             few = len(points) < 40
-            axes.plot(*zip(*points, strict=True), label=label, linewidth=1.6, marker="o" if few else None, markersize=3.5)
+            color = "C0" if label == "training" else "C1"
+            axes.plot(*zip(*points, strict=True), label=label, color=color, linewidth=1.6, marker="o" if few else None, markersize=3.5)
     if best_possible is not None:
         score.axhline(best_possible, color="black", linestyle=":", linewidth=1.2, label="best possible")
     for axes, name in ((loss, "loss (nats)"), (score, primary)):
