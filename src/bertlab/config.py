@@ -223,7 +223,27 @@ class Train:
 
 
 @dataclass
-class Evaluate:
+class FileColumns:
+    """How a file of the user's own differs from the data that a run was trained on; what is not set is as it was there."""
+
+    text_column: str | None = string(None, "the file's column of texts, if not that of the training data")
+    text_pair_column: str | None = string(None, "the file's column of second texts")
+    label_column: str | None = string(None, "the file's column of labels: ids, raw labels or class names")
+    encoding: str | None = string(None, "the file's encoding")
+
+    def changes(self) -> dict[str, str]:
+        """What was set."""
+        names = ("text_column", "text_pair_column", "label_column", "encoding")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def check_file(self, file: str | None) -> None:
+        """Columns without a file would be swallowed."""
+        if self.changes() and file is None:
+            raise ConfigError(f"{next(iter(self.changes()))} describes a file of your own: name it with file=PATH")
+
+
+@dataclass
+class Evaluate(FileColumns):
     """`bertlab evaluate`: score a finished run on a split of its dataset or on a file of the user's own."""
 
     run: str = MISSING
@@ -238,10 +258,11 @@ class Evaluate:
         """One thing to score."""
         if self.split is not None and self.file is not None:
             raise ConfigError("evaluate: give either split or file, not both")
+        self.check_file(self.file)
 
 
 @dataclass
-class Predict:
+class Predict(FileColumns):
     """`bertlab predict`: label texts with a finished run."""
 
     run: str = MISSING
@@ -262,6 +283,7 @@ class Predict:
         for name, value in (("text", self.text), ("text_pair", self.text_pair)):
             if value is not None and not value.strip():
                 raise ConfigError(f"predict: {name} is empty; there is nothing to label")
+        self.check_file(self.file)
 
 
 # --- validation ---------------------------------------------------------------------------------------------------------------

@@ -30,11 +30,13 @@ HEADS = {
 Train a BERT-style encoder. Every choice is a group or a key; what you leave out has a default (see --cfg job).""",
     "evaluate": """usage: bertlab evaluate run=FOLDER [split=validation | file=PATH] [format=table|json]
 
-Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names.""",
+Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names
+(or others: text_column=… text_pair_column=… label_column=… encoding=…).""",
     "predict": """usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [format=table|jsonl]
 
 Label texts with a finished run. Without text or file, lines are read from standard input. A .txt file holds one text a line;
-other files have the run's column names. jsonl: one {"text", "label", "probabilities"} a line.""",
+other files have the run's column names, or text_column=… text_pair_column=… encoding=….
+jsonl: one {"text", "label", "probabilities"} a line.""",
 }
 TRAIN_EXAMPLES = """examples
   bertlab                                              the embedded dataset, no network, under two minutes

@@ -214,3 +214,28 @@ def test_files_of_pairs_keep_both_texts(cli: Any, tmp_path: Path) -> None:
     assert [row["text_pair"] for row in rows] == seconds
     for row, expected in zip(rows, pairs.predict(texts, seconds), strict=True):
         assert row["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)
+
+
+def test_a_file_of_ones_own_may_have_other_columns(run: Any, cli: Any, tmp_path: Path) -> None:
+    predicted = run.predict(["the plot is brilliant", "the plot is dull"])
+    rows = "".join(f"{row['text']},{row['label']}\n" for row in predicted)
+    (tmp_path / "own.csv").write_text("review,stars\n" + rows)
+    columns = ("file=own.csv", "text_column=review", "label_column=stars")
+    status, out, err = cli("evaluate", f"run={run.folder}", *columns, "format=json")
+    assert status == 0 and json.loads(out)["file/accuracy"] == 1.0, err
+    status, out, err = cli("predict", f"run={run.folder}", "file=own.csv", "text_column=review", "format=jsonl")
+    assert status == 0 and [json.loads(line)["label"] for line in out.splitlines()] == [row["label"] for row in predicted], err
+    status, _, err = cli("predict", f"run={run.folder}", "text=a", "text_column=review")
+    assert status == 2 and "file=PATH" in err
+
+
+def test_a_run_on_raw_columns_scores_a_plain_file(cli: Any, tmp_path: Path) -> None:
+    raw = "".join(f'"{4 * (row % 2)}","{row}","Mon","NO_QUERY","me","{"good" if row % 2 else "bad"} film {row % 7}"\n' for row in range(60))
+    (tmp_path / "raw.csv").write_text(raw, encoding="latin-1")
+    words = ("dataset=sentiment140", "dataset.train_file=raw.csv", "debug=smoke", "dataset.fraction=1", "compute.threads=1")
+    status, out, err = cli(*words)
+    assert status == 0, err
+    found = out.splitlines()[-1].removeprefix("run: ")
+    (tmp_path / "plain.csv").write_text("text,label\na good film,positive\na bad film,negative\n")
+    status, out, err = cli("evaluate", f"run={found}", "file=plain.csv", "text_column=text", "label_column=label", "format=json")
+    assert status == 0 and "file/accuracy" in json.loads(out), err

@@ -4,6 +4,7 @@
 file over it. What is wrong with columns, labels, encodings or splits is said here, before a model is built.
 """
 
+import dataclasses
 import hashlib
 import importlib
 import os
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.config import DatasetConfig, Paths, choice, flag, mapping, string, words
+from bertlab.config import DatasetConfig, FileColumns, Paths, choice, flag, mapping, string, words
 from bertlab.data.reading import CLEANERS, Rows, datasets_offline, load_from_hub, read_file, rows_of
 from bertlab.errors import ConfigError, DataError, did_you_mean
 
@@ -77,11 +78,17 @@ def columns_of(config: DatasetConfig) -> tuple[str, ...]:
     return tuple(importlib.import_module(type(config).__module__).columns(config))
 
 
-def table_of(config: DatasetConfig) -> Table:
-    """How a file of the user's own is read for a run on this dataset: its own columns, or those of a generated one."""
-    if isinstance(config, Table):
-        return config
-    return Table(name="files", text_pair_column="text_pair" if "text_pair" in columns_of(config) else None)
+def table_of(config: DatasetConfig, own: FileColumns) -> Table:
+    """How a file of the user's own is read for a run on this dataset: with the dataset's columns, or those that `own` names.
+
+    With columns of its own a CSV has a header, and UTF-8 unless said otherwise, whatever the training data had.
+    """
+    if not isinstance(config, Table):
+        config = Table(name="files", text_pair_column="text_pair" if "text_pair" in columns_of(config) else None)
+    changes: dict[str, Any] = dict(own.changes())
+    if any(name.endswith("_column") for name in changes):
+        changes = {"column_names": [], "delimiter": None, "encoding": "utf-8", **changes}
+    return dataclasses.replace(config, **changes)
 
 
 # --- sources ------------------------------------------------------------------------------------------------------------------
@@ -277,7 +284,7 @@ def _label_ids(config: Table, rows: Rows, names: list[str], where: str) -> list[
     ids = {name: index for index, name in enumerate(names)}
     known: dict[str, int | None] = {}
     if config.label_map:
-        known = {_raw_label(raw): ids[name] for raw, name in config.label_map.items()}
+        known = {**ids, **{_raw_label(raw): ids[name] for raw, name in config.label_map.items()}}
         if config.drop_unmapped_labels:
             known = {raw: known.get(raw) for raw in counts}
     else:

@@ -42,7 +42,7 @@ def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
         file = Path(config.file).expanduser()
         if not file.is_file():
             raise DataError(f"file={config.file}: no such file")
-        table = table_of(trained.config.dataset)
+        table = table_of(trained.config.dataset, config)
         rows = read_rows(table, file, list(trained.objective.label_names))
         if rows is None or "label" not in rows.column_names:
             raise DataError(f"{file}: no labels in column '{table.label_column}'; evaluate needs them (predict does not)")

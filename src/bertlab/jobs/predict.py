@@ -52,7 +52,7 @@ def rows_to_label(trained: Trained, config: Predict) -> Any:
         raise DataError(f"file={config.file}: no such file")
     if file.suffix == ".txt":
         return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
-    table = table_of(trained.config.dataset)
+    table = table_of(trained.config.dataset, config)
     return read_rows(table, file, None)
 
 
