@@ -313,7 +313,7 @@ def generate_split(config: Synthetic, split: str, size: int) -> dict[str, list[A
         clean = [relation_of(*pair) for pair in pairs]
     else:
         write, rule = (_sentiment_text, sentiment_of) if config.task == "sentiment" else (_document, topic_of)
-        columns = {"text": [fresh(lambda aim=aim: write(rng, aim)) for aim in aims[:size]]}  # type: ignore[misc]
+        columns = {"text": [fresh(lambda aim=aim: write(rng, aim)) for aim in aims[:size]]}  # type: ignore[misc]  # a lambda's default
         clean = [rule(text) for text in columns["text"]]
     return columns | {"label": _noisy(clean, len(classes), config, split), "clean_label": clean}
 
