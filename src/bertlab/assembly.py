@@ -4,6 +4,8 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +53,17 @@ def check_combination(config: Train) -> None:
             "shorten the one or raise the other"
         )
     offered = columns_of(config.dataset)
-    needed = getattr(registry.module_of(config.objective), "COLUMNS", ())
+    needed = needed_columns(config)
     if lacking := [column for column in needed if column not in offered]:
         raise ConfigError(
             f"objective={config.objective.name} needs {', '.join(lacking)}, which dataset={config.dataset.name} does not have "
             f"(it has {', '.join(offered)})"
         )
+
+
+def needed_columns(config: Train) -> tuple[str, ...]:
+    """Columns that the objective reads."""
+    return tuple(getattr(registry.module_of(config.objective), "COLUMNS", ("text", "label")))
 
 
 def inputs_fingerprint(config: Train) -> dict[str, str]:
@@ -95,10 +102,11 @@ def prepare(config: Train, inputs: dict[str, str], tokenizer_file: Path | None =
 
     `tokenizer_file` is that of the run's own folder: a run that goes on keeps the vocabulary it began with.
     """
-    dataset = load_dataset(config.dataset, config.paths)
+    needed = needed_columns(config)
+    dataset = load_dataset(config.dataset, config.paths, needed)
     versions = store.code_versions([registry.module_of(config.dataset)])
     code = {name: version for name, version in versions.items() if name.startswith(("data/", "bertlab_plugins"))}
-    data_key = {"data": inputs["dataset"], "dataset": dataclasses.asdict(config.dataset), "code": code}
+    data_key = {"data": inputs["dataset"], "dataset": dataclasses.asdict(config.dataset), "columns": needed, "code": code}
     try:
         tokenizer = _tokenizer(config, dataset, data_key, tokenizer_file)
         objective = build_objective(config, tokenizer, dataset.label_names)
@@ -113,8 +121,12 @@ def prepare(config: Train, inputs: dict[str, str], tokenizer_file: Path | None =
         )
         folder = store.cache_folder(config.paths) / "examples" / key
         if not folder.is_dir():
-            prepared = {split: objective.prepare(rows, tokenizer.encode) for split, rows in dataset.splits.items()}
-            publish_folder(folder, lambda temporary: _write_examples(temporary, prepared))
+
+            def fill(temporary: Path) -> None:
+                for split, rows in dataset.splits.items():
+                    _write_examples(temporary, split, objective.prepare(rows, tokenizer.encode))
+
+            publish_folder(folder, fill)
         return Material(dataset, tokenizer, objective, {split: _read_examples(folder, split) for split in dataset.splits})
     except OSError as error:
         raise RunError(
@@ -140,23 +152,41 @@ def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], 
     return Tokenizer.from_json(file.read_text(encoding="utf-8"))
 
 
-def _write_examples(folder: Path, prepared: dict[str, Examples]) -> None:
-    for split, examples in prepared.items():
-        np.save(folder / f"{split}.tokens.npy", examples.tokens)
-        np.save(folder / f"{split}.offsets.npy", examples.offsets)
-        for name, column in examples.columns.items():
-            np.save(folder / f"{split}.column.{name}.npy", column)
+def _write_examples(folder: Path, split: str, pieces: Iterator[Examples]) -> None:
+    """One raw file an array, written a piece at a time: a corpus need not fit in memory."""
+    with ExitStack() as files:
+        streams: dict[str, Any] = {}
+
+        def append(name: str, values: np.ndarray) -> None:
+            if name not in streams:
+                streams[name] = files.enter_context((folder / f"{split}.{name}.{values.dtype.name}").open("wb"))
+            streams[name].write(values.tobytes())
+
+        for piece in pieces:
+            append("tokens", piece.tokens.astype(np.int32))
+            append("lengths", piece.lengths.astype(np.int32))
+            for name, column in piece.columns.items():
+                append(f"column-{name}", column)
+            for name, column in piece.token_columns.items():
+                append(f"token_column-{name}", column)
 
 
 def _read_examples(folder: Path, split: str) -> Examples:
-    columns = {file.name.split(".")[2]: np.load(file) for file in sorted(folder.glob(f"{split}.column.*.npy"))}
-    return Examples(np.load(folder / f"{split}.tokens.npy", mmap_mode="r"), np.load(folder / f"{split}.offsets.npy"), columns)
+    """The arrays memory-mapped, except for the lengths, from which the order of every epoch is drawn."""
+    found = {}
+    for file in sorted(folder.glob(f"{split}.*")):
+        _, name, kind = file.name.split(".")
+        found[name] = np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.zeros(0, dtype=kind)
+    offsets = np.concatenate(([0], np.cumsum(found["lengths"], dtype=np.int64)))
+    columns = {name.removeprefix("column-"): values for name, values in found.items() if name.startswith("column-")}
+    per_token = {name.removeprefix("token_column-"): values for name, values in found.items() if name.startswith("token_column-")}
+    return Examples(found["tokens"], offsets, columns, per_token)
 
 
 # --- objective, model, optimizer ---------------------------------------------------------------------------------------------------
 def build_objective(config: Train, tokenizer: Tokenizer, label_names: list[str]) -> Objective:
     """The objective for this tokenizer and these classes."""
-    objective: Objective = registry.module_of(config.objective).build(config.objective, tokenizer.special, label_names)
+    objective: Objective = registry.module_of(config.objective).build(config.objective, tokenizer.vocabulary(), label_names)
     return objective
 
 

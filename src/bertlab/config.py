@@ -94,7 +94,7 @@ class TrackerConfig(Component):
 
 @dataclass
 class DatasetConfig(Component):
-    """Base of every dataset's config (src/bertlab/data/dataset.py)."""
+    """Base of every dataset's config (src/bertlab/data/table.py, synthetic.py)."""
 
     fraction: float = number(1.0, "share of the training split to train on (a seeded, stratified sample)", above=0, high=1)
     validation_fraction: float = number(

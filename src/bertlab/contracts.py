@@ -3,7 +3,7 @@
 Legend: B batch, T tokens, D width, C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,7 +19,8 @@ class Encoder(Protocol):
     """Any encoder, ours or Hugging Face's.
 
     Called as `encoder(input_ids, segment_ids, attention_mask)` with `input_ids (B, T) int64`, `segment_ids (B, T) int64` and
-    `attention_mask (B, T) bool, True = real token` (None = nothing is padded); returns `hidden (B, T, D)`.
+    `attention_mask (B, T) bool, True = real token` (None = nothing is padded), or `(B, T, T) bool, True = row attends to column`;
+    returns `hidden (B, T, D)`.
     """
 
     hidden_size: int
@@ -53,7 +54,7 @@ class Batch:
 
     input_ids: Tensor  # (B, T) int64
     segment_ids: Tensor  # (B, T) int64
-    attention_mask: Tensor | None  # (B, T) bool, None = no padding
+    attention_mask: Tensor | None  # (B, T) or (B, T, T) bool, None = no padding
     targets: dict[str, Tensor]
     num_tokens: int  # real tokens
     num_examples: int
@@ -88,6 +89,7 @@ class Examples:
     tokens: np.ndarray  # (all tokens,) int32
     offsets: np.ndarray  # (N + 1,) int64: example i is tokens[offsets[i]:offsets[i + 1]]
     columns: dict[str, np.ndarray] = field(default_factory=dict)  # per example, e.g. label (N,), second_start (N,)
+    token_columns: dict[str, np.ndarray] = field(default_factory=dict)  # per token, cut like `tokens`, e.g. tag (all tokens,)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -99,6 +101,56 @@ class Examples:
 
     def __getitem__(self, index: int) -> np.ndarray:
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
+
+
+def examples_of(
+    rows: Sequence[Sequence[int]], columns: dict[str, np.ndarray] | None = None, token_columns: dict[str, Sequence[Any]] | None = None
+) -> Examples:
+    """Examples of token lists; `token_columns` hold one list an example, as long as its tokens."""
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+
+    def flat(lists: Sequence[Sequence[int]]) -> np.ndarray:
+        return np.fromiter((value for values in lists for value in values), dtype=np.int32, count=int(lengths.sum()))
+
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    return Examples(flat(rows), offsets, columns or {}, {name: flat(lists) for name, lists in (token_columns or {}).items()})
+
+
+def join_examples(pieces: Iterable[Examples]) -> Examples:
+    """Pieces of a split as one, in memory."""
+    found = list(pieces)
+    lengths = np.concatenate([piece.lengths for piece in found])
+    return Examples(
+        np.concatenate([piece.tokens for piece in found]),
+        np.concatenate(([0], np.cumsum(lengths))),
+        {name: np.concatenate([piece.columns[name] for piece in found]) for name in found[0].columns},
+        {name: np.concatenate([piece.token_columns[name] for piece in found]) for name in found[0].token_columns},
+    )
+
+
+def pad_rows(rows: Sequence[np.ndarray], fill: int) -> tuple[np.ndarray, np.ndarray]:
+    """`(B, T) int64` filled up on the right to the longest row, and `(B, T) bool`, True where a row has a value."""
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    inside = np.arange(int(lengths.max())) < lengths[:, None]
+    padded = np.full(inside.shape, fill, dtype=np.int64)
+    padded[inside] = np.concatenate(rows)
+    return padded, inside
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What random choices of a training step may depend on; a resumed run draws the same."""
+
+    seed: int
+    epoch: int
+    progress: float = 0.0  # share of all steps done before this one, in [0, 1]; 0 where the budget is time alone
+
+    def generator(self, row: int) -> np.random.Generator:
+        """Randomness of one example in one epoch: neither order, nor micro-batches, nor a restart change it."""
+        return np.random.default_rng([self.seed, self.epoch, row])
+
+
+FIXED = Draw(seed=20181011, epoch=0)  # the draw of every evaluation, whatever the run's seed
 
 
 @dataclass(frozen=True)
@@ -116,30 +168,46 @@ class Special:
         return (self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id)
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What objectives know of a tokenizer's V ids."""
+
+    special: Special
+    continues: np.ndarray  # (V,) bool: goes on with the word of the token before it (`##ing`)
+    characters: np.ndarray  # (V,) int64: letters of text it stands for, without markers and white space; 1 for the unknown token
+    is_special: np.ndarray  # (V,) bool: stands for no text
+
+    def __len__(self) -> int:
+        return len(self.continues)
+
+
 class Objective(Protocol):
-    """What is learned: how texts become examples, examples a batch, hidden states a loss, outputs a score."""
+    """What is learned: how texts become examples, examples a batch, hidden states a loss, outputs a score.
+
+    Its module has `build(config, vocabulary, label_names)` and names in `COLUMNS` what a dataset must have.
+    """
 
     primary: Metric
     label_names: Sequence[str]
 
-    def prepare(self, split: Any, encode: Encode) -> Examples:
-        """Tokenise one split (a `datasets.Dataset` with the columns of data/dataset.py)."""
+    def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
+        """Tokenise one split (a `datasets.Dataset` with the columns of data/dataset.py), a piece at a time."""
         ...
 
-    def collate(self, examples: Examples, rows: np.ndarray, key: tuple[int, int] | None) -> Batch:
-        """Rows as one padded batch. `key = (seed, epoch)` draws what is random afresh; None = the fixed evaluation draw."""
+    def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
+        """Rows as one padded batch. `draw` decides what is random in training; None = the fixed evaluation draw."""
         ...
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
         """A module called as `head(encoder, hidden, batch) -> outputs`."""
         ...
 
-    def loss(self, outputs: Tensor, batch: Batch) -> Loss:
+    def loss(self, outputs: Any, batch: Batch) -> Loss:
         """Nats, in float32."""
         ...
 
-    def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
-        """What `metrics` needs of one batch: arrays with one row an example (float32 or integers, on the CPU)."""
+    def measure(self, outputs: Any, batch: Batch) -> dict[str, np.ndarray]:
+        """What `metrics` needs of one batch: arrays with one row an example (on the CPU)."""
         ...
 
     def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from bertlab.assembly import Model
 from bertlab.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint, save_weights
 from bertlab.config import Train
-from bertlab.contracts import Examples, Loss, Objective
+from bertlab.contracts import Draw, Examples, Loss, Objective
 from bertlab.data.batches import BatchPlan, plan_batches
 from bertlab.errors import UserError
 from bertlab.evaluation import scalars, score
@@ -115,8 +115,10 @@ def fit(
             for group, peak in zip(optimizer.param_groups, peak_lr, strict=True):
                 group["lr"] = peak * factor
 
+            draw = Draw(config.seed, epoch, progress.step / total if total else 0.0)
+
             # one optimizer step: forward and backward by micro-batch, clip, update
-            loss, tokens, fitted = accumulate(model, objective, train, rows, (config.seed, epoch), device, micro_batch, weights)
+            loss, tokens, fitted = accumulate(model, objective, train, rows, draw, device, micro_batch, weights)
             if fitted < micro_batch:
                 progress.micro_batch = micro_batch = fitted
             norm = clip_gradients(weights, config.optimizer.clip_norm)
@@ -176,7 +178,7 @@ def accumulate(
     objective: Objective,
     examples: Examples,
     rows: np.ndarray,
-    key: tuple[int, int],
+    draw: Draw,
     device: Device,
     micro_batch: int,
     weights: list[torch.nn.Parameter],
@@ -188,7 +190,7 @@ def accumulate(
             total, count, tokens = torch.zeros((), device=device.device), 0.0, 0
             parts = [rows[start : start + micro_batch] for start in range(0, len(rows), micro_batch)]
             for part in parts:
-                batch = objective.collate(examples, part, key).to(device.device)
+                batch = objective.collate(examples, part, draw).to(device.device)
                 with device.autocast():
                     outputs = model(batch)
                 loss = objective.loss(outputs, batch)

@@ -26,13 +26,14 @@ FOLDERS = {
     "tracker": ("trackers", config.TrackerConfig),
 }
 TABLE = {
-    "dataset": {"table": "bertlab.data.dataset:Table", "synthetic": "bertlab.data.synthetic:Synthetic"},
+    "dataset": {"table": "bertlab.data.table:Table", "synthetic": "bertlab.data.synthetic:Synthetic"},
     "tokenizer": {
         "wordlevel": "bertlab.data.tokenizer:WordLevel",
         "wordpiece": "bertlab.data.tokenizer:WordPiece",
         "bpe": "bertlab.data.tokenizer:Bpe",
         "unigram": "bertlab.data.tokenizer:Unigram",
         "pretrained": "bertlab.data.tokenizer:Pretrained",
+        "inherited": "bertlab.data.tokenizer:Inherited",
     },
     "schedule": {
         "linear": "bertlab.schedule:Linear",

@@ -1,6 +1,7 @@
 """The machine under a run: seed, threads, device, precision, and the provenance that is written beside every result."""
 
 import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -135,6 +136,18 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep large blocks that are freed, instead of giving them back and faulting every page in again at the next step.
+
+    A masked-language-modelling step on two CPU cores became 13 % faster by it. Elsewhere than under glibc nothing happens.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
+        for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 2**26)):
+            mallopt(option, value)
 
 
 @contextlib.contextmanager

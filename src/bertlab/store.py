@@ -29,6 +29,7 @@ CODE_OF_EVERY_RUN = (
     "evaluation",
     "assembly",
     "data/dataset",
+    "data/table",
     "data/reading",
     "data/tokenizer",
     "data/batches",

@@ -1,7 +1,7 @@
 """Rows out of local files and off the hub; every failure is one line that names the file, the line and what to do.
 
 Local files are read here, value by value as they stand: a CSV's `007` stays text, a surplus field is an error and not a shifted
-column, and no cache can serve yesterday's content. `config` is a data/dataset.py `Table` throughout.
+column, and no cache can serve yesterday's content. `config` is a data/table.py `Table` throughout.
 """
 
 import codecs
@@ -85,8 +85,13 @@ def load_from_hub(config: Any) -> dict[str, Any]:
 
 def rows_of(dataset: Any) -> Rows:
     """A `datasets.Dataset` as rows."""
-    names = {column: list(feature.names) for column, feature in dataset.features.items() if hasattr(feature, "names")}
-    return Rows({column: dataset[column][:] for column in dataset.column_names}, names)
+    return Rows({column: dataset[column][:] for column in dataset.column_names}, _class_names(dataset.features))
+
+
+def _class_names(features: Any) -> dict[str, list[str]]:
+    """Column -> names of its ids, or of the ids in its lists."""
+    inner = {column: getattr(feature, "feature", feature) for column, feature in features.items()}
+    return {column: list(feature.names) for column, feature in inner.items() if hasattr(feature, "names")}
 
 
 def _first_line(error: BaseException) -> str:
@@ -121,8 +126,7 @@ def _read_parquet(file: Path) -> Rows:
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read as Parquet ({_first_line(error)})") from error
     features = datasets_offline().Features.from_arrow_schema(table.schema)
-    names = {column: list(feature.names) for column, feature in features.items() if hasattr(feature, "names")}
-    return Rows({column: table.column(column).to_pylist() for column in table.column_names}, names)
+    return Rows({column: table.column(column).to_pylist() for column in table.column_names}, _class_names(features))
 
 
 def _lines(config: Any, file: Path) -> Iterator[str]:

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
-from bertlab.config import DatasetConfig, choice, integer, number
+from bertlab.config import DatasetConfig, Paths, choice, integer, number
+from bertlab.data.dataset import LoadedDataset
+from bertlab.data.reading import datasets_offline
 
 T = TypeVar("T")
 
@@ -330,6 +332,23 @@ def generate(config: Synthetic) -> dict[str, dict[str, list[Any]]]:
     """Split name -> columns, for train, validation and test; the same config gives the same bytes everywhere."""
     sizes = {"train": config.train_size, "validation": config.validation_size, "test": config.test_size}
     return {split: generate_split(config, split, size) for split, size in sizes.items()}
+
+
+def fingerprint(_config: Synthetic, _paths: Paths) -> str:
+    """The generator's config and code are in the run's identity already."""
+    return "generated"
+
+
+def read(config: Synthetic, _paths: Paths, needed: Sequence[str]) -> LoadedDataset:
+    """The columns `needed` (and `text_pair` where there is one) of all splits."""
+    tables = {split: table for split, table in generate(config).items() if table["text"]}
+    best = {split: {"accuracy": best_possible(table)} for split, table in tables.items()} if "label" in needed else {}
+    wanted = {"text", "text_pair", *needed}
+    splits = {
+        split: datasets_offline().Dataset.from_dict({name: values for name, values in table.items() if name in wanted})
+        for split, table in tables.items()
+    }
+    return LoadedDataset(splits, label_names(config) if "label" in needed else [], best)
 
 
 def best_possible(columns: dict[str, list[Any]]) -> float:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from omegaconf import MISSING
 
 from bertlab.config import TokenizerConfig, choice, flag, integer, string
-from bertlab.contracts import Special
+from bertlab.contracts import Special, Vocabulary
 from bertlab.errors import ConfigError, DataError
 
 PRIVATE = 0xF0000  # first code point of a plane that no text uses
@@ -84,6 +85,11 @@ class Unigram(Trained):
 
 
 @dataclass
+class Inherited(TokenizerConfig):
+    """The tokenizer of the run, stage or checkpoint that `init` names: pretrained weights know no other words."""
+
+
+@dataclass
 class Pretrained(TokenizerConfig):
     """A finished tokenizer: a `tokenizer.json`, a folder that holds one, or a hub name."""
 
@@ -112,6 +118,31 @@ class Tokenizer:
         """Token ids of each text, without special tokens and without truncation."""
         return [item.ids for item in self.backend.encode_batch(list(texts), add_special_tokens=False)]
 
+    def vocabulary(self) -> Vocabulary:
+        """What objectives need of each id: whether it goes on with a word, how many letters it stands for."""
+        content = json.loads(self.to_json())
+        model, added = content["model"], {item["id"] for item in content["added_tokens"] if item["special"]}
+        is_special = np.zeros(self.vocab_size, dtype=bool)
+        is_special[[*self.special.all(), *added]] = True
+        continues, characters = np.zeros(self.vocab_size, dtype=bool), np.ones(self.vocab_size, dtype=np.int64)
+        pieces = self.backend.get_vocab(with_added_tokens=True)
+        prefix = model.get("continuing_subword_prefix") or ""
+        marks = () if model["type"] == "WordLevel" else ("▁", "Ġ")
+        opening = next((mark for mark in marks if any(piece.startswith(mark) for piece in pieces)), "")
+        for piece, index in pieces.items():
+            if prefix:
+                continues[index], text = piece.startswith(prefix) and piece != prefix, piece.removeprefix(prefix) or piece
+            elif opening:
+                text = piece.removeprefix(opening)
+                continues[index] = text == piece and text[:1].isalnum()
+            else:
+                text = piece
+            characters[index] = len(_characters_of(text)) if opening == "Ġ" else len(text.replace(" ", ""))
+        continues[is_special] = False
+        characters[is_special] = 0
+        characters[self.special.unk_id] = 1
+        return Vocabulary(self.special, continues, characters, is_special)
+
     def to_json(self) -> str:
         """The whole tokenizer, as `from_json` and Hugging Face's `tokenizers` read it."""
         return str(self.backend.to_str())
@@ -125,6 +156,24 @@ class Tokenizer:
 
     def __reduce__(self) -> Any:
         return Tokenizer.from_json, (self.to_json(),)
+
+
+def _characters_of(piece: str) -> str:
+    """A byte-level token's characters: UTF-8 continuation bytes (0x80 to 0xBF) are not characters of their own.
+
+    Byte-level tokenizers write byte b as a printable character (Radford et al. 2019's code); those of 0x80 to 0xBF are the ones below.
+    """
+    return "".join(letter for letter in piece if letter not in CONTINUATION_BYTES)
+
+
+def _byte_characters() -> dict[int, str]:
+    """Byte -> the character that stands for it: itself where printable, else the next free one from U+0100 on."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) if byte in printable else chr(0x100 + others.index(byte)) for byte in range(256)}
+
+
+CONTINUATION_BYTES = frozenset(_byte_characters()[byte] for byte in range(0x80, 0xC0))
 
 
 def special_id(backend: Any, role: str, candidates: tuple[str, ...]) -> int:

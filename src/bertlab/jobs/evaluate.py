@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from bertlab import store
-from bertlab.assembly import Trained, load_run
+from bertlab.assembly import Trained, load_run, needed_columns
 from bertlab.config import Compute, Evaluate
-from bertlab.data.dataset import fingerprint, load_dataset, read_rows, table_of
+from bertlab.contracts import join_examples
+from bertlab.data.dataset import columns_of, fingerprint, load_dataset
+from bertlab.data.table import read_rows, table_of
 from bertlab.errors import DataError, did_you_mean
 from bertlab.evaluation import score
 from bertlab.runtime import threads
@@ -30,7 +32,7 @@ def score_rows(trained: Trained, rows: Any, split: str, compute: Compute, batch_
     """Metrics named `split/name` of a finished run on labelled rows."""
     device = trained.device(compute)
     trained.model.to(device.device)
-    examples = trained.objective.prepare(rows, trained.tokenizer.encode)
+    examples = join_examples(trained.objective.prepare(rows, trained.tokenizer.encode))
     with threads(device.threads):
         metrics, _ = score(trained.model, trained.objective, examples, device, batch_size, split)
     return metrics
@@ -42,10 +44,13 @@ def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
         file = Path(config.file).expanduser()
         if not file.is_file():
             raise DataError(f"file={config.file}: no such file")
-        table = table_of(trained.config.dataset, config)
-        rows = read_rows(table, file, list(trained.objective.label_names))
-        if rows is None or "label" not in rows.column_names:
-            raise DataError(f"{file}: no labels in column '{table.label_column}'; evaluate needs them (predict does not)")
+        needed = needed_columns(trained.config)
+        table = table_of(trained.config.dataset, config, columns_of(trained.config.dataset))
+        rows = read_rows(table, file, needed, list(trained.objective.label_names))
+        answers = {"label": table.label_column, "tags": table.tags_column}
+        for role in answers:
+            if role in needed and (rows is None or role not in rows.column_names):
+                raise DataError(f"{file}: no {role}s in column '{answers[role]}'; evaluate needs them (predict does not)")
         return rows, "file"
     paths = trained.config.paths
     paths.mirror = config.paths.mirror or paths.mirror
@@ -54,7 +59,7 @@ def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
             f"{trained.config.dataset.name}: its files are not those that the run was trained on, so its held-out rows may be others; "
             "score a file of your own with file=PATH"
         )
-    dataset = load_dataset(trained.config.dataset, paths)
+    dataset = load_dataset(trained.config.dataset, paths, needed_columns(trained.config))
     split = config.split or "validation"
     if split not in dataset.splits:
         raise DataError(

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bertlab import store
-from bertlab.assembly import Trained, load_run
+from bertlab.assembly import Trained, load_run, needed_columns
 from bertlab.config import Compute, Predict
-from bertlab.data.dataset import from_texts, read_rows, table_of
+from bertlab.contracts import join_examples
+from bertlab.data.dataset import columns_of
+from bertlab.data.table import from_texts, read_rows, table_of
 from bertlab.errors import ConfigError, DataError
 from bertlab.evaluation import measure
 from bertlab.runtime import threads
@@ -30,7 +32,7 @@ def predict_rows(trained: Trained, rows: Any, compute: Compute, batch_size: int)
     """`{"text", ["text_pair"], "label", "probabilities"}` of each row, in order."""
     device = trained.device(compute)
     trained.model.to(device.device)
-    examples = trained.objective.prepare(rows, trained.tokenizer.encode)
+    examples = join_examples(trained.objective.prepare(rows, trained.tokenizer.encode))
     with threads(device.threads):
         measured = measure(trained.model, trained.objective, examples, device, batch_size)
     given = [name for name in ("text", "text_pair") if name in rows.column_names]
@@ -52,15 +54,13 @@ def rows_to_label(trained: Trained, config: Predict) -> Any:
         raise DataError(f"file={config.file}: no such file")
     if file.suffix == ".txt":
         return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
-    table = table_of(trained.config.dataset, config)
-    return read_rows(table, file, None)
+    table = table_of(trained.config.dataset, config, columns_of(trained.config.dataset))
+    return read_rows(table, file, needed_columns(trained.config), None)
 
 
 def from_pairs(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
     """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing or too much."""
-    wants_pair = (
-        getattr(trained.config.dataset, "text_pair_column", None) is not None or getattr(trained.config.dataset, "task", "") == "pairs"
-    )
+    wants_pair = "text_pair" in columns_of(trained.config.dataset)
     if wants_pair and pairs is None:
         raise DataError("this run labels pairs of texts: give text_pair too, or a file with both columns")
     if pairs is not None and not wants_pair:

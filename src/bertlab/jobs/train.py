@@ -31,7 +31,7 @@ from bertlab.errors import RunError
 from bertlab.evaluation import score
 from bertlab.loop import Interrupted, Progress, fit, load_best
 from bertlab.results import Context, Outcome, write_summary
-from bertlab.runtime import Device, choose_device, provenance, threads, to_json
+from bertlab.runtime import Device, choose_device, keep_freed_memory, provenance, threads, to_json
 from bertlab.trackers.local import LocalTracker
 
 
@@ -98,6 +98,8 @@ def compute(
     describe_run(folder, config, context, identity, device)
     write_text(folder / "tokenizer.json", material.tokenizer.to_json())
     model.to(device.device)
+    if device.device.type == "cpu":
+        keep_freed_memory()
     if config.compute.compile:
         model.encoder.compile(dynamic=True)
     optimizer = build_optimizer(config, model)
@@ -193,9 +195,8 @@ def final_scores(config: Train, model: Any, material: Material, device: Device, 
             rows = material.objective.predictions(measured)
             lines = (json.dumps({"index": index, **row}, ensure_ascii=False) for index, row in enumerate(rows))
             write_text(folder / "predictions" / f"{split}.jsonl", "".join(f"{line}\n" for line in lines))
-        if split in material.dataset.best_possible:
-            name = "best_possible/accuracy" if split == "validation" else f"best_possible/{split}_accuracy"
-            metrics[name] = material.dataset.best_possible[split]
+        for name, best in material.dataset.best_possible.get(split, {}).items():
+            metrics[f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"] = best
     return metrics
 
 

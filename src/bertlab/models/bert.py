@@ -111,6 +111,9 @@ class BertEncoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.final_norm = _norm(config) if config.norm_placement == "pre" else nn.Identity()
         self.pooler = _linear(width, width) if config.pooling == "cls" else None
+        # What heads on top go by.
+        self.norm_eps, self.tie_embeddings = config.norm_eps, config.tie_embeddings
+        self.head_activation = F.gelu if config.activation in GATED else ACTIVATIONS[config.activation]
 
     can_pool_only = True
 
@@ -120,8 +123,8 @@ class BertEncoder(nn.Module):
         """To `hidden (B, T, D)`; at padding it means nothing.
 
         `input_ids (B, T) int64`; `segment_ids (B, T) int64`, None = all 0; `attention_mask (B, T) bool`, True = real token,
-        None = nothing is padded. With `pooled_only` the caller promises to look at `pool(hidden, …)` alone: under cls pooling the
-        last layer then computes only the first token, and `hidden` is `(B, 1, D)`.
+        None = nothing is padded, or `(B, T, T) bool`, True = row attends to column. With `pooled_only` the caller promises to look at
+        `pool(hidden, …)` alone: under cls pooling the last layer then computes only the first token, and `hidden` is `(B, 1, D)`.
         """
         length = input_ids.shape[1]
         if length > self.config.max_position_embeddings:
@@ -286,13 +289,14 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 def _attention_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """`(B, T) bool` to `(B, 1, T, T)`-broadcastable scores: 0 for real keys, a huge finite negative number for padding.
+    """`(B, T)` or `(B, T, T) bool` to `(B, 1, T, T)`-broadcastable scores: 0 for real keys, a huge finite negative number for padding.
 
     Finite, also after a cast to bfloat16, so that a row without any real token gives numbers and not NaN.
     """
     lowest = max(torch.finfo(dtype).min, torch.finfo(torch.bfloat16).min)
     zeros = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
-    return zeros.masked_fill(~attention_mask.bool(), lowest)[:, None, None, :]
+    bias = zeros.masked_fill(~attention_mask.bool(), lowest)
+    return bias[:, None] if bias.ndim == 3 else bias[:, None, None]
 
 
 # --- construction and initial weights -------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Legend: B batch, T tokens, C classes, N examples of a split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertlab.config import ObjectiveConfig, number
-from bertlab.contracts import Batch, Encode, Encoder, Examples, Loss, Metric, Special
+from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Special, Vocabulary, examples_of, pad_rows
 
 COLUMNS = ("text", "label")  # what a dataset must have
+PIECE = 10_000  # texts tokenised at a time
 
 
 @dataclass
@@ -55,48 +56,44 @@ class ClassificationObjective:
 
     primary = Metric("accuracy", higher_is_better=True)
 
-    def __init__(self, config: Classification, special: Special, label_names: Sequence[str]) -> None:
-        self.config, self.special, self.label_names = config, special, list(label_names)
+    def __init__(self, config: Classification, vocabulary: Vocabulary, label_names: Sequence[str]) -> None:
+        self.config, self.special, self.label_names = config, vocabulary.special, list(label_names)
 
-    def prepare(self, split: Any, encode: Encode) -> Examples:
+    def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """Token ids with special tokens, truncated to `max_length` (the longer text of a pair first); columns label, second_start."""
         pairs = "text_pair" in split.column_names
-        first = encode(split["text"][:])
-        second = encode(split["text_pair"][:]) if pairs else [[]] * len(first)
-        rows, starts = [], np.zeros(len(first), dtype=np.int32)
-        for index, (a, b) in enumerate(zip(first, second, strict=True)):
-            row, starts[index] = join_texts(a, b if pairs else None, self.config.max_length, self.special)
-            rows.append(row)
-        labels = np.asarray(split["label"][:], dtype=np.int64) if "label" in split.column_names else np.full(len(rows), -1)
-        lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
-        tokens = np.fromiter((token for row in rows for token in row), dtype=np.int32, count=int(lengths.sum()))
-        return Examples(tokens, np.concatenate(([0], np.cumsum(lengths))), {"label": labels, "second_start": starts})
+        for start in range(0, len(split), PIECE):
+            piece = split[start : start + PIECE]
+            first = encode(piece["text"])
+            second: Sequence[list[int] | None] = encode(piece["text_pair"]) if pairs else [None] * len(first)
+            joined = [join_texts(a, b, self.config.max_length, self.special) for a, b in zip(first, second, strict=True)]
+            columns: dict[str, np.ndarray] = {
+                "label": np.asarray(piece["label"] if "label" in piece else [-1] * len(first), dtype=np.int64),
+                "second_start": np.asarray([position for _, position in joined], dtype=np.int32),
+            }
+            yield examples_of([row for row, _ in joined], columns)
 
-    def collate(self, examples: Examples, rows: np.ndarray, key: tuple[int, int] | None) -> Batch:
+    def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
         """Rows padded on the right to the longest of them; segment 1 from the second text on."""
-        lengths = examples.offsets[rows + 1] - examples.offsets[rows]
-        width = int(lengths.max())
-        inside = np.arange(width) < lengths[:, None]  # (B, T)
-        ids = np.full(inside.shape, self.special.pad_id, dtype=np.int64)
-        ids[inside] = np.concatenate([examples[row] for row in rows])
+        ids, inside = pad_rows([examples[row] for row in rows], self.special.pad_id)
         starts = examples.columns["second_start"][rows][:, None]
-        segments = ((np.arange(width) >= starts) & (starts > 0) & inside).astype(np.int64)
-        if key is not None and self.config.token_dropout > 0:
-            self._drop_tokens(ids, rows, key)
+        segments = ((np.arange(ids.shape[1]) >= starts) & (starts > 0) & inside).astype(np.int64)
+        if draw is not None and self.config.token_dropout > 0:
+            self._drop_tokens(ids, rows, draw)
         return Batch(
             torch.from_numpy(ids),
             torch.from_numpy(segments),
             None if inside.all() else torch.from_numpy(inside),
             {"label": torch.from_numpy(examples.columns["label"][rows])},
-            int(lengths.sum()),
+            int(inside.sum()),
             len(rows),
         )
 
-    def _drop_tokens(self, ids: np.ndarray, rows: np.ndarray, key: tuple[int, int]) -> None:
-        """Keyed by (seed, epoch, rows), so that resuming and micro-batching do not change what is dropped."""
+    def _drop_tokens(self, ids: np.ndarray, rows: np.ndarray, draw: Draw) -> None:
+        """Keyed by (seed, epoch, row), so that resuming and micro-batching do not change what is dropped."""
         special = np.isin(ids, self.special.all())
         for position, row in enumerate(rows):
-            drop = np.random.default_rng([*key, int(row)]).random(ids.shape[1]) < self.config.token_dropout
+            drop = draw.generator(int(row)).random(ids.shape[1]) < self.config.token_dropout
             ids[position, drop & ~special[position]] = self.special.unk_id
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
@@ -136,9 +133,9 @@ class ClassificationObjective:
         ]
 
 
-def build(config: Classification, special: Special, label_names: Sequence[str]) -> ClassificationObjective:
-    """The objective for one tokenizer's special ids and one dataset's classes."""
-    return ClassificationObjective(config, special, label_names)
+def build(config: Classification, vocabulary: Vocabulary, label_names: Sequence[str]) -> ClassificationObjective:
+    """The objective for one tokenizer's vocabulary and one dataset's classes."""
+    return ClassificationObjective(config, vocabulary, label_names)
 
 
 def join_texts(first: list[int], second: list[int] | None, max_length: int, special: Special) -> tuple[list[int], int]:

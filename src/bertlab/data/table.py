@@ -1,0 +1,357 @@
+"""Datasets of rows: a hub name, a place in a local mirror, or files of the user's own; a dataset is one YAML file over `Table`.
+
+Columns are known by role: `text`, `text_pair`, `label` (class ids), `tokens` (words) and `tags` (an id a word). Only the roles that an
+objective needs are read, so that text without labels is as good as any for pretraining. What is wrong with columns, labels,
+encodings or splits is said here, before a model is built.
+"""
+
+import dataclasses
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertlab.config import DatasetConfig, FileColumns, Paths, choice, flag, mapping, string, words
+from bertlab.data.dataset import LoadedDataset
+from bertlab.data.reading import CLEANERS, Rows, datasets_offline, load_from_hub, read_file, rows_of
+from bertlab.errors import ConfigError, DataError, did_you_mean
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class Table(DatasetConfig):
+    """Rows with a text, perhaps a second text, a label; or words and their tags. Sources in order: own files, the local mirror, the hub."""
+
+    hub: str | None = string(None, "name on the Hugging Face hub")
+    hub_config: str | None = string(None, "configuration of the hub dataset")
+    mirror_files: dict[str, str] = mapping("split -> path below paths.mirror, used where the mirror holds it")
+    train_splits: list[str] = words("splits of the mirror or the hub that are trained on, one after the other; none named = train")
+    validation_split: str = string(
+        "validation", "the mirror's or the hub's split for validation; where it is missing, part of train is held out"
+    )
+    test_split: str | None = string("test", "the mirror's or the hub's split for the final test; null = leave it out")
+    train_file: str | None = string(None, "own file for training: CSV, TSV, JSONL or Parquet")
+    validation_file: str | None = string(None, "own file for validation; without one, part of train is held out")
+    test_file: str | None = string(None, "own file for the final test")
+    text_column: str = string("text", "column of the (first) text")
+    text_pair_column: str | None = string(None, "column of the second text, for pairs")
+    label_column: str | None = string("label", "column of the label: ids or strings; null = there is none")
+    tokens_column: str | None = string(None, "column of words, for tagging; its texts are the words joined by spaces")
+    tags_column: str | None = string(None, "column of one tag a word: ids or names")
+    label_names: list[str] = words("class names in id order; default: from the data")
+    label_map: dict[Any, str] = mapping("raw label -> class name; rows with other labels are an error, or dropped")
+    drop_unmapped_labels: bool = flag(False, "drop rows whose label is not in label_map")
+    column_names: list[str] = words("columns of a CSV without a header line")
+    delimiter: str | None = string(None, "field separator of CSV files; default: by ending (comma, or tab for .tsv)")
+    encoding: str = string("utf-8", "encoding of text files, e.g. utf-8 or latin-1")
+    clean: str = choice("none", "none", "html", "tweet", help="html: tags and entities to text; tweet: also links and @names")
+
+    def check(self, path: str) -> None:
+        """Some source must be named; label options must fit each other."""
+        if not (self.hub or self.mirror_files or self.train_file):
+            raise ConfigError(f"{path}: no source; set {path}.train_file to a CSV, TSV, JSONL or Parquet file, or {path}.hub to a hub name")
+        self.label_map = {str(raw): name for raw, name in self.label_map.items()}
+        if len(set(self.label_names)) < len(self.label_names) or len(self.label_names) == 1:
+            raise ConfigError(f"{path}.label_names={self.label_names}: needs two or more different names")
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise ConfigError(f"{path}.delimiter={self.delimiter!r}: must be one character, e.g. ';' or '\\t'")
+        used = [split for splits in sources(self).values() for split in splits]
+        if unknown_splits := sorted(set(self.mirror_files) - set(used)):
+            raise ConfigError(f"{path}.mirror_files.{unknown_splits[0]}: unknown split, {did_you_mean(unknown_splits[0], used)}")
+        if (self.tokens_column is None) != (self.tags_column is None):
+            raise ConfigError(f"{path}: tokens_column and tags_column go together; set both or neither")
+        if self.drop_unmapped_labels and not self.label_map:
+            raise ConfigError(f"{path}.drop_unmapped_labels: needs {path}.label_map")
+        if self.label_names and (unknown := set(self.label_map.values()) - set(self.label_names)):
+            raise ConfigError(f"{path}.label_map: maps to {sorted(unknown)}, which {path}.label_names lacks")
+
+
+def sources(config: Table) -> dict[str, list[str]]:
+    """Our split -> the source's splits that it is made of."""
+    return {
+        "train": list(config.train_splits) or ["train"],
+        "validation": [config.validation_split],
+        "test": [config.test_split] if config.test_split is not None else [],
+    }
+
+
+def columns(config: Table) -> tuple[str, ...]:
+    """Roles that the dataset offers, known before anything is read."""
+    if config.tokens_column is not None:
+        return ("text", "tokens", "tags")
+    found = ["text"]
+    if config.text_pair_column is not None:
+        found.append("text_pair")
+    return (*found, "label") if config.label_column is not None else tuple(found)
+
+
+def table_of(config: DatasetConfig, own: FileColumns, offered: Sequence[str]) -> Table:
+    """How a file of the user's own is read for a run on this dataset: with the dataset's columns, or those that `own` names.
+
+    With columns of its own a CSV has a header, and UTF-8 unless said otherwise, whatever the training data had.
+    """
+    if not isinstance(config, Table):
+        config = Table(name="files", text_pair_column="text_pair" if "text_pair" in offered else None)
+    changes: dict[str, Any] = dict(own.changes())
+    if any(name.endswith("_column") for name in changes):
+        changes = {"column_names": [], "delimiter": None, "encoding": "utf-8", **changes}
+    return dataclasses.replace(config, **changes)
+
+
+# --- sources ------------------------------------------------------------------------------------------------------------------
+def mirror_folder(paths: Paths) -> Path | None:
+    """The local mirror: `paths.mirror`, else the environment's BERTLAB_DATA, else none. Raises ConfigError where it is missing."""
+    given = paths.mirror or os.environ.get("BERTLAB_DATA")
+    if not given:
+        return None
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        name = "paths.mirror" if paths.mirror else "BERTLAB_DATA"
+        raise ConfigError(f"{name}={given}: not a folder; it should hold one folder a dataset, e.g. sst2/train.parquet")
+    return folder
+
+
+def local_files(config: Table, paths: Paths) -> dict[str, Path]:
+    """Split -> file on this machine; empty where the dataset must come from the hub. Raises DataError for a file that is missing."""
+    own = {split: getattr(config, f"{split}_file") for split in SPLITS if getattr(config, f"{split}_file")}
+    if own:
+        if "train" not in own:
+            raise DataError(f"dataset.{min(own)}_file is set without dataset.train_file; name the training file too")
+        files = {split: Path(file).expanduser() for split, file in own.items()}
+        for split, file in files.items():
+            if not file.is_file():
+                raise DataError(f"dataset.{split}_file={file}: no such file")
+        return files
+    mirror = mirror_folder(paths)
+    if mirror is None or not config.mirror_files:
+        return {}
+    files = {split: mirror / file for split, file in config.mirror_files.items()}
+    missing = [split for split, file in files.items() if not file.is_file()]
+    if not missing:
+        return files
+    if len(missing) < len(files):
+        raise DataError(f"the mirror {mirror} holds only part of {config.name}: {config.mirror_files[missing[0]]} is missing")
+    return {}
+
+
+def fingerprint(config: Table, paths: Paths) -> str:
+    """Content of the data a config names, as 16 hex digits: the bytes of local files, or the hub's version of a hub dataset."""
+    files = local_files(config, paths)
+    digest = hashlib.sha256()
+    if files:
+        for split, file in sorted(files.items()):
+            digest.update(split.encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    else:
+        for split, rows in sorted(load_from_hub(config).items()):
+            digest.update(f"{split}:{rows._fingerprint}".encode())
+    return digest.hexdigest()[:16]
+
+
+def read(config: Table, paths: Paths, needed: Sequence[str]) -> LoadedDataset:
+    """The roles `needed` of every split. Raises DataError naming file, column, label or row, and what to do."""
+    files = local_files(config, paths)
+    own = bool(config.train_file)
+    raw: dict[str, Rows]
+    if files:
+        raw = {split: read_file(config, file) for split, file in files.items()}
+    else:
+        raw = {split: rows_of(rows) for split, rows in load_from_hub(config).items()}
+    where = {split: str(files.get(split, f"{config.hub} ({split})")) for split in raw}
+    roles = {split: [split] for split in SPLITS} if own else sources(config)
+    if lacking := [split for split in roles["train"] if split not in raw]:
+        raise DataError(f"{config.name}: there is no {lacking[0]} split; found {', '.join(raw) or 'nothing'}")
+    names: list[str] = []
+    if "label" in needed:
+        names = _label_names(config, raw[roles["train"][0]], where[roles["train"][0]])
+    elif "tags" in needed:
+        names = _tag_names(config, raw[roles["train"][0]], where[roles["train"][0]])
+    splits = {}
+    for split, parts in roles.items():
+        tables = []
+        for part in (part for part in parts if part in raw):
+            table = _declare(config, raw[part], names, where[part], needed)
+            if table is not None:
+                tables.append(table)
+            elif split != "test":  # a benchmark's test split often comes without its labels; it is then left out
+                raise DataError(f"{where[part]}: no row of the {part} split has a label in column '{config.label_column}'")
+        if tables:
+            splits[split] = datasets_offline().concatenate_datasets(tables)
+    return LoadedDataset(splits, names)
+
+
+def read_rows(config: Table, file: Path, needed: Sequence[str], label_names: list[str] | None) -> Any:
+    """A file of the user's own in a trained run's columns; the answers too, where `label_names` are given and the file has them."""
+    rows = read_file(config, file)
+    wanted = [role for role in needed if role not in ("label", "tags")]
+    if label_names is not None:
+        answers = {"label": config.label_column, "tags": config.tags_column}
+        wanted += [role for role in needed if role in answers and answers[role] in rows.column_names]
+    return _declare(config, rows, label_names or [], str(file), wanted)
+
+
+def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:
+    """Bare texts as rows, cleaned like the training data."""
+    columns = {"text": list(texts)} if pairs is None else {"text": list(texts), "text_pair": list(pairs)}
+    if clean != "none":
+        columns = {name: [CLEANERS[clean](value) for value in values] for name, values in columns.items()}
+    return datasets_offline().Dataset.from_dict(columns)
+
+
+# --- columns and labels -----------------------------------------------------------------------------------------------------
+def _require_column(rows: Rows, column: str, key: str, where: str) -> None:
+    if column not in rows.column_names:
+        glued = next((mark for mark in (";", "\t", "|") for name in rows.column_names if mark in name), None)
+        if glued is not None:
+            header = ", ".join(rows.column_names)[:60]
+            raise DataError(
+                f"{where}: no column '{column}' ({key}); its header {header} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
+            )
+        raise DataError(f"{where}: no column '{column}' ({key}), {did_you_mean(column, rows.column_names)}")
+
+
+def _raw_label(value: Any) -> str:
+    """Labels as they are compared: 1, 1.0 and '1' are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
+
+
+def _label_names(config: Table, train: Rows, where: str) -> list[str]:
+    """Class names in id order: configured, mapped, declared by the data, or the distinct values of train."""
+    assert config.label_column is not None
+    _require_column(train, config.label_column, "dataset.label_column", where)
+    declared = train.class_names.get(config.label_column)
+    if config.label_names:
+        if declared and sorted(declared) == sorted(config.label_names) and declared != list(config.label_names):
+            raise ConfigError(f"dataset.label_names={config.label_names}: {where} declares its ids in the order {declared}")
+        return list(config.label_names)
+    if config.label_map:
+        return list(dict.fromkeys(config.label_map.values()))
+    if declared:
+        return declared
+    values = {_raw_label(value) for value in train.columns[config.label_column] if value is not None} - {"", "-1"}
+    if len(values) < 2:
+        raise DataError(f"{where}: column '{config.label_column}' has fewer than two different labels ({sorted(values)})")
+    if len(values) > 1000:
+        raise DataError(
+            f"{where}: column '{config.label_column}' has {len(values)} different values; is it the label? (dataset.label_column)"
+        )
+    return sorted(values, key=lambda value: (0, int(value), value) if re.fullmatch(r"-?\d+", value) else (1, 0, value))
+
+
+def _tag_names(config: Table, train: Rows, where: str) -> list[str]:
+    """Tag names in id order: configured, declared by the data, or the distinct values of train, O first."""
+    assert config.tags_column is not None
+    _require_column(train, config.tags_column, "dataset.tags_column", where)
+    declared = train.class_names.get(config.tags_column)
+    if config.label_names:
+        if declared and sorted(declared) == sorted(config.label_names) and declared != list(config.label_names):
+            raise ConfigError(f"dataset.label_names={config.label_names}: {where} declares its ids in the order {declared}")
+        return list(config.label_names)
+    if declared:
+        return declared
+    values = {tag for tags in train.columns[config.tags_column] if isinstance(tags, list) for tag in tags}
+    if not values or not all(isinstance(value, str) for value in values):
+        raise DataError(f"{where}: column '{config.tags_column}' holds no tag names; name its ids in dataset.label_names")
+    return sorted(values, key=lambda tag: (tag != "O", tag[2:], tag))
+
+
+def _declare(config: Table, rows: Rows, names: list[str], where: str, needed: Sequence[str]) -> Any:
+    """Columns by role, cleaned; None for a split without labels where labels are needed."""
+    table: dict[str, list[Any]] = {}
+    if "tokens" in needed:
+        table = _tagged(config, rows, names, where, "tags" in needed)
+    elif config.tokens_column is not None:
+        table = {"text": [" ".join(words) for words in _tagged(config, rows, names, where, False)["tokens"]]}
+    else:
+        _require_column(rows, config.text_column, "dataset.text_column", where)
+        table["text"] = _texts(config, rows, config.text_column, where)
+        if config.text_pair_column:
+            _require_column(rows, config.text_pair_column, "dataset.text_pair_column", where)
+            table["text_pair"] = _texts(config, rows, config.text_pair_column, where)
+    if "label" in needed:
+        assert config.label_column is not None
+        _require_column(rows, config.label_column, "dataset.label_column", where)
+        labels = _label_ids(config, rows, names, where)
+        if labels is None:
+            return None
+        keep = [row for row, label in enumerate(labels) if label is not None]
+        table = {name: [values[row] for row in keep] for name, values in table.items()}
+        table["label"] = [labels[row] for row in keep]
+        if not keep:
+            raise DataError(f"{where}: no row has a label that dataset.label_map knows ({', '.join(map(str, config.label_map))})")
+    return datasets_offline().Dataset.from_dict(table)
+
+
+def _tagged(config: Table, rows: Rows, names: list[str], where: str, with_tags: bool) -> dict[str, list[Any]]:
+    """`tokens`, lists of words, and `tags`, lists of as many ids."""
+    assert config.tokens_column is not None and config.tags_column is not None
+    _require_column(rows, config.tokens_column, "dataset.tokens_column", where)
+    words = rows.columns[config.tokens_column]
+    for row, found in enumerate(words, start=1):
+        if not isinstance(found, list) or not found or not all(isinstance(word, str) for word in found):
+            raise DataError(f"{where}: row {row} holds no list of words in column '{config.tokens_column}' ({str(found)[:40]})")
+    if not with_tags:
+        return {"tokens": words}
+    _require_column(rows, config.tags_column, "dataset.tags_column", where)
+    known: dict[Any, int] = {**{index: index for index in range(len(names))}, **{name: index for index, name in enumerate(names)}}
+    tags = []
+    for row, (found, given) in enumerate(zip(words, rows.columns[config.tags_column], strict=True), start=1):
+        if not isinstance(given, list) or len(given) != len(found):
+            raise DataError(f"{where}: row {row} has {len(found)} words, but column '{config.tags_column}' holds {str(given)[:40]}")
+        if unknown := [tag for tag in given if tag not in known]:
+            raise DataError(
+                f"{where}: {unknown[0]!r} in column '{config.tags_column}' (row {row}) is not a known tag; known: {', '.join(names)}"
+            )
+        tags.append([known[tag] for tag in given])
+    return {"tokens": words, "tags": tags}
+
+
+def _texts(config: Table, rows: Rows, column: str, where: str) -> list[str]:
+    values = rows.columns[column]
+    for row, value in enumerate(values, start=1):
+        if value is None:
+            raise DataError(f"{where}: row {row} has no text in column '{column}'; drop or fill such rows")
+        if not isinstance(value, str):
+            raise DataError(
+                f"{where}: row {row} holds {type(value).__name__} ({str(value)[:40]}), not text, in column '{column}' (dataset.text_column)"
+            )
+    cleaned = [CLEANERS[config.clean](value) for value in values] if config.clean != "none" else values
+    if not any(value.strip() for value in cleaned):
+        raise DataError(f"{where}: column '{column}' holds no text at all")
+    return cleaned
+
+
+def _label_ids(config: Table, rows: Rows, names: list[str], where: str) -> list[int | None] | None:
+    """Class id of each row; None within the list = drop, None in place of it = this split is not labelled (all -1 or empty)."""
+    assert config.label_column is not None
+    values = [_raw_label(value) if value is not None else "" for value in rows.columns[config.label_column]]
+    counts = Counter(values)
+    if set(counts) <= {"", "-1"}:
+        return None
+    ids = {name: index for index, name in enumerate(names)}
+    known: dict[str, int | None] = {}
+    if config.label_map:
+        known = {**ids, **{_raw_label(raw): ids[name] for raw, name in config.label_map.items()}}
+        if config.drop_unmapped_labels:
+            known = {raw: known.get(raw) for raw in counts}
+    else:
+        known = {**{str(index): index for index in range(len(names))}, **ids}
+        if any(name.isdigit() for name in names):  # numeric class names mean themselves, not positions
+            known = dict(ids)
+    unknown = [value for value in counts if value not in known]
+    if unknown:
+        row = values.index(unknown[0]) + 1
+        shown = f"'{unknown[0]}'" if unknown[0] else "an empty label"
+        raise DataError(
+            f"{where}: {shown} in column '{config.label_column}' (row {row}, {counts[unknown[0]]}x) is not a known label; "
+            f"known: {', '.join(map(str, list(known)[:12]))}; see dataset.label_names and dataset.label_map"
+        )
+    return [known[value] for value in values]
