@@ -34,13 +34,15 @@ class Model(nn.Module):
         super().__init__()
         self.encoder, self.head = encoder, head
         self.pooled_only = getattr(encoder, "can_pool_only", False) and getattr(head, "reads_pooled_only", False)
+        self.rewrite = getattr(head, "rewrite", None)
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> Any:
         """The head's outputs for one batch."""
         options = {"pooled_only": True} if self.pooled_only else {}
+        if self.rewrite is not None:  # a head may change what the encoder reads, e.g. by a generator of its own
+            batch = self.rewrite(self.encoder, batch)
         hidden = self.encoder(batch.input_ids, batch.segment_ids, batch.attention_mask, **options)
-        outputs: Tensor = self.head(self.encoder, hidden, batch)
-        return outputs
+        return self.head(self.encoder, hidden, batch)
 
 
 # --- before anything is loaded --------------------------------------------------------------------------------------------------

@@ -199,7 +199,10 @@ class Objective(Protocol):
         ...
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
-        """A module called as `head(encoder, hidden, batch) -> outputs`."""
+        """A module called as `head(encoder, hidden, batch) -> outputs`.
+
+        If it has `rewrite(encoder, batch) -> batch`, the encoder reads what that returns.
+        """
         ...
 
     def loss(self, outputs: Any, batch: Batch) -> Loss:

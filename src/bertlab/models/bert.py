@@ -11,7 +11,7 @@ Legend: B batch, T tokens, D width, H heads, d = D / H head size, I intermediate
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -157,6 +157,23 @@ class BertEncoder(nn.Module):
     def token_weight(self) -> Tensor:
         """The token embedding matrix `(V, D)`."""
         return self.token.weight
+
+    def narrower(self, share: float, layers: int | None) -> "BertEncoder":
+        """A new encoder with fresh weights whose width and heads are `share` of this one's, and of `layers` layers (None = as many).
+
+        Raises ConfigError where the narrower width cannot be built.
+        """
+        heads = max(1, round(share * self.config.num_attention_heads))
+        head_size = self.config.hidden_size // self.config.num_attention_heads
+        width = heads * max(2, round(share * self.config.hidden_size / heads / 2) * 2)
+        inner = None if self.config.intermediate_size is None else max(1, round(share * self.config.intermediate_size))
+        if width > self.config.hidden_size:
+            raise ConfigError(f"an encoder of {self.config.num_attention_heads} heads of {head_size} has no copy of {share} its width")
+        smaller = replace(
+            self.config, hidden_size=width, num_attention_heads=heads, intermediate_size=inner,
+            num_hidden_layers=layers or self.config.num_hidden_layers,
+        )  # fmt: skip
+        return build(smaller, self.token.num_embeddings, self.token.padding_idx or 0)
 
 
 class Layer(nn.Module):

@@ -69,7 +69,7 @@ class Masking:
         positions, labels = [], []
         for index, row in enumerate(rows):
             rng = draw.generator(int(row))
-            chosen = np.sort(self.choose(ids[index], rate, rng))
+            chosen = self.choose(ids[index], rate, rng)
             fate = rng.random(len(chosen))
             drawn = ordinary[rng.integers(len(ordinary), size=len(chosen))]
             before = ids[index, chosen]
@@ -84,8 +84,7 @@ class Masking:
         candidates = np.flatnonzero(~self.vocabulary.is_special[ids])
         wanted = min(len(candidates), max(1, round(rate * len(candidates))))
         if self.unit == "token" or len(candidates) == 0:
-            chosen: np.ndarray = rng.permutation(candidates)[:wanted]
-            return chosen
+            return np.sort(rng.permutation(candidates)[:wanted])
         # Words: a token that continues its left neighbour belongs to its word.
         opens = ~self.vocabulary.continues[ids[candidates]] | (np.diff(candidates, prepend=-2) > 1)
         words = np.split(candidates, np.flatnonzero(opens)[1:])
@@ -99,8 +98,7 @@ class Masking:
                     count += len(words[word])
             if count == wanted:
                 break
-        found: np.ndarray = np.concatenate([words[index] for index in np.flatnonzero(taken)] or [candidates[:0]])
-        return found
+        return np.concatenate([words[index] for index in np.flatnonzero(taken)] or [candidates[:0]])
 
     @staticmethod
     def _spans(words: int, rng: np.random.Generator) -> Iterator[range]:
@@ -137,8 +135,7 @@ class MlmHead(nn.Module):
         """Logits (M, V)."""
         x = hidden.flatten(0, 1)[batch.targets["masked"]]  # (M, D)
         x = self.norm(self.activation(self.transform(x)))
-        weight = encoder.token_weight() if self.decoder is None else self.decoder.weight
-        return F.linear(x, weight, self.bias)
+        return F.linear(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
 
 
 # Our head's weights, and theirs in a Hugging Face BertForPreTraining or BertForMaskedLM.
@@ -156,10 +153,10 @@ class MlmObjective:
 
     primary = Metric("loss", higher_is_better=False)
 
-    def __init__(self, config: Mlm, vocabulary: Vocabulary) -> None:
+    def __init__(self, config: Mlm, vocabulary: Vocabulary, scoring: Masking | None = None) -> None:
         self.config, self.vocabulary, self.label_names = config, vocabulary, list[str]()
         self.training = Masking(vocabulary, config.unit, config.mask_share, config.random_share)
-        self.scoring = Masking(vocabulary, "token", 0.8, 0.1)
+        self.scoring = scoring or Masking(vocabulary, "token", 0.8, 0.1)
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """Blocks of `max_length` tokens; see `pack`. Raises DataError where the texts hold no token."""
