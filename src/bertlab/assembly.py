@@ -18,13 +18,17 @@ from torch import Tensor, nn
 
 from bertlab import registry, store
 from bertlab.checkpoint import load_weights, publish_folder, save_weights, write_text
-from bertlab.config import Budget, Component, Compute, Evaluation, Paths, Train
+from bertlab.config import Budget, Component, Compute, Evaluation, Finetune, Paths, Train
 from bertlab.contracts import Batch, Examples, Objective, ParameterGroup
 from bertlab.data.dataset import LoadedDataset, columns_of, fingerprint, load_dataset
-from bertlab.data.tokenizer import Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
+from bertlab.data.tokenizer import Inherited, Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
 from bertlab.data.tokenizer import Trained as TrainedTokenizer
 from bertlab.errors import ConfigError, RunError
+from bertlab.init import tokenizer_file
 from bertlab.runtime import Device, choose_device, seed_everything
+
+COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
+PLAIN: dict[str, Any] = {"finetune": Finetune, "budget": Budget, "evaluation": Evaluation, "compute": Compute, "paths": Paths}
 
 
 class Model(nn.Module):
@@ -55,12 +59,26 @@ def check_combination(config: Train) -> None:
             "shorten the one or raise the other"
         )
     offered = columns_of(config.dataset)
+    if (config.tokenizer.name == "inherited") == (config.init.name == "scratch"):
+        if config.init.name == "scratch":
+            raise ConfigError("tokenizer=inherited takes the tokenizer of what init names, but init=scratch names nothing")
+        if config.init.name == "stage":
+            raise ConfigError("init=stage: its weights know no other words than its own tokenizer's: set tokenizer=inherited")
     needed = needed_columns(config)
     if lacking := [column for column in needed if column not in offered]:
         raise ConfigError(
             f"objective={config.objective.name} needs {', '.join(lacking)}, which dataset={config.dataset.name} does not have "
-            f"(it has {', '.join(offered)})"
+            f"(it has {', '.join(offered)}){'; dataset.documents=true if its texts have several sentences each' * ('document' in lacking)}"
         )
+
+
+def check_stage(stage: Train) -> None:
+    """The same for the pretraining that a run describes; what is wrong there stands below `init`."""
+    try:
+        stage.check("")
+        check_combination(stage)
+    except ConfigError as error:
+        raise ConfigError(f"in the pretraining (init): {error}") from None
 
 
 def needed_columns(config: Train) -> tuple[str, ...]:
@@ -76,6 +94,9 @@ def inputs_fingerprint(config: Train) -> dict[str, str]:
         files = [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json") if (path / name).is_file()]
         if str(path) != "." and files:
             found[part.name] = store.digest([store.file_digest(file) for file in files])
+    source = config.init.source()
+    if config.tokenizer.name == "inherited" and source is not None:
+        found["inherited"] = store.file_digest(tokenizer_file(source))
     return found
 
 
@@ -99,10 +120,11 @@ class Material:
     examples: dict[str, Examples]
 
 
-def prepare(config: Train, inputs: dict[str, str], tokenizer_file: Path | None = None) -> Material:
+def prepare(config: Train, inputs: dict[str, str], own: Path | None = None, source: Path | None = None) -> Material:
     """Load the dataset, train or load the tokenizer, tokenise every split; what was computed before is taken from the cache.
 
-    `tokenizer_file` is that of the run's own folder: a run that goes on keeps the vocabulary it began with.
+    `own` is the tokenizer of the run's own folder: a run that goes on keeps the vocabulary it began with. `source` is where the
+    first weights come from, and with them an inherited tokenizer.
     """
     needed = needed_columns(config)
     dataset = load_dataset(config.dataset, config.paths, needed)
@@ -110,7 +132,7 @@ def prepare(config: Train, inputs: dict[str, str], tokenizer_file: Path | None =
     code = {name: version for name, version in versions.items() if name.startswith(("data/", "bertlab_plugins"))}
     data_key = {"data": inputs["dataset"], "dataset": dataclasses.asdict(config.dataset), "columns": needed, "code": code}
     try:
-        tokenizer = _tokenizer(config, dataset, data_key, tokenizer_file)
+        tokenizer = _tokenizer(config, dataset, data_key, own, source)
         objective = build_objective(config, tokenizer, dataset.label_names)
         key = store.digest(
             {
@@ -136,9 +158,12 @@ def prepare(config: Train, inputs: dict[str, str], tokenizer_file: Path | None =
         ) from error
 
 
-def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], own: Path | None) -> Tokenizer:
+def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], own: Path | None, source: Path | None) -> Tokenizer:
     if own is not None and own.is_file():
         return Tokenizer.from_json(own.read_text(encoding="utf-8"))
+    if isinstance(config.tokenizer, Inherited):
+        assert source is not None
+        return Tokenizer.from_json(tokenizer_file(source).read_text(encoding="utf-8"))
     if isinstance(config.tokenizer, Pretrained):
         return load_tokenizer(config.tokenizer)
     assert isinstance(config.tokenizer, TrainedTokenizer)
@@ -198,28 +223,65 @@ def build_model(config: Train, tokenizer: Tokenizer, objective: Objective) -> Mo
     return Model(encoder, objective.build_head(encoder, getattr(config.model, "initializer_range", 0.02)))
 
 
-def build_initialized(config: Train, tokenizer: Tokenizer, objective: Objective) -> Model:
-    """Seed everything, build the model, give it the first weights that `init` names; torch's generator goes on from there."""
+def build_initialized(config: Train, tokenizer: Tokenizer, objective: Objective, source: Path | None = None) -> Model:
+    """Seed everything, build the model, give it the first weights that `init` names; torch's generator goes on from there.
+
+    `source` is the folder of the stage that `init` names, if it names one. What `finetune` draws anew or freezes is so afterwards.
+    """
     seed_everything(config.seed)
     model = build_model(config, tokenizer, objective)
-    module = registry.module_of(config.model)
-    config.init.initialize(model, config.model, module, tokenizer.to_json())  # type: ignore[attr-defined]  # every init has it
+    config.init.initialize(model, config.model, registry.module_of(config.model), tokenizer.to_json(), source)
+    if config.finetune.reinit_layers:
+        if not hasattr(model.encoder, "redraw"):
+            raise ConfigError(f"finetune.reinit_layers: model={config.model.name} cannot draw layers anew")
+        model.encoder.redraw(config.finetune.reinit_layers)  # type: ignore[operator]  # torch types attributes as modules
+    for weight in frozen_weights(config.finetune, model):
+        weight.requires_grad_(False)
     return model
 
 
-def parameter_groups(model: nn.Module) -> list[ParameterGroup]:
-    """Weights that decay (matrices) and weights that do not (biases, norms), as in Devlin et al. 2019's code."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    groups = [
-        ParameterGroup([weight for weight in weights if weight.ndim >= 2], decays=True),
-        ParameterGroup([weight for weight in weights if weight.ndim < 2], decays=False),
-    ]
-    return [group for group in groups if group.weights]
+def levels_of(model: Model, asked: str) -> list[list[nn.Parameter]]:
+    """The encoder's weights from bottom to top: embeddings, each layer, the rest. Raises ConfigError where it does not tell."""
+    if not hasattr(model.encoder, "levels"):
+        raise ConfigError(f"{asked}: this model does not tell its layers")
+    levels: list[list[nn.Module]] = model.encoder.levels()  # type: ignore[operator]  # torch types attributes as modules
+    return [[weight for module in level for weight in module.parameters()] for level in levels]
 
 
-def build_optimizer(config: Train, model: nn.Module) -> torch.optim.Optimizer:
+def frozen_weights(finetune: Finetune, model: Model) -> list[nn.Parameter]:
+    """The encoder's weights that `finetune` leaves as they are."""
+    if finetune.freeze_encoder:
+        return list(model.encoder.parameters())
+    if not (finetune.freeze_embeddings or finetune.freeze_layers):
+        return []
+    levels = levels_of(model, "finetune.freeze_layers")
+    if finetune.freeze_layers > len(levels) - 2:
+        raise ConfigError(f"finetune.freeze_layers={finetune.freeze_layers}: the model has {len(levels) - 2} layers")
+    return [weight for level in levels[: 1 + finetune.freeze_layers] for weight in level]
+
+
+def parameter_groups(model: Model, layer_lr_decay: float = 1.0) -> list[ParameterGroup]:
+    """Weights that decay (matrices) and weights that do not (biases, norms), as in Devlin et al. 2019's code.
+
+    With `layer_lr_decay` below 1 the head and what stands on the layers keep the learning rate, the top layer has that share of it, each
+    level below that share of the one above.
+    """
+    scales: dict[nn.Parameter, float] = {}
+    if layer_lr_decay < 1:
+        levels = levels_of(model, "finetune.layer_lr_decay")
+        scales = {weight: layer_lr_decay ** (len(levels) - 1 - index) for index, level in enumerate(levels) for weight in level}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for decays in (True, False):
+        for weight in model.parameters():
+            if weight.requires_grad and (weight.ndim >= 2) == decays:
+                groups.setdefault((scales.get(weight, 1.0), decays), []).append(weight)
+    return [ParameterGroup(weights, decays, scale) for (scale, decays), weights in groups.items()]
+
+
+def build_optimizer(config: Train, model: Model) -> torch.optim.Optimizer:
     """The chosen optimizer over the model's parameter groups."""
-    optimizer: torch.optim.Optimizer = registry.module_of(config.optimizer).build(config.optimizer, parameter_groups(model))
+    groups = parameter_groups(model, config.finetune.layer_lr_decay)
+    optimizer: torch.optim.Optimizer = registry.module_of(config.optimizer).build(config.optimizer, groups)
     return optimizer
 
 
@@ -290,24 +352,39 @@ def load_config(folder: Path) -> Train:
             value = raw[item.name]
             if item.name not in ("seed", "tags") and not OmegaConf.is_dict(value):
                 raise TypeError(f"{item.name} is not a group of keys")
-            if item.name in ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker"):
-                schema: Any = registry.load_schema(item.name, value.pop("component"))
-            else:
-                plain: dict[str, Any] = {"budget": Budget, "evaluation": Evaluation, "compute": Compute, "paths": Paths}
-                schema = plain[item.name]() if item.name in plain else None
-            merged = value if schema is None else OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
-            setattr(config, item.name, OmegaConf.to_container(merged) if OmegaConf.is_config(merged) else merged)
+            setattr(config, item.name, _typed(item.name, value))
     except (KeyError, TypeError, AttributeError, OmegaConfBaseException, ConfigError) as error:
         key = f"{found}: " if (found := getattr(error, "full_key", None)) else ""
         raise RunError(f"{file}: does not fit this version of bertlab ({key}{str(error).splitlines()[0]})") from error
     return config
 
 
+def _typed(name: str, value: Any) -> Any:
+    """A key of a run's config, or of the pretraining within it, as its dataclass."""
+    if name in COMPONENTS and OmegaConf.is_dict(value):
+        schema: Any = registry.load_schema(name, value.pop("component"))
+        for item in dataclasses.fields(schema):
+            if item.name in (*COMPONENTS, *PLAIN) and item.name in value and OmegaConf.is_dict(value[item.name]):
+                if item.name != "model":  # there a few keys, not a component
+                    setattr(schema, item.name, _typed(item.name, value.pop(item.name)))
+    elif name in PLAIN:
+        schema = PLAIN[name]()
+    else:
+        return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
+
+
 def config_yaml(config: Train) -> str:
     """A run's config with, for each group, the component it chose; `load_config` reads it back."""
-    tree = dataclasses.asdict(config)
-    for name, value in tree.items():
-        part = getattr(config, name)
-        if isinstance(part, Component):
-            tree[name] = {"component": registry.option_of(name, part), **value}
-    return OmegaConf.to_yaml(OmegaConf.create(tree))
+    return OmegaConf.to_yaml(OmegaConf.create(_with_components(config)))
+
+
+def _with_components(node: Any) -> dict[str, Any]:
+    tree = {}
+    for item in dataclasses.fields(node):
+        value = getattr(node, item.name)
+        if isinstance(value, Component):
+            tree[item.name] = {"component": registry.option_of(item.name, value), **_with_components(value)}
+        else:
+            tree[item.name] = _with_components(value) if dataclasses.is_dataclass(value) else value
+    return tree

@@ -87,16 +87,26 @@ def install() -> None:
 def complete(overrides: list[str]) -> list[str]:
     """Overrides as Hydra wants them. Raises ConfigError for an option that is no name.
 
-    A budget in one unit replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`.
+    A budget in one unit replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`; a stage brings its tokenizer.
     """
     for override in overrides:
         _check_option(override)
-    overrides = [_with_whole_numbers(override) for override in overrides]
+    if "init=stage" in overrides and not any(override.startswith("tokenizer=") for override in overrides):
+        overrides = ["tokenizer=inherited", *overrides]
+    overrides = [_into_stage(_with_whole_numbers(override)) for override in overrides]
     given = {override.lstrip("+").partition("=")[0] for override in overrides if not override.endswith("=null")}
-    units = [unit for unit in Budget.UNITS if f"budget.{unit}" in given]
-    if not units:
-        return overrides
-    return [*(f"budget.{unit}=null" for unit in Budget.UNITS if unit not in units), *overrides]
+    cleared = []
+    for budget in sorted({name.rpartition(".")[0] for name in given if re.fullmatch(r"(init\.)*budget\.\w+", name)}):
+        if units := [unit for unit in Budget.UNITS if f"{budget}.{unit}" in given]:
+            cleared += [f"{budget}.{unit}=null" for unit in Budget.UNITS if unit not in units]
+    return [*cleared, *overrides]
+
+
+def _into_stage(override: str) -> str:
+    """`init.dataset=imdb_text`, an option of the pretraining within a run, as Hydra writes it: `dataset@init.dataset=imdb_text`."""
+    key, equals, value = override.partition("=")
+    found = re.fullmatch(r"((?:init\.)+)(dataset|tokenizer|objective|init|optimizer|schedule|budget)", key)
+    return f"{found[2]}@{key}={value}" if found and equals and not value.startswith("{") else override
 
 
 def _check_option(override: str) -> None:
@@ -229,16 +239,18 @@ def _refuse_smuggled(node: DictConfig, path: str) -> None:
             _refuse_smuggled(value, full)
 
 
-def _check_names(schema: Any) -> None:
+def _check_names(schema: Any, path: str = "") -> None:
     """`optimizer.name=sgd` would change a label, not the optimizer."""
     for item in dataclasses.fields(schema):
         value = getattr(schema, item.name)
         if isinstance(value, Component):
             if type(value).__module__ == Component.__module__:
-                raise ConfigError(f"{item.name}: no component is chosen; choose one as {item.name}=…")
+                raise ConfigError(f"{path}{item.name}: no component is chosen; choose one as {path}{item.name}=…")
             expected = registry.option_of(item.name, value)
             if value.name != expected and not _is_preset_name(item.name):
-                raise ConfigError(f"{item.name}.name={value.name}: choose a component as {item.name}={value.name}, not by its name")
+                where = f"{path}{item.name}"
+                raise ConfigError(f"{where}.name={value.name}: choose a component as {where}={value.name}, not by its name")
+            _check_names(value, f"{path}{item.name}.")
 
 
 def _is_preset_name(group: str) -> bool:

@@ -8,6 +8,8 @@ imports neither torch nor Hydra: a config error must answer at once.
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from omegaconf import MISSING
@@ -116,10 +118,26 @@ class ScheduleConfig(Component):
     warmup_fraction: float = number(0.1, "linear warm-up as a share of all steps", low=0, high=1)
     warmup_steps: int | None = integer(None, "linear warm-up in steps; set, it replaces warmup_fraction", low=0)
 
+    def factor(self, step: int, total: int | None) -> float:
+        """What the peak learning rate is multiplied by at `step` (from 0) of `total` (None = not known)."""
+        raise NotImplementedError
+
 
 @dataclass
 class InitConfig(Component):
     """Base of every way to get the first weights (src/bertlab/init.py)."""
+
+    def stage(self, _run: "Train") -> "Train | None":
+        """The run that must be finished before `run` can begin; None where there is none."""
+        return None
+
+    def source(self) -> Path | None:
+        """Folder or file that the weights come from; None where they come from nowhere, or from a stage."""
+        return None
+
+    def initialize(self, model: Any, config: ModelConfig, module: ModuleType, tokenizer: str, source: Path | None) -> None:
+        """Give `model` its first weights. `source` is the stage's folder, or what `source()` said. Raises UserError for a misfit."""
+        raise NotImplementedError
 
 
 # --- plain groups -----------------------------------------------------------------------------------------------------------
@@ -161,6 +179,27 @@ class Evaluation:
 
 
 @dataclass
+class Finetune:
+    """What of the encoder's first weights moves, and how fast; for weights that come from pretraining."""
+
+    freeze_encoder: bool = flag(False, "train the head alone (a probe)")
+    freeze_embeddings: bool = flag(False, "leave token, position and segment embeddings as they are")
+    freeze_layers: int = integer(0, "leave so many layers from the bottom as they are, embeddings included", low=0)
+    layer_lr_decay: float = number(
+        1.0,
+        "learning rate of each level as a share of the level above it (Howard & Ruder 2018, §3.2; Clark et al. 2020: 0.8)",
+        above=0,
+        high=1,
+    )
+    reinit_layers: int = integer(0, "draw so many layers from the top anew, and the pooler (Zhang et al. 2021, §4)", low=0)
+
+    def check(self, path: str) -> None:
+        """A frozen random layer learns nothing."""
+        if self.freeze_encoder and self.reinit_layers:
+            raise ConfigError(f"{path}.freeze_encoder=true would leave the {self.reinit_layers} layers of {path}.reinit_layers random")
+
+
+@dataclass
 class Compute:
     """Where and how fast; left out of the run's identity except for what changes rounding (device, precision, micro-batch)."""
 
@@ -197,6 +236,7 @@ class Train:
     init: InitConfig = MISSING
     optimizer: OptimizerConfig = MISSING
     schedule: ScheduleConfig = MISSING
+    finetune: Finetune = field(default_factory=Finetune)
     budget: Budget = MISSING
     evaluation: Evaluation = field(default_factory=Evaluation)
     compute: Compute = MISSING

@@ -111,7 +111,7 @@ def fit(
     with interruptible() as received, bar:
         while not progress.stopped and (total is None or progress.step < total):
             epoch, progress.epoch, rows = next(batches)
-            factor = config.schedule.factor(progress.step, total)  # type: ignore[attr-defined]  # every schedule has it
+            factor = config.schedule.factor(progress.step, total)
             for group, peak in zip(optimizer.param_groups, peak_lr, strict=True):
                 group["lr"] = peak * factor
 
@@ -267,7 +267,7 @@ def describe(progress: Progress, metrics: dict[str, Any], objective: Objective) 
     """One line an evaluation."""
     name = f"validation/{objective.primary.name}"
     star = " *" if progress.best_step == progress.step else ""
-    scores = f"{name} {metrics[name]:.4f}  validation/loss {metrics['validation/loss']:.4f}"
+    scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in dict.fromkeys((name, "validation/loss")))
     return f"step {progress.step}  epoch {progress.epoch:.2f}  {scores}{star}"
 
 

@@ -42,8 +42,18 @@ TABLE = {
         "inverse_sqrt": "bertlab.schedule:InverseSqrt",
         "wsd": "bertlab.schedule:Wsd",
     },
-    "init": {"scratch": "bertlab.init:Scratch", "checkpoint": "bertlab.init:Checkpoint", "pretrained": "bertlab.init:Pretrained"},
-    "schema": {"train": "bertlab.config:Train", "evaluate": "bertlab.config:Evaluate", "predict": "bertlab.config:Predict"},
+    "init": {
+        "scratch": "bertlab.init:Scratch",
+        "checkpoint": "bertlab.init:Checkpoint",
+        "stage": "bertlab.init:Stage",
+        "pretrained": "bertlab.init:Pretrained",
+    },
+    "schema": {
+        "train": "bertlab.config:Train",
+        "evaluate": "bertlab.config:Evaluate",
+        "predict": "bertlab.config:Predict",
+        "stage": "bertlab.init:Stage",
+    },
 }
 
 

@@ -49,6 +49,9 @@ def announce(outcome: Outcome) -> None:
     print(
         f"training took {cost['seconds'] / 60:.1f} min: {cost['steps']} steps, {cost['tokens']:,} tokens, {cost['parameters']:,} parameters"
     )
+    if "stage" in summary:
+        before = summary["stage"]["cost"]
+        print(f"pretraining {before['seconds'] / 60:.1f} min: {before['tokens']:,} tokens, run {summary['stage']['run']}")
     print(f"results {outcome.folder}/summary.json · curves {outcome.folder}/curves.png")
     print(f"run: {outcome.folder}", flush=True)
 

@@ -91,6 +91,8 @@ def identify(config: Train, numerics: dict[str, Any], inputs: dict[str, str], co
             value = deciding[group].get(name)
             if value and Path(value).expanduser().exists():
                 deciding[group][name] = Path(value).suffix  # wherever the file lies; its content is in `inputs`
+    if "stage" in inputs:  # what its config decides is in its own id
+        deciding["init"] = {name: deciding["init"][name] for name in ("name", "head")}
     deciding["evaluation"] = {k: v for k, v in deciding["evaluation"].items() if k not in ("batch_size", "save_predictions")}
     identity = {"config": deciding, "numerics": numerics, "inputs": inputs, "code": code_versions(components)}
     return {"id": digest(identity)[:12], **identity}

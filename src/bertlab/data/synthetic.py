@@ -365,4 +365,5 @@ def label_names(config: Synthetic) -> list[str]:
 
 def columns(config: Synthetic) -> tuple[str, ...]:
     """Columns of the chosen task."""
-    return ("text", "text_pair", "label") if config.task == "pairs" else ("text", "label")
+    more = {"pairs": ("text_pair",), "documents": ("document",)}.get(config.task, ())
+    return ("text", *more, "label")

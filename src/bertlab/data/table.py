@@ -46,6 +46,7 @@ class Table(DatasetConfig):
     label_names: list[str] = words("class names in id order; default: from the data")
     label_map: dict[Any, str] = mapping("raw label -> class name; rows with other labels are an error, or dropped")
     drop_unmapped_labels: bool = flag(False, "drop rows whose label is not in label_map")
+    documents: bool = flag(False, "each text is a document of several sentences, in order")
     column_names: list[str] = words("columns of a CSV without a header line")
     delimiter: str | None = string(None, "field separator of CSV files; default: by ending (comma, or tab for .tsv)")
     encoding: str = string("utf-8", "encoding of text files, e.g. utf-8 or latin-1")
@@ -87,6 +88,8 @@ def columns(config: Table) -> tuple[str, ...]:
     found = ["text"]
     if config.text_pair_column is not None:
         found.append("text_pair")
+    if config.documents:
+        found.append("document")
     return (*found, "label") if config.label_column is not None else tuple(found)
 
 

@@ -18,6 +18,7 @@ from bertlab.assembly import (
     build_initialized,
     build_optimizer,
     check_combination,
+    check_stage,
     component_modules,
     config_yaml,
     inputs_fingerprint,
@@ -37,16 +38,21 @@ from bertlab.trackers.local import LocalTracker
 
 def train(config: Train, context: Context) -> Outcome:
     """Run, continue or skip: whatever this config's folder needs. Raises UserError for what the user can mend."""
+    stage = config.init.stage(config)
     check_combination(config)
+    if stage is not None:
+        check_stage(stage)
     device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
     identity = identify(config, device)
     folder = store.run_folder(config, identity["id"])
     finished = finished_outcome(folder)
     if finished is not None:
         return finished
+    pretraining = None if stage is None else train(stage, context)
+    source = config.init.source() if pretraining is None else pretraining.folder
     with threads(device.threads):
-        material = prepare(config, identity["inputs"], folder / "tokenizer.json")
-        model = build_initialized(config, material.tokenizer, material.objective)
+        material = prepare(config, identity["inputs"], folder / "tokenizer.json", source)
+        model = build_initialized(config, material.tokenizer, material.objective, source)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -57,7 +63,7 @@ def train(config: Train, context: Context) -> Outcome:
             if finished is not None:
                 return finished
             clear_temporaries(folder)
-            return compute(config, context, identity, folder, device, material, model)
+            return compute(config, context, identity, folder, device, material, model, pretraining)
 
 
 def identify(config: Train, device: Device) -> dict[str, Any]:
@@ -65,7 +71,10 @@ def identify(config: Train, device: Device) -> dict[str, Any]:
     numerics = {"device": device.device.type, "precision": device.precision, "micro_batch_size": config.compute.micro_batch_size}
     if config.compute.compile:
         numerics["compile"] = True  # fused kernels round differently, and draw dropout from a generator of their own
-    return store.identify(config, numerics, inputs_fingerprint(config), component_modules(config))
+    inputs = inputs_fingerprint(config)
+    if stage := config.init.stage(config):
+        inputs["stage"] = identify(stage, device)["id"]
+    return store.identify(config, numerics, inputs, component_modules(config))
 
 
 def finished_outcome(folder: Path) -> Outcome | None:
@@ -92,7 +101,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def compute(
-    config: Train, context: Context, identity: dict[str, Any], folder: Path, device: Device, material: Material, model: Model
+    config: Train,
+    context: Context,
+    identity: dict[str, Any],
+    folder: Path,
+    device: Device,
+    material: Material,
+    model: Model,
+    pretraining: Outcome | None,
 ) -> Outcome:
     """Everything between an empty or interrupted folder and a summary with status `finished`."""
     describe_run(folder, config, context, identity, device)
@@ -129,6 +145,8 @@ def compute(
             "seed": config.seed,
             "command": context.command,
         }
+        if pretraining is not None:
+            summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
         write_summary(folder, summary)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # a finished run needs no resume state
     except (Interrupted, KeyboardInterrupt):

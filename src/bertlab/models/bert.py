@@ -10,7 +10,7 @@ Legend: B batch, T tokens, D width, H heads, d = D / H head size, I intermediate
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -157,6 +157,18 @@ class BertEncoder(nn.Module):
     def token_weight(self) -> Tensor:
         """The token embedding matrix `(V, D)`."""
         return self.token.weight
+
+    def levels(self) -> list[list[nn.Module]]:
+        """The encoder from bottom to top: embeddings, each layer, and what stands on them (last norm, pooler)."""
+        bottom = [self.token, self.segment, self.embedding_norm, *([] if self.position is None else [self.position])]
+        top = [self.final_norm, *([] if self.pooler is None else [self.pooler])]
+        return [bottom, *([layer] for layer in self.layers), top]
+
+    def redraw(self, layers: int) -> None:
+        """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
+        if layers > len(self.layers):
+            raise ConfigError(f"finetune.reinit_layers={layers}: the model has {len(self.layers)} layers")
+        _initialise(self, [module for level in self.levels()[-1 - layers :] for module in level])
 
     def narrower(self, share: float, layers: int | None) -> "BertEncoder":
         """A new encoder with fresh weights whose width and heads are `share` of this one's, and of `layers` layers (None = as many).
@@ -334,14 +346,20 @@ def build(config: Bert, vocab_size: int, pad_id: int = 0) -> BertEncoder:
 
 
 @torch.no_grad()
-def _initialise(encoder: BertEncoder) -> None:
+def _initialise(encoder: BertEncoder, only: Sequence[nn.Module] = ()) -> None:
+    """Fresh weights for everything, or for the modules `only` and what is within them."""
     config = encoder.config
     scale = 1 / math.sqrt(2 * config.num_hidden_layers) if config.scaled_residual_init else 1.0
+    chosen = {inner for module in only or (encoder,) for inner in module.modules()}
     for name, module in encoder.named_modules():
+        if module not in chosen:
+            continue
         if isinstance(module, nn.Linear | nn.Embedding):
             module.weight.normal_(0.0, config.initializer_range * (scale if name.endswith(".output") else 1.0))
         if isinstance(module, nn.Linear) and module.bias is not None:
             module.bias.zero_()
+        if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            module.reset_parameters()
     encoder.token.weight[encoder.token.padding_idx].zero_()
 
 

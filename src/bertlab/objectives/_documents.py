@@ -18,6 +18,17 @@ def documents(split: Any, encode: Encode) -> Iterator[list[int]]:
         yield from encode(texts)
 
 
+def split_documents(split: Any, encode: Encode, splitter: re.Pattern[str]) -> Iterator[list[list[int]]]:
+    """Token ids of each sentence of each document, in order; sentences without a token are left out."""
+    for start in range(0, len(split), PIECE):
+        piece = split[start : start + PIECE]
+        texts = [text for row in zip(*(piece[name] for name in ("text", "text_pair") if name in piece), strict=True) for text in row]
+        found = [sentences(text, splitter) for text in texts]
+        encoded = iter(encode([sentence for document in found for sentence in document]))
+        for document in found:
+            yield [ids for _ in document if (ids := next(encoded))]
+
+
 def pack(found: Iterable[Sequence[int]], max_length: int, special: Special, across: bool) -> Iterator[list[int]]:
     """`[CLS] tokens [SEP]` blocks of `max_length` ids; every token of every document lies in exactly one block, in order.
 

@@ -87,7 +87,7 @@ class Masking:
             return np.sort(rng.permutation(candidates)[:wanted])
         # Words: a token that continues its left neighbour belongs to its word.
         opens = ~self.vocabulary.continues[ids[candidates]] | (np.diff(candidates, prepend=-2) > 1)
-        words = np.split(candidates, np.flatnonzero(opens)[1:])
+        words: list[np.ndarray] = np.split(candidates, np.flatnonzero(opens)[1:])
         spans = self._spans(len(words), rng) if self.unit == "span" else ([index] for index in rng.permutation(len(words)))
         taken = np.zeros(len(words), dtype=bool)
         count = 0
@@ -98,7 +98,7 @@ class Masking:
                     count += len(words[word])
             if count == wanted:
                 break
-        return np.concatenate([words[index] for index in np.flatnonzero(taken)] or [candidates[:0]])
+        return np.concatenate([candidates[:0], *(words[index] for index in np.flatnonzero(taken))])
 
     @staticmethod
     def _spans(words: int, rng: np.random.Generator) -> Iterator[range]:
@@ -109,9 +109,10 @@ class Masking:
 
 def block_attention(ids: np.ndarray, inside: np.ndarray, sep_id: int) -> np.ndarray:
     """`(B, T, T) bool`: real tokens of the same document see each other; a document ends with its separator."""
-    ends = ids == sep_id
+    ends = (ids == sep_id).astype(np.int64)
     document = np.cumsum(ends, axis=1) - ends  # separators before this token
-    return (document[:, :, None] == document[:, None, :]) & inside[:, None, :] & inside[:, :, None]
+    seen: np.ndarray = (document[:, :, None] == document[:, None, :]) & inside[:, None, :] & inside[:, :, None]
+    return seen
 
 
 # --- head -----------------------------------------------------------------------------------------------------------------------
@@ -183,8 +184,7 @@ class MlmObjective:
 
     def loss(self, outputs: Tensor, batch: Batch) -> Loss:
         """Cross-entropy in nats, summed over masked tokens; float32."""
-        total = F.cross_entropy(outputs.float(), batch.targets["label"], reduction="sum")
-        return Loss(total, max(1, len(batch.targets["label"])))
+        return masked_loss(outputs, batch)
 
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
         """Of each example: nats, right guesses, masked tokens and their letters."""
@@ -198,6 +198,12 @@ class MlmObjective:
         """Nats, right guesses and masked tokens of each block."""
         columns = [measured[name].tolist() for name in ("nats", "right", "masked")]
         return [{"nats": nats, "right": right, "masked": masked} for nats, right, masked in zip(*columns, strict=True)]
+
+
+def masked_loss(logits: Tensor, batch: Batch) -> Loss:
+    """Cross-entropy in nats of logits (M, V), summed over masked tokens; float32."""
+    total = F.cross_entropy(logits.float(), batch.targets["label"], reduction="sum")
+    return Loss(total, max(1, len(batch.targets["label"])))
 
 
 def mask_batch(objective: Any, ids: np.ndarray, rows: np.ndarray, draw: Draw | None) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from bertlab.config import choice, integer, number
 from bertlab.contracts import FIXED, Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary
 from bertlab.errors import ConfigError
-from bertlab.objectives.mlm import Masking, Mlm, MlmHead, MlmObjective, masked_metrics, measure_masked
+from bertlab.objectives.mlm import Masking, Mlm, MlmHead, MlmObjective, masked_loss, masked_metrics, measure_masked
 
 COLUMNS = ("text",)  # what a dataset must have
 
@@ -134,7 +134,7 @@ class RtdObjective:
 
     def loss(self, outputs: Outputs, batch: Batch) -> Loss:
         """The generator's nats, summed over masked tokens, and the detector's per token, weighted, counted as often."""
-        generator = self.masked.loss(outputs.generated, batch)
+        generator = masked_loss(outputs.generated, batch)
         losses = F.binary_cross_entropy_with_logits(outputs.detected.float(), outputs.replaced.float(), reduction="none")
         detector = (losses * outputs.real).sum() / outputs.real.sum()
         return Loss(generator.total + self.config.detection_weight * generator.count * detector, generator.count)
