@@ -174,7 +174,7 @@ def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], 
     )
     if not file.is_file():
         train = dataset.splits["train"]
-        columns = [train[name] for name in ("text", "text_pair") if name in train.column_names]
+        columns = [train[name] for name in ("text", "text_pair", "tokens") if name in train.column_names]
         write_text(file, train_tokenizer(config.tokenizer, batches_of_texts(columns)).to_json())
     return Tokenizer.from_json(file.read_text(encoding="utf-8"))
 
@@ -205,7 +205,12 @@ def _read_examples(folder: Path, split: str) -> Examples:
         _, name, kind = file.name.split(".")
         found[name] = np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.zeros(0, dtype=kind)
     offsets = np.concatenate(([0], np.cumsum(found["lengths"], dtype=np.int64)))
-    columns = {name.removeprefix("column-"): values for name, values in found.items() if name.startswith("column-")}
+    rows = len(found["lengths"])
+    columns = {  # a column may have several values a row
+        name.removeprefix("column-"): values if len(values) == rows else values.reshape(rows, -1)
+        for name, values in found.items()
+        if name.startswith("column-")
+    }
     per_token = {name.removeprefix("token_column-"): values for name, values in found.items() if name.startswith("token_column-")}
     return Examples(found["tokens"], offsets, columns, per_token)
 

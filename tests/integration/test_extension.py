@@ -75,8 +75,8 @@ class BrierObjective(ClassificationObjective):
         target = torch.nn.functional.one_hot(batch.targets["label"], len(self.label_names))
         return Loss(((outputs.float().softmax(-1) - target) ** 2).sum(), batch.num_examples)
 
-def build(config, special, label_names):
-    return BrierObjective(Classification(name="brier", max_length=config.max_length), special, label_names)
+def build(config, vocabulary, label_names):
+    return BrierObjective(Classification(name="brier", max_length=config.max_length), vocabulary, label_names)
 '''
 
 

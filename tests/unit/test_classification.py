@@ -9,10 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertlab.contracts import Special
+from bertlab.contracts import Draw, Special, Vocabulary, join_examples
 from bertlab.objectives.classification import Classification, build, f1_macro, join_texts, matthews
 
 SPECIAL = Special(0, 1, 2, 3, 4)
+VOCABULARY = Vocabulary(SPECIAL, np.zeros(300, dtype=bool), np.ones(300, dtype=np.int64), np.arange(300) < 5)
 
 
 class Rows(dict[str, Any]):
@@ -20,18 +21,24 @@ class Rows(dict[str, Any]):
     def column_names(self) -> list[str]:
         return list(self)
 
+    def __len__(self) -> int:
+        return len(next(iter(self.values())))
+
+    def __getitem__(self, place: Any) -> Any:
+        return {name: values[place] for name, values in self.items()} if isinstance(place, slice) else super().__getitem__(place)
+
 
 def encode(texts: Any) -> list[list[int]]:
     return [[10 + ord(letter) for letter in text] for text in texts]
 
 
 def objective(**options: Any) -> Any:
-    return build(Classification(name="classification", **options), SPECIAL, ["no", "yes", "maybe"])
+    return build(Classification(name="classification", **options), VOCABULARY, ["no", "yes", "maybe"])
 
 
 def test_pairs_are_laid_out_as_devlin_does() -> None:
     o = objective()
-    examples = o.prepare(Rows(text=["ab", "c"], text_pair=["d", "efg"], label=[0, 2]), encode)
+    examples = join_examples(o.prepare(Rows(text=["ab", "c"], text_pair=["d", "efg"], label=[0, 2]), encode))
     batch = o.collate(examples, np.array([0, 1]), None)
     a = 10 + ord("a")
     assert batch.input_ids.tolist() == [[2, a, a + 1, 3, a + 3, 3, 0], [2, a + 2, 3, a + 4, a + 5, a + 6, 3]]
@@ -82,7 +89,7 @@ def test_metrics_of_a_hand_counted_split() -> None:
 
 def test_loss_of_micro_batches_adds_up_to_that_of_the_batch() -> None:
     o = objective()
-    examples = o.prepare(Rows(text=["a", "bc", "d"], label=[0, 1, 2]), encode)
+    examples = join_examples(o.prepare(Rows(text=["a", "bc", "d"], label=[0, 1, 2]), encode))
     logits = torch.randn(3, 3)
     whole = o.loss(logits, o.collate(examples, np.arange(3), None))
     parts = [o.loss(logits[rows], o.collate(examples, np.array(rows), None)) for rows in ([0, 1], [2])]
@@ -92,10 +99,10 @@ def test_loss_of_micro_batches_adds_up_to_that_of_the_batch() -> None:
 
 def test_token_dropout_is_keyed_by_example_and_epoch_and_spares_special_tokens() -> None:
     o = objective(token_dropout=0.5)
-    examples = o.prepare(Rows(text=["x" * 50, "y" * 50], label=[0, 1]), encode)
-    both = o.collate(examples, np.array([0, 1]), (7, 0)).input_ids
-    alone = o.collate(examples, np.array([1]), (7, 0)).input_ids
+    examples = join_examples(o.prepare(Rows(text=["x" * 50, "y" * 50], label=[0, 1]), encode))
+    both = o.collate(examples, np.array([0, 1]), Draw(7, 0)).input_ids
+    alone = o.collate(examples, np.array([1]), Draw(7, 0)).input_ids
     assert torch.equal(both[1], alone[0]), "micro-batches do not change what is dropped"
-    assert not torch.equal(both, o.collate(examples, np.array([0, 1]), (7, 1)).input_ids)
+    assert not torch.equal(both, o.collate(examples, np.array([0, 1]), Draw(7, 1)).input_ids)
     assert (both[:, 0] == 2).all() and (both[:, 51] == 3).all() and 20 < int((both == 1).sum()) < 80
     assert not (o.collate(examples, np.array([0, 1]), None).input_ids == 1).any(), "evaluation drops nothing"

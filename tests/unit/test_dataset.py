@@ -18,12 +18,21 @@ from hypothesis import strategies as st
 
 from bertlab.composition import compose_schema
 from bertlab.config import Paths
-from bertlab.data import dataset as module
-from bertlab.data.dataset import LoadedDataset, Table, fingerprint, load_dataset, read_rows, stratified_sample
+from bertlab.data import dataset
+from bertlab.data import table as module
+from bertlab.data.dataset import LoadedDataset, fingerprint, stratified_sample
 from bertlab.data.reading import clean_html, clean_tweet
+from bertlab.data.table import Table, read_rows
 from bertlab.errors import DataError
 
 PATHS = Paths()
+LABELLED = ("text", "label")
+
+
+def load_dataset(config: Any, paths: Paths, needed: tuple[str, ...] = LABELLED) -> LoadedDataset:
+    return dataset.load_dataset(config, paths, needed)
+
+
 # What CSV can hold and careless readers change: quotes, separators, line ends, words that look like nothing, other scripts.
 TEXTS = [
     'plain "quoted" text',
@@ -169,7 +178,7 @@ def test_a_test_split_without_labels_is_left_out(label: str) -> None:
 
 def test_files_to_predict_on_need_no_labels() -> None:
     Path("t.csv").write_text("text\na\n007\n")
-    assert list(read_rows(Table(name="own"), Path("t.csv"), None)["text"]) == ["a", "007"]
+    assert list(read_rows(Table(name="own"), Path("t.csv"), LABELLED, None)["text"]) == ["a", "007"]
 
 
 def test_a_file_rewritten_within_the_clock_tick_is_read_anew() -> None:

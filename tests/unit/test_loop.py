@@ -40,10 +40,10 @@ def test_out_of_memory_halves_the_micro_batch_and_keeps_the_result(monkeypatch: 
     whole = bertlab.run(RUN)
     collate = classification.ClassificationObjective.collate
 
-    def small_machine(self: Any, examples: Any, rows: Any, key: Any) -> Any:
-        if key is not None and len(rows) > 6:
+    def small_machine(self: Any, examples: Any, rows: Any, draw: Any) -> Any:
+        if draw is not None and len(rows) > 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return collate(self, examples, rows, key)
+        return collate(self, examples, rows, draw)
 
     monkeypatch.setattr(classification.ClassificationObjective, "collate", small_machine)
     squeezed = bertlab.run([*RUN, "paths.output=squeezed"])

@@ -283,7 +283,7 @@ def test_batches_of_texts_are_all_texts_in_order() -> None:
 
 def test_the_tokenizer_of_a_real_dataset_is_as_large_as_asked_for(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BERTLAB_DATA", str(shared_data))
-    rows = load_dataset(compose_schema("train", ["dataset=rotten_tomatoes"]).dataset, Paths()).splits
+    rows = load_dataset(compose_schema("train", ["dataset=rotten_tomatoes"]).dataset, Paths(), ("text",)).splits
     tokenizer = trained("wordpiece", rows["train"]["text"][:], vocab_size=2000)
     assert tokenizer.vocab_size == 2000
     tokens = [token for row in tokenizer.encode(rows["validation"]["text"][:]) for token in row]

@@ -325,7 +325,8 @@ def _fetch_from_hub(name: str) -> Path:
 
 
 def batches_of_texts(columns: Sequence[Any], size: int = 1000) -> Iterator[str]:
-    """All texts of some columns, a slice at a time, so that a large corpus is never in memory whole."""
+    """All texts of some columns, lists of words joined, a slice at a time, so that a large corpus is never in memory whole."""
     for column in columns:
         for start in range(0, len(column), size):
-            yield from column[start : start + size]
+            for value in column[start : start + size]:
+                yield value if isinstance(value, str) else " ".join(value)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bertlab import store
+from bertlab import registry, store
 from bertlab.assembly import Trained, load_run, needed_columns
 from bertlab.config import Compute, Predict
 from bertlab.contracts import join_examples
@@ -23,6 +23,11 @@ def predict(config: Predict) -> None:
     """Print one row a text."""
     folder = store.find_run(config.run, config.paths)
     trained = load_run(folder)
+    if not getattr(registry.module_of(trained.config.objective), "PREDICTS", True):
+        raise ConfigError(
+            f"run={config.run}: objective={trained.config.objective.name} pretrains and has no labels to give; `bertlab evaluate` scores "
+            f"it, init=checkpoint init.path={folder} fine-tunes it"
+        )
     rows = rows_to_label(trained, config)
     for row in predict_rows(trained, rows, config.compute, config.batch_size):
         print(json.dumps(row, ensure_ascii=False) if config.format == "jsonl" else describe(row))
@@ -35,7 +40,7 @@ def predict_rows(trained: Trained, rows: Any, compute: Compute, batch_size: int)
     examples = join_examples(trained.objective.prepare(rows, trained.tokenizer.encode))
     with threads(device.threads):
         measured = measure(trained.model, trained.objective, examples, device, batch_size)
-    given = [name for name in ("text", "text_pair") if name in rows.column_names]
+    given = [name for name in ("text", "text_pair", "tokens") if name in rows.column_names]
     columns = {name: rows[name][:] for name in given}
     found = trained.objective.predictions(measured)
     return [{**{name: columns[name][index] for name in given}, **row} for index, row in enumerate(found)]
@@ -88,7 +93,10 @@ def _lines(content: bytes, where: str) -> list[str]:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """`label  probability  text` on one line."""
+    """`label  probability  text` on one line, or every word with its tag."""
+    if "tags" in row:
+        words = row["tokens"] if "tokens" in row else row["text"].split()
+        return " ".join(word if tag == "O" else f"{word}/{tag}" for word, tag in zip(words, row["tags"], strict=True))
     text = row["text"] + (f" | {row['text_pair']}" if "text_pair" in row else "")
     shown = text if len(text) <= 100 else f"{text[:99]}…"
     return f"{row['label']:<16} {row['probabilities'][row['label']]:.4f}  {shown}"

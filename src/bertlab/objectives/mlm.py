@@ -26,6 +26,7 @@ from bertlab.errors import ConfigError, DataError
 from bertlab.objectives._documents import batched, documents, pack
 
 COLUMNS = ("text",)  # what a dataset must have
+PREDICTS = False  # it has no labels to give to texts of the user's own
 SPAN_CONTINUES, SPAN_LONGEST = 0.8, 10  # SpanBERT §3.1: each further word with 1 - p = 0.8, at most 10
 
 

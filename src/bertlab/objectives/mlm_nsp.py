@@ -22,6 +22,7 @@ from bertlab.objectives.nsp import NspObjective, PairHead, measure_pairs, pair_m
 from bertlab.objectives.sop import SopObjective
 
 COLUMNS = ("text", "document")  # what a dataset must have
+PREDICTS = False  # it has no labels to give to texts of the user's own
 
 
 @dataclass

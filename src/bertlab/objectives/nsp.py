@@ -5,7 +5,7 @@ sentences of another document. One run in ten is short.
 
 Differs: cut, partner and label are drawn afresh in every epoch, keyed by (seed, epoch, example); a run ends before it would be too long,
 so that nothing has to be cut off; what a random partner displaces is not put back but comes in another epoch; a lone sentence is cut
-in its middle.
+in its middle, a lone token left out.
 
 Legend: B batch, T tokens, D width, N examples of a split.
 """
@@ -25,6 +25,7 @@ from bertlab.errors import DataError
 from bertlab.objectives._documents import sentence_splitter, split_documents
 
 COLUMNS = ("text", "document")  # what a dataset must have
+PREDICTS = False  # it has no labels to give to texts of the user's own
 ATTEMPTS = 8  # random partners tried for one that fits whole
 PIECE = 4096  # examples written at a time
 
@@ -120,28 +121,34 @@ def _run(examples: Examples, row: int) -> tuple[np.ndarray, np.ndarray]:
     return examples.tokens[begin:end], np.flatnonzero(examples.token_columns["opens"][begin:end])
 
 
-def partner(examples: Examples, row: int, room: int, rng: np.random.Generator) -> np.ndarray:
-    """Whole sentences, at most `room` tokens, of another document than the row's; cut off only where no sentence fits."""
+def partner(examples: Examples, row: int, wanted: int, room: int, rng: np.random.Generator) -> np.ndarray:
+    """Whole sentences of another document than the row's, about `wanted` and at most `room` tokens; cut off only where none fits.
+
+    `wanted` is the length of the true second text, so that length gives nothing away.
+    """
     documents = examples.columns["document"]
-    found = examples.tokens[:0]
+    begin, best = 0, np.zeros(0, dtype=examples.tokens.dtype)
     for _ in range(ATTEMPTS):
         other = int(rng.integers(len(examples)))
         while documents[other] == documents[row]:
             other = int(rng.integers(len(examples)))
         _, starts = _run(examples, other)
         begin = int(examples.offsets[other] + starts[int(rng.integers(len(starts)))])
-        end = begin
-        while other < len(examples):  # sentence by sentence, on into the document's next runs
-            bounds = [*(examples.offsets[other] + _run(examples, other)[1]), examples.offsets[other + 1]]
-            fitting = [int(bound) for bound in bounds if begin < bound <= begin + room]
-            end = max([end, *fitting])
-            if end < bounds[-1] or other + 1 == len(examples) or documents[other + 1] != documents[other]:
-                break
-            other += 1
-        if end > begin:
-            return examples.tokens[begin:end]
-        found = examples.tokens[begin : begin + room]
-    return found
+        for end in _sentence_ends(examples, other, begin, begin + room):
+            if not len(best) or abs(end - begin - wanted) < abs(len(best) - wanted):
+                best = examples.tokens[begin:end]
+        if len(best) and abs(len(best) - wanted) <= wanted / 8:
+            break
+    return best if len(best) else examples.tokens[begin : begin + room]
+
+
+def _sentence_ends(examples: Examples, row: int, begin: int, limit: int) -> list[int]:
+    """Where sentences after `begin` end, as far as the document and `limit` go; on from the row into the document's next runs."""
+    document, ends = examples.columns["document"][row], list[int]()
+    while row < len(examples) and examples.columns["document"][row] == document and examples.offsets[row] < limit:
+        ends += [*(examples.offsets[row] + _run(examples, row)[1][1:]), examples.offsets[row + 1]]
+        row += 1
+    return [int(end) for end in ends if begin < end <= limit]
 
 
 def pair_batch(pairs: list[tuple[np.ndarray, np.ndarray]], labels: Sequence[int], special: Special) -> Batch:
@@ -205,7 +212,7 @@ class NspObjective:
         first, second = cut_run(examples, row, rng)
         if rng.random() < 0.5:
             return first, second, 0
-        return first, partner(examples, row, max(1, int(examples.columns["target"][row]) - len(first)), rng), 1
+        return first, partner(examples, row, len(second), max(1, int(examples.columns["target"][row]) - len(first)), rng), 1
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
         """A linear layer on the pooled output."""

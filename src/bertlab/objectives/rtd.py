@@ -26,6 +26,7 @@ from bertlab.errors import ConfigError
 from bertlab.objectives.mlm import Masking, Mlm, MlmHead, MlmObjective, masked_loss, masked_metrics, measure_masked
 
 COLUMNS = ("text",)  # what a dataset must have
+PREDICTS = False  # it has no labels to give to texts of the user's own
 
 
 @dataclass

@@ -12,6 +12,7 @@ from bertlab.contracts import Examples, Vocabulary
 from bertlab.objectives.nsp import Nsp, NspObjective, cut_run
 
 COLUMNS = ("text", "document")  # what a dataset must have
+PREDICTS = False  # it has no labels to give to texts of the user's own
 
 
 @dataclass

@@ -1,0 +1,176 @@
+"""Token tagging, e.g. named entities (Devlin et al. 2019, §5.3): a class for each word, read at its first sub-word.
+
+Scored by entities as in the CoNLL-2003 shared task (Tjong Kim Sang & De Meulder 2003): an entity counts where its type, first and last
+word are right. Tags are in the BIO scheme (`B-PER`, `I-PER`, `O`); tags without such prefixes are scored by words alone.
+
+Legend: B batch, T tokens, C tags, K entity types.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertlab.config import ObjectiveConfig, number
+from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary, examples_of, pad_rows
+
+COLUMNS = ("tokens", "tags")  # what a dataset must have
+PIECE = 5000  # sentences tokenised at a time
+IGNORED, UNKNOWN = -100, -1  # no word begins here; a word whose tag is not known
+
+
+@dataclass
+class Tagging(ObjectiveConfig):
+    """`[CLS] words [SEP]`, cross-entropy over tags at each word's first sub-word; words that do not fit are scored as O."""
+
+    head_dropout: float = number(0.1, "dropout between hidden states and classifier", low=0, below=1)
+
+
+class TaggingHead(nn.Module):
+    """Hidden states (B, T, D) to logits (B, T, C)."""
+
+    def __init__(self, hidden_size: int, num_tags: int, dropout: float, initializer_range: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(hidden_size, num_tags)
+        nn.init.normal_(self.classifier.weight, std=initializer_range)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, _encoder: Encoder, hidden: Tensor, _batch: Batch) -> Tensor:
+        """Logits (B, T, C)."""
+        logits: Tensor = self.classifier(self.dropout(hidden))
+        return logits
+
+
+HF_NAMES = {"classifier": "classifier"}  # in a Hugging Face BertForTokenClassification
+
+
+class TaggingObjective:
+    """See contracts.Objective."""
+
+    def __init__(self, config: Tagging, vocabulary: Vocabulary, label_names: Sequence[str]) -> None:
+        self.config, self.special, self.label_names = config, vocabulary.special, list(label_names)
+        self.types = sorted({name[2:] for name in self.label_names if name[:2] in ("B-", "I-")})
+        self.primary = Metric("f1" if self.types else "accuracy", higher_is_better=True)
+
+    def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
+        """Sub-words of each sentence, cut where `max_length` ends; token column `tag`: at a word's first sub-word its tag, else -100.
+
+        Columns `words (N,)`, of the whole sentence, and `lost (N, K)`, entities of each type that begin beyond the cut. A row with a
+        text but no words is split at white space.
+        """
+        for start in range(0, len(split), PIECE):
+            piece = split[start : start + PIECE]
+            sentences = piece["tokens"] if "tokens" in piece else [text.split() or [text] for text in piece["text"]]
+            given = piece.get("tags") or [[UNKNOWN] * len(words) for words in sentences]
+            encoded = iter(encode([word for words in sentences for word in words]))
+            rows, tags, lost = [], [], []
+            for words, answers in zip(sentences, given, strict=True):
+                subwords = [next(encoded) or [self.special.unk_id] for _ in words]
+                kept = int(np.searchsorted(np.cumsum([*map(len, subwords)]), self.config.max_length - 2, side="right"))
+                marks = [mark for ids, tag in zip(subwords[:kept], answers, strict=False) for mark in (tag, *[IGNORED] * (len(ids) - 1))]
+                rows.append([self.special.cls_id, *(token for ids in subwords[:kept] for token in ids), self.special.sep_id])
+                tags.append([IGNORED, *marks, IGNORED])
+                lost.append(self._count(found for found in self.entities(answers) if found[1] >= kept))
+            columns: dict[str, np.ndarray] = {
+                "words": np.asarray([len(words) for words in sentences], dtype=np.int32),
+                "lost": np.asarray(lost, dtype=np.int32).reshape(len(rows), len(self.types)),
+            }
+            yield examples_of(rows, columns, {"tag": tags})
+
+    def entities(self, tags: Sequence[int]) -> set[tuple[str, int, int]]:
+        """(type, first word, word after the last) of every entity. An I- tag that continues nothing opens an entity, as in conlleval."""
+        found, kind, first = set(), "", 0
+        for index, tag in enumerate([*tags, -1]):
+            name = self.label_names[tag] if tag >= 0 else "O"
+            prefix, wanted = name[:2], name[2:]
+            inside = prefix in ("B-", "I-")
+            if kind and (not inside or prefix == "B-" or wanted != kind):
+                found.add((kind, first, index))
+                kind = ""
+            if inside and not kind:
+                kind, first = wanted, index
+        return found
+
+    def _count(self, entities: Iterable[tuple[str, int, int]]) -> np.ndarray:
+        """How many of each type, `(K,)`."""
+        kinds = [kind for kind, _, _ in entities]
+        return np.asarray([kinds.count(kind) for kind in self.types], dtype=np.int64)
+
+    def collate(self, examples: Examples, rows: np.ndarray, _draw: Draw | None) -> Batch:
+        """Padded sentences; targets `tag (B, T) int64`, -100 = no word begins here, `words (B,)` and `lost (B, K)`."""
+        ids, inside = pad_rows([examples[row] for row in rows], self.special.pad_id)
+        column, offsets = examples.token_columns["tag"], examples.offsets
+        tags, _ = pad_rows([column[offsets[row] : offsets[row + 1]] for row in rows], IGNORED)
+        tensor = torch.from_numpy(ids)
+        targets = {
+            "tag": torch.from_numpy(tags),
+            "words": torch.from_numpy(examples.columns["words"][rows]),
+            "lost": torch.from_numpy(examples.columns["lost"][rows].reshape(len(rows), len(self.types))),
+        }
+        mask = None if inside.all() else torch.from_numpy(inside)
+        return Batch(tensor, torch.zeros_like(tensor), mask, targets, int(inside.sum()), len(rows))
+
+    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+        """Dropout and a linear layer at every token."""
+        return TaggingHead(encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range)
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Loss:
+        """Cross-entropy in nats, summed over words; float32."""
+        tag = batch.targets["tag"]
+        total = F.cross_entropy(outputs.float().flatten(0, 1), tag.flatten(), reduction="sum", ignore_index=IGNORED)
+        return Loss(total, max(1, int((tag != IGNORED).sum())))
+
+    def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
+        """Of each sentence: nats, scored and rightly tagged words; true, predicted and right entities of each type; the tags (objects)."""
+        tag = batch.targets["tag"].cpu().numpy()
+        logits = outputs.float().cpu()
+        nats = F.cross_entropy(logits.flatten(0, 1), batch.targets["tag"].cpu().clamp(min=IGNORED + 99).flatten(), reduction="none")
+        best = logits.argmax(-1).numpy()
+        scored = tag >= 0
+        guesses = np.empty(len(tag), dtype=object)
+        counts = np.zeros((len(tag), 3, len(self.types)), dtype=np.int64)  # true, predicted, right
+        outside = self.label_names.index("O") if "O" in self.label_names else 0
+        for row in range(len(tag)):
+            words = tag[row] != IGNORED
+            guess = best[row][words].tolist()
+            true, predicted = self.entities(tag[row][words].tolist()), self.entities(guess)
+            counts[row] = [self._count(true), self._count(predicted), self._count(true & predicted)]
+            guesses[row] = guess + [outside] * (int(batch.targets["words"][row]) - len(guess))
+        counts[:, 0] += batch.targets["lost"].cpu().numpy()
+        return {
+            "nats": (nats.view(tag.shape).double().numpy() * scored).sum(1),
+            "words": scored.sum(1),
+            "right": ((best == tag) & scored).sum(1),
+            "entities": counts,
+            "tags": guesses,
+        }
+
+    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Loss (nats per word) and accuracy of words that fit; precision, recall and F1 of entities, over all types and of each."""
+        words = max(1, int(measured["words"].sum()))
+        found: dict[str, Any] = {"loss": float(measured["nats"].sum() / words), "accuracy": float(measured["right"].sum() / words)}
+        if self.types:
+            totals = measured["entities"].sum(0)  # (3, K)
+            found |= dict(zip(("precision", "recall", "f1"), precision_recall_f1(*map(int, totals.sum(1))), strict=True))
+            found |= {f"f1_{kind}": precision_recall_f1(*map(int, totals[:, index]))[2] for index, kind in enumerate(self.types)}
+        return found
+
+    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """The tag of each word, in the examples' order."""
+        return [{"tags": [self.label_names[tag] for tag in row]} for row in measured["tags"]]
+
+
+def precision_recall_f1(true: int, predicted: int, right: int) -> tuple[float, float, float]:
+    """Each 0 where it has nothing to divide by, as in conlleval."""
+    precision, recall = right / max(1, predicted), right / max(1, true)
+    return precision, recall, 2 * right / max(1, true + predicted)
+
+
+def build(config: Tagging, vocabulary: Vocabulary, label_names: Sequence[str]) -> TaggingObjective:
+    """The objective for one tokenizer's vocabulary and one dataset's tags."""
+    return TaggingObjective(config, vocabulary, label_names)

@@ -1,0 +1,165 @@
+"""Masked-language modelling: what is hidden, how often, as what; the fixed evaluation draw; scores against their definitions."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertlab.contracts import Draw, join_examples
+from bertlab.errors import ConfigError, DataError
+from bertlab.objectives.mlm import Masking, Mlm, block_attention, build, mask_batch
+
+from pretraining import SIZE, SPECIAL, Rows, encode, vocabulary
+
+V = vocabulary()
+
+
+def objective(**options: Any) -> Any:
+    return build(Mlm(name="mlm", **options), V, [])
+
+
+def blocks(count: int, length: int, seed: int = 0) -> np.ndarray:
+    """Random rows `[CLS] … [SEP]`."""
+    ids = np.random.default_rng(seed).integers(5, SIZE, size=(count, length))
+    ids[:, 0], ids[:, -1] = SPECIAL.cls_id, SPECIAL.sep_id
+    return ids
+
+
+def test_eighty_ten_ten() -> None:
+    """Devlin et al. 2019 §3.1, by a chi-squared test over 30,000 hidden tokens; replacements uniform over the ordinary vocabulary."""
+    before = blocks(2000, 102)
+    after = before.copy()
+    positions, labels = Masking(V, "token", 0.8, 0.1).apply(after, np.arange(2000), Draw(3, 0), 0.15)
+    found, true = after.flatten()[positions], before.flatten()[positions]
+    assert (true == labels).all() and (np.delete(after.flatten(), positions) == np.delete(before.flatten(), positions)).all()
+    masked, kept = (found == SPECIAL.mask_id).sum(), (found == true).sum()
+    changed = len(found) - masked - kept
+    by_chance = 0.1 / (SIZE - 5)  # a random token that happens to be the old one
+    expected = np.array([0.8, 0.1 - by_chance, 0.1 + by_chance]) * len(found)
+    assert scipy.stats.chisquare([masked, changed, kept], expected).pvalue > 0.001
+    drawn = found[(found != SPECIAL.mask_id) & (found != true)]
+    assert drawn.min() >= 5 and scipy.stats.chisquare(np.bincount(drawn, minlength=SIZE)[5:]).pvalue > 0.001
+
+
+@pytest.mark.parametrize("unit", ["token", "word", "span"])
+def test_every_position_is_hidden_equally_often(unit: str) -> None:
+    """All words alike, so that words and spans have no reason to prefer a place; the ends of a block are where spans could."""
+    ids = np.full((4000, 52), 7)
+    ids[:, 0], ids[:, -1] = SPECIAL.cls_id, SPECIAL.sep_id
+    positions, _ = Masking(V, unit, 1.0, 0.0).apply(ids, np.arange(4000), Draw(0, 0), 0.2)
+    counts = np.bincount(positions % 52, minlength=52)
+    assert counts[0] == counts[-1] == 0, "never special tokens"
+    assert counts.sum() == 4000 * 10, "as many as the rate says in every block"
+    middle = counts[11:41]
+    assert scipy.stats.chisquare(middle).pvalue > 0.001
+    if unit != "span":
+        assert scipy.stats.chisquare(counts[1:-1]).pvalue > 0.001
+    else:  # SpanBERT's spans start anywhere and end at the text's end: the first positions are covered by fewer spans
+        assert counts[1:11].mean() > 0.5 * middle.mean()
+
+
+@given(st.integers(0, 10_000), st.integers(3, 60), st.floats(0.01, 0.9), st.sampled_from(["token", "word", "span"]))
+def test_special_tokens_are_never_hidden_and_the_count_never_exceeded(seed: int, length: int, rate: float, unit: str) -> None:
+    ids = blocks(1, length, seed)
+    ids[0, np.random.default_rng(seed).random(length) < 0.1] = SPECIAL.unk_id
+    ordinary = int((ids >= 5).sum())
+    chosen = Masking(V, unit, 0.8, 0.1).choose(ids[0], rate, np.random.default_rng(seed))
+    assert (ids[0, chosen] >= 5).all() and len(set(chosen.tolist())) == len(chosen)
+    wanted = min(ordinary, max(1, round(rate * ordinary)))
+    assert len(chosen) == wanted if unit == "token" else len(chosen) <= wanted
+
+
+@given(st.integers(0, 10_000), st.floats(0.05, 0.6), st.sampled_from(["word", "span"]))
+def test_whole_words_are_hidden_whole(seed: int, rate: float, unit: str) -> None:
+    ids = blocks(1, 50, seed)[0]
+    chosen = set(Masking(V, unit, 0.8, 0.1).choose(ids, rate, np.random.default_rng(seed)).tolist())
+    for position in range(2, 49):
+        if V.continues[ids[position]] and ids[position - 1] >= 5:
+            assert (position in chosen) == (position - 1 in chosen)
+
+
+def test_spans_are_longer_than_words() -> None:
+    ids = np.full(202, 7)
+    ids[0], ids[-1] = SPECIAL.cls_id, SPECIAL.sep_id
+    runs: dict[str, list[int]] = {"word": [], "span": []}
+    for unit, lengths in runs.items():
+        for seed in range(200):
+            chosen = np.sort(Masking(V, unit, 0.8, 0.1).choose(ids, 0.15, np.random.default_rng(seed)))
+            lengths += [len(run) for run in np.split(chosen, np.flatnonzero(np.diff(chosen) > 1) + 1)]
+    assert np.mean(runs["word"]) < 1.3 < 2.5 < np.mean(runs["span"])
+
+
+def test_masks_are_keyed_by_seed_epoch_and_example() -> None:
+    """Neither the order of a batch nor its company changes what is hidden; another epoch or seed does."""
+    o = objective(max_length=32)
+    examples = join_examples(o.prepare(Rows(text=["abcdefghijklmnopqrstuvwxyz" * 9]), encode))
+    whole = o.collate(examples, np.arange(8), Draw(1, 2))
+    part = o.collate(examples, np.array([5, 3]), Draw(1, 2))
+    assert torch.equal(part.input_ids, whole.input_ids[[5, 3]])
+    for other in (Draw(1, 3), Draw(2, 2)):
+        assert not torch.equal(o.collate(examples, np.arange(8), other).input_ids, whole.input_ids)
+    fixed = o.collate(examples, np.arange(8), None)
+    again = objective(max_length=32, rate=0.4, unit="span", mask_share=1.0, random_share=0.0).collate(examples, np.arange(8), None)
+    assert torch.equal(fixed.input_ids, again.input_ids), "evaluation hides the same tokens whatever the training hides"
+
+
+def test_the_rate_moves_on_a_straight_line() -> None:
+    o = objective(rate=0.1, final_rate=0.5)
+    counts = [len(mask_batch(o, blocks(20, 102), np.arange(20), Draw(0, 0, progress))["label"]) for progress in (0.0, 0.5, 1.0)]
+    assert counts == [200, 600, 1000]
+
+
+def test_attention_can_stop_at_documents() -> None:
+    ids = np.array([[2, 7, 8, 3, 9, 3, 0]])
+    seen = block_attention(ids, ids != 0, SPECIAL.sep_id)[0]
+    assert seen[1].tolist() == [True, True, True, True, False, False, False]
+    assert seen[4].tolist() == [False, False, False, False, True, True, False]
+    batch = objective(max_length=8, attend_across=False).collate(
+        join_examples(objective(max_length=8).prepare(Rows(text=["abc", "de"]), encode)), np.array([0]), None
+    )
+    assert batch.attention_mask is not None and batch.attention_mask.shape == (1, 8, 8)
+
+
+def test_metrics_by_hand() -> None:
+    o = objective()
+    measured = {
+        "nats": np.array([2.0, 4.0]), "right": np.array([1.0, 0.0]), "masked": np.array([2.0, 1.0]), "characters": np.array([5.0, 3.0]),
+    }  # fmt: skip
+    found = o.metrics(measured)
+    assert found == {
+        "loss": 2.0, "masked_accuracy": pytest.approx(1 / 3), "perplexity": pytest.approx(math.e**2),
+        "bits_per_character": pytest.approx(6 / math.log(2) / 8),
+    }  # fmt: skip
+
+
+def test_measured_rows_are_those_of_each_example() -> None:
+    """Uniform logits: every masked token costs log V nats, whichever batch it is in."""
+    o = objective(max_length=16)
+    examples = join_examples(o.prepare(Rows(text=["a1bc2defg", "hij"]), encode))
+    batch = o.collate(examples, np.arange(len(examples)), None)
+    found = o.measure(torch.zeros(len(batch.targets["label"]), SIZE), batch)
+    assert found["nats"] == pytest.approx(found["masked"] * math.log(SIZE))
+    assert found["characters"].sum() == V.characters[batch.targets["label"].numpy()].sum()
+    assert o.loss(torch.zeros(len(batch.targets["label"]), SIZE), batch).total.item() == pytest.approx(found["nats"].sum(), rel=1e-5)
+
+
+def test_a_block_without_an_ordinary_token_costs_nothing() -> None:
+    o = objective(max_length=8)
+    batch = o.collate(join_examples(o.prepare(Rows(text=["a"]), lambda texts: [[1] for _ in texts])), np.array([0]), Draw(0, 0))
+    loss = o.loss(torch.zeros(0, SIZE, requires_grad=True), batch)
+    assert len(batch.targets["label"]) == 0 and loss.total.item() == 0 and loss.count == 1
+
+
+def test_texts_without_tokens_are_refused() -> None:
+    with pytest.raises(DataError, match="no text"):
+        list(objective().prepare(Rows(text=["", " "]), encode))
+
+
+def test_shares_of_more_than_one_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"objective\.mask_share"):
+        Mlm(name="mlm", mask_share=0.95, random_share=0.1).check("objective")
