@@ -3,11 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pretraining import SPECIAL, Rows, encode
 
 from bertlab.errors import ConfigError
 from bertlab.objectives._documents import pack, sentence_splitter, sentences, split_documents
-
-from pretraining import SPECIAL, Rows, encode
 
 DOCUMENTS = st.lists(st.lists(st.integers(5, 59), max_size=40), max_size=12)
 

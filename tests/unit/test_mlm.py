@@ -9,12 +9,11 @@ import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pretraining import SIZE, SPECIAL, Rows, encode, vocabulary
 
 from bertlab.contracts import Draw, join_examples
 from bertlab.errors import ConfigError, DataError
 from bertlab.objectives.mlm import Masking, Mlm, block_attention, build, mask_batch
-
-from pretraining import SIZE, SPECIAL, Rows, encode, vocabulary
 
 V = vocabulary()
 

@@ -129,7 +129,7 @@ class TaggingObjective:
         """Of each sentence: nats, scored and rightly tagged words; true, predicted and right entities of each type; the tags (objects)."""
         tag = batch.targets["tag"].cpu().numpy()
         logits = outputs.float().cpu()
-        nats = F.cross_entropy(logits.flatten(0, 1), batch.targets["tag"].cpu().clamp(min=IGNORED + 99).flatten(), reduction="none")
+        nats = F.cross_entropy(logits.flatten(0, 1), batch.targets["tag"].cpu().clamp(min=0).flatten(), reduction="none")
         best = logits.argmax(-1).numpy()
         scored = tag >= 0
         guesses = np.empty(len(tag), dtype=object)

@@ -1,0 +1,143 @@
+"""Promise 5: pretraining described in place is computed once, shared, found again by content, and survives being killed."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_resume import finish, kill_when, result, start
+
+import bertlab
+from bertlab.composition import compose_schema
+from bertlab.errors import ConfigError
+
+SMALL = (
+    "dataset.train_size=300", "dataset.validation_size=60", "dataset.test_size=40", "model.hidden_size=32", "model.num_attention_heads=1",
+    "compute.threads=1", "compute.checkpoint_seconds=0.2",
+)  # fmt: skip
+STAGE = (
+    *SMALL, "budget.steps=20", "init=stage", "init.dataset=synthetic", "init.dataset.task=documents", "init.dataset.train_size=400",
+    "init.dataset.validation_size=40", "init.dataset.test_size=20", "init.objective=mlm_nsp", "init.objective.max_length=48",
+    "init.tokenizer=wordlevel", "init.budget.epochs=3", "init.budget.batch_size=8", "init.evaluation.every_epochs=1",
+)  # fmt: skip
+
+
+def runs(output: Path, objective: str) -> list[Path]:
+    return sorted(place for place in output.glob(f"synthetic-{objective}-*") if (place / "config.yaml").is_file())
+
+
+def test_a_stage_is_computed_once_and_shared_by_all_seeds(tmp_path: Path) -> None:
+    out = finish("-m", "seed=0,1,2", *STAGE, f"paths.output={tmp_path}")
+    (stage,) = runs(tmp_path, "mlm_nsp")
+    finetuned = runs(tmp_path, "classification")
+    assert len(finetuned) == 3 and out.count("mlm_nsp on synthetic") == 1
+    for folder in finetuned:
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["stage"]["run"] == stage.name and summary["stage"]["cost"]["epochs"] == 3
+        assert (folder / "tokenizer.json").read_text() == (stage / "tokenizer.json").read_text()
+
+
+def test_first_weights_are_the_stages(tmp_path: Path) -> None:
+    """With a learning rate of next to nothing the encoder ends as the stage left it."""
+    run = bertlab.run([*STAGE, f"paths.output={tmp_path}", "optimizer.lr=1e-12", "optimizer.weight_decay=0"])
+    (stage,) = runs(tmp_path, "mlm_nsp")
+    expected = load_file(stage / "model.safetensors")
+    for name, weight in run.model.state_dict().items():
+        if name.startswith("encoder."):
+            torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-9)
+    assert bertlab.load(run.folder).config.init.objective.max_length == 48, "the pretraining is read back from the run's folder"
+
+
+def test_a_stage_is_the_same_run_as_its_own_command(tmp_path: Path) -> None:
+    """Content-addressed: who pretrains by hand with the same settings has computed the stage."""
+    alone = [
+        "dataset.task=documents", "dataset.train_size=400", "dataset.validation_size=40", "dataset.test_size=20", "objective=mlm_nsp",
+        "objective.max_length=48", "tokenizer=wordlevel", "budget.epochs=3", "budget.batch_size=8", "evaluation.every_epochs=1",
+        "model.hidden_size=32", "model.num_attention_heads=1", "compute.threads=1", f"paths.output={tmp_path}",
+    ]  # fmt: skip
+    by_hand = bertlab.run(alone)
+    bertlab.run([*STAGE, f"paths.output={tmp_path}"])
+    assert runs(tmp_path, "mlm_nsp") == [by_hand.folder]
+
+
+def test_what_decides_the_stage_decides_the_run() -> None:
+    from bertlab.jobs.train import identify
+    from bertlab.runtime import choose_device
+
+    def run_id(*overrides: str) -> str:
+        config: Any = compose_schema("train", [*STAGE, *overrides])
+        return str(identify(config, choose_device("cpu", "float32", 1))["id"])
+
+    same = run_id()
+    for override in ("init.optimizer.lr=1e-4", "init.objective.rate=0.3", "init.seed=1", "init.model={hidden_dropout: 0}", "seed=1"):
+        assert run_id(override) != same, override
+    assert run_id("init.evaluation.batch_size=3", "paths.output=elsewhere") == same
+
+
+def test_kill_in_the_middle_of_a_stage_changes_nothing(tmp_path: Path) -> None:
+    finish(*STAGE, f"paths.output={tmp_path / 'whole'}")
+    torn = tmp_path / "torn"
+
+    def in_the_stage() -> bool:
+        return any(int(place.name[5:]) >= 15 for place in torn.glob("synthetic-mlm_nsp-*/checkpoints/step-*"))
+
+    kill_when(start(*STAGE, f"paths.output={torn}"), in_the_stage)
+    assert not (runs(torn, "mlm_nsp")[0] / "model.safetensors").exists() and not runs(torn, "classification")
+    out = finish(*STAGE, f"paths.output={torn}")
+    assert "continuing at step" in out
+    for objective in ("mlm_nsp", "classification"):
+        assert result(runs(torn, objective)[0]) == result(runs(tmp_path / "whole", objective)[0])
+
+
+@pytest.mark.parametrize("objective", ["mlm", "nsp", "rtd"])
+def test_kill_in_the_middle_of_an_epoch_of_pretraining_changes_nothing(objective: str, tmp_path: Path) -> None:
+    words = (
+        f"objective={objective}", "objective.max_length=48", "dataset.task=documents", *SMALL, "dataset.train_size=600", "budget.epochs=3",
+        "budget.batch_size=8", "evaluation.every_steps=25",
+    )  # fmt: skip
+    finish(*words, f"paths.output={tmp_path / 'whole'}")
+    torn = tmp_path / "torn"
+    for least in (8, 60):
+        ready = lambda least=least: any(int(place.name[5:]) >= least for place in torn.glob("*/checkpoints/step-*"))  # noqa: E731
+        kill_when(start(*words, f"paths.output={torn}"), ready)
+    assert "continuing at step" in finish(*words, f"paths.output={torn}")
+    assert result(runs(torn, objective)[0]) == result(runs(tmp_path / "whole", objective)[0])
+
+
+def test_polite_signal_within_a_stage_leaves_with_its_status(tmp_path: Path) -> None:
+    process = start(*STAGE, f"paths.output={tmp_path}")
+    kill_when(process, lambda: bool(list(tmp_path.glob("synthetic-mlm_nsp-*/checkpoints/step-*"))), signal.SIGTERM)
+    assert process.returncode == 143
+
+
+def test_parallel_runs_share_one_stage(tmp_path: Path) -> None:
+    processes = [start(*STAGE, f"seed={seed}", f"paths.output={tmp_path}") for seed in range(2)]
+    outs = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outs
+    (stage,) = runs(tmp_path, "mlm_nsp")
+    assert len((stage / "sessions.jsonl").read_text().splitlines()) == 1 and len(runs(tmp_path, "classification")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["tokenizer=wordpiece"], "tokenizer=inherited"),
+        (["init.objective=nsp", "init.dataset.task=sentiment"], "needs document"),
+        (["init.objective.max_length=4000"], "max_position_embeddings"),
+        (["init.budget.hours=1", "init.budget.epochs=null"], "in the pretraining"),
+        (["init.model={hidden_drpout: 0}"], "did you mean 'hidden_dropout'"),
+        (["init.model={hidden_dropout: much}"], "hidden_dropout"),
+    ],
+)
+def test_nonsense_in_a_stage_is_told_in_one_line(words: list[str], expected: str, cli: Any) -> None:
+    status, _, errors = cli(*STAGE, *words)
+    assert status == 2 and len(errors.splitlines()) == 1 and expected in errors, errors
+    assert not Path("multirun").exists()
+
+
+def test_inherited_tokenizer_needs_something_to_inherit_from() -> None:
+    with pytest.raises(ConfigError, match="init=scratch names nothing"):
+        bertlab.run(["tokenizer=inherited"])
