@@ -237,4 +237,13 @@ def clean_tweet(value: str) -> str:
     return " ".join(re.sub(r"(?<!\w)@\w+", "@user", value).split())
 
 
-CLEANERS = {"html": clean_html, "tweet": clean_tweet}
+def clean_treebank(value: str) -> str:
+    """Text as it was before Penn-Treebank tokenisation: `it is n't good , -lrb- he 'd say -rrb- .` to `it isn't good, (he'd say).`"""
+    for token, mark in (("-lrb-", "("), ("-rrb-", ")"), ("-lsb-", "["), ("-rsb-", "]"), ("``", '"'), ("''", '"'), ("`", "'"), ("\\/", "/"), ("\\*", "*")):
+        value = value.replace(token, mark)
+    value = re.sub(r"\s+(n't|'(?:s|re|ve|ll|d|m)?)(?=\s|$)", r"\1", value)
+    value = re.sub(r"\s+([.,;:!?)\]%]+)(?=\s|[.,;:!?)\]%]|$)", r"\1", value)
+    return " ".join(re.sub(r"([(\[$])\s+", r"\1", value).split())
+
+
+CLEANERS = {"html": clean_html, "tweet": clean_tweet, "treebank": clean_treebank}

@@ -50,7 +50,14 @@ class Table(DatasetConfig):
     column_names: list[str] = words("columns of a CSV without a header line")
     delimiter: str | None = string(None, "field separator of CSV files; default: by ending (comma, or tab for .tsv)")
     encoding: str = string("utf-8", "encoding of text files, e.g. utf-8 or latin-1")
-    clean: str = choice("none", "none", "html", "tweet", help="html: tags and entities to text; tweet: also links and @names")
+    clean: str = choice(
+        "none",
+        "none",
+        "html",
+        "tweet",
+        "treebank",
+        help="html: tags and entities to text; tweet: also links and @names; treebank: Penn-Treebank tokens (is n't , -lrb-) back to text",
+    )
 
     def check(self, path: str) -> None:
         """Some source must be named; label options must fit each other."""
