@@ -7,12 +7,13 @@ column, and no cache can serve yesterday's content. `config` is a data/table.py 
 import codecs
 import csv
 import html
+import itertools
 import json
 import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,7 @@ def _first_line(error: BaseException) -> str:
 # --- local files ------------------------------------------------------------------------------------------------------------------
 def read_file(config: Any, file: Path) -> Rows:
     """One local file, columns as they are. Raises DataError for what cannot be read."""
-    kind = file.suffix.lower().lstrip(".")
-    if kind not in READERS:
-        raise DataError(f"{file}: unknown kind of file '.{kind}'; use .csv, .tsv, .jsonl or .parquet")
-    if file.stat().st_size == 0:
-        raise DataError(f"{file}: the file is empty")
+    kind = _kind_of(file)
     if kind == "parquet":
         rows = _read_parquet(file)
     elif kind in ("csv", "tsv"):
@@ -115,6 +112,16 @@ def read_file(config: Any, file: Path) -> Rows:
     if len(rows) == 0:
         raise DataError(f"{file}: the file has no rows")
     return rows
+
+
+def _kind_of(file: Path) -> str:
+    """A file's kind by its ending. Raises DataError for an unknown one and for an empty file."""
+    kind = file.suffix.lower().lstrip(".")
+    if kind not in READERS:
+        raise DataError(f"{file}: unknown kind of file '.{kind}'; use .csv, .tsv, .jsonl or .parquet")
+    if file.stat().st_size == 0:
+        raise DataError(f"{file}: the file is empty")
+    return kind
 
 
 def _read_parquet(file: Path) -> Rows:
@@ -161,19 +168,32 @@ def _undecodable_line(file: Path, encoding: str) -> int | None:
 
 
 def _read_csv(config: Any, file: Path, delimiter: str) -> Rows:
+    records = _csv_records(config, file, delimiter)
+    names = next(records, [])
+    values: list[list[str]] = [[] for _ in names]
+    for fields in records:
+        for column, value in zip(values, fields, strict=True):
+            column.append(value)
+    return Rows(dict(zip(names, values, strict=True)))
+
+
+def _csv_records(config: Any, file: Path, delimiter: str) -> Iterator[list[str]]:
+    """The column names, then the fields of each row. Raises DataError naming the line that is not as it should be."""
     delimiter = delimiter if config.delimiter is None else config.delimiter
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(_lines(config, file), delimiter=delimiter, strict=True)
     names: list[str] = list(config.column_names)
-    values: list[list[str]] = [[] for _ in names]
+    if names:
+        yield names
     started = 1
     try:
         for fields in reader:
             started = reader.line_num + 1  # of the next record; one in quotes may go over several lines
             if not names:
-                names, values = fields, [[] for _ in fields]
+                names = fields
                 if len(set(names)) < len(names):
                     raise DataError(f"{file}: the header names a column twice ({', '.join(names)})")
+                yield names
                 continue
             if not fields:
                 continue  # a blank line
@@ -182,26 +202,15 @@ def _read_csv(config: Any, file: Path, delimiter: str) -> Rows:
                     f"{file}: line {reader.line_num} has {len(fields)} fields, not {len(names)} ({', '.join(names)[:80]}); quote texts "
                     "that hold the delimiter, or see dataset.delimiter and dataset.column_names"
                 )
-            for column, value in zip(values, fields, strict=True):
-                column.append(value)
+            yield fields
     except csv.Error as error:
         raise DataError(f"{file}: the row that starts in line {started} cannot be read as CSV ({_first_line(error)})") from error
-    return Rows(dict(zip(names, values, strict=True)))
 
 
 def _read_json(config: Any, file: Path) -> Rows:
     """JSONL, or one JSON list of objects."""
-    records: list[Any] = []
-    lines = enumerate(_lines(config, file), start=1)
-    first = next((numbered for numbered in lines if numbered[1].strip()), (1, ""))
-    if first[1].lstrip().startswith("["):
-        records = _parse(file, first[0], first[1] + "".join(line for _, line in lines))
-    else:
-        records = [_parse(file, number, line) for number, line in (first, *lines) if line.strip()]
     columns: dict[str, list[Any]] = {}
-    for row, record in enumerate(records, start=1):
-        if not isinstance(record, dict):
-            raise DataError(f'{file}: row {row} is not an object with named fields, e.g. {{"text": …, "label": …}}')
+    for row, record in enumerate(_json_records(config, file), start=1):
         for name in record:
             columns.setdefault(name, [None] * (row - 1))
         for name, column in columns.items():
@@ -215,6 +224,53 @@ def _read_json(config: Any, file: Path) -> Rows:
                 f"{file}: column '{name}' mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}; write one kind of value"
             )
     return Rows(columns)
+
+
+def _json_records(config: Any, file: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSONL file one by one, or those of one JSON list."""
+    lines = enumerate(_lines(config, file), start=1)
+    first = next((numbered for numbered in lines if numbered[1].strip()), (1, ""))
+    if first[1].lstrip().startswith("["):
+        records = iter(_parse(file, first[0], first[1] + "".join(line for _, line in lines)))
+    else:
+        records = (_parse(file, number, line) for number, line in itertools.chain([first], lines) if line.strip())
+    for row, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise DataError(f'{file}: row {row} is not an object with named fields, e.g. {{"text": …, "label": …}}')
+        yield record
+
+
+def read_pieces(config: Any, file: Path, columns: Sequence[str], size: int = 2000) -> Iterator[Rows]:
+    """Some columns of a local file, `size` rows at a time, so that a large file is never in memory whole (but for one JSON list).
+
+    Of a file that lacks one of them, the first piece shows which columns it has. Raises DataError for what cannot be read.
+    """
+    kind = _kind_of(file)
+    if kind == "parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            with pyarrow.parquet.ParquetFile(file) as source:
+                names = source.schema_arrow.names
+                if not set(columns) <= set(names):
+                    yield Rows({name: [] for name in names})
+                    return
+                for batch in source.iter_batches(batch_size=size, columns=list(columns)):
+                    yield Rows(batch.to_pydict())
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{file}: cannot be read as Parquet ({_first_line(error)})") from error
+        return
+    if kind in ("csv", "tsv"):
+        fields = _csv_records(config, file, "," if kind == "csv" else "\t")
+        names = next(fields, [])
+        records: Iterator[dict[str, Any]] = (dict(zip(names, values, strict=True)) for values in fields)
+    else:
+        records = _json_records(config, file)
+    while piece := list(itertools.islice(records, size)):
+        names = list(dict.fromkeys(name for record in piece for name in record))
+        wanted = columns if all(column in names for column in columns) else names
+        yield Rows({name: [record.get(name) for record in piece] for name in wanted})
 
 
 def _parse(file: Path, number: int, content: str) -> Any:
@@ -239,7 +295,17 @@ def clean_tweet(value: str) -> str:
 
 def clean_treebank(value: str) -> str:
     """Text as it was before Penn-Treebank tokenisation: `it is n't good , -lrb- he 'd say -rrb- .` to `it isn't good, (he'd say).`"""
-    for token, mark in (("-lrb-", "("), ("-rrb-", ")"), ("-lsb-", "["), ("-rsb-", "]"), ("``", '"'), ("''", '"'), ("`", "'"), ("\\/", "/"), ("\\*", "*")):
+    for token, mark in (
+        ("-lrb-", "("),
+        ("-rrb-", ")"),
+        ("-lsb-", "["),
+        ("-rsb-", "]"),
+        ("``", '"'),
+        ("''", '"'),
+        ("`", "'"),
+        ("\\/", "/"),
+        ("\\*", "*"),
+    ):
         value = value.replace(token, mark)
     value = re.sub(r"\s+(n't|'(?:s|re|ve|ll|d|m)?)(?=\s|$)", r"\1", value)
     value = re.sub(r"\s+([.,;:!?)\]%]+)(?=\s|[.,;:!?)\]%]|$)", r"\1", value)

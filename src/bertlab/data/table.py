@@ -15,9 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bertlab import store
+from bertlab.checkpoint import write_atomically
 from bertlab.config import DatasetConfig, FileColumns, Paths, choice, flag, mapping, string, words
+from bertlab.data import reading
 from bertlab.data.dataset import LoadedDataset
-from bertlab.data.reading import CLEANERS, Rows, datasets_offline, load_from_hub, read_file, rows_of
+from bertlab.data.reading import CLEANERS, Rows, datasets_offline, load_from_hub, read_file, read_pieces, rows_of
 from bertlab.errors import ConfigError, DataError, did_you_mean
 
 SPLITS = ("train", "validation", "test")
@@ -167,33 +170,64 @@ def fingerprint(config: Table, paths: Paths) -> str:
 def read(config: Table, paths: Paths, needed: Sequence[str]) -> LoadedDataset:
     """The roles `needed` of every split. Raises DataError naming file, column, label or row, and what to do."""
     files = local_files(config, paths)
-    own = bool(config.train_file)
-    raw: dict[str, Rows]
-    if files:
-        raw = {split: read_file(config, file) for split, file in files.items()}
+    found: dict[str, Any] = dict(files) or load_from_hub(config)
+    roles = {split: [split] for split in SPLITS} if config.train_file else sources(config)
+    if lacking := [part for part in roles["train"] if part not in found]:
+        raise DataError(f"{config.name}: there is no {lacking[0]} split; found {', '.join(found) or 'nothing'}")
+    parts = [part for split in roles.values() for part in split if part in found]
+    if files and config.tokens_column is None and not {"label", "tokens", "tags"} & set(needed):
+        names, tables = [], {part: _stream(config, files[part], paths) for part in parts}
     else:
-        raw = {split: rows_of(rows) for split, rows in load_from_hub(config).items()}
-    where = {split: str(files.get(split, f"{config.hub} ({split})")) for split in raw}
-    roles = {split: [split] for split in SPLITS} if own else sources(config)
-    if lacking := [split for split in roles["train"] if split not in raw]:
-        raise DataError(f"{config.name}: there is no {lacking[0]} split; found {', '.join(raw) or 'nothing'}")
-    names: list[str] = []
-    if "label" in needed:
-        names = _label_names(config, raw[roles["train"][0]], where[roles["train"][0]])
-    elif "tags" in needed:
-        names = _tag_names(config, raw[roles["train"][0]], where[roles["train"][0]])
-    splits = {}
-    for split, parts in roles.items():
-        tables = []
-        for part in (part for part in parts if part in raw):
-            table = _declare(config, raw[part], names, where[part], needed)
-            if table is not None:
-                tables.append(table)
-            elif split != "test":  # a benchmark's test split often comes without its labels; it is then left out
+        rows = {part: read_file(config, files[part]) if files else rows_of(found[part]) for part in parts}
+        where = {part: str(files.get(part, f"{config.hub} ({part})")) for part in parts}
+        first = roles["train"][0]
+        names = _answer_names(config, rows[first], where[first], needed)
+        tables = {part: _declare(config, rows[part], names, where[part], needed) for part in parts}
+        for part, table in tables.items():
+            if table is None and part not in roles["test"]:  # a benchmark's test split often comes without its labels; it is then left out
                 raise DataError(f"{where[part]}: no row of the {part} split has a label in column '{config.label_column}'")
-        if tables:
-            splits[split] = datasets_offline().concatenate_datasets(tables)
+    kept = {split: [tables[part] for part in given if tables.get(part) is not None] for split, given in roles.items()}
+    splits = {split: datasets_offline().concatenate_datasets(given) for split, given in kept.items() if given}
     return LoadedDataset(splits, names)
+
+
+def _answer_names(config: Table, train: Rows, where: str, needed: Sequence[str]) -> list[str]:
+    """Names of the classes or tags that are to be told apart; none where there are none."""
+    if "label" in needed:
+        return _label_names(config, train, where)
+    return _tag_names(config, train, where) if "tags" in needed else []
+
+
+def _stream(config: Table, file: Path, paths: Paths) -> Any:
+    """A file's texts, cleaned, as a dataset memory-mapped from the cache: however large they are, they are never in memory whole."""
+    import pyarrow
+
+    by_role = {"text": config.text_column, **({"text_pair": config.text_pair_column} if config.text_pair_column else {})}
+    code = [store.code_version(Path(module)) for module in (__file__, reading.__file__)]
+    settings = [getattr(config, name) for name in ("clean", "column_names", "delimiter", "encoding")]
+    key = store.digest([store.file_digest(file), file.suffix, by_role, settings, code])
+    kept = store.cache_folder(paths) / "texts" / f"{key}.arrow"
+
+    def write(temporary: Path) -> None:
+        schema = pyarrow.schema([(role, pyarrow.large_string()) for role in by_role])
+        rows, letters = 0, dict.fromkeys(by_role, 0)
+        with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
+            for piece in read_pieces(config, file, list(by_role.values())):
+                for role, column in by_role.items():
+                    _require_column(piece, column, f"dataset.{role}_column", str(file))
+                cleaned = {role: _clean(config, piece.columns[column], column, str(file), rows) for role, column in by_role.items()}
+                letters = {role: letters[role] + sum(len(text.strip()) for text in texts) for role, texts in cleaned.items()}
+                rows += len(piece)
+                writer.write_table(pyarrow.table(cleaned, schema=schema))
+        if rows == 0:
+            raise DataError(f"{file}: the file has no rows")
+        for role, column in by_role.items():
+            if letters[role] == 0:
+                raise DataError(f"{file}: column '{column}' holds no text at all")
+
+    if not kept.is_file():
+        write_atomically(kept, write)
+    return datasets_offline().Dataset.from_file(str(kept))
 
 
 def read_rows(config: Table, file: Path, needed: Sequence[str], label_names: list[str] | None) -> Any:
@@ -325,18 +359,22 @@ def _tagged(config: Table, rows: Rows, names: list[str], where: str, with_tags: 
 
 
 def _texts(config: Table, rows: Rows, column: str, where: str) -> list[str]:
-    values = rows.columns[column]
-    for row, value in enumerate(values, start=1):
+    cleaned = _clean(config, rows.columns[column], column, where)
+    if not any(value.strip() for value in cleaned):
+        raise DataError(f"{where}: column '{column}' holds no text at all")
+    return cleaned
+
+
+def _clean(config: Table, values: list[Any], column: str, where: str, before: int = 0) -> list[str]:
+    """Texts, cleaned; `before` rows went before these. Raises DataError naming the first row without a text."""
+    for row, value in enumerate(values, start=before + 1):
         if value is None:
             raise DataError(f"{where}: row {row} has no text in column '{column}'; drop or fill such rows")
         if not isinstance(value, str):
             raise DataError(
                 f"{where}: row {row} holds {type(value).__name__} ({str(value)[:40]}), not text, in column '{column}' (dataset.text_column)"
             )
-    cleaned = [CLEANERS[config.clean](value) for value in values] if config.clean != "none" else values
-    if not any(value.strip() for value in cleaned):
-        raise DataError(f"{where}: column '{column}' holds no text at all")
-    return cleaned
+    return [CLEANERS[config.clean](value) for value in values] if config.clean != "none" else values
 
 
 def _label_ids(config: Table, rows: Rows, names: list[str], where: str) -> list[int | None] | None:
