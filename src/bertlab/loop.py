@@ -54,6 +54,7 @@ class Progress:
     examples: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    core_seconds: float = 0.0  # processor time, evaluation included: honest where the machine is shared
     loss_total: float = 0.0  # since the last training record
     loss_count: float = 0.0
     best_score: float | None = None
@@ -103,6 +104,7 @@ def fit(
             if old != best_file(folder, progress):
                 old.unlink()
 
+    started_cores = time.process_time() - progress.core_seconds
     started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
     recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
     bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
@@ -133,7 +135,7 @@ def fit(
             progress.loss_count += loss.count
             running += loss.total
             now = time.perf_counter()
-            progress.seconds = now - started
+            progress.seconds, progress.core_seconds = now - started, time.process_time() - started_cores
             bar.update()
             is_last = progress.step == total or over_time(config, progress)
             wants_evaluation = "validation" in examples and (progress.step % evaluate_at == 0 or is_last)

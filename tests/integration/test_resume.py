@@ -24,7 +24,7 @@ RUN = (
     "compute.threads=1",
     "compute.checkpoint_seconds=0.3",
 )
-TIMES = ("train/tokens_per_s", "seconds", "finished_at")
+TIMES = ("train/tokens_per_s", "seconds", "core_seconds", "tokens_per_s", "utilisation", "finished_at")
 
 
 def start(*arguments: str) -> "subprocess.Popen[str]":

@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from bertlab import registry, store
@@ -30,6 +32,7 @@ from bertlab.config import Train
 from bertlab.contracts import RunInfo, Tracker
 from bertlab.errors import RunError
 from bertlab.evaluation import score
+from bertlab.flops import BACKWARD, count_forward, product_rate
 from bertlab.loop import Interrupted, Progress, fit, load_best
 from bertlab.results import Context, Outcome, write_summary
 from bertlab.runtime import Device, choose_device, keep_freed_memory, provenance, threads, to_json
@@ -140,7 +143,7 @@ def compute(
             "selected_by": f"validation/{material.objective.primary.name}",
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
             "last": last_validation(progress),
-            "cost": cost(progress, model),
+            "cost": cost(progress, model, material, device),
             "stopped": progress.stopped or "budget",
             "seed": config.seed,
             "command": context.command,
@@ -224,9 +227,19 @@ def last_validation(progress: Progress) -> dict[str, float]:
     return records[-1] if records else {}
 
 
-def cost(progress: Progress, model: Any) -> dict[str, Any]:
-    """What the result cost: steps, examples, real tokens, seconds of training, parameters."""
+def cost(progress: Progress, model: Model, material: Material, device: Device) -> dict[str, Any]:
+    """What the result cost: steps, examples, real tokens, seconds of training, parameters, estimated operations.
+
+    `flops` is an estimate: products of a forward pass over the first training examples, three times that for training, for every token
+    seen. `utilisation` is its rate as a share of the rate that this machine reaches on large matrix products at the same precision.
+    """
     parameters = sum(weight.numel() for weight in model.parameters())
+    train = material.examples["train"]
+    batch = material.objective.collate(train, np.arange(min(32, len(train))), None).to(device.device)
+    model.eval()
+    with device.autocast():
+        flops = (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens * progress.tokens
+    reachable = product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32)
     return {
         "steps": progress.step,
         "epochs": round(progress.epoch, 4),
@@ -234,6 +247,10 @@ def cost(progress: Progress, model: Any) -> dict[str, Any]:
         "tokens": progress.tokens,
         "micro_batch": progress.micro_batch or None,
         "seconds": round(progress.seconds, 3),
+        "core_seconds": round(progress.core_seconds, 3),
+        "tokens_per_s": round(progress.tokens / max(progress.seconds, 1e-9), 1),
+        "flops": float(f"{flops:.4g}"),
+        "utilisation": round(flops / max(progress.seconds, 1e-9) / reachable, 4),
         "parameters": parameters,
         "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -1,0 +1,55 @@
+"""What a computation costs: floating-point operations counted as they happen, and the rate this machine reaches on matrix products.
+
+Only products are counted, 2 operations for each multiply-add, as is usual (Kaplan et al. 2020, §2.1); everything else is small beside
+them. Own counting, because torch's `FlopCounterMode` knows no CPU attention kernel and takes two seconds to load.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+BACKWARD = 2  # a product's backward pass is two products of the same size
+
+
+class Counter(TorchFunctionMode):
+    """Counts matrix products of what runs within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: int = 0
+
+    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = call(*args, **(kwargs or {}))
+        if call in (F.linear, torch.matmul, torch.bmm, torch.mm, torch.Tensor.matmul, torch.Tensor.__matmul__):
+            self.total += 2 * result.numel() * args[0].shape[-1]
+        elif call is F.scaled_dot_product_attention:
+            query, key = args[0], args[1]
+            self.total += 4 * query.numel() * key.shape[-2]  # q·k and weights·v
+        return result
+
+
+@torch.no_grad()
+def count_forward(call: Callable[[], Any]) -> int:
+    """Operations of one call; its gradients are not computed."""
+    with Counter() as counter:
+        call()
+    return int(counter.total)
+
+
+@torch.no_grad()
+def product_rate(device: torch.device, dtype: torch.dtype, size: int = 1024, seconds: float = 0.1) -> float:
+    """Operations a second of square matrix products on this device, with the threads that are set now; the best of several."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best, started = math.inf, time.perf_counter()
+    while time.perf_counter() - started < seconds or best == math.inf:
+        before = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - before)
+    return 2 * size**3 / best
