@@ -132,7 +132,11 @@ def _missing_option(error: Any) -> str:
     options = list(error.options or (options_of(group, conf_folder()) if group in GROUPS else []))
     if not group:
         return f"{place}: there is no config '{wanted}', {did_you_mean(wanted, options)}"
-    shown = f"{group}={option}"
+    shown = next(
+        (word for word in sys.argv if re.fullmatch(rf"(init\.)+{re.escape(group)}={re.escape(option)}", word)), f"{group}={option}"
+    )
+    if shown.startswith("init."):
+        return f"command line: {shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
     source = (
         place if place not in ("command line", "conf/train.yaml", "conf/evaluate.yaml", "conf/predict.yaml") else _overriding(group, option)
     )
@@ -150,6 +154,8 @@ def _unknown_key(message: str, cause: BaseException, place: str, job: str) -> st
 
 def _hint(full: str, place: str, job: str) -> str:
     """What was meant by a key that is not there, or why it is not."""
+    if within := re.fullmatch(r"((?:init\.)+)((?:dataset|tokenizer|objective|optimizer|schedule|budget|evaluation)\..+)", full):
+        return re.sub(r"'(\w+\.)", rf"'{within[1]}\1", _hint(within[2], place, job))  # in the pretraining that a run describes
     keys = [*_keys_of_hydra(full), *all_keys(job)]
     parent, _, last = full.rpartition(".")
     group = full.partition(".")[0]

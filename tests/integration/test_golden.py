@@ -12,7 +12,7 @@ import pytest
 import bertlab
 
 GOLDEN = Path(__file__).with_name("golden.json")
-COMMON = ["dataset.train_size=400", "dataset.validation_size=60", "dataset.test_size=20", "model.hidden_size=32", 
+COMMON = ["dataset.train_size=400", "dataset.validation_size=60", "dataset.test_size=20", "model.hidden_size=32",
           "model.num_attention_heads=2",
           "budget.steps=40", "budget.batch_size=16", "evaluation.every_steps=20", "compute=cpu", "compute.threads=1",
           "compute.precision=float32", "objective.max_length=40", "optimizer.lr=3e-3"]  # fmt: skip
