@@ -132,10 +132,9 @@ def _missing_option(error: Any) -> str:
     options = list(error.options or (options_of(group, conf_folder()) if group in GROUPS else []))
     if not group:
         return f"{place}: there is no config '{wanted}', {did_you_mean(wanted, options)}"
-    shown = next(
-        (word for word in sys.argv if re.fullmatch(rf"(init\.)+{re.escape(group)}={re.escape(option)}", word)), f"{group}={option}"
-    )
-    if shown.startswith("init."):
+    shown = f"{group}={option}"
+    if inner := next((word for word in sys.argv if re.fullmatch(rf"{re.escape(group)}@(init\.)+{re.escape(shown)}", word)), ""):
+        shown = inner.partition("@")[2]  # as a person writes it: composition.py put the group before it
         return f"command line: {shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
     source = (
         place if place not in ("command line", "conf/train.yaml", "conf/evaluate.yaml", "conf/predict.yaml") else _overriding(group, option)
