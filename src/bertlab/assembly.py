@@ -245,7 +245,7 @@ def build_initialized(config: Train, tokenizer: Tokenizer, objective: Objective,
     return model
 
 
-def levels_of(model: Model, asked: str) -> list[list[nn.Parameter]]:
+def levels_of(model: nn.Module, asked: str) -> list[list[nn.Parameter]]:
     """The encoder's weights from bottom to top: embeddings, each layer, the rest. Raises ConfigError where it does not tell."""
     if not hasattr(model.encoder, "levels"):
         raise ConfigError(f"{asked}: this model does not tell its layers")
@@ -265,7 +265,7 @@ def frozen_weights(finetune: Finetune, model: Model) -> list[nn.Parameter]:
     return [weight for level in levels[: 1 + finetune.freeze_layers] for weight in level]
 
 
-def parameter_groups(model: Model, layer_lr_decay: float = 1.0) -> list[ParameterGroup]:
+def parameter_groups(model: nn.Module, layer_lr_decay: float = 1.0) -> list[ParameterGroup]:
     """Weights that decay (matrices) and weights that do not (biases, norms), as in Devlin et al. 2019's code.
 
     With `layer_lr_decay` below 1 the head and what stands on the layers keep the learning rate, the top layer has that share of it, each
@@ -275,12 +275,14 @@ def parameter_groups(model: Model, layer_lr_decay: float = 1.0) -> list[Paramete
     if layer_lr_decay < 1:
         levels = levels_of(model, "finetune.layer_lr_decay")
         scales = {weight: layer_lr_decay ** (len(levels) - 1 - index) for index, level in enumerate(levels) for weight in level}
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for decays in (True, False):
-        for weight in model.parameters():
-            if weight.requires_grad and (weight.ndim >= 2) == decays:
-                groups.setdefault((scales.get(weight, 1.0), decays), []).append(weight)
-    return [ParameterGroup(weights, decays, scale) for (scale, decays), weights in groups.items()]
+    tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            decays = weight.ndim >= 2
+            hidden = decays and weight not in tables and not name.startswith("head.")
+            groups.setdefault((scales.get(weight, 1.0), decays, hidden), []).append(weight)
+    return [ParameterGroup(weights, decays, scale, hidden) for (scale, decays, hidden), weights in groups.items()]
 
 
 def build_optimizer(config: Train, model: Model) -> torch.optim.Optimizer:

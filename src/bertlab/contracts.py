@@ -230,6 +230,7 @@ class ParameterGroup:
     weights: list[nn.Parameter]
     decays: bool  # False for biases, norms and other 1-d weights
     lr_scale: float = 1.0
+    hidden: bool = False  # matrices within the encoder's layers: neither embeddings nor heads
 
     def to_torch(self, lr: float, weight_decay: float) -> dict[str, Any]:
         """A torch optimizer's parameter group; `peak_lr` is what the schedule multiplies."""

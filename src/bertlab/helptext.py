@@ -43,10 +43,13 @@ TRAIN_EXAMPLES = """examples
   bertlab dataset=sst2 model=bert_mini budget.epochs=3 optimizer.lr=3e-4
   bertlab experiment=bertsst2 seed=1                   a recipe from conf/experiment, another seed
   bertlab -m experiment=bertsst2 'seed=range(5)'       five runs; finished ones are skipped, torn ones continued
+  bertlab dataset=imdb_text tokenizer=wordpiece objective=mlm model=bert_mini budget.tokens=5e6     pretraining
+  bertlab -m 'seed=range(5)' dataset=sst2 init=stage init.dataset=imdb_text init.budget.tokens=5e6  pretrain once, fine-tune five times
   bertlab dataset=files dataset.train_file=reviews.csv dataset.text_column=review dataset.label_column=stars
 
 often used keys
   seed=0   dataset.fraction=0.1   budget.epochs|steps|tokens|examples|hours=…   budget.batch_size=32   optimizer.lr=…
+  finetune.layer_lr_decay=0.8   init.objective=… init.budget.…=… (the pretraining of init=stage)
   objective.max_length=128   evaluation.every_steps=…   evaluation.patience=…   paths.output=multirun   paths.mirror=…"""
 FLAGS = """flags
   -m, --multirun      one run for each combination of comma-separated values

@@ -1,12 +1,14 @@
 """Optimizers: Lion against its algorithm, decay where it belongs, every option steps downhill."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from bertlab import registry
 from bertlab.assembly import parameter_groups
-from bertlab.optimizers import lion
+from bertlab.optimizers import lion, muon
 
 
 def test_lion_follows_algorithm_2() -> None:
@@ -21,6 +23,37 @@ def test_lion_follows_algorithm_2() -> None:
         w = w - 0.1 * (torch.sign(0.9 * m + 0.1 * g) + 0.5 * w)
         m = 0.99 * m + 0.01 * g
         assert torch.allclose(weight.detach().double(), w, atol=1e-6)
+
+
+def test_muon_follows_its_algorithm() -> None:
+    """Nesterov momentum, semi-orthogonal updates of AdamW's size for matrices within; embeddings, heads, biases as AdamW does."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"inner": nn.Linear(12, 5), "table": nn.Embedding(7, 12), "head": nn.Linear(5, 2)})
+    twin = copy.deepcopy(model)
+    config = muon.Muon(lr=0.01, weight_decay=0.1)
+    optimizer = muon.build(config, parameter_groups(model))
+    adam = torch.optim.AdamW(twin.parameters(), lr=0.01, betas=(0.9, 0.98), eps=1e-8, weight_decay=0.1)
+    adam.param_groups[0]["weight_decay"] = 0.1
+    w, m = model["inner"].weight.detach().clone().double(), torch.zeros(5, 12, dtype=torch.double)
+    for step in range(3):
+        for name, weight in model.named_parameters():
+            weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(step))
+            dict(twin.named_parameters())[name].grad = weight.grad.clone() if weight.ndim >= 2 else None
+        g = model["inner"].weight.grad.double()
+        m = 0.95 * m + 0.05 * g
+        x = 0.05 * g + 0.95 * m
+        x = x / x.norm()
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        values = torch.linalg.svdvals(x)
+        assert values.min() > 0.4 and values.max() < 1.3
+        w = w * (1 - 0.01 * 0.1) - 0.01 * 0.2 * 12**0.5 * x
+        optimizer.step()
+        adam.step()
+    torch.testing.assert_close(model["inner"].weight.double(), w, rtol=1e-4, atol=1e-5)
+    for name in ("table", "head"):
+        torch.testing.assert_close(model[name].weight, twin[name].weight)
 
 
 @pytest.mark.parametrize("name", registry.options("optimizer"))
