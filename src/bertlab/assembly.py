@@ -24,11 +24,13 @@ from bertlab.data.dataset import LoadedDataset, columns_of, fingerprint, load_da
 from bertlab.data.tokenizer import Inherited, Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
 from bertlab.data.tokenizer import Trained as TrainedTokenizer
 from bertlab.errors import ConfigError, RunError
+from bertlab.hub import resolve
 from bertlab.init import tokenizer_file
 from bertlab.runtime import Device, choose_device, seed_everything
 
 COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
 PLAIN: dict[str, Any] = {"finetune": Finetune, "budget": Budget, "evaluation": Evaluation, "compute": Compute, "paths": Paths}
+ENCODER = "encoder"  # folder of a run with its architecture's own description
 
 
 class Model(nn.Module):
@@ -59,11 +61,11 @@ def check_combination(config: Train) -> None:
             "shorten the one or raise the other"
         )
     offered = columns_of(config.dataset)
-    if (config.tokenizer.name == "inherited") == (config.init.name == "scratch"):
-        if config.init.name == "scratch":
-            raise ConfigError("tokenizer=inherited takes the tokenizer of what init names, but init=scratch names nothing")
-        if config.init.name == "stage":
-            raise ConfigError("init=stage: its weights know no other words than its own tokenizer's: set tokenizer=inherited")
+    inherits = config.tokenizer.name == "inherited"
+    if inherits and config.init.name == "scratch" and not hasattr(config.model, "name_or_path"):
+        raise ConfigError("tokenizer=inherited takes the tokenizer of what init names, but init=scratch names nothing")
+    if not inherits and config.init.name == "stage":
+        raise ConfigError("init=stage: its weights know no other words than its own tokenizer's: set tokenizer=inherited")
     needed = needed_columns(config)
     if lacking := [column for column in needed if column not in offered]:
         raise ConfigError(
@@ -94,9 +96,14 @@ def inputs_fingerprint(config: Train) -> dict[str, str]:
         files = [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json") if (path / name).is_file()]
         if str(path) != "." and files:
             found[part.name] = store.digest([store.file_digest(file) for file in files])
-    source = config.init.source()
+    source = config.init.source(config)
     if config.tokenizer.name == "inherited" and source is not None:
         found["inherited"] = store.file_digest(tokenizer_file(source))
+    if hasattr(config.model, "name_or_path"):
+        described = resolve(config.model.name_or_path, "model.name_or_path")
+        found["model"] = store.file_digest(described / "config.json")
+        if config.init.name == "pretrained" and source is not None:
+            found["pretrained"] = store.digest([store.file_digest(file) for file in sorted(source.glob("*.safetensors"))])
     return found
 
 
@@ -222,9 +229,11 @@ def build_objective(config: Train, tokenizer: Tokenizer, label_names: list[str])
     return objective
 
 
-def build_model(config: Train, tokenizer: Tokenizer, objective: Objective) -> Model:
-    """Encoder and head with random weights from torch's generator."""
+def build_model(config: Train, tokenizer: Tokenizer, objective: Objective, head_seed: int | None = None) -> Model:
+    """Encoder and head with random weights from torch's generator, which `head_seed` sets anew between the two."""
     encoder = registry.module_of(config.model).build(config.model, tokenizer.vocab_size, tokenizer.special.pad_id)
+    if head_seed is not None:
+        seed_everything(head_seed)
     return Model(encoder, objective.build_head(encoder, getattr(config.model, "initializer_range", 0.02)))
 
 
@@ -234,7 +243,9 @@ def build_initialized(config: Train, tokenizer: Tokenizer, objective: Objective,
     `source` is the folder of the stage that `init` names, if it names one. What `finetune` draws anew or freezes is so afterwards.
     """
     seed_everything(config.seed)
-    model = build_model(config, tokenizer, objective)
+    # Where the encoder's weights come from elsewhere, head and dropout are those of the seed alone: arms are then paired, however
+    # each encoder drew the weights that are about to be replaced.
+    model = build_model(config, tokenizer, objective, None if config.init.name == "scratch" else config.seed)
     config.init.initialize(model, config.model, registry.module_of(config.model), tokenizer.to_json(), source)
     if config.finetune.reinit_layers:
         if not hasattr(model.encoder, "redraw"):
@@ -310,9 +321,11 @@ class Trained:
         return choose_device(compute.device, precision, compute.threads)
 
 
-def save_run(folder: Path, material: Material, weights: dict[str, Tensor]) -> None:
+def save_run(folder: Path, material: Material, model: Model, weights: dict[str, Tensor]) -> None:
     """What `load_run` needs beside config.yaml: weights, tokenizer, class names."""
     write_text(folder / "tokenizer.json", material.tokenizer.to_json())
+    if hasattr(model.encoder, "save_description"):  # an architecture that is described by more than our config
+        publish_folder(folder / ENCODER, model.encoder.save_description)  # type: ignore[arg-type]  # torch types attributes as modules
     write_text(folder / "labels.json", json.dumps(list(material.objective.label_names), ensure_ascii=False) + "\n")
     save_weights(folder / "model.safetensors", weights, {"format": "pt"})
 
@@ -336,6 +349,8 @@ def load_run(folder: Path) -> Trained:
     except (OSError, ValueError) as error:
         raise RunError(f"{folder}/labels.json: damaged ({error})") from error
     objective = build_objective(config, tokenizer, labels)
+    if (folder / ENCODER).is_dir():
+        config.model.name_or_path = str(folder / ENCODER)  # type: ignore[attr-defined]  # of the models that save one
     model = build_model(config, tokenizer, objective)
     weights = load_weights(folder / "model.safetensors")
     try:

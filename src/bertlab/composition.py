@@ -91,7 +91,8 @@ def complete(overrides: list[str]) -> list[str]:
     """
     for override in overrides:
         _check_option(override)
-    if "init=stage" in overrides and not any(override.startswith("tokenizer=") for override in overrides):
+    stages = [f"init={file.stem}" for file in (registry.conf_folder() / "init").glob("*.yaml")]
+    if set(stages) & set(overrides) and not any(override.startswith("tokenizer=") for override in overrides):
         overrides = ["tokenizer=inherited", *overrides]
     overrides = [_into_stage(_with_whole_numbers(override)) for override in overrides]
     given = {override.lstrip("+").partition("=")[0] for override in overrides if not override.endswith("=null")}

@@ -131,8 +131,8 @@ class InitConfig(Component):
         """The run that must be finished before `run` can begin; None where there is none."""
         return None
 
-    def source(self) -> Path | None:
-        """Folder or file that the weights come from; None where they come from nowhere, or from a stage."""
+    def source(self, _run: "Train") -> Path | None:
+        """Folder or file that the weights, and an inherited tokenizer, come from; None where there is none, or a stage."""
         return None
 
     def initialize(self, model: Any, config: ModelConfig, module: ModuleType, tokenizer: str, source: Path | None) -> None:

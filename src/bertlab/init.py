@@ -31,6 +31,7 @@ from bertlab.config import (
     string,
 )  # fmt: skip
 from bertlab.errors import ConfigError, DataError, RunError, did_you_mean
+from bertlab.hub import resolve
 
 MAY_DIFFER = (
     "component", "vocab_size", "attention", "hidden_dropout", "attention_dropout", "embedding_dropout", "tie_embeddings", "pooling",
@@ -43,6 +44,11 @@ SAME_AS_CHECKPOINT = ("num_attention_heads", "activation", "norm_eps", "hidden_s
 class Scratch(InitConfig):
     """Random weights from the run's seed."""
 
+    def source(self, run: Train) -> Path | None:
+        """Of a Hugging Face architecture, where its tokenizer lies."""
+        name = getattr(run.model, "name_or_path", None)
+        return None if name is None else resolve(name, "model.name_or_path")
+
     def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType, tokenizer: str, source: Path | None) -> None:
         """Nothing to do: the model was built with random weights."""
 
@@ -54,13 +60,13 @@ class Checkpoint(InitConfig):
     path: str = string(MISSING, "run folder, or the model.safetensors of one")
     head: bool = flag(False, "take the head's weights too; without it the head starts at random")
 
-    def source(self) -> Path:
+    def source(self, _run: Train) -> Path:
         """The run folder or file."""
         return Path(self.path).expanduser()
 
     def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType, tokenizer: str, source: Path | None) -> None:
         """Copy the encoder's (and the head's) weights. Raises RunError naming the first thing that does not fit."""
-        load_from_run(self.source(), model, config, tokenizer, self.head, f"init.path={self.path}")
+        load_from_run(Path(self.path).expanduser(), model, config, tokenizer, self.head, f"init.path={self.path}")
 
 
 @dataclass
@@ -140,21 +146,35 @@ def tokenizer_file(source: Path) -> Path:
 
 @dataclass
 class Pretrained(InitConfig):
-    """Weights of a Hugging Face BERT checkpoint in our own encoder; the model's sizes must be the checkpoint's."""
+    """Weights of a Hugging Face checkpoint: of any architecture with model=hf_*, of a BERT in our own encoder."""
 
-    path: str = string(MISSING, "folder with config.json and model.safetensors")
+    path: str | None = string(None, "folder with config.json and model.safetensors, or a hub name; null = model.name_or_path")
 
-    def source(self) -> Path:
-        """The checkpoint's folder."""
-        return Path(self.path).expanduser()
+    def check(self, path: str) -> None:
+        """An empty path would be the current folder."""
+        if self.path == "":
+            raise ConfigError(f"{path}.path is empty; name a folder or a hub model")
+
+    def source(self, run: Train) -> Path:
+        """The checkpoint's folder. Raises ConfigError where nothing names one."""
+        if self.path is not None:
+            return resolve(self.path, "init.path")
+        name = getattr(run.model, "name_or_path", None)
+        if name is None:
+            raise ConfigError("init.path: required, but not set; add init.path=FOLDER to the command line")
+        return resolve(name, "model.name_or_path")
 
     def initialize(self, model: nn.Module, config: ModelConfig, module: ModuleType, tokenizer: str, source: Path | None) -> None:
-        """Map the checkpoint's names to ours and copy. Raises DataError or ConfigError naming what does not fit."""
+        """Copy its weights, under our names. Raises DataError or ConfigError naming what does not fit."""
+        assert source is not None
+        if hasattr(module, "load_pretrained"):
+            module.load_pretrained(model.get_submodule("encoder"), config, source)
+            return
         name = module.__name__.rpartition(".")[2]
         if importlib.util.find_spec(f"bertlab.models._{name}_hf") is None:
             raise ConfigError(f"init=pretrained: model={name} has no Hugging Face counterpart; use model=bert")
         interchange = importlib.import_module(f"bertlab.models._{name}_hf")
-        folder = self.source()
+        folder = source
         for file in ("config.json", "model.safetensors"):
             if not (folder / file).is_file():
                 raise DataError(f"init.path={self.path}: there is no {file}; it must be a folder with a BERT checkpoint")

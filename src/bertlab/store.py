@@ -19,7 +19,12 @@ from bertlab.config import Paths, Train
 from bertlab.errors import RunError
 
 WITHOUT_INFLUENCE = ("compute", "tracker", "paths", "tags")
-OWN_FILES = {"dataset": ("train_file", "validation_file", "test_file"), "init": ("path",), "tokenizer": ("path",)}  # known by content
+OWN_FILES = {  # known by content
+    "dataset": ("train_file", "validation_file", "test_file"),
+    "init": ("path",),
+    "tokenizer": ("path",),
+    "model": ("name_or_path",),
+}
 CODE_OF_EVERY_RUN = (
     "runtime",
     "contracts",

@@ -17,6 +17,7 @@ NEEDED = {
     ("dataset", "files"): ["dataset.train_file=x.csv"], ("dataset", "table"): ["dataset.train_file=x.csv"],
     ("init", "checkpoint"): ["init.path=x"], ("init", "pretrained"): ["init.path=x"], ("tokenizer", "pretrained"): ["tokenizer.path=x"],
     ("debug", "smoke_stage"): ["init=stage"], ("tokenizer", "inherited"): ["init=checkpoint", "init.path=x"],
+    ("model", "hf"): ["model.name_or_path=x"],
     ("budget", "hours"): ["schedule=constant", "schedule.warmup_steps=10"], ("model", "bert"): [],
 }  # fmt: skip
 OPTIONS = sorted(
@@ -32,7 +33,9 @@ def test_every_option_composes(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("experiment", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_smokes(experiment: str, cli, shared_data: Path) -> None:  # type: ignore[no-untyped-def]  # conftest.Cli
-    staged = "/init: stage" in (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    staged = any(
+        f"/init: {file.stem}\n" in (CONF / "experiment" / f"{experiment}.yaml").read_text() for file in (CONF / "init").glob("*.yaml")
+    )
     debug = "smoke_stage" if staged else "smoke"
     status, out, err = cli(f"experiment={experiment}", f"debug={debug}", f"paths.mirror={shared_data}", "compute.threads=1")
     assert status == 0, err

@@ -8,7 +8,7 @@ import bertlab
 ROOT = Path(bertlab.__file__).parent
 FLOORS = {
     0: ("runtime", "errors", "flops"),
-    1: ("config", "contracts", "checkpoint", "schedule", "store", "results"),
+    1: ("config", "contracts", "checkpoint", "schedule", "store", "results", "hub"),
     2: ("data", "objectives", "models", "optimizers", "trackers", "evaluation", "init"),
     3: ("registry", "assembly", "composition", "loop", "explain", "helptext"),
     4: ("jobs",),

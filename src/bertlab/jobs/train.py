@@ -52,7 +52,7 @@ def train(config: Train, context: Context) -> Outcome:
     if finished is not None:
         return finished
     pretraining = None if stage is None else train(stage, context)
-    source = config.init.source() if pretraining is None else pretraining.folder
+    source = config.init.source(config) if pretraining is None else pretraining.folder
     with threads(device.threads):
         material = prepare(config, identity["inputs"], folder / "tokenizer.json", source)
         model = build_initialized(config, material.tokenizer, material.objective, source)
@@ -133,7 +133,7 @@ def compute(
         progress = fit(config, model, optimizer, material.objective, material.examples, device, folder / "checkpoints", broadcast(trackers))
         selected = load_best(folder / "checkpoints", progress) if config.evaluation.keep == "best" else model.state_dict()
         save_weights(folder / "last.safetensors", model.state_dict())
-        save_run(folder, material, selected)
+        save_run(folder, material, model, selected)
         model.load_state_dict(selected)
         metrics = final_scores(config, model, material, device, folder)
         summary = {

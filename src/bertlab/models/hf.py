@@ -1,0 +1,190 @@
+"""Any encoder that transformers' `AutoModel` opens (BERT, RoBERTa, DistilBERT, ELECTRA, ModernBERT, DeBERTa …) behind our own call.
+
+`init=pretrained` takes its weights, `init=scratch` draws new ones for the same architecture. No code from a hub is ever run, and only
+safetensors are read.
+
+Differs: a pair of texts is joined by one separator in every architecture (RoBERTa was pretrained with two).
+
+Legend: B batch, T tokens, D width.
+"""
+
+import inspect
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import MISSING
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bertlab.config import ModelConfig, choice, number, string
+from bertlab.errors import ConfigError, DataError
+from bertlab.hub import resolve
+
+DROPOUT = {  # ours -> what architectures call it
+    "hidden_dropout": ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout"),
+    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
+}
+
+
+@dataclass
+class Hf(ModelConfig):
+    """A Hugging Face encoder by its hub name or folder."""
+
+    name_or_path: str = string(MISSING, "hub name, or a folder with config.json and model.safetensors")
+    pooling: str = choice(
+        "cls", "cls", "mean", "max", help="cls = its own pooler, or the first token where it has none; else over real tokens"
+    )
+    attention: str = choice(
+        "auto", "auto", "sdpa", "eager", help="torch's fused attention, plain matrix products; auto: the fused one if it can"
+    )
+    hidden_dropout: float | None = number(None, "dropout of hidden states; null = as its config says", low=0, below=1)
+    attention_dropout: float | None = number(None, "dropout of attention weights; null = as its config says", low=0, below=1)
+
+
+class HfEncoder(nn.Module):
+    """See contracts.Encoder."""
+
+    def __init__(self, config: Hf, described: Any) -> None:
+        super().__init__()
+        transformers = _transformers()
+        self.config, self.described = config, described
+        self.model = transformers.AutoModel.from_config(described, **_attention(config))
+        self.hidden_size = int(described.hidden_size)
+        self.max_position_embeddings = _longest(described)
+        self.norm_eps = float(getattr(described, "layer_norm_eps", getattr(described, "norm_eps", 1e-12)))
+        self.tie_embeddings, self.head_activation = bool(getattr(described, "tie_word_embeddings", True)), F.gelu
+        takes = inspect.signature(self.model.forward).parameters
+        self.takes_segments = "token_type_ids" in takes and getattr(described, "type_vocab_size", 0) > 1
+        pooler = getattr(self.model, "pooler", None)
+        self.has_pooler = config.pooling == "cls" and isinstance(pooler, nn.Module)
+        if not self.has_pooler and isinstance(pooler, nn.Module):
+            self.model.pooler = None
+
+    def forward(self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None) -> Tensor:
+        """To `hidden (B, T, D)`."""
+        mask = None if attention_mask is None else attention_mask[:, None] if attention_mask.ndim == 3 else attention_mask.long()
+        segments = {"token_type_ids": segment_ids} if self.takes_segments and segment_ids is not None else {}
+        hidden: Tensor = self.model(input_ids=input_ids, attention_mask=mask, **segments).last_hidden_state
+        return hidden
+
+    def pool(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """`hidden (B, T, D)` to `(B, D)`."""
+        if self.config.pooling == "cls":
+            pooled: Tensor = self.model.pooler(hidden) if self.has_pooler else hidden[:, 0]
+            return pooled
+        if attention_mask is None:
+            return hidden.mean(1) if self.config.pooling == "mean" else hidden.amax(1)
+        real = attention_mask.bool()[:, :, None]
+        if self.config.pooling == "max":
+            return hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(1)
+        return hidden.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)
+
+    def token_weight(self) -> Tensor:
+        """The token embedding matrix `(V, E)`; E is D but for factorised embeddings (ELECTRA)."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    def levels(self) -> list[list[nn.Module]]:
+        """Embeddings, each layer, and what stands on them."""
+        layers = self._layers()
+        inside = {weight for layer in layers for weight in layer.parameters()}
+        bottom, top = list[nn.Module](), list[nn.Module]()
+        for name, child in self.model.named_children():
+            if not any(weight in inside for weight in child.parameters()):
+                (bottom if "embed" in name else top).append(child)
+        return [bottom, *([layer] for layer in layers), top]
+
+    def redraw(self, layers: int) -> None:
+        """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
+        if layers > len(self._layers()):
+            raise ConfigError(f"finetune.reinit_layers={layers}: the model has {len(self._layers())} layers")
+        for level in self.levels()[-1 - layers :]:
+            for module in level:
+                for inner in module.modules():
+                    for weight in inner.parameters(recurse=False):
+                        weight._is_hf_initialized = False  # type: ignore[attr-defined]  # transformers draws only what is not marked
+                    self.model._init_weights(inner)
+
+    def _layers(self) -> list[nn.Module]:
+        count = int(self.described.num_hidden_layers)
+        found = [module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+        if not found:
+            raise ConfigError(f"model={self.config.name}: {type(self.model).__name__} does not tell its layers")
+        return list(found[0])
+
+    def save_description(self, folder: Path) -> None:
+        """The architecture's config.json, from which the encoder is built again without its hub or folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(self.described.to_dict(), indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def build(config: Hf, vocab_size: int, _pad_id: int = 0) -> HfEncoder:
+    """The architecture with fresh weights from torch's generator. Raises ConfigError or DataError for what cannot be opened."""
+    described = _described(config)
+    if vocab_size > int(described.vocab_size):
+        raise ConfigError(
+            f"the tokenizer has {vocab_size} tokens, {config.name_or_path} {described.vocab_size}; take its own: tokenizer=inherited"
+        )
+    for ours, theirs in DROPOUT.items():
+        value = getattr(config, ours)
+        for name in theirs if value is not None else ():
+            if hasattr(described, name):
+                setattr(described, name, value)
+    try:
+        return HfEncoder(config, described)
+    except (ValueError, KeyError, AttributeError, ImportError) as error:
+        raise ConfigError(f"model.name_or_path={config.name_or_path}: not an encoder that can be built ({_line(error)})") from error
+
+
+def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
+    """Copy the checkpoint's weights. What it lacks (a pooler) keeps its fresh ones. Raises DataError where it cannot be read."""
+    transformers = _transformers()
+    try:
+        found, report = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **_attention(config))
+    except Exception as error:  # of several libraries, none of them ours
+        raise DataError(f"init=pretrained: {folder}: its weights cannot be read ({_line(error)})") from error
+    missing = set(report["missing_keys"])
+    lacking = sorted(name for name in missing if not name.startswith("pooler."))
+    if lacking:
+        raise DataError(f"init=pretrained: {folder} lacks the weight {lacking[0]}{f' and {len(lacking) - 1} more' * (len(lacking) > 1)}")
+    own = encoder.model.state_dict()
+    encoder.model.load_state_dict(
+        {**own, **{name: value for name, value in found.state_dict().items() if name in own and name not in missing}}
+    )
+
+
+def _described(config: Hf) -> Any:
+    transformers = _transformers()
+    folder = resolve(config.name_or_path, "model.name_or_path")
+    try:
+        return transformers.AutoConfig.from_pretrained(folder)
+    except Exception as error:  # of several libraries, none of them ours
+        raise DataError(f"model.name_or_path={config.name_or_path}: its config.json cannot be read ({_line(error)})") from error
+
+
+def _longest(described: Any) -> int:
+    """Tokens that its positions reach; RoBERTa's begin after the padding id."""
+    longest = int(getattr(described, "max_position_embeddings", 1 << 30))
+    return longest - described.pad_token_id - 1 if described.model_type in ("roberta", "xlm-roberta", "camembert") else longest
+
+
+def _attention(config: Hf) -> dict[str, str]:
+    return {} if config.attention == "auto" else {"attn_implementation": config.attention}
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise ConfigError("model=hf_* needs transformers: pip install 'bertlab[hf]'") from None
+    module: Any = transformers
+    module.logging.set_verbosity_error()
+    module.utils.logging.disable_progress_bar()
+    return module
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
