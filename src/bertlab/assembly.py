@@ -260,8 +260,8 @@ def levels_of(model: nn.Module, asked: str) -> list[list[nn.Parameter]]:
     """The encoder's weights from bottom to top: embeddings, each layer, the rest. Raises ConfigError where it does not tell."""
     if not hasattr(model.encoder, "levels"):
         raise ConfigError(f"{asked}: this model does not tell its layers")
-    levels: list[list[nn.Module]] = model.encoder.levels()  # type: ignore[operator]  # torch types attributes as modules
-    return [[weight for module in level for weight in module.parameters()] for level in levels]
+    levels: list[list[nn.Parameter]] = model.encoder.levels()  # type: ignore[operator]  # torch types attributes as modules
+    return levels
 
 
 def frozen_weights(finetune: Finetune, model: Model) -> list[nn.Parameter]:

@@ -158,17 +158,19 @@ class BertEncoder(nn.Module):
         """The token embedding matrix `(V, D)`."""
         return self.token.weight
 
-    def levels(self) -> list[list[nn.Module]]:
-        """The encoder from bottom to top: embeddings, each layer, and what stands on them (last norm, pooler)."""
+    def levels(self) -> list[list[nn.Parameter]]:
+        """The weights from bottom to top: embeddings, each layer, and what stands on them (last norm, pooler)."""
         bottom = [self.token, self.segment, self.embedding_norm, *([] if self.position is None else [self.position])]
         top = [self.final_norm, *([] if self.pooler is None else [self.pooler])]
-        return [bottom, *([layer] for layer in self.layers), top]
+        parts: list[list[nn.Module]] = [bottom, *([layer] for layer in self.layers), top]
+        return [[weight for module in part for weight in module.parameters()] for part in parts]
 
     def redraw(self, layers: int) -> None:
         """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
         if layers > len(self.layers):
             raise ConfigError(f"finetune.reinit_layers={layers}: the model has {len(self.layers)} layers")
-        _initialise(self, [module for level in self.levels()[-1 - layers :] for module in level])
+        top: list[nn.Module] = [*self.layers[len(self.layers) - layers :], self.final_norm]
+        _initialise(self, top if self.pooler is None else [*top, self.pooler])
 
     def narrower(self, share: float, layers: int | None) -> "BertEncoder":
         """A new encoder with fresh weights whose width and heads are `share` of this one's, and of `layers` layers (None = as many).

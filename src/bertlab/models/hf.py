@@ -87,26 +87,25 @@ class HfEncoder(nn.Module):
         weight: Tensor = self.model.get_input_embeddings().weight
         return weight
 
-    def levels(self) -> list[list[nn.Module]]:
-        """Embeddings, each layer, and what stands on them."""
-        layers = self._layers()
-        inside = {weight for layer in layers for weight in layer.parameters()}
-        bottom, top = list[nn.Module](), list[nn.Module]()
-        for name, child in self.model.named_children():
-            if not any(weight in inside for weight in child.parameters()):
-                (bottom if "embed" in name else top).append(child)
-        return [bottom, *([layer] for layer in layers), top]
+    def levels(self) -> list[list[nn.Parameter]]:
+        """The weights from bottom to top: embeddings, each layer, and what stands on them."""
+        layers = [list(layer.parameters()) for layer in self._layers()]
+        inside = {weight for layer in layers for weight in layer}
+        outside = {name: weight for name, weight in self.named_parameters() if weight not in inside}
+        bottom = [weight for name, weight in outside.items() if "embed" in name]
+        return [bottom, *layers, [weight for name, weight in outside.items() if "embed" not in name]]
 
     def redraw(self, layers: int) -> None:
         """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
         if layers > len(self._layers()):
             raise ConfigError(f"finetune.reinit_layers={layers}: the model has {len(self._layers())} layers")
-        for level in self.levels()[-1 - layers :]:
-            for module in level:
-                for inner in module.modules():
-                    for weight in inner.parameters(recurse=False):
-                        weight._is_hf_initialized = False  # type: ignore[attr-defined]  # transformers draws only what is not marked
-                    self.model._init_weights(inner)
+        drawn = {weight for level in self.levels()[-1 - layers :] for weight in level}
+        for module in self.model.modules():
+            own = list(module.parameters(recurse=False))
+            if own and drawn.issuperset(own):
+                for weight in own:
+                    weight._is_hf_initialized = False  # transformers draws only what is not marked
+                self.model._init_weights(module)
 
     def _layers(self) -> list[nn.Module]:
         count = int(self.described.num_hidden_layers)
