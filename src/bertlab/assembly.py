@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bertlab import registry, store
 from bertlab.checkpoint import load_weights, publish_folder, save_weights, write_text
-from bertlab.config import Budget, Component, Compute, Evaluation, Finetune, Paths, Train
+from bertlab.config import Budget, Component, Compute, Evaluation, Finetune, Paths, Train, validate
 from bertlab.contracts import Batch, Examples, Objective, ParameterGroup
 from bertlab.data.dataset import LoadedDataset, columns_of, fingerprint, load_dataset
 from bertlab.data.tokenizer import Inherited, Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
@@ -53,7 +53,9 @@ class Model(nn.Module):
 
 # --- before anything is loaded --------------------------------------------------------------------------------------------------
 def check_combination(config: Train) -> None:
-    """What only components know of each other. Raises ConfigError naming both keys."""
+    """What only components know of each other, in the run and in the pretraining it describes. Raises ConfigError naming both keys."""
+    if (stage := config.init.stage(config)) is not None:
+        _check_stage(stage)
     positions = getattr(config.model, "max_position_embeddings", None)
     if positions is not None and config.objective.max_length > positions:
         raise ConfigError(
@@ -66,6 +68,9 @@ def check_combination(config: Train) -> None:
         raise ConfigError("tokenizer=inherited takes the tokenizer of what init names, but init=scratch names nothing")
     if not inherits and config.init.name == "stage":
         raise ConfigError("init=stage: its weights know no other words than its own tokenizer's: set tokenizer=inherited")
+    timed = all(getattr(config.budget, unit) is None for unit in Budget.UNITS)
+    if timed and getattr(config.objective, "final_rate", None) is not None:
+        raise ConfigError("objective.final_rate: budget.hours alone has no end that it could be reached at; add another unit of budget")
     needed = needed_columns(config)
     if lacking := [column for column in needed if column not in offered]:
         raise ConfigError(
@@ -74,10 +79,10 @@ def check_combination(config: Train) -> None:
         )
 
 
-def check_stage(stage: Train) -> None:
+def _check_stage(stage: Train) -> None:
     """The same for the pretraining that a run describes; what is wrong there stands below `init`."""
     try:
-        stage.check("")
+        validate(stage)
         check_combination(stage)
     except ConfigError as error:
         raise ConfigError(f"in the pretraining (init): {error}") from None
@@ -91,19 +96,19 @@ def needed_columns(config: Train) -> tuple[str, ...]:
 def inputs_fingerprint(config: Train) -> dict[str, str]:
     """Content of everything a run reads: data, given weights, a given tokenizer."""
     found = {"dataset": fingerprint(config.dataset, config.paths)}
-    for part in (config.init, config.tokenizer):
+    for group, part in (("init", config.init), ("tokenizer", config.tokenizer)):
         path = Path(str(getattr(part, "path", ""))).expanduser()
         files = [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json") if (path / name).is_file()]
         if str(path) != "." and files:
-            found[part.name] = store.digest([store.file_digest(file) for file in files])
+            found[group] = store.digest([store.file_digest(file) for file in files])
     source = config.init.source(config)
     if config.tokenizer.name == "inherited" and source is not None:
         found["inherited"] = store.file_digest(tokenizer_file(source))
     if hasattr(config.model, "name_or_path"):
         described = resolve(config.model.name_or_path, "model.name_or_path")
         found["model"] = store.file_digest(described / "config.json")
-        if config.init.name == "pretrained" and source is not None:
-            found["pretrained"] = store.digest([store.file_digest(file) for file in sorted(source.glob("*.safetensors"))])
+    if config.init.name == "pretrained" and source is not None:
+        found["pretrained"] = store.digest([store.file_digest(file) for file in sorted(source.glob("*.safetensors"))])
     return found
 
 
@@ -134,11 +139,11 @@ def prepare(config: Train, inputs: dict[str, str], own: Path | None = None, sour
     first weights come from, and with them an inherited tokenizer.
     """
     needed = needed_columns(config)
-    dataset = load_dataset(config.dataset, config.paths, needed)
     versions = store.code_versions([registry.module_of(config.dataset)])
     code = {name: version for name, version in versions.items() if name.startswith(("data/", "bertlab_plugins"))}
     data_key = {"data": inputs["dataset"], "dataset": dataclasses.asdict(config.dataset), "columns": needed, "code": code}
     try:
+        dataset = load_dataset(config.dataset, config.paths, needed)
         tokenizer = _tokenizer(config, dataset, data_key, own, source)
         objective = build_objective(config, tokenizer, dataset.label_names)
         key = store.digest(
@@ -271,8 +276,14 @@ def frozen_weights(finetune: Finetune, model: Model) -> list[nn.Parameter]:
     if not (finetune.freeze_embeddings or finetune.freeze_layers):
         return []
     levels = levels_of(model, "finetune.freeze_layers")
-    if finetune.freeze_layers > len(levels) - 2:
-        raise ConfigError(f"finetune.freeze_layers={finetune.freeze_layers}: the model has {len(levels) - 2} layers")
+    layers = len(levels) - 2
+    if finetune.freeze_layers > layers:
+        raise ConfigError(f"finetune.freeze_layers={finetune.freeze_layers}: the model has {layers} layers")
+    if finetune.freeze_layers + finetune.reinit_layers > layers:
+        raise ConfigError(
+            f"finetune.freeze_layers={finetune.freeze_layers} and finetune.reinit_layers={finetune.reinit_layers} are more than the "
+            f"model's {layers} layers: some would be random and frozen"
+        )
     return [weight for level in levels[: 1 + finetune.freeze_layers] for weight in level]
 
 
@@ -287,11 +298,12 @@ def parameter_groups(model: nn.Module, layer_lr_decay: float = 1.0) -> list[Para
         levels = levels_of(model, "finetune.layer_lr_decay")
         scales = {weight: layer_lr_decay ** (len(levels) - 1 - index) for index, level in enumerate(levels) for weight in level}
     tables = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    top = set(levels_of(model, "")[-1]) if hasattr(getattr(model, "encoder", None), "levels") else set()
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, weight in model.named_parameters():
         if weight.requires_grad:
             decays = weight.ndim >= 2
-            hidden = decays and weight not in tables and not name.startswith("head.")
+            hidden = decays and weight not in tables and weight not in top and not name.startswith("head.")
             groups.setdefault((scales.get(weight, 1.0), decays, hidden), []).append(weight)
     return [ParameterGroup(weights, decays, scale, hidden) for (scale, decays, hidden), weights in groups.items()]
 

@@ -112,7 +112,7 @@ def _into_stage(override: str) -> str:
 
 def _check_option(override: str) -> None:
     """`model=3` and `model=null` are no names of options; Hydra's own answer is a traceback."""
-    group = override.lstrip("+~").partition("=")[0]
+    group = re.sub(r"^(init\.)+", "", override.lstrip("+~").partition("=")[0])
     if group not in GROUPS and "/" not in group:
         return
     try:

@@ -145,9 +145,12 @@ class Draw:
     epoch: int
     progress: float = 0.0  # share of all steps done before this one, in [0, 1]; 0 where the budget is time alone
 
-    def generator(self, row: int) -> np.random.Generator:
-        """Randomness of one example in one epoch: neither order, nor micro-batches, nor a restart change it."""
-        return np.random.default_rng([self.seed, self.epoch, row])
+    def generator(self, row: int, stream: int = 0) -> np.random.Generator:
+        """Randomness of one example in one epoch: neither order, nor micro-batches, nor a restart change it.
+
+        What is drawn for different purposes takes different streams, else one draw would tell of the other.
+        """
+        return np.random.default_rng([self.seed, self.epoch, row, stream] if stream else [self.seed, self.epoch, row])
 
 
 FIXED = Draw(seed=20181011, epoch=0)  # the draw of every evaluation, whatever the run's seed

@@ -42,6 +42,8 @@ def explain(error: BaseException, job: str = "train") -> str:
     place = _place(str(error))
     if isinstance(cause, ConfigKeyError | ConfigAttributeError) or re.search(r"Key '[^']+' (is )?not in", str(error)):
         return _unknown_key(str(error), cause, place, job)
+    if inner := re.search(r"Could not override '\w+@((?:init\.)+\w+)'", str(error)):
+        return f"{place}: {inner[1]} describes a pretraining, but there is none: add init=stage"
     if found := re.search(r"Could not override '([^']+)'. No match in the defaults list", str(error)):
         return f"{place}: there is no group '{found.group(1)}' to override, {did_you_mean(found.group(1), GROUPS)}"
     if isinstance(cause, OmegaConfBaseException):

@@ -42,8 +42,9 @@ def count_forward(call: Callable[[], Any]) -> int:
 
 
 @torch.no_grad()
-def product_rate(device: torch.device, dtype: torch.dtype, size: int = 1024, seconds: float = 0.1) -> float:
+def product_rate(device: torch.device, dtype: torch.dtype, size: int | None = None, seconds: float = 0.1) -> float:
     """Operations a second of square matrix products on this device, with the threads that are set now; the best of several."""
+    size = size or (1024 if device.type == "cpu" else 8192)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best, started = math.inf, time.perf_counter()
     while time.perf_counter() - started < seconds or best == math.inf:

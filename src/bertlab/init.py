@@ -37,6 +37,7 @@ MAY_DIFFER = (
     "component", "vocab_size", "attention", "hidden_dropout", "attention_dropout", "embedding_dropout", "tie_embeddings", "pooling",
     "initializer_range", "scaled_residual_init",
 )  # fmt: skip
+FREE_IN_PRETRAINING = ("attention", "hidden_dropout", "attention_dropout", "embedding_dropout")
 SAME_AS_CHECKPOINT = ("num_attention_heads", "activation", "norm_eps", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 
 
@@ -87,9 +88,11 @@ class Stage(InitConfig):
 
     def stage(self, run: Train) -> Train:
         """The pretraining as a run: this config, with the model, machine, folders and tracker of the run that needs it."""
-        known = [item.name for item in dataclasses.fields(run.model) if item.name in MAY_DIFFER]
+        known = [item.name for item in dataclasses.fields(run.model) if item.name in FREE_IN_PRETRAINING]
         if unknown := [key for key in self.model if key not in known]:
             raise ConfigError(f"init.model.{unknown[0]}: not a key that may differ in pretraining, {did_you_mean(unknown[0], known)}")
+        if self.head and self.objective.name != run.objective.name:
+            raise ConfigError(f"init.head=true: the head of {self.objective.name} does not fit objective={run.objective.name}")
         try:
             model: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(run.model), self.model))
         except OmegaConfBaseException as error:

@@ -93,6 +93,15 @@ def test_spans_are_longer_than_words() -> None:
     assert np.mean(runs["word"]) < 1.3 < 2.5 < np.mean(runs["span"])
 
 
+def test_span_lengths_are_those_of_spanbert() -> None:
+    """Joshi et al. 2020, §3.1: geometric with p = 0.2, at most 10 words, 3.8 on average."""
+    drawn = [len(span) for span in Masking._spans(100_000, np.random.default_rng(0))][:20_000]
+    lengths = np.bincount(drawn, minlength=11)[1:11]
+    assert np.mean(drawn) == pytest.approx(3.8, abs=0.05) and max(drawn) == 10
+    expected = 0.8 ** np.arange(10)
+    assert scipy.stats.chisquare(lengths, expected / expected.sum() * lengths.sum()).pvalue > 0.001
+
+
 def test_masks_are_keyed_by_seed_epoch_and_example() -> None:
     """Neither the order of a batch nor its company changes what is hidden; another epoch or seed does."""
     o = objective(max_length=32)

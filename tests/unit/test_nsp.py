@@ -141,6 +141,29 @@ def test_joint_loss_is_the_sum_of_both() -> None:
     assert (batch.input_ids[batch.segment_ids == 1] >= 0).all() and (o.collate(examples, np.arange(6), None).targets["label"] >= 5).all()
 
 
+def test_masks_tell_nothing_of_the_pair() -> None:
+    """Runs of three one-token sentences, where a shared generator would decide label and mask by the same number."""
+    o = objective(mlm_nsp, rate=0.15)
+    examples = prepared(o, ["a. b. c", "d. e. f"] * 40)
+    hidden: dict[int, list[bool]] = {0: [], 1: []}
+    for epoch in range(40):
+        batch = o.collate(examples, np.arange(len(examples)), Draw(3, epoch))
+        for row, label in enumerate(batch.targets["next"].tolist()):
+            hidden[label].append(bool((batch.input_ids[row] == SPECIAL.mask_id).any()))
+    for label in (0, 1):
+        assert scipy.stats.binomtest(sum(hidden[label]), len(hidden[label]), 0.8).pvalue > 0.001
+
+
+def test_the_middle_of_a_sentence_gives_nothing_away() -> None:
+    """Documents of one sentence are cut in its middle; a random partner then begins in a middle too."""
+    o = objective(max_length=24)
+    examples = prepared(o, ["abcdefghij", "klmnopqrst"] * 30)
+    batch = o.collate(examples, np.arange(len(examples)), Draw(0, 0))
+    for (first, second), label in zip(texts(batch), batch.targets["next"].tolist(), strict=True):
+        opening = {*encode("a")[0], *encode("k")[0]}
+        assert first[0] in opening and second[0] not in opening, label
+
+
 def test_one_document_is_refused() -> None:
     with pytest.raises(DataError, match="1 documents"):
         prepared(objective(), ["a. b. c. d"])

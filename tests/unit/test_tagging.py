@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pretraining import SPECIAL, Rows, encode, vocabulary
 
 from bertlab.contracts import join_examples
+from bertlab.errors import ConfigError
 from bertlab.objectives.tagging import Tagging, build
 
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
@@ -77,6 +78,21 @@ def test_entities_beyond_the_cut_count_as_missed() -> None:
     measured = o.measure(outputs_for(batch, [[1, 0, 0, 3]]), batch)
     assert o.metrics(measured)["recall"] == 2 / 4 and o.metrics(measured)["precision"] == 1
     assert o.predictions(measured)[0]["tags"] == ["B-PER", "O", "O", "B-LOC", "O", "O", "O", "O"]
+
+
+def test_an_entity_that_the_cut_goes_through_is_missed() -> None:
+    """`New York City` cut after `New York`: conlleval sees a wrong end, not a hit."""
+    o = objective(max_length=4)
+    examples = join_examples(o.prepare(Rows(tokens=[list("abc")], tags=[[3, 4, 4]]), encode))
+    batch = o.collate(examples, np.array([0]), None)
+    found = o.metrics(o.measure(outputs_for(batch, [[3, 4]]), batch))
+    assert found["f1"] == 0 and found["accuracy"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("names", [["O", "B-LOC", "I-LOC", "S-LOC"], ["B-LOC", "I-LOC"]])
+def test_other_schemes_are_refused(names: list[str]) -> None:
+    with pytest.raises(ConfigError, match="objective=tagging"):
+        objective(names)
 
 
 def test_texts_without_tags_are_tagged_word_by_word() -> None:

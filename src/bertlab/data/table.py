@@ -72,10 +72,17 @@ class Table(DatasetConfig):
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ConfigError(f"{path}.delimiter={self.delimiter!r}: must be one character, e.g. ';' or '\\t'")
         used = [split for splits in sources(self).values() for split in splits]
-        if unknown_splits := sorted(set(self.mirror_files) - set(used)):
+        if twice := next((split for split in used if used.count(split) > 1), None):
+            raise ConfigError(f"{path}: the split '{twice}' is named twice; what is trained on cannot be scored")
+        if unknown_splits := sorted(set(self.mirror_files) - {*used, *SPLITS}):
             raise ConfigError(f"{path}.mirror_files.{unknown_splits[0]}: unknown split, {did_you_mean(unknown_splits[0], used)}")
         if (self.tokens_column is None) != (self.tags_column is None):
             raise ConfigError(f"{path}: tokens_column and tags_column go together; set both or neither")
+        if self.tokens_column is not None:
+            idle = {"clean": self.clean != "none", "documents": self.documents, "label_map": self.label_map,
+                    "text_pair_column": self.text_pair_column}  # fmt: skip
+            if key := next((key for key, given in idle.items() if given), None):
+                raise ConfigError(f"{path}.{key} has no meaning for words and tags ({path}.tokens_column={self.tokens_column})")
         if self.drop_unmapped_labels and not self.label_map:
             raise ConfigError(f"{path}.drop_unmapped_labels: needs {path}.label_map")
         if self.label_names and (unknown := set(self.label_map.values()) - set(self.label_names)):

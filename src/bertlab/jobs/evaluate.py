@@ -53,7 +53,7 @@ def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
                 raise DataError(f"{file}: no {role}s in column '{answers[role]}'; evaluate needs them (predict does not)")
         return rows, "file"
     paths = trained.config.paths
-    paths.mirror = config.paths.mirror or paths.mirror
+    paths.mirror, paths.cache = config.paths.mirror or paths.mirror, config.paths.cache or paths.cache
     if fingerprint(trained.config.dataset, paths) != trained.identity["inputs"]["dataset"]:
         raise DataError(
             f"{trained.config.dataset.name}: its files are not those that the run was trained on, so its held-out rows may be others; "

@@ -23,11 +23,6 @@ def predict(config: Predict) -> None:
     """Print one row a text."""
     folder = store.find_run(config.run, config.paths)
     trained = load_run(folder)
-    if not getattr(registry.module_of(trained.config.objective), "PREDICTS", True):
-        raise ConfigError(
-            f"run={config.run}: objective={trained.config.objective.name} pretrains and has no labels to give; `bertlab evaluate` scores "
-            f"it, init=checkpoint init.path={folder} fine-tunes it"
-        )
     rows = rows_to_label(trained, config)
     for row in predict_rows(trained, rows, config.compute, config.batch_size):
         print(json.dumps(row, ensure_ascii=False) if config.format == "jsonl" else describe(row))
@@ -35,6 +30,11 @@ def predict(config: Predict) -> None:
 
 def predict_rows(trained: Trained, rows: Any, compute: Compute, batch_size: int) -> list[dict[str, Any]]:
     """`{"text", ["text_pair"], "label", "probabilities"}` of each row, in order."""
+    if not getattr(registry.module_of(trained.config.objective), "PREDICTS", True):
+        raise ConfigError(
+            f"{trained.folder}: objective={trained.config.objective.name} pretrains and has no labels to give; `bertlab evaluate` scores "
+            f"it, init=checkpoint init.path={trained.folder} fine-tunes it"
+        )
     device = trained.device(compute)
     trained.model.to(device.device)
     examples = join_examples(trained.objective.prepare(rows, trained.tokenizer.encode))

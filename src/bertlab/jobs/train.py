@@ -9,7 +9,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
@@ -20,7 +19,6 @@ from bertlab.assembly import (
     build_initialized,
     build_optimizer,
     check_combination,
-    check_stage,
     component_modules,
     config_yaml,
     inputs_fingerprint,
@@ -30,6 +28,7 @@ from bertlab.assembly import (
 from bertlab.checkpoint import clear_temporaries, save_weights, write_text
 from bertlab.config import Train
 from bertlab.contracts import RunInfo, Tracker
+from bertlab.data.batches import plan_batches
 from bertlab.errors import RunError
 from bertlab.evaluation import score
 from bertlab.flops import BACKWARD, count_forward, product_rate
@@ -43,8 +42,6 @@ def train(config: Train, context: Context) -> Outcome:
     """Run, continue or skip: whatever this config's folder needs. Raises UserError for what the user can mend."""
     stage = config.init.stage(config)
     check_combination(config)
-    if stage is not None:
-        check_stage(stage)
     device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
     identity = identify(config, device)
     folder = store.run_folder(config, identity["id"])
@@ -143,7 +140,7 @@ def compute(
             "selected_by": f"validation/{material.objective.primary.name}",
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
             "last": last_validation(progress),
-            "cost": cost(progress, model, material, device),
+            "cost": cost(config, progress, model, material, device),
             "stopped": progress.stopped or "budget",
             "seed": config.seed,
             "command": context.command,
@@ -227,15 +224,15 @@ def last_validation(progress: Progress) -> dict[str, float]:
     return records[-1] if records else {}
 
 
-def cost(progress: Progress, model: Model, material: Material, device: Device) -> dict[str, Any]:
+def cost(config: Train, progress: Progress, model: Model, material: Material, device: Device) -> dict[str, Any]:
     """What the result cost: steps, examples, real tokens, seconds of training, parameters, estimated operations.
 
-    `flops` is an estimate: products of a forward pass over the first training examples, three times that for training, for every token
+    `flops` is an estimate: products of a forward pass over the first training batch, three times that for training, for every token
     seen. `utilisation` is its rate as a share of the rate that this machine reaches on large matrix products at the same precision.
     """
     parameters = sum(weight.numel() for weight in model.parameters())
     train = material.examples["train"]
-    batch = material.objective.collate(train, np.arange(min(32, len(train))), None).to(device.device)
+    batch = material.objective.collate(train, plan_batches(train.lengths, config.budget, config.seed).epoch(0)[0], None).to(device.device)
     model.eval()
     with device.autocast():
         flops = (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens * progress.tokens

@@ -27,7 +27,9 @@ from bertlab.objectives._documents import batched, documents, pack
 
 COLUMNS = ("text",)  # what a dataset must have
 PREDICTS = False  # it has no labels to give to texts of the user's own
+MASKS = 1  # the stream of masks; 0 draws sentence pairs
 SPAN_CONTINUES, SPAN_LONGEST = 0.8, 10  # SpanBERT §3.1: each further word with 1 - p = 0.8, at most 10
+SPAN_LENGTHS = SPAN_CONTINUES ** np.arange(SPAN_LONGEST) / (SPAN_CONTINUES ** np.arange(SPAN_LONGEST)).sum()  # mean 3.8
 
 
 @dataclass
@@ -69,7 +71,7 @@ class Masking:
         ordinary = np.flatnonzero(~self.vocabulary.is_special)
         positions, labels = [], []
         for index, row in enumerate(rows):
-            rng = draw.generator(int(row))
+            rng = draw.generator(int(row), MASKS)
             chosen = self.choose(ids[index], rate, rng)
             fate = rng.random(len(chosen))
             drawn = ordinary[rng.integers(len(ordinary), size=len(chosen))]
@@ -104,7 +106,7 @@ class Masking:
     @staticmethod
     def _spans(words: int, rng: np.random.Generator) -> Iterator[range]:
         for start in [*rng.permutation(words), *rng.permutation(words)]:  # twice: what the first round could not fill up
-            length = min(SPAN_LONGEST, int(rng.geometric(1 - SPAN_CONTINUES)))
+            length = int(rng.choice(np.arange(1, SPAN_LONGEST + 1), p=SPAN_LENGTHS))
             yield range(int(start), min(words, int(start) + length))
 
 
@@ -222,7 +224,7 @@ def mask_batch(objective: Any, ids: np.ndarray, rows: np.ndarray, draw: Draw | N
 def measure_masked(logits: Tensor, batch: Batch, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
     """Sums over the masked tokens of each example, each `(B,)`."""
     label, count = batch.targets["label"], len(batch.input_ids)
-    nats = F.cross_entropy(logits.float(), label, reduction="none").double().cpu().numpy()
+    nats = F.cross_entropy(logits.float(), label, reduction="none").cpu().double().numpy()
     right = (logits.argmax(-1) == label).cpu().numpy()
     example = (batch.targets["masked"] // batch.input_ids.shape[1]).cpu().numpy()
     weights = {"nats": nats, "right": right, "masked": np.ones(len(nats)), "characters": vocabulary.characters[label.cpu().numpy()]}

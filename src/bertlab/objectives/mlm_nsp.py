@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from bertlab.config import ObjectiveConfig, choice, number, string
 from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary
-from bertlab.objectives._documents import sentence_splitter
 from bertlab.objectives.mlm import Masking, MlmHead, check_shares, mask_batch, masked_loss, masked_metrics, measure_masked
-from bertlab.objectives.nsp import NspObjective, PairHead, measure_pairs, pair_metrics, prepare_runs
+from bertlab.objectives.nsp import NspObjective, PairHead, check_pairs, measure_pairs, pair_metrics, prepare_runs
 from bertlab.objectives.sop import SopObjective
 
 COLUMNS = ("text", "document")  # what a dataset must have
@@ -42,7 +41,7 @@ class MlmNsp(ObjectiveConfig):
     def check(self, path: str) -> None:
         """Shares of a whole, something to split at."""
         check_shares(self.mask_share, self.random_share, path)
-        sentence_splitter(self.delimiters, f"{path}.delimiters")
+        check_pairs(self.max_length, self.delimiters, path)
 
 
 class PretrainingHead(nn.Module):

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from bertlab.config import ObjectiveConfig, number, string
 from bertlab.contracts import FIXED, Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Special, Vocabulary, examples_of, pad_rows
-from bertlab.errors import DataError
+from bertlab.errors import ConfigError, DataError
 from bertlab.objectives._documents import sentence_splitter, split_documents
 
 COLUMNS = ("text", "document")  # what a dataset must have
@@ -39,22 +39,31 @@ class Nsp(ObjectiveConfig):
 
     def check(self, path: str) -> None:
         """Something to split at."""
-        sentence_splitter(self.delimiters, f"{path}.delimiters")
+        check_pairs(self.max_length, self.delimiters, path)
+
+
+def check_pairs(max_length: int, delimiters: str, path: str) -> None:
+    """Raises ConfigError where no pair fits, or where there is nothing to split sentences at."""
+    if max_length < 5:
+        raise ConfigError(f"{path}.max_length={max_length}: a pair with its special tokens takes at least 5")
+    sentence_splitter(delimiters, f"{path}.delimiters")
 
 
 # --- runs of sentences --------------------------------------------------------------------------------------------------------
 def prepare_runs(split: Any, encode: Encode, config: Any) -> Iterator[Examples]:
     """Runs of sentences of at most `max_length - 3` tokens, every sentence in exactly one.
 
-    Columns `document (N,)`, its number, and `target (N,)`, the length a run was meant to have; token column `opens`, 1 where a sentence
-    begins. Raises DataError for fewer than two documents.
+    Columns `document (N,)`, its number, `target (N,)`, the length a run was meant to have, and `alone (N,)`, 1 where it is one sentence cut
+    in its middle; token column `opens`, 1 where a sentence (or its second half) begins. Raises DataError for fewer than two documents.
     """
     splitter = sentence_splitter(config.delimiters, "objective.delimiters")
     found: list[_Run] = []
     documents = 0
     for index, sentences in enumerate(split_documents(split, encode, splitter)):
         rng = np.random.default_rng([index, *b"runs"])
-        runs = [_Run(parts, index, target) for parts, target in _runs(sentences, config.max_length - 3, config.short_share, rng)]
+        runs = [
+            _Run(parts, index, target, alone) for parts, target, alone in _runs(sentences, config.max_length - 3, config.short_share, rng)
+        ]
         documents += bool(runs)
         found += runs
         if len(found) >= PIECE:
@@ -70,6 +79,7 @@ class _Run(NamedTuple):
     sentences: list[list[int]]
     document: int
     target: int
+    alone: bool
 
 
 def _piece(runs: list[_Run]) -> Examples:
@@ -77,12 +87,15 @@ def _piece(runs: list[_Run]) -> Examples:
     columns: dict[str, np.ndarray] = {
         "document": np.asarray([run.document for run in runs], dtype=np.int64),
         "target": np.asarray([run.target for run in runs], dtype=np.int32),
+        "alone": np.asarray([run.alone for run in runs], dtype=np.int8),
     }
     return examples_of([[token for sentence in run.sentences for token in sentence] for run in runs], columns, {"opens": opens})
 
 
-def _runs(sentences: list[list[int]], room: int, short_share: float, rng: np.random.Generator) -> Iterator[tuple[list[list[int]], int]]:
-    """Cut a document into runs of at least two parts, and the length each was meant to have."""
+def _runs(
+    sentences: list[list[int]], room: int, short_share: float, rng: np.random.Generator
+) -> Iterator[tuple[list[list[int]], int, bool]]:
+    """Cut a document into runs of at least two parts, the length each was meant to have, and whether it was one sentence."""
 
     def draw_target() -> int:
         return int(rng.integers(2, room + 1)) if rng.random() < short_share else room
@@ -100,12 +113,13 @@ def _runs(sentences: list[list[int]], room: int, short_share: float, rng: np.ran
     yield from _closed(run, target)
 
 
-def _closed(run: list[list[int]], target: int) -> Iterator[tuple[list[list[int]], int]]:
-    if len(run) == 1 and len(run[0]) >= 2:
+def _closed(run: list[list[int]], target: int) -> Iterator[tuple[list[list[int]], int, bool]]:
+    alone = len(run) == 1
+    if alone and len(run[0]) >= 2:
         middle = len(run[0]) // 2
         run = [run[0][:middle], run[0][middle:]]
     if len(run) >= 2:
-        yield run, target
+        yield run, target, alone
 
 
 # --- pairs ----------------------------------------------------------------------------------------------------------------------
@@ -124,16 +138,22 @@ def _run(examples: Examples, row: int) -> tuple[np.ndarray, np.ndarray]:
 def partner(examples: Examples, row: int, wanted: int, room: int, rng: np.random.Generator) -> np.ndarray:
     """Whole sentences of another document than the row's, about `wanted` and at most `room` tokens; cut off only where none fits.
 
-    `wanted` is the length of the true second text, so that length gives nothing away.
+    `wanted` is the length of the true second text, so that length gives nothing away; where that begins in the middle of a lone
+    sentence, so does the partner.
     """
     documents = examples.columns["document"]
+    alone = examples.columns["alone"]
     begin, best = 0, np.zeros(0, dtype=examples.tokens.dtype)
     for _ in range(ATTEMPTS):
         other = int(rng.integers(len(examples)))
         while documents[other] == documents[row]:
             other = int(rng.integers(len(examples)))
         _, starts = _run(examples, other)
-        begin = int(examples.offsets[other] + starts[int(rng.integers(len(starts)))])
+        begin = int(examples.offsets[other] + (0 if alone[other] else starts[int(rng.integers(len(starts)))]))
+        if alone[other]:
+            begin += int(starts[1]) if alone[row] else 0
+        elif alone[row]:
+            begin += (_sentence_ends(examples, other, begin, int(examples.offsets[other + 1]))[0] - begin) // 2
         for end in _sentence_ends(examples, other, begin, begin + room):
             if not len(best) or abs(end - begin - wanted) < abs(len(best) - wanted):
                 best = examples.tokens[begin:end]
@@ -241,11 +261,11 @@ class NspObjective:
 def measure_pairs(logits: Tensor, batch: Batch) -> dict[str, np.ndarray]:
     """Of each pair `(B,)`: nats, class, whether it was recognised, probability of class 1."""
     label = batch.targets["next"]
-    nats = F.cross_entropy(logits.float(), label, reduction="none").double()
+    nats = F.cross_entropy(logits.float(), label, reduction="none").cpu().double()
     return {
-        "pair_nats": nats.cpu().numpy(),
+        "pair_nats": nats.numpy(),
         "next": label.cpu().numpy(),
-        "recognised": (logits.argmax(-1) == label).double().cpu().numpy(),
+        "recognised": (logits.argmax(-1) == label).cpu().double().numpy(),
         "probability": logits.float().softmax(-1)[:, 1].cpu().numpy(),
     }
 

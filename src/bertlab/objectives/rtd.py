@@ -7,6 +7,9 @@ same step; its samples carry no gradient. After pretraining only the encoder is 
 Differs: what the generator samples is drawn from numbers keyed by (seed, epoch, example), so that a resumed run samples the same; the
 position embedding is not shared.
 
+The detector's loss is no measure of progress between steps: its task becomes harder as the generator improves. Pretrain with
+`evaluation.keep=last`.
+
 Legend: B batch, T tokens, D width of the encoder, G width of the generator, V vocabulary, M masked tokens of a batch.
 """
 
@@ -25,6 +28,7 @@ from bertlab.contracts import FIXED, Batch, Draw, Encode, Encoder, Examples, Los
 from bertlab.errors import ConfigError
 from bertlab.objectives.mlm import Masking, Mlm, MlmHead, MlmObjective, masked_loss, masked_metrics, measure_masked
 
+SAMPLES = 2  # the stream of what the generator samples
 COLUMNS = ("text",)  # what a dataset must have
 PREDICTS = False  # it has no labels to give to texts of the user's own
 
@@ -122,8 +126,9 @@ class RtdObjective:
         """Blocks with tokens masked; beside `masked` and `label (M,)` a number in [0, 1) each, `uniform`, to sample by."""
         batch = self.masked.collate(examples, rows, draw)
         counts = torch.bincount(batch.targets["masked"] // batch.input_ids.shape[1], minlength=len(rows)).tolist()
-        source = dataclasses.replace(FIXED if draw is None else draw, seed=(FIXED.seed if draw is None else draw.seed) + 2**32)
-        drawn = [source.generator(int(row)).random(count, dtype=np.float32) for row, count in zip(rows, counts, strict=True)]
+        drawn = [
+            (draw or FIXED).generator(int(row), SAMPLES).random(count, dtype=np.float32) for row, count in zip(rows, counts, strict=True)
+        ]
         batch.targets["uniform"] = torch.from_numpy(np.concatenate(drawn))
         return batch
 
@@ -152,7 +157,7 @@ class RtdObjective:
             "called": called,
             "caught": called & outputs.replaced,
         }
-        found = {name: values.double().sum(-1).cpu().numpy() for name, values in sums.items()}
+        found = {name: values.cpu().double().sum(-1).numpy() for name, values in sums.items()}
         return {**measure_masked(outputs.generated, batch, self.vocabulary), **found}
 
     def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:

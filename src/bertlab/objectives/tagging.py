@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from bertlab.config import ObjectiveConfig, number
 from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary, examples_of, pad_rows
+from bertlab.errors import ConfigError
 
 COLUMNS = ("tokens", "tags")  # what a dataset must have
 PIECE = 5000  # sentences tokenised at a time
@@ -25,7 +26,7 @@ IGNORED, UNKNOWN = -100, -1  # no word begins here; a word whose tag is not know
 
 @dataclass
 class Tagging(ObjectiveConfig):
-    """`[CLS] words [SEP]`, cross-entropy over tags at each word's first sub-word; words that do not fit are scored as O."""
+    """`[CLS] words [SEP]`, cross-entropy over tags at each word's first sub-word; words that do not fit are never right."""
 
     head_dropout: float = number(0.1, "dropout between hidden states and classifier", low=0, below=1)
 
@@ -55,12 +56,18 @@ class TaggingObjective:
     def __init__(self, config: Tagging, vocabulary: Vocabulary, label_names: Sequence[str]) -> None:
         self.config, self.special, self.label_names = config, vocabulary.special, list(label_names)
         self.types = sorted({name[2:] for name in self.label_names if name[:2] in ("B-", "I-")})
+        other = [name for name in self.label_names if name[:2] not in ("B-", "I-") and name != "O"]
+        if self.types and other:
+            raise ConfigError(f"objective=tagging: the tag {other[0]} is not of the BIO scheme (B-…, I-…, O) that the others are of")
+        if self.types and "O" not in self.label_names:
+            raise ConfigError(f"objective=tagging: there is no tag O among {', '.join(self.label_names[:8])}")
         self.primary = Metric("f1" if self.types else "accuracy", higher_is_better=True)
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """Sub-words of each sentence, cut where `max_length` ends; token column `tag`: at a word's first sub-word its tag, else -100.
 
-        Columns `words (N,)`, of the whole sentence, and `lost (N, K)`, entities of each type that begin beyond the cut. A row with a
+        Columns `words (N,)`, of the whole sentence, `scored (N,)`, those with a known tag, `lost (N, K)`, entities of each type that do not
+        end before the cut, and `stump (N,)`, where one that the cut goes through begins (or the number of words kept). A row with a
         text but no words is split at white space.
         """
         for start in range(0, len(split), PIECE):
@@ -68,16 +75,20 @@ class TaggingObjective:
             sentences = piece["tokens"] if "tokens" in piece else [text.split() or [text] for text in piece["text"]]
             given = piece.get("tags") or [[UNKNOWN] * len(words) for words in sentences]
             encoded = iter(encode([word for words in sentences for word in words]))
-            rows, tags, lost = [], [], []
+            rows, tags, lost, stumps = [], [], [], []
             for words, answers in zip(sentences, given, strict=True):
                 subwords = [next(encoded) or [self.special.unk_id] for _ in words]
                 kept = int(np.searchsorted(np.cumsum([*map(len, subwords)]), self.config.max_length - 2, side="right"))
                 marks = [mark for ids, tag in zip(subwords[:kept], answers, strict=False) for mark in (tag, *[IGNORED] * (len(ids) - 1))]
                 rows.append([self.special.cls_id, *(token for ids in subwords[:kept] for token in ids), self.special.sep_id])
                 tags.append([IGNORED, *marks, IGNORED])
-                lost.append(self._count(found for found in self.entities(answers) if found[1] >= kept))
+                beyond = [found for found in self.entities(answers) if found[2] > kept]
+                lost.append(self._count(beyond))
+                stumps.append(min([kept, *(first for _, first, _ in beyond)]))
             columns: dict[str, np.ndarray] = {
                 "words": np.asarray([len(words) for words in sentences], dtype=np.int32),
+                "scored": np.asarray([sum(tag >= 0 for tag in answers) for answers in given], dtype=np.int32),
+                "stump": np.asarray(stumps, dtype=np.int32),
                 "lost": np.asarray(lost, dtype=np.int32).reshape(len(rows), len(self.types)),
             }
             yield examples_of(rows, columns, {"tag": tags})
@@ -102,14 +113,14 @@ class TaggingObjective:
         return np.asarray([kinds.count(kind) for kind in self.types], dtype=np.int64)
 
     def collate(self, examples: Examples, rows: np.ndarray, _draw: Draw | None) -> Batch:
-        """Padded sentences; targets `tag (B, T) int64`, -100 = no word begins here, `words (B,)` and `lost (B, K)`."""
+        """Padded sentences; targets `tag (B, T) int64`, -100 = no word begins here, and the columns."""
         ids, inside = pad_rows([examples[row] for row in rows], self.special.pad_id)
         column, offsets = examples.token_columns["tag"], examples.offsets
         tags, _ = pad_rows([column[offsets[row] : offsets[row + 1]] for row in rows], IGNORED)
         tensor = torch.from_numpy(ids)
         targets = {
             "tag": torch.from_numpy(tags),
-            "words": torch.from_numpy(examples.columns["words"][rows]),
+            **{name: torch.from_numpy(examples.columns[name][rows]) for name in ("words", "scored", "stump")},
             "lost": torch.from_numpy(examples.columns["lost"][rows].reshape(len(rows), len(self.types))),
         }
         mask = None if inside.all() else torch.from_numpy(inside)
@@ -127,33 +138,34 @@ class TaggingObjective:
 
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
         """Of each sentence: nats, scored and rightly tagged words; true, predicted and right entities of each type; the tags (objects)."""
-        tag = batch.targets["tag"].cpu().numpy()
+        tag, whole, stump = (batch.targets[name].cpu().numpy() for name in ("tag", "words", "stump"))
         logits = outputs.float().cpu()
         nats = F.cross_entropy(logits.flatten(0, 1), batch.targets["tag"].cpu().clamp(min=0).flatten(), reduction="none")
         best = logits.argmax(-1).numpy()
         scored = tag >= 0
         guesses = np.empty(len(tag), dtype=object)
         counts = np.zeros((len(tag), 3, len(self.types)), dtype=np.int64)  # true, predicted, right
-        outside = self.label_names.index("O") if "O" in self.label_names else 0
+        outside = self.label_names.index("O") if "O" in self.label_names else UNKNOWN
         for row in range(len(tag)):
             words = tag[row] != IGNORED
             guess = best[row][words].tolist()
-            true, predicted = self.entities(tag[row][words].tolist()), self.entities(guess)
+            true, predicted = self.entities(tag[row][words].tolist()[: stump[row]]), self.entities(guess)
             counts[row] = [self._count(true), self._count(predicted), self._count(true & predicted)]
-            guesses[row] = guess + [outside] * (int(batch.targets["words"][row]) - len(guess))
+            guesses[row] = guess + [outside] * (int(whole[row]) - len(guess))
         counts[:, 0] += batch.targets["lost"].cpu().numpy()
         return {
             "nats": (nats.view(tag.shape).double().numpy() * scored).sum(1),
-            "words": scored.sum(1),
+            "read": scored.sum(1),
+            "words": batch.targets["scored"].cpu().numpy(),
             "right": ((best == tag) & scored).sum(1),
             "entities": counts,
             "tags": guesses,
         }
 
     def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Loss (nats per word) and accuracy of words that fit; precision, recall and F1 of entities, over all types and of each."""
-        words = max(1, int(measured["words"].sum()))
-        found: dict[str, Any] = {"loss": float(measured["nats"].sum() / words), "accuracy": float(measured["right"].sum() / words)}
+        """Loss (nats per word that fits), accuracy (of all words), precision, recall and F1 of entities, over all types and of each."""
+        loss = measured["nats"].sum() / max(1, measured["read"].sum())
+        found: dict[str, Any] = {"loss": float(loss), "accuracy": float(measured["right"].sum() / max(1, measured["words"].sum()))}
         if self.types:
             totals = measured["entities"].sum(0)  # (3, K)
             found |= dict(zip(("precision", "recall", "f1"), precision_recall_f1(*map(int, totals.sum(1))), strict=True))
@@ -162,7 +174,7 @@ class TaggingObjective:
 
     def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """The tag of each word, in the examples' order."""
-        return [{"tags": [self.label_names[tag] for tag in row]} for row in measured["tags"]]
+        return [{"tags": [self.label_names[tag] if tag >= 0 else None for tag in row]} for row in measured["tags"]]
 
 
 def precision_recall_f1(true: int, predicted: int, right: int) -> tuple[float, float, float]:
