@@ -174,7 +174,7 @@ def _hint(full: str, place: str, job: str) -> str:
     if near := nearest(last, siblings):
         return f"did you mean '{parent}.{near}'?" if parent else f"did you mean '{near}'?"
     if exact := [key for key in keys if key.rpartition(".")[2] == last]:
-        return f"did you mean '{exact[0]}'?"
+        return f"did you mean '{min(exact, key=lambda key: key.count('.'))}'?"  # not the same key of a pretraining within the run
     return did_you_mean(last, siblings or [key for key in keys if "." not in key], most=30)
 
 
