@@ -119,8 +119,8 @@ class ScheduleConfig(Component):
     warmup_steps: int | None = integer(None, "linear warm-up in steps; set, it replaces warmup_fraction", low=0)
 
     def factor(self, step: int, total: int | None) -> float:
-        """What the peak learning rate is multiplied by at `step` (from 0) of `total` (None = not known)."""
-        raise NotImplementedError
+        """What the peak learning rate is multiplied by at `step` (from 0) of `total` (None = not known). Every option has its own."""
+        raise NotImplementedError(f"{type(self).__name__} lacks factor(step, total)")
 
 
 @dataclass
@@ -136,8 +136,11 @@ class InitConfig(Component):
         return None
 
     def initialize(self, model: Any, config: ModelConfig, module: ModuleType, tokenizer: str, source: Path | None) -> None:
-        """Give `model` its first weights. `source` is the stage's folder, or what `source()` said. Raises UserError for a misfit."""
-        raise NotImplementedError
+        """Give `model` its first weights. Every option has its own; raises UserError for a misfit.
+
+        `source` is the stage's folder, or what `source()` said.
+        """
+        raise NotImplementedError(f"{type(self).__name__} lacks initialize(…)")
 
 
 # --- plain groups -----------------------------------------------------------------------------------------------------------

@@ -196,7 +196,7 @@ def accumulate(
                 with device.autocast():
                     outputs = model(batch)
                 loss = objective.loss(outputs, batch)
-                (loss.total / loss.count if len(parts) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch
+                (loss.total / loss.count if len(parts) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch's has no types
                 total, count, tokens = total + loss.total.detach(), count + loss.count, tokens + batch.num_tokens
             if len(parts) > 1:
                 torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count))

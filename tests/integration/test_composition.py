@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bertlab.helptext import GROUPS
 from bertlab.registry import conf_folder
 
 CONF = conf_folder()
+Cli = Callable[..., tuple[int, str, str]]  # conftest's fixture
 NEEDED = {
     ("dataset", "files"): ["dataset.train_file=x.csv"], ("dataset", "table"): ["dataset.train_file=x.csv"],
     ("init", "checkpoint"): ["init.path=x"], ("init", "pretrained"): ["init.path=x"], ("tokenizer", "pretrained"): ["tokenizer.path=x"],
@@ -32,7 +34,7 @@ def test_every_option_composes(group: str, option: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
-def test_every_experiment_smokes(experiment: str, cli, shared_data: Path) -> None:  # type: ignore[no-untyped-def]  # conftest.Cli
+def test_every_experiment_smokes(experiment: str, cli: Cli, shared_data: Path) -> None:
     staged = any(
         f"/init: {file.stem}\n" in (CONF / "experiment" / f"{experiment}.yaml").read_text() for file in (CONF / "init").glob("*.yaml")
     )
@@ -71,14 +73,14 @@ def test_config_errors_import_at_most_torch(words: list[str]) -> None:
     assert status == 2 and heavy <= {"torch", "hydra"} and len(errors.splitlines()) == 1
 
 
-def test_help_names_every_group_and_option(cli) -> None:  # type: ignore[no-untyped-def]
+def test_help_names_every_group_and_option(cli: Cli) -> None:
     _, out, _ = cli("--help")
     for group, option in OPTIONS:
         if option != "table":
             assert option in next(line for line in out.splitlines() if line.startswith(f"  {group} ")).split()
 
 
-def test_composed_config_is_shown_and_info_answers(cli) -> None:  # type: ignore[no-untyped-def]
+def test_composed_config_is_shown_and_info_answers(cli: Cli) -> None:
     status, out, _ = cli("--cfg", "job", "model=bert_mini")
     assert status == 0 and "hidden_size: 256" in out
     status, out, _ = cli("--info", "defaults")
@@ -106,7 +108,7 @@ def test_budget_unit_on_the_command_line_replaces_the_presets() -> None:
     assert (config.budget.steps, config.budget.epochs) == (7, None)
 
 
-def test_sweep_is_checked_before_its_first_run_starts(cli) -> None:  # type: ignore[no-untyped-def]
+def test_sweep_is_checked_before_its_first_run_starts(cli: Cli) -> None:
     before = time.monotonic()
     status, _, err = cli("-m", "debug=smoke", "optimizer.lr=1e-3,1e-4,-1")
     assert status == 2 and "optimizer.lr=-1.0" in err and time.monotonic() - before < 20

@@ -54,6 +54,8 @@ CASES = [
     case("cache_of_streamed_texts", f"{OWN} objective=mlm paths.cache=cache", "paths.cache=cache",
          files={"cache": "", "t.jsonl": json.dumps({"text": "a b"}) + "\n"}),
     texts("no_text_at_all", "mlm", [{"text": " "}], "t.jsonl", "no text at all"),
+    case("half_a_character", f"{OWN} objective=mlm", "t.jsonl", "line 2", "half a character",
+         files={"t.jsonl": '{"text": "a"}\n{"text": "b \\ud800"}\n'}),
     texts("row_without_a_text", "mlm", [{"text": "a"}, {"text": None}], "t.jsonl", "row 2 has no text"),
     tagged("tags_too_few", [WORDS, {"tokens": ["a"], "tags": []}], "row 2 has 1 words", "'tags'"),
     tagged("no_list_of_words", [WORDS, {"tokens": "a b", "tags": ["O", "O"]}], "t.jsonl"),

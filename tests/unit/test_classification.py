@@ -8,24 +8,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pretraining import Rows
 
 from bertlab.contracts import Draw, Special, Vocabulary, join_examples
 from bertlab.objectives.classification import Classification, build, f1_macro, join_texts, matthews
 
 SPECIAL = Special(0, 1, 2, 3, 4)
 VOCABULARY = Vocabulary(SPECIAL, np.zeros(300, dtype=bool), np.ones(300, dtype=np.int64), np.arange(300) < 5)
-
-
-class Rows(dict[str, Any]):
-    @property
-    def column_names(self) -> list[str]:
-        return list(self)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.values())))
-
-    def __getitem__(self, place: Any) -> Any:
-        return {name: values[place] for name, values in self.items()} if isinstance(place, slice) else super().__getitem__(place)
 
 
 def encode(texts: Any) -> list[list[int]]:

@@ -275,7 +275,12 @@ def read_pieces(config: Any, file: Path, columns: Sequence[str], size: int = 200
 
 def _parse(file: Path, number: int, content: str) -> Any:
     try:
-        return json.loads(content)
+        found = json.loads(content)
+        if "\\u" in content:
+            json.dumps(found, ensure_ascii=False).encode()  # JSON may spell half a character, `\ud800`, which is no text
+        return found
+    except UnicodeEncodeError:
+        raise DataError(f"{file}: line {number} holds half a character (a lone \\ud800 to \\udfff); mend or drop it") from None
     except ValueError as error:
         raise DataError(f"{file}: line {number} is not JSON ({_first_line(error)})") from None
 

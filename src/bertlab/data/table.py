@@ -274,19 +274,21 @@ def _raw_label(value: Any) -> str:
     return re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
 
 
-def _label_names(config: Table, train: Rows, where: str) -> list[str]:
-    """Class names in id order: configured, mapped, declared by the data, or the distinct values of train."""
-    assert config.label_column is not None
-    _require_column(train, config.label_column, "dataset.label_column", where)
-    declared = train.class_names.get(config.label_column)
+def _given_names(config: Table, declared: list[str] | None, where: str) -> list[str]:
+    """Names in id order where somebody says them: the config, its map, or the data; else none."""
     if config.label_names:
         if declared and sorted(declared) == sorted(config.label_names) and declared != list(config.label_names):
             raise ConfigError(f"dataset.label_names={config.label_names}: {where} declares its ids in the order {declared}")
         return list(config.label_names)
-    if config.label_map:
-        return list(dict.fromkeys(config.label_map.values()))
-    if declared:
-        return declared
+    return list(dict.fromkeys(config.label_map.values())) or declared or []
+
+
+def _label_names(config: Table, train: Rows, where: str) -> list[str]:
+    """Class names in id order: configured, mapped, declared by the data, or the distinct values of train."""
+    assert config.label_column is not None
+    _require_column(train, config.label_column, "dataset.label_column", where)
+    if names := _given_names(config, train.class_names.get(config.label_column), where):
+        return names
     values = {_raw_label(value) for value in train.columns[config.label_column] if value is not None} - {"", "-1"}
     if len(values) < 2:
         raise DataError(f"{where}: column '{config.label_column}' has fewer than two different labels ({sorted(values)})")
@@ -301,13 +303,8 @@ def _tag_names(config: Table, train: Rows, where: str) -> list[str]:
     """Tag names in id order: configured, declared by the data, or the distinct values of train, O first."""
     assert config.tags_column is not None
     _require_column(train, config.tags_column, "dataset.tags_column", where)
-    declared = train.class_names.get(config.tags_column)
-    if config.label_names:
-        if declared and sorted(declared) == sorted(config.label_names) and declared != list(config.label_names):
-            raise ConfigError(f"dataset.label_names={config.label_names}: {where} declares its ids in the order {declared}")
-        return list(config.label_names)
-    if declared:
-        return declared
+    if names := _given_names(config, train.class_names.get(config.tags_column), where):
+        return names
     values = {tag for tags in train.columns[config.tags_column] if isinstance(tags, list) for tag in tags}
     if not values or not all(isinstance(value, str) for value in values):
         raise DataError(f"{where}: column '{config.tags_column}' holds no tag names; name its ids in dataset.label_names")
