@@ -157,8 +157,8 @@ def test_measured_rows_are_those_of_each_example() -> None:
 
 
 def test_a_block_without_an_ordinary_token_costs_nothing() -> None:
-    o = objective(max_length=8)
-    batch = o.collate(join_examples(o.prepare(Rows(text=["a"]), lambda texts: [[1] for _ in texts])), np.array([0]), Draw(0, 0))
+    o = objective(max_length=8, packing="documents")
+    batch = o.collate(join_examples(o.prepare(Rows(text=["?", "a"]), lambda _: [[1], [5]])), np.array([0]), Draw(0, 0))
     loss = o.loss(torch.zeros(0, SIZE, requires_grad=True), batch)
     assert len(batch.targets["label"]) == 0 and loss.total.item() == 0 and loss.count == 1
 
@@ -166,6 +166,14 @@ def test_a_block_without_an_ordinary_token_costs_nothing() -> None:
 def test_texts_without_tokens_are_refused() -> None:
     with pytest.raises(DataError, match="no text"):
         list(objective().prepare(Rows(text=["", " "]), encode))
+
+
+def test_a_split_without_anything_to_mask_has_no_score() -> None:
+    o = objective(max_length=8)
+    with pytest.raises(DataError, match="nothing but special"):
+        list(o.prepare(Rows(text=["?"]), lambda _: [[1, 3, 4]]))
+    with pytest.raises(DataError, match="nothing but special"):
+        o.metrics({name: np.zeros(2) for name in ("nats", "right", "masked", "characters")})
 
 
 def test_shares_of_more_than_one_are_refused() -> None:

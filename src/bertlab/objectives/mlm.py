@@ -27,6 +27,7 @@ from bertlab.objectives._documents import batched, documents, pack
 
 COLUMNS = ("text",)  # what a dataset must have
 PREDICTS = False  # it has no labels to give to texts of the user's own
+NOTHING_TO_MASK = "there is no text to predict tokens of: a split holds nothing but special and unknown tokens"
 MASKS = 1  # the stream of masks; 0 draws sentence pairs
 SPAN_CONTINUES, SPAN_LONGEST = 0.8, 10  # SpanBERT §3.1: each further word with 1 - p = 0.8, at most 10
 SPAN_LENGTHS = SPAN_CONTINUES ** np.arange(SPAN_LONGEST) / (SPAN_CONTINUES ** np.arange(SPAN_LONGEST)).sum()  # mean 3.8
@@ -163,14 +164,14 @@ class MlmObjective:
         self.scoring = scoring or Masking(vocabulary, "token", 0.8, 0.1)
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
-        """Blocks of `max_length` tokens; see `pack`. Raises DataError where the texts hold no token."""
+        """Blocks of `max_length` tokens; see `pack`. Raises DataError where the texts hold no token that could be masked."""
         blocks = pack(documents(split, encode), self.config.max_length, self.vocabulary.special, self.config.packing == "blocks")
-        empty = True
-        for piece in batched(blocks):
-            empty = False
-            yield examples_of(piece)
-        if empty:
-            raise DataError("there is no text to predict tokens of")
+        ordinary = False
+        for piece in map(examples_of, batched(blocks)):
+            ordinary = ordinary or bool((~self.vocabulary.is_special[piece.tokens]).any())
+            yield piece
+        if not ordinary:
+            raise DataError(NOTHING_TO_MASK)
 
     def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
         """Blocks with tokens hidden; targets `masked (M,)`, flat positions, and `label (M,)`, what stood there."""
@@ -232,8 +233,10 @@ def measure_masked(logits: Tensor, batch: Batch, vocabulary: Vocabulary) -> dict
 
 
 def masked_metrics(measured: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Scores of a split from `measure_masked`'s rows."""
-    nats, masked = float(measured["nats"].sum()), max(1.0, float(measured["masked"].sum()))
+    """Scores of a split from `measure_masked`'s rows. Raises DataError where nothing was masked."""
+    nats, masked = float(measured["nats"].sum()), float(measured["masked"].sum())
+    if masked == 0:
+        raise DataError(NOTHING_TO_MASK)  # no score is better than a made-up one
     return {
         "loss": nats / masked,
         "masked_accuracy": float(measured["right"].sum()) / masked,
