@@ -13,7 +13,8 @@ from pretraining import SIZE, SPECIAL, Rows, encode, vocabulary
 
 from bertlab.contracts import Draw, join_examples
 from bertlab.errors import ConfigError, DataError
-from bertlab.objectives.mlm import Masking, Mlm, block_attention, build, mask_batch
+from bertlab.objectives._masking import Masking, mask_batch
+from bertlab.objectives.mlm import Mlm, block_attention, build
 
 V = vocabulary()
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from bertlab.config import ObjectiveConfig, choice, number, string
+from bertlab.config import choice
 from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary
-from bertlab.objectives.mlm import Masking, MlmHead, check_shares, mask_batch, masked_loss, masked_metrics, measure_masked
-from bertlab.objectives.nsp import NspObjective, PairHead, check_pairs, measure_pairs, pair_metrics, prepare_runs
+from bertlab.objectives._masking import Masked, Masking, mask_batch, masked_loss, masked_metrics, measure_masked
+from bertlab.objectives.mlm import MlmHead
+from bertlab.objectives.nsp import Nsp, NspObjective, PairHead, measure_pairs, pair_metrics, prepare_runs
 from bertlab.objectives.sop import SopObjective
 
 COLUMNS = ("text", "document")  # what a dataset must have
@@ -25,23 +26,15 @@ PREDICTS = False  # it has no labels to give to texts of the user's own
 
 
 @dataclass
-class MlmNsp(ObjectiveConfig):
+class MlmNsp(Masked, Nsp):
     """Pairs of texts with masked tokens: which tokens were hidden, and does the second text follow the first?"""
 
-    rate: float = number(0.15, "share of a pair's tokens that is predicted", above=0, below=1)
-    final_rate: float | None = number(None, "the share at the end of training, reached on a straight line; null = rate", above=0, below=1)
-    mask_share: float = number(0.8, "of these, how many become the mask token", low=0, high=1)
-    random_share: float = number(0.1, "of these, how many become any token of the vocabulary; the rest stays as it is", low=0, high=1)
-    unit: str = choice("token", "token", "word", "span", help="what is hidden together: a token, a whole word, a span of words")
-    evaluation_rate: float = number(0.15, "share predicted when scoring: single tokens, the same in every run", above=0, below=1)
     pairs: str = choice("next", "next", "order", help="next: random second texts (NSP); order: swapped texts (SOP)")
-    delimiters: str = string(".!?", "characters that end a sentence, before white space; one public system uses '.,;:!? '")
-    short_share: float = number(0.1, "share of pairs of any shorter length", low=0, high=1)
 
     def check(self, path: str) -> None:
         """Shares of a whole, something to split at."""
-        check_shares(self.mask_share, self.random_share, path)
-        check_pairs(self.max_length, self.delimiters, path)
+        Masked.check(self, path)
+        Nsp.check(self, path)
 
 
 class PretrainingHead(nn.Module):

@@ -38,15 +38,10 @@ class Nsp(ObjectiveConfig):
     short_share: float = number(0.1, "share of examples of any shorter length", low=0, high=1)
 
     def check(self, path: str) -> None:
-        """Something to split at."""
-        check_pairs(self.max_length, self.delimiters, path)
-
-
-def check_pairs(max_length: int, delimiters: str, path: str) -> None:
-    """Raises ConfigError where no pair fits, or where there is nothing to split sentences at."""
-    if max_length < 5:
-        raise ConfigError(f"{path}.max_length={max_length}: a pair with its special tokens takes at least 5")
-    sentence_splitter(delimiters, f"{path}.delimiters")
+        """Room for a pair, something to split at."""
+        if self.max_length < 5:
+            raise ConfigError(f"{path}.max_length={self.max_length}: a pair with its special tokens takes at least 5")
+        sentence_splitter(self.delimiters, f"{path}.delimiters")
 
 
 # --- runs of sentences --------------------------------------------------------------------------------------------------------

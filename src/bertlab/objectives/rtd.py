@@ -26,7 +26,8 @@ from torch.nn import functional as F
 from bertlab.config import choice, integer, number
 from bertlab.contracts import FIXED, Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary
 from bertlab.errors import ConfigError
-from bertlab.objectives.mlm import Masking, Mlm, MlmHead, MlmObjective, masked_loss, masked_metrics, measure_masked
+from bertlab.objectives._masking import Masking, masked_loss, masked_metrics, measure_masked
+from bertlab.objectives.mlm import Mlm, MlmHead, MlmObjective
 
 SAMPLES = 2  # the stream of what the generator samples
 COLUMNS = ("text",)  # what a dataset must have
