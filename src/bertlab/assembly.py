@@ -4,13 +4,10 @@ import dataclasses
 import importlib
 import importlib.util
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +18,7 @@ from bertlab.checkpoint import load_weights, publish_folder, save_weights, write
 from bertlab.config import Budget, Component, Compute, Evaluation, Finetune, Paths, Train, validate
 from bertlab.contracts import Batch, Examples, Objective, ParameterGroup
 from bertlab.data.dataset import LoadedDataset, columns_of, fingerprint, load_dataset
+from bertlab.data.examples import read_examples, write_examples
 from bertlab.data.tokenizer import Inherited, Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
 from bertlab.data.tokenizer import Trained as TrainedTokenizer
 from bertlab.errors import ConfigError, RunError
@@ -160,10 +158,10 @@ def prepare(config: Train, inputs: dict[str, str], own: Path | None = None, sour
 
             def fill(temporary: Path) -> None:
                 for split, rows in dataset.splits.items():
-                    _write_examples(temporary, split, objective.prepare(rows, tokenizer.encode))
+                    write_examples(temporary, split, objective.prepare(rows, tokenizer.encode))
 
             publish_folder(folder, fill)
-        return Material(dataset, tokenizer, objective, {split: _read_examples(folder, split) for split in dataset.splits})
+        return Material(dataset, tokenizer, objective, {split: read_examples(folder, split) for split in dataset.splits})
     except OSError as error:
         raise RunError(
             f"paths.cache={store.cache_folder(config.paths)}: cannot be used ({error.strerror or error}); name another folder"
@@ -189,42 +187,6 @@ def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], 
         columns = [train[name] for name in ("text", "text_pair", "tokens") if name in train.column_names]
         write_text(file, train_tokenizer(config.tokenizer, batches_of_texts(columns)).to_json())
     return Tokenizer.from_json(file.read_text(encoding="utf-8"))
-
-
-def _write_examples(folder: Path, split: str, pieces: Iterator[Examples]) -> None:
-    """One raw file an array, written a piece at a time: a corpus need not fit in memory."""
-    with ExitStack() as files:
-        streams: dict[str, Any] = {}
-
-        def append(name: str, values: np.ndarray) -> None:
-            if name not in streams:
-                streams[name] = files.enter_context((folder / f"{split}.{name}.{values.dtype.name}").open("wb"))
-            streams[name].write(values.tobytes())
-
-        for piece in pieces:
-            append("tokens", piece.tokens.astype(np.int32))
-            append("lengths", piece.lengths.astype(np.int32))
-            for name, column in piece.columns.items():
-                append(f"column-{name}", column)
-            for name, column in piece.token_columns.items():
-                append(f"token_column-{name}", column)
-
-
-def _read_examples(folder: Path, split: str) -> Examples:
-    """The arrays memory-mapped, except for the lengths, from which the order of every epoch is drawn."""
-    found = {}
-    for file in sorted(folder.glob(f"{split}.*")):
-        _, name, kind = file.name.split(".")
-        found[name] = np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.zeros(0, dtype=kind)
-    offsets = np.concatenate(([0], np.cumsum(found["lengths"], dtype=np.int64)))
-    rows = len(found["lengths"])
-    columns = {  # a column may have several values a row
-        name.removeprefix("column-"): values if len(values) == rows else values.reshape(rows, -1)
-        for name, values in found.items()
-        if name.startswith("column-")
-    }
-    per_token = {name.removeprefix("token_column-"): values for name, values in found.items() if name.startswith("token_column-")}
-    return Examples(found["tokens"], offsets, columns, per_token)
 
 
 # --- objective, model, optimizer ---------------------------------------------------------------------------------------------------

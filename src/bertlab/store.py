@@ -38,6 +38,7 @@ CODE_OF_EVERY_RUN = (
     "data/reading",
     "data/tokenizer",
     "data/batches",
+    "data/examples",
     "jobs/train",
 )
 
