@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bertlab import registry
 from bertlab.errors import ConfigError, UserError, did_you_mean
-from bertlab.helptext import JOBS, help_text
+from bertlab.helptext import help_text
 from bertlab.registry import conf_folder
 
 FLAGS = {
@@ -79,8 +80,8 @@ def run_command(arguments: list[str]) -> int:
 def split_job(arguments: list[str]) -> tuple[str, list[str]]:
     """The job word (train if the first word is none) and the rest. Raises ConfigError for a word that is no job and no override."""
     if arguments and not arguments[0].startswith("-") and "=" not in arguments[0] and not arguments[0].startswith(("+", "~")):
-        if arguments[0] not in JOBS:
-            raise ConfigError(f"unknown job '{arguments[0]}', {did_you_mean(arguments[0], JOBS)}; settings are written key=value")
+        if arguments[0] not in (jobs := registry.jobs()):
+            raise ConfigError(f"unknown job '{arguments[0]}', {did_you_mean(arguments[0], jobs)}; settings are written key=value")
         return arguments[0], arguments[1:]
     return "train", arguments
 
@@ -157,12 +158,12 @@ def job_being_completed(job: str) -> str:
     """Take the job word out of the line that a shell wants completed (Hydra knows none); offer job words for the first one."""
     line = os.environ.get("COMP_LINE", "")
     if found := re.match(r"(\S+)\s+(\w+)(\s.*)", line):
-        if found.group(2) in JOBS:
+        if found.group(2) in registry.jobs():
             job = found.group(2)
             os.environ["COMP_LINE"] = found.group(1) + found.group(3)
             os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
     elif started := re.fullmatch(r"\S+\s+(\w*)", line):
-        print(" ".join(name for name in JOBS if name.startswith(started.group(1))))
+        print(" ".join(name for name in registry.jobs() if name.startswith(started.group(1))))
     return job
 
 
@@ -178,7 +179,7 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
         settings = HydraConfig.get()
         sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None  # the same after a restart
         try:
-            return run_job(job, to_schema(composed, settings), Context(command, sweep))
+            return registry.load_job(job).run(to_schema(composed, settings), Context(command, sweep))
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
@@ -189,24 +190,6 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
             sys.exit(stop.exit_status)
 
     return task
-
-
-def run_job(job: str, config: Any, context: Any) -> Any:
-    """Hand a typed config to its job; returns what a sweeper wants to know."""
-    if job == "train":
-        from bertlab.jobs.train import train
-        from bertlab.results import announce
-
-        outcome = train(config, context)
-        announce(outcome)
-        return outcome.score
-    if job == "evaluate":
-        from bertlab.jobs.evaluate import evaluate
-
-        return evaluate(config)
-    from bertlab.jobs.predict import predict
-
-    return predict(config)
 
 
 def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> None:

@@ -227,7 +227,7 @@ class Paths:
     cache: str | None = string(None, "tokenizers and tokenised data; default: BERTLAB_CACHE, or ~/.cache/bertlab")
 
 
-# --- jobs -------------------------------------------------------------------------------------------------------------------
+# --- a run, and what jobs share ---------------------------------------------------------------------------------------------
 @dataclass
 class Train:
     """`bertlab train`: everything that decides a run."""
@@ -283,50 +283,6 @@ class FileColumns:
         """Columns without a file would be swallowed."""
         if self.changes() and file is None:
             raise ConfigError(f"{next(iter(self.changes()))} describes a file of your own: name it with file=PATH")
-
-
-@dataclass
-class Evaluate(FileColumns):
-    """`bertlab evaluate`: score a finished run on a split of its dataset or on a file of the user's own."""
-
-    run: str = MISSING
-    split: str | None = string(None, "split to score; default: validation")
-    file: str | None = string(None, "CSV, TSV, JSONL or Parquet file to score instead, with the run's own column names")
-    format: str = choice("table", "table", "json", help="table for people, json for programs")
-    batch_size: int = integer(256, "examples per batch", low=1)
-    compute: Compute = MISSING
-    paths: Paths = field(default_factory=Paths)
-
-    def check(self, path: str) -> None:
-        """One thing to score."""
-        if self.split is not None and self.file is not None:
-            raise ConfigError("evaluate: give either split or file, not both")
-        self.check_file(self.file)
-
-
-@dataclass
-class Predict(FileColumns):
-    """`bertlab predict`: label texts with a finished run."""
-
-    run: str = MISSING
-    text: str | None = string(None, "one text to label")
-    text_pair: str | None = string(None, "its second text, for models of text pairs")
-    file: str | None = string(None, "file of texts, one a line (.txt) or with the run's column names; '-' or neither = standard input")
-    format: str = choice("table", "table", "jsonl", help="table for people, jsonl for programs")
-    batch_size: int = integer(256, "examples per batch", low=1)
-    compute: Compute = MISSING
-    paths: Paths = field(default_factory=Paths)
-
-    def check(self, path: str) -> None:
-        """One source of texts, and something in it."""
-        if self.text is not None and self.file is not None:
-            raise ConfigError("predict: give either text or file, not both")
-        if self.text_pair is not None and self.text is None:
-            raise ConfigError("predict: text_pair is the second text of a pair; give text too")
-        for name, value in (("text", self.text), ("text_pair", self.text_pair)):
-            if value is not None and not value.strip():
-                raise ConfigError(f"predict: {name} is empty; there is nothing to label")
-        self.check_file(self.file)
 
 
 # --- validation ---------------------------------------------------------------------------------------------------------------

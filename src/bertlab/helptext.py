@@ -5,11 +5,6 @@ from pathlib import Path
 from bertlab import registry
 from bertlab.errors import ConfigError
 
-JOBS = {
-    "train": "train a model, or continue or skip a run that is already there (the job if none is named)",
-    "evaluate": "score a finished run on a split or on a file of your own",
-    "predict": "label texts with a finished run",
-}
 GROUPS = {
     "model": "the encoder and its size",
     "dataset": "what is read",
@@ -23,20 +18,6 @@ GROUPS = {
     "tracker": "where progress is logged",
     "experiment": "a whole study's recipe",
     "debug": "quick checks of any recipe",
-}
-HEADS = {
-    "train": """usage: bertlab [train] [group=option ...] [key=value ...] [-m]
-
-Train a BERT-style encoder. Every choice is a group or a key; what you leave out has a default (see --cfg job).""",
-    "evaluate": """usage: bertlab evaluate run=FOLDER [split=validation | file=PATH] [format=table|json]
-
-Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names
-(or others: text_column=… text_pair_column=… label_column=… encoding=…).""",
-    "predict": """usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [format=table|jsonl]
-
-Label texts with a finished run. Without text or file, lines are read from standard input. A .txt file holds one text a line;
-other files have the run's column names, or text_column=… text_pair_column=… encoding=….
-jsonl: one {"text", "label", "probabilities"} a line.""",
 }
 TRAIN_EXAMPLES = """examples
   bertlab                                              the embedded dataset, no network, under two minutes
@@ -65,9 +46,9 @@ environment
 
 def help_text(job: str, conf: Path) -> str:
     """Usage, jobs, groups with their options, examples, flags."""
-    parts = [HEADS[job]]
+    parts = [registry.job_help(job)]
     if job == "train":
-        parts.append("jobs\n" + "\n".join(f"  {name:<10} {what}" for name, what in JOBS.items()))
+        parts.append("jobs\n" + "\n".join(f"  {name:<10} {registry.job_summary(name)}" for name in registry.jobs()))
         parts.append("groups\n" + "\n".join(_group(name, what, conf) for name, what in GROUPS.items()))
         parts.append(TRAIN_EXAMPLES)
     parts.append(FLAGS)

@@ -6,6 +6,7 @@ below. Folders named in the environment's BERTLAB_PLUGINS (separated like PATH) 
 imported, so that help and config errors do not wait for what they do not use.
 """
 
+import ast
 import dataclasses
 import importlib
 import importlib.util
@@ -48,12 +49,7 @@ TABLE = {
         "stage": "bertlab.init:Stage",
         "pretrained": "bertlab.init:Pretrained",
     },
-    "schema": {
-        "train": "bertlab.config:Train",
-        "evaluate": "bertlab.config:Evaluate",
-        "predict": "bertlab.config:Predict",
-        "stage": "bertlab.init:Stage",
-    },
+    "schema": {"train": "bertlab.config:Train", "stage": "bertlab.init:Stage"},
 }
 
 
@@ -76,7 +72,7 @@ def options(group: str) -> list[str]:
     """Names of the Python options of a group, sorted; empty for a group that has none."""
     if group in FOLDERS:
         return sorted(_files(group))
-    return sorted(TABLE.get(group, {}))
+    return sorted({*TABLE.get(group, {}), *(jobs() if group == "schema" else ())})
 
 
 def _files(group: str) -> dict[str, Path]:
@@ -102,6 +98,8 @@ def load_schema(group: str, option: str) -> Any:
             )
         schema_class: Any = found[0]
         return schema_class(name=option)
+    if group == "schema" and option in jobs() and option not in TABLE[group]:
+        return load_job(option).Schema()
     if option not in TABLE.get(group, {}):
         raise ConfigError(f"{group}={option}: unknown option, {did_you_mean(option, options(group))}")
     module_name, class_name = TABLE[group][option].split(":")
@@ -152,3 +150,32 @@ def option_of(group: str, component: config.Component) -> str:
     if group in FOLDERS:
         return kind.__module__.rsplit(".", 1)[-1]
     return next(option for option, place in TABLE[group].items() if place == f"{kind.__module__}:{kind.__name__}")
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------------
+# A job is one file in jobs/: its docstring is its help (summary, blank line, usage and the rest), `Schema` its typed config (composed by
+# conf/JOB.yaml), `run(config, context)` the work; what it returns is what a sweeper wants to know.
+def jobs() -> list[str]:
+    """Names of the jobs, `train` first."""
+    names = sorted(file.stem for file in (Path(__file__).parent / "jobs").glob("*.py") if not file.stem.startswith("_"))
+    return sorted(names, key=lambda name: name != "train")
+
+
+def load_job(job: str) -> ModuleType:
+    """The job's module."""
+    return importlib.import_module(f"bertlab.jobs.{job}")
+
+
+def job_summary(job: str) -> str:
+    """What a job does, in one line; its module is read, not imported, so that help does not wait for torch."""
+    return _job_docstring(job)[0].partition(": ")[2]
+
+
+def job_help(job: str) -> str:
+    """A job's usage."""
+    return "\n".join(_job_docstring(job)[2:])
+
+
+def _job_docstring(job: str) -> list[str]:
+    source = (Path(__file__).parent / "jobs" / f"{job}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or f"`bertlab {job}`: (undescribed)").splitlines()

@@ -1,21 +1,50 @@
-"""`bertlab evaluate`: score a finished run on a split of its dataset or on a file of the user's own."""
+"""`bertlab evaluate`: score a finished run on a split or on a file of your own
+
+usage: bertlab evaluate run=FOLDER [split=validation | file=PATH] [format=table|json]
+
+Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names
+(or others: text_column=… text_pair_column=… label_column=… encoding=…).
+"""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import MISSING
+
 from bertlab import store
 from bertlab.assembly import Trained, load_run, needed_columns
-from bertlab.config import Compute, Evaluate
+from bertlab.config import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import columns_of, fingerprint, load_dataset
 from bertlab.data.table import read_rows, table_of
-from bertlab.errors import DataError, did_you_mean
+from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.evaluation import score
+from bertlab.results import Context
 from bertlab.runtime import threads
 
 
-def evaluate(config: Evaluate) -> float:
+@dataclass
+class Schema(FileColumns):
+    """`bertlab evaluate`: score a finished run on a split of its dataset or on a file of the user's own."""
+
+    run: str = MISSING
+    split: str | None = string(None, "split to score; default: validation")
+    file: str | None = string(None, "CSV, TSV, JSONL or Parquet file to score instead, with the run's own column names")
+    format: str = choice("table", "table", "json", help="table for people, json for programs")
+    batch_size: int = integer(256, "examples per batch", low=1)
+    compute: Compute = MISSING
+    paths: Paths = field(default_factory=Paths)
+
+    def check(self, path: str) -> None:
+        """One thing to score."""
+        if self.split is not None and self.file is not None:
+            raise ConfigError("evaluate: give either split or file, not both")
+        self.check_file(self.file)
+
+
+def run(config: Schema, _context: Context) -> float:
     """Print the metrics; returns the primary one."""
     folder = store.find_run(config.run, config.paths)
     trained = load_run(folder)
@@ -38,7 +67,7 @@ def score_rows(trained: Trained, rows: Any, split: str, compute: Compute, batch_
     return metrics
 
 
-def rows_to_score(trained: Trained, config: Evaluate) -> tuple[Any, str]:
+def rows_to_score(trained: Trained, config: Schema) -> tuple[Any, str]:
     """Rows and the name they are scored under. Raises DataError where they are missing or without labels."""
     if config.file is not None:
         file = Path(config.file).expanduser()

@@ -1,25 +1,61 @@
-"""`bertlab predict`: label texts with a finished run, as a table for people or JSONL for programs."""
+"""`bertlab predict`: label texts with a finished run
+
+usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [format=table|jsonl]
+
+Label texts with a finished run. Without text or file, lines are read from standard input. A .txt file holds one text a line;
+other files have the run's column names, or text_column=… text_pair_column=… encoding=….
+jsonl: one {"text", "label", "probabilities"} a line.
+"""
 
 import codecs
 import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from omegaconf import MISSING
+
 from bertlab import registry, store
 from bertlab.assembly import Trained, load_run, needed_columns
-from bertlab.config import Compute, Predict
+from bertlab.config import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import columns_of
 from bertlab.data.table import from_texts, read_rows, table_of
 from bertlab.errors import ConfigError, DataError
 from bertlab.evaluation import measure
+from bertlab.results import Context
 from bertlab.runtime import threads
 
 
-def predict(config: Predict) -> None:
+@dataclass
+class Schema(FileColumns):
+    """`bertlab predict`: label texts with a finished run."""
+
+    run: str = MISSING
+    text: str | None = string(None, "one text to label")
+    text_pair: str | None = string(None, "its second text, for models of text pairs")
+    file: str | None = string(None, "file of texts, one a line (.txt) or with the run's column names; '-' or neither = standard input")
+    format: str = choice("table", "table", "jsonl", help="table for people, jsonl for programs")
+    batch_size: int = integer(256, "examples per batch", low=1)
+    compute: Compute = MISSING
+    paths: Paths = field(default_factory=Paths)
+
+    def check(self, path: str) -> None:
+        """One source of texts, and something in it."""
+        if self.text is not None and self.file is not None:
+            raise ConfigError("predict: give either text or file, not both")
+        if self.text_pair is not None and self.text is None:
+            raise ConfigError("predict: text_pair is the second text of a pair; give text too")
+        for name, value in (("text", self.text), ("text_pair", self.text_pair)):
+            if value is not None and not value.strip():
+                raise ConfigError(f"predict: {name} is empty; there is nothing to label")
+        self.check_file(self.file)
+
+
+def run(config: Schema, _context: Context) -> None:
     """Print one row a text."""
     folder = store.find_run(config.run, config.paths)
     trained = load_run(folder)
@@ -46,7 +82,7 @@ def predict_rows(trained: Trained, rows: Any, compute: Compute, batch_size: int)
     return [{**{name: columns[name][index] for name in given}, **row} for index, row in enumerate(found)]
 
 
-def rows_to_label(trained: Trained, config: Predict) -> Any:
+def rows_to_label(trained: Trained, config: Schema) -> Any:
     """Texts from the command line, a file or standard input. Raises DataError where there are none."""
     if config.text is not None:
         return from_pairs(trained, [config.text], None if config.text_pair is None else [config.text_pair])

@@ -1,4 +1,9 @@
-"""`bertlab train`: one run, from its identity to its summary. Done once, however often it is asked for."""
+"""`bertlab train`: train a model, or continue or skip a run that is already there (the job if none is named)
+
+usage: bertlab [train] [group=option ...] [key=value ...] [-m]
+
+Train a BERT-style encoder. Every choice is a group or a key; what you leave out has a default (see --cfg job).
+"""
 
 import dataclasses
 import json
@@ -33,9 +38,18 @@ from bertlab.errors import RunError
 from bertlab.evaluation import score
 from bertlab.flops import BACKWARD, count_forward, product_rate
 from bertlab.loop import Interrupted, Progress, fit, load_best
-from bertlab.results import Context, Outcome, write_summary
+from bertlab.results import Context, Outcome, announce, write_summary
 from bertlab.runtime import Device, choose_device, keep_freed_memory, provenance, threads, to_json
 from bertlab.trackers.local import LocalTracker
+
+Schema = Train
+
+
+def run(config: Train, context: Context) -> float:
+    """Train and tell the result; returns the primary metric on validation."""
+    outcome = train(config, context)
+    announce(outcome)
+    return outcome.score
 
 
 def train(config: Train, context: Context) -> Outcome:
