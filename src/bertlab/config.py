@@ -100,7 +100,7 @@ class DatasetConfig(Component):
 
     fraction: float = number(1.0, "share of the training split to train on (a seeded, stratified sample)", above=0, high=1)
     validation_fraction: float = number(
-        0.1, "share of train held out, stratified, where the dataset has no validation split", above=0, below=1
+        0.1, "share of train held out, by a hash of each text, where the dataset has no validation split", above=0, below=1
     )
     test_fraction: float = number(0.0, "share of train held out as test, where the dataset has none; 0 = no test", low=0, below=1)
     split_seed: int = integer(0, "seed of the hold-out splits and of the fraction; independent of the run's seed", low=0)

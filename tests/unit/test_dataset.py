@@ -217,20 +217,38 @@ def test_the_fingerprint_tells_splits_apart() -> None:
 # --- hold-out -------------------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def numbered() -> dict[str, Any]:
-    """300 rows, a quarter positive, each text its own row number."""
+    """3,000 rows, a quarter positive, each text its own row number."""
     Path("t.jsonl").write_bytes(
-        as_jsonl({"text": [f"row {index}" for index in range(300)], "label": [int(index % 4 == 0) for index in range(300)]})
+        as_jsonl({"text": [f"row {index}" for index in range(3000)], "label": [int(index % 4 == 0) for index in range(3000)]})
     )
     return {"train_file": "t.jsonl"}
 
 
-def test_held_out_splits_are_disjoint_complete_and_stratified(numbered: dict[str, Any]) -> None:
+def test_held_out_splits_are_disjoint_complete_and_of_the_wished_size(numbered: dict[str, Any]) -> None:
     loaded = load(**numbered, validation_fraction=0.2, test_fraction=0.1)
     parts = {split: rows(loaded, split) for split in ("train", "validation", "test")}
     texts = [text for part in parts.values() for text in part["text"]]
-    assert sorted(texts) == sorted(f"row {index}" for index in range(300))
-    assert {split: len(part["text"]) for split, part in parts.items()} == {"train": 210, "validation": 60, "test": 30}
-    assert all(sum(part["label"]) / len(part["label"]) == pytest.approx(0.25, abs=0.5 / 30) for part in parts.values())
+    assert sorted(texts) == sorted(f"row {index}" for index in range(3000))
+    for split, share in (("validation", 0.2), ("test", 0.1)):
+        deviation = (3000 * share * (1 - share)) ** 0.5
+        assert abs(len(parts[split]["text"]) - 3000 * share) < 4 * deviation
+        assert sum(parts[split]["label"]) / len(parts[split]["label"]) == pytest.approx(0.25, abs=4 * (0.1875 / (3000 * share)) ** 0.5)
+
+
+def test_what_is_held_out_from_a_classifier_is_held_out_from_its_pretraining(numbered: dict[str, Any]) -> None:
+    config = Table(name="own", **numbered, validation_fraction=0.2)
+    labelled, plain = (load_dataset(config, PATHS, needed) for needed in (LABELLED, ("text",)))
+    assert rows(labelled, "validation")["text"] == rows(plain, "validation")["text"]
+
+
+def test_copies_of_a_text_are_held_out_together_and_every_class_is_held_out() -> None:
+    texts = ["It is n't bad .", "it isn't bad.", "IT ISN'T BAD", *(f"other {index}" for index in range(30))]
+    Path("c.jsonl").write_bytes(as_jsonl({"text": texts, "label": [0, 0, 0, *(int(index > 0) for index in range(30))]}))
+    for seed in range(20):
+        loaded = load(train_file="c.jsonl", validation_fraction=0.1, split_seed=seed)
+        held = rows(loaded, "validation")
+        assert sum(text in texts[:3] for text in held["text"]) in (0, 3)
+        assert set(held["label"]) == {0, 1}
 
 
 def test_held_out_splits_depend_on_their_seed_alone(numbered: dict[str, Any]) -> None:
@@ -245,14 +263,15 @@ def test_a_fraction_of_train_is_stratified_and_leaves_the_other_splits_alone(num
     whole, part = (load(**numbered, fraction=fraction) for fraction in (1.0, 0.2))
     assert rows(whole, "validation") == rows(part, "validation")
     assert set(rows(part)["text"]) < set(rows(whole)["text"])
-    assert Counter(rows(part)["label"]) == {0: 41, 1: 13}  # a fifth of 203 and of 67
+    whole_counts, part_counts = Counter(rows(whole)["label"]), Counter(rows(part)["label"])
+    assert part_counts == {label: round(count / 5) for label, count in whole_counts.items()}
 
 
 def test_a_given_validation_split_is_kept_whole(numbered: dict[str, Any]) -> None:
     Path("v.csv").write_text("text,label\nx,0\ny,1\nz,1\n")
     loaded = load(**numbered, validation_file="v.csv", fraction=0.5)
     assert rows(loaded, "validation")["text"] == ["x", "y", "z"]
-    assert len(loaded.splits["train"]) == 150
+    assert len(loaded.splits["train"]) == 1500
 
 
 @given(
@@ -332,9 +351,9 @@ def preset(name: str, *overrides: str) -> Table:
 REAL = {
     "sst2": {"train": {0: 29780, 1: 37569}, "validation": {0: 428, 1: 444}},
     "rotten_tomatoes": {"train": {0: 4265, 1: 4265}, "validation": {0: 533, 1: 533}, "test": {0: 533, 1: 533}},
-    "imdb": {"train": {0: 11250, 1: 11250}, "validation": {0: 1250, 1: 1250}, "test": {0: 12500, 1: 12500}},
+    "imdb": {"train": {0: 11227, 1: 11262}, "validation": {0: 1273, 1: 1238}, "test": {0: 12500, 1: 12500}},
     "rte": {"train": {0: 1249, 1: 1241}, "validation": {0: 146, 1: 131}},
-    "sentiment140": {"train": {0: 7999, 1: 8001}, "validation": {0: 2000, 1: 2000}},
+    "sentiment140": {"train": {0: 7978, 1: 7977}, "validation": {0: 2021, 1: 2024}},
     "sentiment140_random": {"train": {0: 9999, 1: 10001}, "validation": {0: 4674, 1: 4674}, "test": {0: 177, 1: 182}},
 }
 

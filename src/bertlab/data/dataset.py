@@ -4,6 +4,7 @@ Each kind is a module with a config dataclass and `columns(config)`, `fingerprin
 data/table.py for rows of files and of the hub, data/synthetic.py for generated texts. Held-out splits and samples are made here.
 """
 
+import hashlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from bertlab.config import DatasetConfig, Paths
 from bertlab.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+ROWS_AT_A_TIME = 1000
 
 
 @dataclass
@@ -48,21 +50,57 @@ def load_dataset(config: DatasetConfig, paths: Paths, needed: Sequence[str]) -> 
 
 
 def _hold_out(config: DatasetConfig, splits: dict[str, Any]) -> dict[str, Any]:
-    """Validation (and test, if wished) out of train where they are missing, then the fraction of train; seeded, stratified by label."""
+    """Validation (and test, if wished) out of train where they are missing, then the fraction of train, seeded, stratified by label.
+
+    A row's side depends on its text alone (`places_of`), not on the labels, the objective or the rows around it: what is held out from a
+    classifier is held out from its pretraining on the same file too, and copies of one text stay together.
+    """
     train = splits["train"]
     labels = np.asarray(train["label"][:]) if "label" in train.column_names else np.zeros(len(train), dtype=np.int8)
     rest = np.arange(len(labels))
-    for split, share in (("test", config.test_fraction), ("validation", config.validation_fraction)):
-        if split not in splits and share > 0:
-            held = stratified_sample(labels[rest], share * len(labels) / len(rest), config.split_seed, split)
-            splits[split] = train.select(rest[held])
-            rest = np.delete(rest, held)
-    if len(rest) == 0:
-        raise DataError(f"{config.name}: no training rows are left after holding out; lower dataset.validation_fraction, or add rows")
+    wished = {"validation": config.validation_fraction, "test": config.test_fraction}
+    shares = {split: share for split, share in wished.items() if split not in splits and share > 0}
+    if shares:
+        places = places_of(train, config.split_seed)
+        for split, share in shares.items():
+            order = places if split == "validation" else 1 - places  # the one from the low end, the other from the high end
+            held = np.concatenate([_lowest(rest[labels[rest] == label], order, share) for label in np.unique(labels[rest])])
+            if len(held) in (0, len(rest)):
+                raise DataError(f"{config.name}: too few rows to hold out {split}; lower dataset.{split}_fraction, or add rows")
+            splits[split] = train.select(np.sort(held))
+            rest = np.setdiff1d(rest, held)
     if config.fraction < 1:
         rest = rest[stratified_sample(labels[rest], config.fraction, config.split_seed, "fraction")]
     splits["train"] = train.select(rest)
     return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def _lowest(rows: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
+    """Those of a class's rows that stand below `share`; where it can be, at least one is taken and one is left."""
+    own: np.ndarray = order[rows]
+    taken: np.ndarray = own < share
+    if own.min() == own.max():  # nothing but copies of one text: they cannot stay together
+        taken = np.arange(len(rows)) < max(1, round(share * len(rows))) * (len(rows) > 1)
+    elif taken.all():
+        taken = own < own.max()
+    elif not taken.any():
+        taken = own == own.min()
+    held: np.ndarray = rows[taken]
+    return held
+
+
+def places_of(rows: Any, seed: int) -> np.ndarray:
+    """`(N,) float64` in [0, 1): a hash of each row's text and the seed. Letters and digits count; case, spaces and signs do not."""
+    column = "text" if "text" in rows.column_names else "tokens"
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), ROWS_AT_A_TIME):
+        values = rows[start : start + ROWS_AT_A_TIME][column]
+        for index, value in enumerate(values, start=start):
+            text = value if column == "text" else " ".join(value)
+            plain = "".join(filter(str.isalnum, text.lower())) or text
+            digest = hashlib.blake2b(f"{seed} {plain}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            found[index] = int.from_bytes(digest, "big") / 2**64
+    return found
 
 
 def stratified_sample(labels: np.ndarray, share: float, seed: int, purpose: str) -> np.ndarray:
