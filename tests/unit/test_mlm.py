@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pretraining import SIZE, SPECIAL, Rows, encode, vocabulary
+from torch.nn import functional as F
 
 from bertlab.contracts import Draw, join_examples
 from bertlab.errors import ConfigError, DataError
-from bertlab.objectives._masking import Masking, mask_batch
+from bertlab.objectives._masking import Masking, SummedCrossEntropy, mask_batch
 from bertlab.objectives.mlm import Mlm, block_attention, build
 
 V = vocabulary()
@@ -180,3 +181,19 @@ def test_a_split_without_anything_to_mask_has_no_score() -> None:
 def test_shares_of_more_than_one_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"objective\.mask_share"):
         Mlm(name="mlm", mask_share=0.95, random_share=0.1).check("objective")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cross_entropy_with_its_own_gradient_equals_torchs(dtype: torch.dtype) -> None:
+    """Row counts on both sides of a part's size; extreme logits too."""
+    torch.manual_seed(0)
+    for count in (1, 16, 37):
+        logits = (30 * torch.randn(count, 101)).to(dtype).requires_grad_()
+        label = torch.randint(101, (count,))
+        other = logits.detach().clone().requires_grad_()
+        total, expected = SummedCrossEntropy.apply(logits, label), F.cross_entropy(other.float(), label, reduction="sum")
+        (total / count).backward()
+        (expected / count).backward()
+        assert torch.allclose(total, expected, rtol=1e-6)
+        assert logits.grad is not None and other.grad is not None and logits.grad.dtype == dtype
+        assert torch.allclose(logits.grad.float(), other.grad.float(), atol=1e-7 if dtype == torch.float32 else 1e-3)

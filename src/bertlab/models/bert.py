@@ -221,19 +221,27 @@ class Attention(nn.Module):
         self.query, self.key, self.value, self.output = (_linear(width, width, config.linear_bias) for _ in range(4))
 
     def forward(self, x: Tensor, bias: Tensor | None, rotary: Tensor | None, first_only: bool = False) -> Tensor:
+        x = in_autocast_dtype(x)  # once, instead of once for each of the three products
         q, k, v = self.query(x[:, :1] if first_only else x), self.key(x), self.value(x)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, H, T, d)
         if rotary is not None:
+            rotary = rotary.to(q.dtype)
             q, k = rotate(q, rotary[:, : q.shape[2]]), rotate(k, rotary)
         p = self.dropout if self.training else 0.0
         if self.fused and (p == 0.0 or x.is_cuda):
             mixed = F.scaled_dot_product_attention(q, k, v, bias, p)  # (B, H, T, d)
         else:  # on a CPU torch's fused attention has no dropout of its own and falls back to products, with a slow generator
-            scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # (B, H, T, T)
+            scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, T)
             weights = torch.softmax(scores if bias is None else scores + bias, -1, dtype=torch.float32).to(v.dtype)
             mixed = dropout(weights, p) @ v
         x = self.output(mixed.transpose(1, 2).flatten(2))
         return x  # (B, T, D)
+
+
+def in_autocast_dtype(x: Tensor) -> Tensor:
+    """`x` as products under autocast want it; autocast itself remembers only the casts of weights."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
