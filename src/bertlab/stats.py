@@ -1,0 +1,159 @@
+"""Statistics of comparisons: seeds are the unit, intervals and exact tests rather than bare means. Plain functions over numpy and scipy.
+
+Sources: Dror et al. 2018, "The Hitchhiker's Guide to Testing Statistical Significance in NLP"; Dodge et al. 2019, "Show Your Work";
+Guo et al. 2017, "On Calibration of Modern Neural Networks". Scores keep their unit; differences are `new - old`.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+EXACT_UP_TO = 16  # seeds: 65,536 sign patterns; above, patterns are drawn
+DRAWS = 100_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores of one arm over its seeds."""
+
+    n: int
+    mean: float
+    sd: float  # sample standard deviation (n - 1); NaN for one seed
+    low: float  # 95 % t interval of the mean; NaN for one seed
+    high: float
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences of an arm to the baseline, seed by seed."""
+
+    n: int
+    mean: float
+    sd: float
+    low: float  # 95 % t interval
+    high: float
+    p: float  # two-sided, exact sign-flip permutation; NaN where there is no pair
+
+
+def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
+    """Mean, spread and t interval: mean ± t(n - 1) sd / sqrt(n). Raises ValueError for no values."""
+    if not len(values):
+        raise ValueError("no values to summarize")
+    found = np.asarray(values, dtype=np.float64)
+    n, mean = len(found), float(found.mean())
+    if n == 1:
+        return Summary(1, mean, math.nan, math.nan, math.nan)
+    sd = float(found.std(ddof=1))
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
+    return Summary(n, mean, sd, mean - half, mean + half)
+
+
+def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
+    """A t interval of the mean difference and its sign-flip p."""
+    if not len(differences):
+        return Paired(0, math.nan, math.nan, math.nan, math.nan, math.nan)
+    found = summarize(differences, level)
+    return Paired(found.n, found.mean, found.sd, found.low, found.high, sign_flip_p(differences))
+
+
+def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
+    """Two-sided p that the differences are symmetric about 0: the share of sign patterns with a mean at least as far from 0 (Fisher 1935).
+
+    All 2^n patterns up to n = 16; above, 100,000 drawn ones, the observed one counted among them (Phipson & Smyth 2010).
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    n = len(values)
+    observed = abs(values.sum()) - 1e-12 * max(1.0, float(np.abs(values).sum()))  # equal sums in another order of adding are equal
+    if n <= EXACT_UP_TO:
+        signs = np.array(list(itertools.product((-1.0, 1.0), repeat=n))).reshape(-1, n)
+        return float((np.abs(signs @ values) >= observed).mean())
+    signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(DRAWS, n))
+    return float((1 + (np.abs(signs @ values) >= observed).sum()) / (1 + DRAWS))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p values corrected for their number (Holm 1979), in the given order; NaN stays NaN and is not counted."""
+    found = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(len(found), math.nan)
+    order = [int(index) for index in np.argsort(found) if not math.isnan(found[index])]
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * found[index]))
+        corrected[index] = largest
+    return [float(value) for value in corrected]
+
+
+def smallest_n(level: float = 0.05) -> int:
+    """Fewest paired seeds with which the exact sign-flip test can fall below `level`: 2 / 2^n <= level."""
+    return math.ceil(1 - math.log2(level))
+
+
+def seeds_needed(mean: float, sd: float, level: float = 0.05, power: float = 0.8) -> int | None:
+    """Paired seeds for the difference seen to be found with this power: n = ((t(1 - level/2) + t(power)) sd / mean)^2, solved for n.
+
+    Never fewer than the sign-flip test needs. None where there is no difference, no spread known, or more than 10,000 are needed.
+    """
+    if mean == 0 or not math.isfinite(mean) or not math.isfinite(sd):
+        return None
+    n = 2
+    while n <= 10_000:
+        needed = ((stats.t.ppf(1 - level / 2, n - 1) + stats.t.ppf(power, n - 1)) * sd / mean) ** 2
+        if n >= needed:
+            return max(n, smallest_n(level))
+        n = max(n + 1, min(math.ceil(needed), int(1.2 * n)))
+    return None
+
+
+def mcnemar_p(right: np.ndarray, other_right: np.ndarray) -> float:
+    """Exact two-sided McNemar test on the same examples `(N,) bool`: of those that only one gets right, are both shares a half?"""
+    only, other_only = int((right & ~other_right).sum()), int((~right & other_right).sum())
+    return 1.0 if only + other_only == 0 else float(stats.binomtest(only, only + other_only).pvalue)
+
+
+def bootstrap_interval(differences: np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """Percentile interval of the mean difference over examples `(N,)`, examples drawn with replacement (Efron & Tibshirani 1993)."""
+    rng, n = np.random.default_rng(seed), len(differences)
+    values, counts = np.unique(differences, return_counts=True)
+    if len(values) <= 64:  # differences of right and wrong take few values: draw how often each occurs
+        means = rng.multinomial(n, counts / n, size=draws) @ values / n
+    else:
+        means = np.array([differences[rng.integers(n, size=n)].mean() for _ in range(draws)])
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def expected_best_of(values: Sequence[float], higher_is_better: bool = True) -> np.ndarray:
+    """`(n,)`: the expected best of 1 … n trials drawn from these, with replacement (Dodge et al. 2019, §3.1)."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    if not higher_is_better:
+        return -expected_best_of((-ordered).tolist())
+    n = len(ordered)
+    share = np.arange(n + 1) / n  # of trials that are at most so good
+    tries = np.arange(1, n + 1)[:, None]
+    expected: np.ndarray = ((share[1:] ** tries - share[:-1] ** tries) * ordered).sum(1)
+    return expected
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well confidence fits accuracy, bin by bin."""
+
+    error: float  # expected calibration error, in [0, 1]
+    confidence: np.ndarray  # (bins,) mean confidence; NaN in an empty bin
+    accuracy: np.ndarray  # (bins,)
+    share: np.ndarray  # (bins,) of the examples
+
+
+def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Calibration:
+    """ECE = sum over equal-width bins of share x |accuracy - confidence| (Guo et al. 2017, eq. 3)."""
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        mean = np.bincount(index, confidence, minlength=bins) / count
+        accuracy = np.bincount(index, right.astype(np.float64), minlength=bins) / count
+    share = count / len(confidence)
+    return Calibration(float(np.nansum(share * np.abs(accuracy - mean))), mean, accuracy, share)
