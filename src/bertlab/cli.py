@@ -36,6 +36,7 @@ FLAGS = {
 EXAMPLES_OF_VALUES = {"--cfg": "job", "--package": "model", "--config-path": "FOLDER", "--config-name": "NAME", "--config-dir": "FOLDER"}
 CHOICES = {"--cfg": ("job", "hydra", "all"), "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
 COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
+TAKEN_AS_TEXT = {"predict": ("text", "text_pair"), "report": ("runs", "title", "baseline", "metric", "out"), "reproduce": ("report",)}
 LARGEST_CHECKED_SWEEP = 200
 
 
@@ -145,8 +146,8 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     install()
     if any(word.startswith("query=") for word in overrides) and "--shell-completion" in flags:
         job = job_being_completed(job)
-    if job == "predict" and "--multirun" not in flags:
-        overrides = [literal(word) if word.startswith(("text=", "text_pair=")) else word for word in overrides]
+    if "--multirun" not in flags:
+        overrides = [literal(word) if word.partition("=")[0] in TAKEN_AS_TEXT.get(job, ()) else word for word in overrides]
     words = [name if value is None else f"{name}={value}" for name, value in flags.items()]
     sys.argv = [sys.argv[0], *words, *complete(overrides)]
     if "--multirun" in flags:

@@ -1,0 +1,158 @@
+"""`bertlab report`: compare the runs below a folder: tables, intervals, tests, figures, as Markdown, LaTeX, CSV and one HTML page
+
+usage: bertlab report runs=PATH[,PATH] [out=report] [where=[key=value,…]] [baseline=ARM] [metric=NAME] …
+
+Finds which keys vary and which arms that makes, pairs runs by seed, and says what may be said. Unfinished and damaged runs are listed.
+
+  runs=multirun                       run folders, or folders that hold them
+  where='[dataset.name=sst2,model.component=bert]'    only runs with these values
+  baseline='init=scratch'             the arm that others are compared with (default: the commonest setting)
+  group_by='[optimizer.lr]'           arms by these keys alone (default: all that vary)
+  names='["init=scratch -> from scratch"]'   what arms are called      order='[…]'   in which order
+  metric=accuracy                     default: what selected the checkpoints
+  examples=false contamination=false  leave out what reads the datasets
+  formats='[md,html,csv,tex]'
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import MISSING
+
+from bertlab.checkpoint import write_atomically, write_text
+from bertlab.config import Paths, flag, string, words
+from bertlab.errors import ConfigError, RunError, did_you_mean
+from bertlab.report.arms import Study, studies_of
+from bertlab.report.build import build_page, one_run_command
+from bertlab.report.page import Page, to_html, to_latex, to_markdown
+from bertlab.report.reading import RunRecord, find_runs
+from bertlab.results import Context
+from bertlab.runtime import to_json
+
+FORMATS = ("md", "html", "csv", "tex")
+
+
+@dataclass
+class Schema:
+    """What to compare, and how."""
+
+    runs: str = string(MISSING, "run folders or folders that hold them, separated by commas")
+    out: str = string("report", "folder for the report; written anew as a whole")
+    title: str | None = string(None, "the page's title")
+    where: list[str] = words("only runs with these values: dotted.key=value")
+    metric: str | None = string(None, "the score to compare; default: what selected the checkpoints")
+    baseline: str | None = string(None, "name of the arm that the others are compared with; default: the commonest setting")
+    group_by: list[str] = words("dotted keys that make the arms; default: every key that varies")
+    names: list[str] = words("new names of arms: 'old -> new'")
+    order: list[str] = words("arms in this order; those not named follow")
+    formats: list[str] = words("md, html, csv, tex; default: all")
+    examples: bool = flag(True, "compare example by example, where the datasets are at hand")
+    contamination: bool = flag(True, "look for evaluation texts in what was trained on, where the datasets are at hand")
+    paths: Paths = field(default_factory=Paths)
+
+    def check(self, path: str) -> None:
+        """Forms of the lists."""
+        for name in self.formats:
+            if name not in FORMATS:
+                raise ConfigError(f"formats: unknown format '{name}', {did_you_mean(name, FORMATS)}")
+        for word in self.names:
+            if word.count(" -> ") != 1:
+                raise ConfigError(f"names: '{word}' is not of the form 'old -> new'")
+        for word in self.where:
+            if "=" not in word:
+                raise ConfigError(f"where: '{word}' is not of the form dotted.key=value")
+
+
+def run(config: Schema, context: Context) -> None:
+    """Write the report and say where it is."""
+    runs, studies, page = compare_runs(config)
+    out = Path(config.out).expanduser()
+    write_report(out, page, studies, config, context.command)
+    for study in studies:
+        print(f"{study.title}: {len(study.arms)} arms, {sum(len(arm.runs) for arm in study.arms)} runs, baseline “{study.baseline.name}”")
+    if bad := [one for one in runs if one.problem]:
+        print(
+            f"{len(bad)} runs without a result: " + "; ".join(f"{one.name} ({one.problem})" for one in bad[:5]) + (" …" if bad[5:] else "")
+        )
+    print(f"report: {out}")
+
+
+def compare_runs(config: Schema) -> tuple[list[RunRecord], list[Study], Page]:
+    """Read, group, compare. Raises RunError or ConfigError."""
+    runs = find_runs([part.strip() for part in config.runs.split(",") if part.strip()])
+    chosen = select(runs, config.where)
+    names = dict(word.split(" -> ") for word in config.names)
+    studies = studies_of(chosen, config.group_by, config.baseline, names, config.order, config.metric)
+    if not studies:
+        raise RunError(f"runs={config.runs}: none of the {len(chosen)} runs has finished" + (f" ({chosen[0].problem})" if chosen else ""))
+    stages = [one for one in runs if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}]
+    title = config.title or "Comparison: " + ", ".join(study.title for study in studies)
+    page = build_page(title, studies, [*chosen, *stages], config.examples, config.contamination, config.paths.mirror)
+    return [*chosen, *stages], studies, page
+
+
+def select(runs: list[RunRecord], where: Sequence[str]) -> list[RunRecord]:
+    """Those with the wished values; damaged ones, whose config cannot be read, stay. Raises ConfigError for a key that no run has."""
+    keys = sorted({key for run in runs for key in run.config})
+    for word in where:
+        key, _, value = word.partition("=")
+        if key not in keys:
+            raise ConfigError(f"where: no run has the key {key}, {did_you_mean(key, keys, most=3)}")
+        runs = [run for run in runs if not run.config or str(run.config.get(key)).lower() == value.lower()]
+    return runs
+
+
+def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema, command: str) -> None:
+    """All files of the report; each is whole or not there. Raises RunError where the folder cannot be written."""
+    formats = config.formats or list(FORMATS)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if "md" in formats:
+            for figure in page.figures():
+                write_atomically(out / "figures" / f"{figure.name}.png", lambda file, png=figure.png: file.write_bytes(png))  # type: ignore[misc]
+            write_text(out / "report.md", to_markdown(page))
+        if "html" in formats:
+            write_text(out / "report.html", to_html(page))
+        if "tex" in formats:
+            write_text(out / "report.tex", to_latex(page))
+        if "csv" in formats:
+            write_text(out / "runs.csv", runs_csv(studies))
+        request = {key: value for key, value in dataclasses.asdict(config).items() if key != "paths"}
+        commands = [one_run_command(one) for study in studies for arm in study.arms for one in arm.runs.values()]
+        names = [one.name for study in studies for arm in study.arms for one in arm.runs.values()]
+        write_text(out / "report.json", to_json({"command": command, "request": request, "runs": dict(zip(names, commands, strict=True)),
+                                                 "scores": scores_of(studies)}))  # fmt: skip
+    except OSError as error:
+        raise RunError(f"out={out}: cannot be written ({error.strerror or error})") from error
+
+
+def scores_of(studies: Sequence[Study]) -> dict[str, dict[str, float]]:
+    """Run -> its scores, exactly: what a reproduction is compared with."""
+    return {
+        run.name: {key: value for key, value in sorted(run.summary["metrics"].items()) if isinstance(value, int | float)}
+        for study in studies
+        for arm in study.arms
+        for run in arm.runs.values()
+    }
+
+
+def runs_csv(studies: Sequence[Study]) -> str:
+    """One line a run, numbers as they are."""
+    keys = sorted({key for study in studies for key in study.keys})
+    metrics = sorted({key for study in studies for arm in study.arms for run in arm.runs.values() for key in scores_of([study])[run.name]})
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["study", "arm", "seed", "run", *keys, *metrics, "parameters", "tokens", "seconds", "flops"])
+    for study in studies:
+        scores = scores_of([study])
+        for arm in study.arms:
+            for seed, run in sorted(arm.runs.items()):
+                cost = run.summary.get("cost", {})
+                table.writerow([study.title, arm.name, seed, run.name, *(run.config.get(key, "") for key in keys),
+                                *(scores[run.name].get(key, "") for key in metrics),
+                                *(cost.get(key, "") for key in ("parameters", "tokens", "seconds", "flops"))])  # fmt: skip
+    return stream.getvalue()

@@ -1,0 +1,1 @@
+"""From a folder of runs to a comparison: reading, arms, statistics, contamination, figures, pages."""

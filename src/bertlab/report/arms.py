@@ -1,0 +1,175 @@
+"""What varies between runs, and the arms that it makes: runs that are equal but for their seed."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bertlab.errors import ConfigError, did_you_mean
+from bertlab.report.reading import RunRecord
+
+WITHOUT_INFLUENCE = ("compute", "tracker", "paths", "tags")
+SPEED_ONLY = ("evaluation.batch_size", "evaluation.save_predictions")
+SEEDS = ("seed", "init.seed")
+ABSENT = "–"
+
+
+@dataclass
+class Arm:
+    """Runs with one setting and different seeds."""
+
+    name: str
+    settings: dict[str, Any]  # the varying keys, and what they are here
+    runs: dict[int, RunRecord] = field(default_factory=dict)  # by seed
+    others: list[RunRecord] = field(default_factory=list)  # further runs of a seed that is there already
+
+    def scores(self, split: str, metric: str) -> dict[int, float]:
+        """Seed -> score, where there is one."""
+        found = {seed: run.score(split, metric) for seed, run in sorted(self.runs.items())}
+        return {seed: value for seed, value in found.items() if value is not None}
+
+
+@dataclass
+class Study:
+    """Runs that can be compared: one dataset, one objective."""
+
+    dataset: str
+    objective: str
+    metric: str
+    keys: list[str]  # what varies, keys that follow from others left out
+    arms: list[Arm]
+    baseline: Arm
+
+    @property
+    def title(self) -> str:
+        return f"{self.objective} on {self.dataset}"
+
+
+def studies_of(
+    runs: Sequence[RunRecord], keys: Sequence[str] = (), baseline: str | None = None, names: dict[str, str] | None = None,
+    order: Sequence[str] = (), metric: str | None = None,
+) -> list[Study]:  # fmt: skip
+    """Finished runs by dataset and objective, each group with its arms. Pretraining runs that others began from are none of their own.
+
+    Raises ConfigError for a key, an arm or a metric that there is not.
+    """
+    finished = [run for run in runs if not run.problem]
+    stages = {run.stage for run in finished}
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for run in finished:
+        if run.name not in stages:
+            groups.setdefault((str(run.config["dataset.name"]), str(run.config["objective.component"])), []).append(run)
+    if not groups:  # nothing but pretrainings that belong to runs which are not there
+        for run in finished:
+            groups.setdefault((str(run.config["dataset.name"]), str(run.config["objective.component"])), []).append(run)
+    studies = []
+    for (dataset, objective), members in sorted(groups.items()):
+        found = metric or members[0].primary
+        _check_metric(members, found)
+        chosen = _chosen_keys(members, keys)
+        arms = _arms(members, chosen)
+        first = _of_settings(arms, baseline) or _baseline(arms)
+        for arm in arms:
+            arm.name = arm_name(arm, first, chosen)
+        studies.append(Study(dataset, objective, found, chosen, arms, first))
+    _rename(studies, names or {})
+    _order(studies, order, baseline)
+    return studies
+
+
+def _check_metric(runs: list[RunRecord], metric: str) -> None:
+    offered = sorted({key.split("/", 1)[1] for run in runs for key in run.summary["metrics"] if key.startswith("validation/")})
+    if metric not in offered:
+        raise ConfigError(f"metric={metric}: these runs have no such score, {did_you_mean(metric, offered)}")
+
+
+def varying_keys(runs: Sequence[RunRecord]) -> list[str]:
+    """Dotted keys that differ between runs, without seeds, what only changes speed, and keys that follow from others.
+
+    Chosen components come first (`init.component`), then shallow keys; a key that tells no runs apart that the keys before it
+    leave together follows from them: what only a pretraining has follows from there being one.
+    """
+    every = sorted({key for run in runs for key in run.config}, key=lambda key: (not key.endswith(".component"), key.count("."), key))
+    kept: list[str] = []
+    for key in every:
+        if key in SEEDS or key in SPEED_ONLY or key.split(".")[0] in WITHOUT_INFLUENCE or key.endswith(".name"):
+            continue
+        together: dict[tuple[str, ...], set[str]] = {}
+        for run in runs:
+            together.setdefault(tuple(str(run.config.get(other, ABSENT)) for other in kept), set()).add(str(run.config.get(key, ABSENT)))
+        if any(len(values) > 1 for values in together.values()):
+            kept.append(key)
+    return kept
+
+
+def _chosen_keys(runs: list[RunRecord], keys: Sequence[str]) -> list[str]:
+    if not keys:
+        return varying_keys(runs)
+    every = sorted({key for run in runs for key in run.config})
+    for key in keys:
+        if key not in every:
+            raise ConfigError(f"group_by: no run has the key {key}, {did_you_mean(key, every, most=3)}")
+    return list(keys)
+
+
+def _arms(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
+    arms: dict[tuple[str, ...], Arm] = {}
+    for run in sorted(runs, key=lambda run: str(run.summary.get("cost", {}).get("finished_at", "")), reverse=True):
+        settings = {key: run.config.get(key, ABSENT) for key in keys}
+        arm = arms.setdefault(tuple(map(str, settings.values())), Arm("", settings))
+        if run.seed in arm.runs:
+            arm.others.append(run)  # the newest of a seed counts
+        else:
+            arm.runs[run.seed] = run
+    return list(arms.values())
+
+
+def _baseline(arms: list[Arm]) -> Arm:
+    """The arm whose settings are the commonest, key by key."""
+    counts = {key: Counter(str(arm.settings[key]) for arm in arms) for key in arms[0].settings}
+    return max(arms, key=lambda arm: (sum(counts[key][str(value)] for key, value in arm.settings.items()), len(arm.runs)))
+
+
+def _of_settings(arms: list[Arm], wished: str | None) -> Arm | None:
+    """The one arm with the settings `key=value key=value`; None where there is none, or more than one."""
+    if wished is None or not all("=" in word for word in wished.split()):
+        return None
+    pairs = [word.partition("=")[::2] for word in wished.split()]
+    found = [arm for arm in arms if all(str(arm.settings.get(key, arm.settings.get(f"{key}.component"))) == value for key, value in pairs)]
+    return found[0] if len(found) == 1 else None
+
+
+def arm_name(arm: Arm, baseline: Arm, keys: Sequence[str]) -> str:
+    """How an arm differs from the baseline, as one would write it on the command line."""
+    differing = [key for key in keys if str(arm.settings[key]) != str(baseline.settings[key]) and arm.settings[key] != ABSENT]
+    parts = [f"{key.removesuffix('.component')}={arm.settings[key]}" for key in differing]
+    if parts:
+        return " ".join(parts)
+    lacking = [key.removesuffix(".component") for key in keys if arm is not baseline and arm.settings[key] != baseline.settings[key]]
+    return f"without {' '.join(lacking)}" if lacking else "baseline"
+
+
+def _rename(studies: list[Study], names: dict[str, str]) -> None:
+    """Give arms the names that the reader wants."""
+    arms = [arm for study in studies for arm in study.arms]
+    for old, new in names.items():
+        found = [arm for arm in arms if arm.name == old]
+        if not found:
+            raise ConfigError(f"names: no arm is called '{old}', {did_you_mean(old, [arm.name for arm in arms], most=20)}")
+        for arm in found:
+            arm.name = new
+
+
+def _order(studies: list[Study], order: Sequence[str], baseline: str | None) -> None:
+    """Arms in the wished order; else the baseline first, then by name."""
+    every = [arm.name for study in studies for arm in study.arms]
+    for name in order:
+        if name not in every:
+            raise ConfigError(f"order: no arm is called '{name}', {did_you_mean(name, every, most=20)}")
+    chosen = {id(study.baseline) for study in studies if baseline is not None and _of_settings(study.arms, baseline) is study.baseline}
+    if baseline is not None and baseline not in every and not chosen:
+        raise ConfigError(f"baseline={baseline}: no arm is that, {did_you_mean(baseline, every, most=20)}")
+    for study in studies:
+        study.baseline = next((arm for arm in study.arms if arm.name == baseline), study.baseline)
+        place = {name: index for index, name in enumerate(order)}
+        study.arms.sort(key=lambda arm, study=study: (place.get(arm.name, len(place)), arm is not study.baseline, arm.name))  # type: ignore[misc]

@@ -1,0 +1,280 @@
+"""From run folders to a page: what stands in a report, and in which order."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertlab import stats
+from bertlab.errors import UserError
+from bertlab.report import examples, figures
+from bertlab.report.arms import Study
+from bertlab.report.comparison import Row, compare, is_fraction, last_scores, lower_is_better, shown, warnings_of
+from bertlab.report.page import Block, Heading, Listing, Page, Table, Text
+from bertlab.report.reading import RunRecord
+
+
+def build_page(
+    title: str, studies: Sequence[Study], runs: Sequence[RunRecord], with_examples: bool, with_contamination: bool, mirror: str | None
+) -> Page:
+    """The whole report."""
+    stages = {run.name: run for run in runs if not run.problem}
+    page = Page(title)
+    for study in studies:
+        rows = compare(study, stages)
+        page.blocks += study_blocks(study, rows)
+        if study.objective == "classification" and with_examples:
+            page.blocks += example_blocks(study, rows, mirror)
+        if with_contamination:
+            page.blocks += contamination_blocks(study, stages, mirror)
+    page.blocks += provenance_blocks(studies, runs, stages)
+    return page
+
+
+# --- the comparison ---------------------------------------------------------------------------------------------------------------
+def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
+    """Table, words, figures."""
+    unit = " (%)" if is_fraction(study.metric) else ""
+    arrow = "lower is better" if lower_is_better(study.metric) else "higher is better"
+    blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
+    blocks.append(
+        Text(
+            f"{len(study.arms)} arms, {sum(len(arm.runs) for arm in study.arms)} runs; {study.metric}{unit}, {arrow}. Differences are to "
+            f"“{study.baseline.name}”, paired by seed, on validation, which also chose each run's checkpoint; the test split was scored "
+            "once with that checkpoint and chooses nothing. p: exact two-sided sign-flip permutation test, corrected for the number of "
+            "arms after Holm; intervals: 95 % t over seeds."
+        )
+    )
+    blocks += [Text(warning, "warning") for warning in warnings_of(study)]
+    blocks.append(comparison_table(study, rows))
+    blocks.append(Text(conclusion(study, rows)))
+    blocks.append(cost_table(rows))
+    for figure in (figures.differences(study, rows), figures.curves(study), figures.cost(study, rows), figures.best_of_k(study)):
+        if figure is not None:
+            blocks.append(figure)
+    return blocks
+
+
+def comparison_table(study: Study, rows: Sequence[Row]) -> Table:
+    """Scores and what may be said of them."""
+    has_test = any(row.test is not None for row in rows)
+    headers = ["arm", "seeds", "validation, mean ± sd", "95 % interval", "difference", "95 % interval", "p", "p (Holm)",
+               *(["test, mean ± sd"] if has_test else []), "last step", "verdict"]  # fmt: skip
+    lines = []
+    for row in rows:
+        found, last = row.difference, last_scores(row.arm, study.metric)
+        lines.append([
+            row.arm.name, str(len(row.arm.runs)), spread(row.validation, study.metric), interval(row.validation, study.metric),
+            "" if found is None else shown(found.mean, study.metric, sign=True),
+            "" if found is None else f"[{shown(found.low, study.metric, sign=True)}, {shown(found.high, study.metric, sign=True)}]",
+            "" if found is None else p_text(found.p), "" if found is None else p_text(row.p_holm),
+            *([spread(row.test, study.metric)] if has_test else []), spread(last, study.metric),
+            "the baseline" if row.is_baseline else row.verdict,
+        ])  # fmt: skip
+    bold = frozenset(index for index, row in enumerate(rows) if row.is_baseline)
+    return Table(headers, lines, "Scores over seeds", bold, wide=(len(headers) - 1,))
+
+
+def cost_table(rows: Sequence[Row]) -> Table:
+    """What each arm cost, pretraining beside: quality is never shown without it."""
+    headers = ["arm", "parameters", "tokens", "pretraining tokens", "FLOPs", "pretraining FLOPs", "minutes", "pretraining minutes",
+               "core-minutes"]  # fmt: skip
+    lines = []
+    for row in rows:
+        cost = row.cost
+        elsewhere = " †" if cost.pretrained_elsewhere else ""
+        lines.append([
+            row.arm.name + elsewhere, f"{cost.parameters / 1e6:.1f} M", f"{cost.tokens / 1e6:.2f} M",
+            f"{cost.pretraining_tokens / 1e6:.1f} M" if cost.pretraining_tokens else "–", f"{cost.flops:.2g}",
+            f"{cost.pretraining_flops:.2g}" if cost.pretraining_flops else "–", f"{cost.minutes:.1f}",
+            f"{cost.pretraining_minutes:.1f}" if cost.pretraining_minutes else "–", f"{cost.core_minutes:.1f}",
+        ])  # fmt: skip
+    caption = "Cost of one run (means); a pretraining that several seeds share is counted once a run"
+    if any(row.cost.pretrained_elsewhere for row in rows):
+        caption += ". † began from weights whose own cost is not on record"
+    return Table(headers, lines, caption)
+
+
+def conclusion(study: Study, rows: Sequence[Row]) -> str:
+    """One sentence an arm."""
+    base = next(row for row in rows if row.is_baseline)
+    words = [f"“{base.arm.name}” reaches {spread(base.validation, study.metric)} on validation."]
+    for row in rows:
+        found = row.difference
+        if found is None:
+            continue
+        if found.n == 0:
+            words.append(f"“{row.arm.name}”: {row.verdict}.")
+            continue
+        moved = f"{shown(found.mean, study.metric, sign=True)} [{shown(found.low, study.metric)}, {shown(found.high, study.metric)}]"
+        words.append(f"“{row.arm.name}”: {row.verdict}, {moved}, p = {p_text(row.p_holm)}.")
+    return " ".join(words)
+
+
+def spread(found: stats.Summary | None, metric: str) -> str:
+    """`82.4 ± 0.1`."""
+    if found is None:
+        return "–"
+    return shown(found.mean, metric) if math.isnan(found.sd) else f"{shown(found.mean, metric)} ± {shown(found.sd, metric)}"
+
+
+def interval(found: stats.Summary | None, metric: str) -> str:
+    """`[82.2, 82.6]`."""
+    if found is None or math.isnan(found.low):
+        return "–"
+    return f"[{shown(found.low, metric)}, {shown(found.high, metric)}]"
+
+
+def p_text(p: float) -> str:
+    """A p value with two figures."""
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# --- examples -----------------------------------------------------------------------------------------------------------------------
+def example_blocks(study: Study, rows: Sequence[Row], mirror: str | None) -> list[Block]:
+    """Paired tests over examples, per class, calibration, hardest errors; or why they are not here."""
+    try:
+        evaluated = examples.load_evaluated(study, "validation", mirror)
+    except UserError as error:
+        return [Heading("Example by example", 3), Text(f"Left out: {error}.", "warning")]
+    blocks: list[Block] = [Heading("Example by example", 3)]
+    lines = []
+    for row in rows:
+        test = None if row.is_baseline else examples.compare_examples(evaluated, row.arm.name, study.baseline.name)
+        if test is not None:
+            low, high = (shown(value, "accuracy", sign=True) for value in (test.low, test.high))
+            smallest, largest = map(p_text, test.mcnemar)
+            lines.append([row.arm.name, f"[{low}, {high}]", smallest if smallest == largest else f"{smallest} to {largest}"])
+    if lines:
+        blocks.append(
+            Table(("arm", "95 % bootstrap interval over examples", "McNemar p, seed by seed"), lines,
+                  f"Difference of accuracies to {study.baseline.name} on the same {len(evaluated.texts):,} validation examples: would "
+                  "other examples say the same?")
+        )  # fmt: skip
+    found = examples.calibrations(evaluated)
+    per_class = []
+    for name in found:
+        counts = examples.confusion(evaluated, name)
+        with np.errstate(invalid="ignore"):
+            recall, precision = np.diag(counts) / counts.sum(1), np.diag(counts) / counts.sum(0)
+        cells = [f"{percent(r)} / {percent(p)}" for r, p in zip(recall, precision, strict=True)]
+        per_class.append([name, *cells, f"{100 * found[name].error:.1f}"])
+    blocks.append(
+        Table(
+            ("arm", *(f"{name}: recall / precision" for name in evaluated.names), "ECE"),
+            per_class,
+            "Per class and calibration (%), all seeds",
+        )
+    )
+    confusion = examples.confusion(evaluated, study.baseline.name)
+    blocks.append(
+        Table(("true / predicted", *evaluated.names), [[name, *(f"{count:.1f}" for count in row)] for name, row in
+              zip(evaluated.names, confusion, strict=True)], f"Confusion of {study.baseline.name}, mean counts over seeds")
+    )  # fmt: skip
+    if (figure := figures.calibration(study, found)) is not None:
+        blocks.append(figure)
+    wrong = examples.hardest(evaluated, study.arms)
+    names = list(wrong[0][2])[:6]
+    lines = [
+        [text if len(text) <= 300 else text[:299] + "…", label, *(f"{by_arm[arm]:.2f}" for arm in names)] for text, label, by_arm in wrong
+    ]
+    caption = "Hardest validation examples: mean probability of the right class"
+    blocks.append(Table(("text", "class", *(f"p, {name}" for name in names)), lines, caption, left=2, wide=(0,), folded=True))
+    return blocks
+
+
+# --- contamination ------------------------------------------------------------------------------------------------------------------
+def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str | None) -> list[Block]:
+    """How much of the evaluation the runs had read, and the scores without it."""
+    heading = Heading("Contamination", 3)
+    try:
+        found, skipped = examples.contaminations(study, stages, mirror)
+        clean = _clean_scores(study, found, mirror)
+    except UserError as error:
+        return [heading, Text(f"Not checked: {error}.", "warning")]
+    lines = [
+        [seen.found.source, seen.found.split, f"{seen.found.rows:,}", str(int(seen.found.whole.sum())), str(int(seen.found.inside.sum())),
+         str(int(seen.found.near.sum())), f"{100 * float(seen.found.seen.mean()):.1f} %", ", ".join(seen.arms)]
+        for seen in found
+    ]  # fmt: skip
+    headers = ("read in", "split", "rows", "whole", "inside longer", "near", "together", "arms")
+    blocks: list[Block] = [heading, Table(headers, lines, "Evaluation texts found in what was trained on", left=2, wide=(7,))]
+    blocks += [Text(f"Not checked: {note}.", "warning") for note in skipped]
+    if clean:
+        blocks.append(Table(("arm", "validation accuracy, all", "on what it had not read", "rows left"), clean,
+                            "Scores on the clean part (%), mean over seeds"))  # fmt: skip
+    return blocks
+
+
+def _clean_scores(study: Study, found: Sequence[examples.SeenBy], mirror: str | None) -> list[list[str]]:
+    """Accuracy on the validation rows that an arm had read nowhere; nothing where every row is clean or the study is no classification."""
+    if study.objective != "classification" or not any(seen.found.seen.any() for seen in found if seen.found.split == "validation"):
+        return []
+    evaluated = examples.load_evaluated(study, "validation", mirror)
+    lines = []
+    for arm in study.arms:
+        read = np.zeros(len(evaluated.texts), dtype=bool)
+        for seen in found:
+            if seen.found.split == "validation" and arm.name in seen.arms:
+                read |= seen.found.seen
+        right = list(evaluated.right(arm.name).values())
+        if right and not read.all():
+            whole, part = np.mean(right), np.mean([one[~read] for one in right])
+            lines.append([arm.name, f"{100 * whole:.2f}", f"{100 * part:.2f}", str(int((~read).sum()))])
+    return lines
+
+
+# --- provenance ---------------------------------------------------------------------------------------------------------------------
+def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]) -> list[Block]:
+    """Every run behind a number, those that are behind none, and how to make them again."""
+    blocks: list[Block] = [Heading("Runs")]
+    used: list[tuple[str, RunRecord]] = [(arm.name, run) for study in studies for arm in study.arms for run in arm.runs.values()]
+    needed = {run.stage for _, run in used if run.stage}
+    used += [("pretraining", stages[name]) for name in sorted(needed) if name in stages]
+    lines = []
+    for arm, run in used:
+        git: dict[str, Any] = run.environment.get("git") or {}
+        revision = f"{str(git.get('revision', '–'))[:10]}{' + changes' if git.get('dirty') else ''}"
+        scores = [shown(run.score(split, run.primary), run.primary) for split in ("validation", "test")]
+        lines.append([arm, str(run.seed), run.name, *scores, revision, str((run.environment.get("packages") or {}).get("torch", "–")),
+                      f"{run.environment.get('processor', '–')}, {run.environment.get('threads', '–')} thread(s)"])  # fmt: skip
+    headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")
+    blocks.append(Table(headers, lines, "Every run behind these numbers", left=3, folded=True))
+    missing = sorted(needed - set(stages))
+    if missing:
+        blocks.append(Text(f"Pretrainings that are not among the runs read: {', '.join(missing)}.", "warning"))
+    bad = [[run.name, run.problem] for run in runs if run.problem]
+    if bad:
+        blocks.append(Table(("run", "what is wrong"), bad, f"{len(bad)} runs without a result, counted nowhere", wide=(1,)))
+    commands = dict.fromkeys(one_run_command(run) for _, run in used if run.summary.get("command"))
+    words = (
+        "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER` runs what is missing and "
+        "compares the scores."
+    )
+    blocks += [Heading("Again"), Text(words), Listing(list(commands))]
+    return blocks
+
+
+def one_run_command(run: RunRecord) -> str:
+    """The command that makes this run alone: a sweep's with this run's values of what was swept."""
+    words = shlex.split(str(run.summary["command"]))
+    single = []
+    for word in words[1:]:
+        key, equals, value = word.partition("=")
+        if word in ("-m", "--multirun") or key.startswith("hydra"):
+            continue
+        swept = equals and ("," in value or "(" in value) and not value.startswith(("[", "{", "'", '"'))
+        if swept:
+            name = key.lstrip("+")
+            found = run.config.get(f"{name}.component", run.config.get(name))
+            if found is not None:
+                word = f"{key}={'null' if found is None else found}"
+        single.append(word)
+    return shlex.join(["bertlab", *single])
+
+
+def percent(share: float) -> str:
+    """A share in percent; – where there is none."""
+    return "–" if math.isnan(share) else f"{100 * share:.1f}"

@@ -1,0 +1,184 @@
+"""A study's numbers: every arm over its seeds, beside the baseline, with what it cost and what may be said of it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bertlab import stats
+from bertlab.report.arms import Arm, Study
+from bertlab.report.reading import RunRecord
+
+LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_character")
+FRACTIONS = ("accuracy", "f1", "precision", "recall", "matthews")  # shown in percent
+LEVEL = 0.05
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of it is more."""
+    return metric.endswith(LOWER_IS_BETTER)
+
+
+def is_fraction(metric: str) -> bool:
+    """Whether it is shown in percent."""
+    return any(part in metric for part in FRACTIONS)
+
+
+def shown(value: float | None, metric: str, digits: int = 2, sign: bool = False) -> str:
+    """A score as people read it: percent for fractions, else as it is."""
+    if value is None or math.isnan(value):
+        return "–"
+    scaled = 100 * value if is_fraction(metric) else value
+    text = f"{scaled:{'+' if sign else ''}.{digits if is_fraction(metric) else digits + 1}f}"
+    return text.replace("-", "−")  # a minus is no hyphen
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm's runs cost on average; the pretraining is counted once a run, as who wants the result must pay it."""
+
+    parameters: int
+    flops: float
+    minutes: float
+    core_minutes: float
+    tokens: float
+    pretraining_tokens: float
+    pretraining_flops: float
+    pretraining_minutes: float
+    pretrained_elsewhere: bool  # weights from others, whose cost is not on record
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    arm: Arm
+    is_baseline: bool
+    validation: stats.Summary | None
+    test: stats.Summary | None
+    difference: stats.Paired | None  # to the baseline on the seeds they share; None for the baseline
+    p_holm: float
+    cost: Cost
+    verdict: str
+
+
+def compare(study: Study, stages: dict[str, RunRecord]) -> list[Row]:
+    """The study's rows in its arms' order. Differences and tests are on validation, the split that selects; test is shown beside."""
+    base = study.baseline.scores("validation", study.metric)
+    found: dict[str, stats.Paired] = {}
+    for arm in study.arms:
+        if arm is not study.baseline:
+            own = arm.scores("validation", study.metric)
+            found[arm.name] = stats.paired([own[seed] - base[seed] for seed in own if seed in base])
+    corrected = dict(zip(found, stats.holm([one.p for one in found.values()]), strict=True))
+    rows = []
+    for arm in study.arms:
+        is_baseline = arm is study.baseline
+        difference = None if is_baseline else found[arm.name]
+        p_holm = math.nan if is_baseline else corrected[arm.name]
+        rows.append(
+            Row(
+                arm, is_baseline, _summary(arm, "validation", study.metric), _summary(arm, "test", study.metric), difference, p_holm,
+                cost_of(arm, stages), "" if difference is None else verdict(difference, p_holm, len(found), study.metric),
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _summary(arm: Arm, split: str, metric: str) -> stats.Summary | None:
+    scores = list(arm.scores(split, metric).values())
+    return stats.summarize(scores) if scores else None
+
+
+def cost_of(arm: Arm, stages: dict[str, RunRecord]) -> Cost:
+    """Means over the arm's runs."""
+    runs = list(arm.runs.values())
+    costs = [run.summary.get("cost", {}) for run in runs]
+    before = [(run.summary.get("stage") or {}).get("cost", {}) for run in runs]
+
+    def mean(rows: Sequence[dict[str, Any]], key: str) -> float:
+        return sum(float(row.get(key, 0.0)) for row in rows) / len(rows)
+
+    return Cost(
+        parameters=round(mean(costs, "parameters")),
+        flops=mean(costs, "flops"),
+        minutes=mean(costs, "seconds") / 60,
+        core_minutes=mean(costs, "core_seconds") / 60,
+        tokens=mean(costs, "tokens"),
+        pretraining_tokens=mean(before, "tokens"),
+        pretraining_flops=mean(before, "flops"),
+        pretraining_minutes=mean(before, "seconds") / 60,
+        pretrained_elsewhere=any(_elsewhere(run, stages) for run in runs),
+    )
+
+
+def _elsewhere(run: RunRecord, stages: dict[str, RunRecord]) -> bool:
+    if run.config.get("init.component") in ("pretrained", "checkpoint"):
+        return True
+    stage = stages.get(run.stage or "")
+    return stage is not None and stage.config.get("init.component") in ("pretrained", "checkpoint")
+
+
+def verdict(found: stats.Paired, p_holm: float, tests: int, metric: str) -> str:
+    """In words: better, worse, or not distinguishable, and what it would take to know."""
+    if found.n == 0:
+        return "no seed in common with the baseline: not compared"
+    if found.n == 1:
+        return "one seed: no statement"
+    better = (found.mean > 0) != lower_is_better(metric)
+    if p_holm <= LEVEL:
+        return "better" if better else "worse"
+    words = f"not distinguishable at {found.n} seeds"
+    fewest = stats.smallest_n(LEVEL / max(1, tests))
+    needed = stats.seeds_needed(found.mean, found.sd, LEVEL)
+    if found.n < fewest:
+        words += f" ({fewest} are the fewest that could show anything at {LEVEL:g}{f' among {tests} tests' if tests > 1 else ''})"
+    elif needed is not None and needed > found.n:
+        words += f" (about {needed} would be needed for a difference of this size)"
+    return words
+
+
+def warnings_of(study: Study) -> list[str]:
+    """What a reader should know before believing the table."""
+    found = []
+    if clashing := code_differences(study):
+        found.append(f"The runs were made by different versions of {', '.join(clashing)}: a difference may be the code's.")
+    dirty = [run.name for arm in study.arms for run in arm.runs.values() if (run.environment.get("git") or {}).get("dirty")]
+    if dirty:
+        found.append(f"{len(dirty)} runs were made with uncommitted changes, e.g. {dirty[0]}.")
+    machines = {str(run.environment.get("processor")) for arm in study.arms for run in arm.runs.values()}
+    if len(machines) > 1:
+        found.append(f"The runs were made on different processors ({', '.join(sorted(machines))}): seconds are not comparable.")
+    doubles = [run.name for arm in study.arms for run in arm.others]
+    if doubles:
+        found.append(
+            f"{len(doubles)} further runs have a setting and a seed that a newer run has too, and are left out: {', '.join(doubles)}."
+        )
+    counts = {arm.name: len(arm.runs) for arm in study.arms}
+    if len(set(counts.values())) > 1:
+        found.append(
+            f"Arms have different numbers of seeds ({', '.join(f'{name}: {n}' for name, n in counts.items())}); pairs use those in common."
+        )
+    if not any(run.score("test", study.metric) is not None for arm in study.arms for run in arm.runs.values()):
+        found.append(
+            "There is no test split: the scores are of the split that chose the checkpoint, which flatters every arm by a little; "
+            "compare them with the last step's, below."
+        )
+    return found
+
+
+def code_differences(study: Study) -> list[str]:
+    """Modules of which the study's runs used more than one version; a component that only some arms use is none."""
+    versions: dict[str, set[str]] = {}
+    for arm in study.arms:
+        for run in arm.runs.values():
+            for module, version in run.code.items():
+                versions.setdefault(module, set()).add(version)
+    return sorted(module for module, found in versions.items() if len(found) > 1)
+
+
+def last_scores(arm: Arm, metric: str) -> stats.Summary | None:
+    """The last step's validation scores: what no selection has flattered."""
+    found = [run.summary.get("last", {}).get(f"validation/{metric}") for run in arm.runs.values()]
+    values = [float(value) for value in found if isinstance(value, int | float)]
+    return stats.summarize(values) if values else None

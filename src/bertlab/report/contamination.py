@@ -1,0 +1,86 @@
+"""Evaluation texts that a run, or its pretraining, has read: whole, inside longer texts, or nearly (Brown et al. 2020, appendix C;
+n-gram overlap after normalisation).
+
+Texts are compared by their letters and digits, lower case, without accents. `whole`: the evaluation text is a training text.
+`inside`: it stands within a longer one, at word borders. `near`: at least 85 % of its word 3-grams stand in one training text.
+Texts of fewer than `SHORTEST` words say nothing and are counted as whole or not at all.
+"""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+NGRAM = 3
+NEAR = 0.85
+SHORTEST = 5  # words; shorter ones inside longer texts are stock phrases
+COMMON = 200  # training texts that a 3-gram may occur in before it tells nothing about where a text comes from
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """Which rows of an evaluation split were read in training."""
+
+    split: str
+    source: str  # e.g. "training" or the pretraining's name
+    rows: int
+    whole: np.ndarray  # (rows,) bool
+    inside: np.ndarray  # (rows,) bool, not whole
+    near: np.ndarray  # (rows,) bool, neither
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(rows,) bool: any of the three."""
+        found: np.ndarray = self.whole | self.inside | self.near
+        return found
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words of letters and digits, accents dropped; `it 's` and `it's` become the same."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(char))
+    return re.findall(r"[^\W_]+", re.sub(r"\s*(?:n['’](?=t\b)|['’](?=(?:s|t|re|ve|d|ll|m)\b))", _joined, plain))
+
+
+def _joined(found: re.Match[str]) -> str:
+    return "n" if found[0].strip().startswith("n") else ""
+
+
+def check_contamination(split: str, source: str, evaluated: Sequence[str], trained: Iterable[str]) -> Contamination:
+    """Find each of `evaluated` in `trained`, which is read once and may be long."""
+    wanted = [words_of(text) for text in evaluated]
+    letters = ["".join(words) for words in wanted]
+    by_letters: dict[str, list[int]] = defaultdict(list)
+    for row, joined in enumerate(letters):
+        by_letters[joined].append(row)
+    grams = [_grams(words) for words in wanted]
+    rows_of: dict[int, list[int]] = defaultdict(list)
+    for row, own in enumerate(grams):
+        for gram in own:
+            rows_of[gram].append(row)
+    whole, inside, near = (np.zeros(len(wanted), dtype=bool) for _ in range(3))
+    for text in trained:
+        words = words_of(text)
+        joined = "".join(words)
+        for row in by_letters.get(joined, ()):
+            whole[row] = True
+        hits: Counter[int] = Counter()
+        for gram in _grams(words):
+            found = rows_of.get(gram)
+            if found is not None and len(found) <= COMMON:
+                hits.update(found)
+        for row, count in hits.items():
+            if whole[row] or (inside[row] and near[row]) or len(wanted[row]) < SHORTEST:
+                continue
+            if count >= NEAR * len(grams[row]):
+                near[row] = True
+                inside[row] |= len(joined) > len(letters[row]) and letters[row] in joined
+    inside &= ~whole
+    near &= ~whole & ~inside
+    return Contamination(split, source, len(wanted), whole, inside, near)
+
+
+def _grams(words: list[str]) -> set[int]:
+    return {hash(tuple(words[start : start + NGRAM])) for start in range(len(words) - NGRAM + 1)}

@@ -1,0 +1,178 @@
+"""Plots of a study, each as PNG and SVG."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+
+from bertlab import stats
+from bertlab.report.arms import Study
+from bertlab.report.comparison import Row, is_fraction, lower_is_better
+from bertlab.report.page import Figure
+
+COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#666666", "#17becf", "#bcbd22")
+GRID_POINTS = 60
+LONGEST_NAME = 44
+
+
+def curves(study: Study) -> Figure | None:
+    """The validation score over training: mean over seeds, band from the worst to the best seed."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    drawn = 0
+    for index, arm in enumerate(study.arms[:20]):
+        lines = [line for run in arm.runs.values() if len(line := _curve(run.history(), study.metric))]
+        if not lines:
+            continue
+        start, end = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
+        if end < start:
+            continue
+        at = np.linspace(start, end, GRID_POINTS)
+        values = _scale(np.array([np.interp(at, line[:, 0], line[:, 1]) for line in lines]), study.metric)
+        colour = COLOURS[index % len(COLOURS)]
+        style = "-" if index < len(COLOURS) else "--"
+        axes.plot(
+            at,
+            values.mean(0),
+            style,
+            color=colour,
+            label=f"{_short(arm.name)} (n={len(lines)})",
+            linewidth=1.8,
+            marker="." if len(at) == 1 else "",
+        )
+        if len(lines) > 1:
+            axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+        drawn += 1
+    if not drawn:
+        plt.close(figure)
+        return None
+    axes.set(xlabel="epoch of the training data", ylabel=_label(study.metric))
+    _dress(axes, drawn)
+    return _finish(
+        figure, f"{_slug(study)}-curves", f"Validation {study.metric} over training; line: mean over seeds, band: worst to best seed."
+    )
+
+
+def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
+    """Each arm's difference to the baseline with its 95 % interval."""
+    shown = [row for row in rows if row.difference is not None and row.difference.n > 0][:40]
+    if not shown:
+        return None
+    figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(shown)), layout="constrained")
+    factor = 100 if is_fraction(study.metric) else 1
+    for place, row in enumerate(reversed(shown)):
+        found = row.difference
+        assert found is not None
+        certain = row.verdict in ("better", "worse")
+        colour = "#666666" if not certain else "#1b9e77" if row.verdict == "better" else "#d95f02"
+        if found.n > 1:
+            axes.plot([factor * found.low, factor * found.high], [place, place], color=colour, linewidth=2)
+        axes.plot([factor * found.mean], [place], "o" if certain else "D", color=colour, markersize=6 if certain else 5)
+    axes.axvline(0, color="#333333", linewidth=1)
+    axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={row.difference.n})" for row in reversed(shown) if row.difference])
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    way = "lower is better" if lower_is_better(study.metric) else "higher is better"
+    axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({way})")
+    _dress(axes, 0)
+    caption = f"Paired differences to {study.baseline.name} with 95 % t intervals; coloured: significant after Holm's correction."
+    return _finish(figure, f"{_slug(study)}-differences", caption)
+
+
+def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
+    """Score against what it cost, pretraining included: operations and wall-clock."""
+    shown = [row for row in rows if row.validation is not None and row.cost.flops > 0]
+    if len(shown) < 2:
+        return None
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained", sharey=True)
+    flops = [row.cost.flops + row.cost.pretraining_flops for row in shown]
+    minutes = [row.cost.minutes + row.cost.pretraining_minutes for row in shown]
+    for axes, label, costs in zip(panels, ("operations of training (FLOPs)", "minutes of training"), (flops, minutes), strict=True):
+        for index, row in enumerate(shown):
+            found = row.validation
+            assert found is not None
+            half = 0.0 if math.isnan(found.sd) else found.high - found.mean
+            name = _short(row.arm.name) + (" †" if row.cost.pretrained_elsewhere else "")
+            axes.errorbar(
+                costs[index], _scale(found.mean, study.metric), yerr=_scale(half, study.metric), fmt="o" if index < 10 else "s",
+                color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_xlabel(f"{label}, pretraining included")
+        _dress(axes, 0)
+    panels[0].set_ylabel(_label(study.metric))
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return _finish(figure, f"{_slug(study)}-cost",
+                   "Score against cost, means with 95 % intervals. † began from weights whose own cost is not on record.")  # fmt: skip
+
+
+def calibration(study: Study, found: dict[str, stats.Calibration]) -> Figure | None:
+    """Reliability diagram: accuracy against confidence."""
+    if not found:
+        return None
+    figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
+    for index, (name, one) in enumerate(list(found.items())[:10]):
+        there = one.share > 0.002
+        axes.plot(one.confidence[there], one.accuracy[there], "o-", color=COLOURS[index], markersize=4,
+                  label=f"{_short(name)}: ECE {100 * one.error:.1f} %")  # fmt: skip
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.01), ylim=(0, 1.01))
+    _dress(axes, len(found))
+    return _finish(figure, f"{_slug(study)}-calibration",
+                   "Calibration on validation, all seeds together: accuracy of predictions by their confidence, 15 bins.")  # fmt: skip
+
+
+def best_of_k(study: Study) -> Figure | None:
+    """What one may expect of the best of k trials, where the study is a search: many settings, few seeds of each."""
+    values = [value for arm in study.arms for value in arm.scores("validation", study.metric).values()]
+    if len(study.arms) < 8 or len(values) > 2 * len(study.arms):
+        return None
+    expected = _scale(stats.expected_best_of(values, not lower_is_better(study.metric)), study.metric)
+    figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
+    axes.plot(np.arange(1, len(expected) + 1), expected, color=COLOURS[0])
+    axes.set(xlabel="trials", ylabel=f"expected best {_label(study.metric)}")
+    _dress(axes, 0)
+    return _finish(figure, f"{_slug(study)}-best-of-k", "Expected best validation score after so many trials (Dodge et al. 2019).")
+
+
+def _curve(history: Sequence[dict[str, Any]], metric: str) -> np.ndarray:
+    key = f"validation/{metric}"
+    points = [(record["epoch"], record[key]) for record in history if key in record]
+    return np.array(points, dtype=np.float64).reshape(-1, 2)
+
+
+def _scale(values: Any, metric: str) -> Any:
+    return 100 * values if is_fraction(metric) else values
+
+
+def _label(metric: str) -> str:
+    return f"{metric.replace('_', ' ')} (%)" if is_fraction(metric) else metric.replace("_", " ")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+
+
+def _slug(study: Study) -> str:
+    return f"{study.dataset}-{study.objective}"
+
+
+def _dress(axes: Axes, entries: int) -> None:
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if entries:
+        axes.legend(fontsize=8, frameon=False)
+
+
+def _finish(figure: Any, name: str, caption: str) -> Figure:
+    png, svg = io.BytesIO(), io.StringIO()
+    figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):  # the same bytes each time
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return Figure(name, png.getvalue(), svg.getvalue(), caption)
