@@ -36,7 +36,10 @@ FLAGS = {
 EXAMPLES_OF_VALUES = {"--cfg": "job", "--package": "model", "--config-path": "FOLDER", "--config-name": "NAME", "--config-dir": "FOLDER"}
 CHOICES = {"--cfg": ("job", "hydra", "all"), "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
 COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
-TAKEN_AS_TEXT = {"predict": ("text", "text_pair"), "report": ("runs", "title", "baseline", "metric", "out"), "reproduce": ("report",)}
+TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets and signs included
+    "predict": ("text", "text_pair"),
+    "report": ("runs", "out", "title", "where", "baseline", "group_by", "names", "order", "formats"),
+}
 LARGEST_CHECKED_SWEEP = 200
 
 

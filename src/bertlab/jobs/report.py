@@ -1,17 +1,18 @@
 """`bertlab report`: compare the runs below a folder: tables, intervals, tests, figures, as Markdown, LaTeX, CSV and one HTML page
 
-usage: bertlab report runs=PATH[,PATH] [out=report] [where=[key=value,…]] [baseline=ARM] [metric=NAME] …
+usage: bertlab report runs=PATH[,PATH] [out=report] [where="key=value …"] [baseline=ARM] [metric=NAME] …
 
 Finds which keys vary and which arms that makes, pairs runs by seed, and says what may be said. Unfinished and damaged runs are listed.
 
   runs=multirun                       run folders, or folders that hold them
-  where='[dataset.name=sst2,model.component=bert]'    only runs with these values
-  baseline='init=scratch'             the arm that others are compared with (default: the commonest setting)
-  group_by='[optimizer.lr]'           arms by these keys alone (default: all that vary)
-  names='["init=scratch -> from scratch"]'   what arms are called      order='[…]'   in which order
+  where="dataset.name=sst2 dataset.fraction=0.3"   only runs with these values
+  baseline="init=scratch"             the arm that others are compared with, by name or by settings (default: the commonest setting)
+  group_by="optimizer.lr model.positions"          arms by these keys alone (default: all that vary)
+  names="init=scratch -> from scratch; baseline -> pretrained"    what arms are called
+  order="from scratch; pretrained"    in which order
   metric=accuracy                     default: what selected the checkpoints
   examples=false contamination=false  leave out what reads the datasets
-  formats='[md,html,csv,tex]'
+  formats=md,html,csv,tex
 """
 
 import csv
@@ -24,7 +25,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from bertlab.checkpoint import write_atomically, write_text
-from bertlab.config import Paths, flag, string, words
+from bertlab.config import Paths, flag, string
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report.arms import Study, studies_of
 from bertlab.report.build import build_page, one_run_command
@@ -43,28 +44,33 @@ class Schema:
     runs: str = string(MISSING, "run folders or folders that hold them, separated by commas")
     out: str = string("report", "folder for the report; written anew as a whole")
     title: str | None = string(None, "the page's title")
-    where: list[str] = words("only runs with these values: dotted.key=value")
+    where: str = string("", "only runs with these values: dotted.key=value, separated by spaces")
     metric: str | None = string(None, "the score to compare; default: what selected the checkpoints")
     baseline: str | None = string(None, "name of the arm that the others are compared with; default: the commonest setting")
-    group_by: list[str] = words("dotted keys that make the arms; default: every key that varies")
-    names: list[str] = words("new names of arms: 'old -> new'")
-    order: list[str] = words("arms in this order; those not named follow")
-    formats: list[str] = words("md, html, csv, tex; default: all")
+    group_by: str = string("", "dotted keys that make the arms, separated by spaces; default: every key that varies")
+    names: str = string("", "new names of arms: 'old -> new', separated by ';'")
+    order: str = string("", "arms in this order, separated by ';'; those not named follow")
+    formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
     contamination: bool = flag(True, "look for evaluation texts in what was trained on, where the datasets are at hand")
     paths: Paths = field(default_factory=Paths)
 
     def check(self, path: str) -> None:
         """Forms of the lists."""
-        for name in self.formats:
+        for name in parts(self.formats, ","):
             if name not in FORMATS:
                 raise ConfigError(f"formats: unknown format '{name}', {did_you_mean(name, FORMATS)}")
-        for word in self.names:
+        for word in parts(self.names, ";"):
             if word.count(" -> ") != 1:
                 raise ConfigError(f"names: '{word}' is not of the form 'old -> new'")
-        for word in self.where:
+        for word in self.where.split():
             if "=" not in word:
                 raise ConfigError(f"where: '{word}' is not of the form dotted.key=value")
+
+
+def parts(text: str, separator: str) -> list[str]:
+    """What stands between separators, trimmed."""
+    return [part.strip() for part in text.split(separator) if part.strip()]
 
 
 def run(config: Schema, context: Context) -> None:
@@ -83,10 +89,10 @@ def run(config: Schema, context: Context) -> None:
 
 def compare_runs(config: Schema) -> tuple[list[RunRecord], list[Study], Page]:
     """Read, group, compare. Raises RunError or ConfigError."""
-    runs = find_runs([part.strip() for part in config.runs.split(",") if part.strip()])
-    chosen = select(runs, config.where)
-    names = dict(word.split(" -> ") for word in config.names)
-    studies = studies_of(chosen, config.group_by, config.baseline, names, config.order, config.metric)
+    runs = find_runs(parts(config.runs, ","))
+    chosen = select(runs, config.where.split())
+    names = {old.strip(): new.strip() for old, _, new in (word.partition(" -> ") for word in parts(config.names, ";"))}
+    studies = studies_of(chosen, config.group_by.split(), config.baseline, names, parts(config.order, ";"), config.metric)
     if not studies:
         raise RunError(f"runs={config.runs}: none of the {len(chosen)} runs has finished" + (f" ({chosen[0].problem})" if chosen else ""))
     stages = [one for one in runs if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}]
@@ -108,7 +114,7 @@ def select(runs: list[RunRecord], where: Sequence[str]) -> list[RunRecord]:
 
 def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema, command: str) -> None:
     """All files of the report; each is whole or not there. Raises RunError where the folder cannot be written."""
-    formats = config.formats or list(FORMATS)
+    formats = parts(config.formats, ",")
     try:
         out.mkdir(parents=True, exist_ok=True)
         if "md" in formats:

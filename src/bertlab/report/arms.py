@@ -78,7 +78,8 @@ def studies_of(
 
 
 def _check_metric(runs: list[RunRecord], metric: str) -> None:
-    offered = sorted({key.split("/", 1)[1] for run in runs for key in run.summary["metrics"] if key.startswith("validation/")})
+    numbers = {key for run in runs for key, value in run.summary["metrics"].items() if isinstance(value, int | float)}
+    offered = sorted(key.split("/", 1)[1] for key in numbers if key.startswith("validation/"))
     if metric not in offered:
         raise ConfigError(f"metric={metric}: these runs have no such score, {did_you_mean(metric, offered)}")
 

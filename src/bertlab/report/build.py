@@ -49,8 +49,7 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
     )
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
     blocks.append(comparison_table(study, rows))
-    blocks.append(Text(conclusion(study, rows)))
-    blocks.append(cost_table(rows))
+    blocks += [Text(conclusion(study, rows)), further_table(study, rows), cost_table(rows)]
     for figure in (figures.differences(study, rows), figures.curves(study), figures.cost(study, rows), figures.best_of_k(study)):
         if figure is not None:
             blocks.append(figure)
@@ -60,37 +59,82 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
 def comparison_table(study: Study, rows: Sequence[Row]) -> Table:
     """Scores and what may be said of them."""
     has_test = any(row.test is not None for row in rows)
-    headers = ["arm", "seeds", "validation, mean ± sd", "95 % interval", "difference", "95 % interval", "p", "p (Holm)",
-               *(["test, mean ± sd"] if has_test else []), "last step", "verdict"]  # fmt: skip
+    headers = [
+        "arm",
+        "seeds",
+        "validation, mean ± sd",
+        "95 % interval",
+        "difference [95 % interval]",
+        "p (Holm)",
+        *(["test, mean ± sd"] if has_test else []),
+        "verdict",
+    ]
     lines = []
     for row in rows:
-        found, last = row.difference, last_scores(row.arm, study.metric)
-        lines.append([
-            row.arm.name, str(len(row.arm.runs)), spread(row.validation, study.metric), interval(row.validation, study.metric),
-            "" if found is None else shown(found.mean, study.metric, sign=True),
-            "" if found is None else f"[{shown(found.low, study.metric, sign=True)}, {shown(found.high, study.metric, sign=True)}]",
-            "" if found is None else p_text(found.p), "" if found is None else p_text(row.p_holm),
-            *([spread(row.test, study.metric)] if has_test else []), spread(last, study.metric),
-            "the baseline" if row.is_baseline else row.verdict,
-        ])  # fmt: skip
+        found = row.difference
+        lines.append(
+            [
+                row.arm.name,
+                str(len(row.arm.runs)),
+                spread(row.validation, study.metric),
+                interval(row.validation, study.metric),
+                "" if found is None else f"{shown(found.mean, study.metric, sign=True)} {interval(found, study.metric, sign=True)}",
+                "" if found is None else p_text(row.p_holm),
+                *([spread(row.test, study.metric)] if has_test else []),
+                "the baseline" if row.is_baseline else row.verdict,
+            ]
+        )
     bold = frozenset(index for index, row in enumerate(rows) if row.is_baseline)
     return Table(headers, lines, "Scores over seeds", bold, wide=(len(headers) - 1,))
 
 
+def further_table(study: Study, rows: Sequence[Row]) -> Table:
+    """Every seed's score, the last step's, and p before correction."""
+    seeds = sorted({seed for row in rows for seed in row.arm.runs})
+    lines = []
+    for row in rows:
+        scores = row.arm.scores("validation", study.metric)
+        lines.append(
+            [
+                row.arm.name,
+                *(shown(scores.get(seed), study.metric) for seed in seeds),
+                spread(last_scores(row.arm, study.metric), study.metric),
+                "" if row.difference is None else p_text(row.difference.p),
+            ]
+        )
+    return Table(["arm", *(f"seed {seed}" for seed in seeds), "last step, mean ± sd", "p, one test"], lines, "Validation, seed by seed")
+
+
 def cost_table(rows: Sequence[Row]) -> Table:
     """What each arm cost, pretraining beside: quality is never shown without it."""
-    headers = ["arm", "parameters", "tokens", "pretraining tokens", "FLOPs", "pretraining FLOPs", "minutes", "pretraining minutes",
-               "core-minutes"]  # fmt: skip
+    headers = [
+        "arm",
+        "parameters",
+        "tokens",
+        "pretraining tokens",
+        "FLOPs",
+        "pretraining FLOPs",
+        "minutes",
+        "pretraining minutes",
+        "core-minutes",
+    ]
     lines = []
     for row in rows:
         cost = row.cost
         elsewhere = " †" if cost.pretrained_elsewhere else ""
-        lines.append([
-            row.arm.name + elsewhere, f"{cost.parameters / 1e6:.1f} M", f"{cost.tokens / 1e6:.2f} M",
-            f"{cost.pretraining_tokens / 1e6:.1f} M" if cost.pretraining_tokens else "–", f"{cost.flops:.2g}",
-            f"{cost.pretraining_flops:.2g}" if cost.pretraining_flops else "–", f"{cost.minutes:.1f}",
-            f"{cost.pretraining_minutes:.1f}" if cost.pretraining_minutes else "–", f"{cost.core_minutes:.1f}",
-        ])  # fmt: skip
+        lines.append(
+            [
+                row.arm.name + elsewhere,
+                f"{cost.parameters / 1e6:.1f} M",
+                f"{cost.tokens / 1e6:.2f} M",
+                f"{cost.pretraining_tokens / 1e6:.1f} M" if cost.pretraining_tokens else "–",
+                f"{cost.flops:.2g}",
+                f"{cost.pretraining_flops:.2g}" if cost.pretraining_flops else "–",
+                f"{cost.minutes:.1f}",
+                f"{cost.pretraining_minutes:.1f}" if cost.pretraining_minutes else "–",
+                f"{cost.core_minutes:.1f}",
+            ]
+        )
     caption = "Cost of one run (means); a pretraining that several seeds share is counted once a run"
     if any(row.cost.pretrained_elsewhere for row in rows):
         caption += ". † began from weights whose own cost is not on record"
@@ -108,7 +152,7 @@ def conclusion(study: Study, rows: Sequence[Row]) -> str:
         if found.n == 0:
             words.append(f"“{row.arm.name}”: {row.verdict}.")
             continue
-        moved = f"{shown(found.mean, study.metric, sign=True)} [{shown(found.low, study.metric)}, {shown(found.high, study.metric)}]"
+        moved = f"{shown(found.mean, study.metric, sign=True)} {interval(found, study.metric, sign=True)}"
         words.append(f"“{row.arm.name}”: {row.verdict}, {moved}, p = {p_text(row.p_holm)}.")
     return " ".join(words)
 
@@ -120,11 +164,11 @@ def spread(found: stats.Summary | None, metric: str) -> str:
     return shown(found.mean, metric) if math.isnan(found.sd) else f"{shown(found.mean, metric)} ± {shown(found.sd, metric)}"
 
 
-def interval(found: stats.Summary | None, metric: str) -> str:
+def interval(found: stats.Summary | stats.Paired | None, metric: str, sign: bool = False) -> str:
     """`[82.2, 82.6]`."""
     if found is None or math.isnan(found.low):
         return "–"
-    return f"[{shown(found.low, metric)}, {shown(found.high, metric)}]"
+    return f"[{shown(found.low, metric, sign=sign)}, {shown(found.high, metric, sign=sign)}]"
 
 
 def p_text(p: float) -> str:
@@ -149,10 +193,13 @@ def example_blocks(study: Study, rows: Sequence[Row], mirror: str | None) -> lis
             lines.append([row.arm.name, f"[{low}, {high}]", smallest if smallest == largest else f"{smallest} to {largest}"])
     if lines:
         blocks.append(
-            Table(("arm", "95 % bootstrap interval over examples", "McNemar p, seed by seed"), lines,
-                  f"Difference of accuracies to {study.baseline.name} on the same {len(evaluated.texts):,} validation examples: would "
-                  "other examples say the same?")
-        )  # fmt: skip
+            Table(
+                ("arm", "95 % bootstrap interval over examples", "McNemar p, seed by seed"),
+                lines,
+                f"Difference of accuracies to {study.baseline.name} on the same {len(evaluated.texts):,} validation examples: would "
+                "other examples say the same?",
+            )
+        )
     found = examples.calibrations(evaluated)
     per_class = []
     for name in found:
@@ -170,9 +217,12 @@ def example_blocks(study: Study, rows: Sequence[Row], mirror: str | None) -> lis
     )
     confusion = examples.confusion(evaluated, study.baseline.name)
     blocks.append(
-        Table(("true / predicted", *evaluated.names), [[name, *(f"{count:.1f}" for count in row)] for name, row in
-              zip(evaluated.names, confusion, strict=True)], f"Confusion of {study.baseline.name}, mean counts over seeds")
-    )  # fmt: skip
+        Table(
+            ("true / predicted", *evaluated.names),
+            [[name, *(f"{count:.1f}" for count in row)] for name, row in zip(evaluated.names, confusion, strict=True)],
+            f"Confusion of {study.baseline.name}, mean counts over seeds",
+        )
+    )
     if (figure := figures.calibration(study, found)) is not None:
         blocks.append(figure)
     wrong = examples.hardest(evaluated, study.arms)
@@ -195,16 +245,29 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
     except UserError as error:
         return [heading, Text(f"Not checked: {error}.", "warning")]
     lines = [
-        [seen.found.source, seen.found.split, f"{seen.found.rows:,}", str(int(seen.found.whole.sum())), str(int(seen.found.inside.sum())),
-         str(int(seen.found.near.sum())), f"{100 * float(seen.found.seen.mean()):.1f} %", ", ".join(seen.arms)]
+        [
+            seen.found.source,
+            seen.found.split,
+            f"{seen.found.rows:,}",
+            str(int(seen.found.whole.sum())),
+            str(int(seen.found.inside.sum())),
+            str(int(seen.found.near.sum())),
+            f"{100 * float(seen.found.seen.mean()):.1f} %",
+            ", ".join(seen.arms),
+        ]
         for seen in found
-    ]  # fmt: skip
+    ]
     headers = ("read in", "split", "rows", "whole", "inside longer", "near", "together", "arms")
     blocks: list[Block] = [heading, Table(headers, lines, "Evaluation texts found in what was trained on", left=2, wide=(7,))]
     blocks += [Text(f"Not checked: {note}.", "warning") for note in skipped]
     if clean:
-        blocks.append(Table(("arm", "validation accuracy, all", "on what it had not read", "rows left"), clean,
-                            "Scores on the clean part (%), mean over seeds"))  # fmt: skip
+        blocks.append(
+            Table(
+                ("arm", "validation accuracy, all", "on what it had not read", "rows left"),
+                clean,
+                "Scores on the clean part (%), mean over seeds",
+            )
+        )
     return blocks
 
 
@@ -238,8 +301,17 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
         git: dict[str, Any] = run.environment.get("git") or {}
         revision = f"{str(git.get('revision', '–'))[:10]}{' + changes' if git.get('dirty') else ''}"
         scores = [shown(run.score(split, run.primary), run.primary) for split in ("validation", "test")]
-        lines.append([arm, str(run.seed), run.name, *scores, revision, str((run.environment.get("packages") or {}).get("torch", "–")),
-                      f"{run.environment.get('processor', '–')}, {run.environment.get('threads', '–')} thread(s)"])  # fmt: skip
+        lines.append(
+            [
+                arm,
+                str(run.seed),
+                run.name,
+                *scores,
+                revision,
+                str((run.environment.get("packages") or {}).get("torch", "–")),
+                f"{run.environment.get('processor', '–')}, {run.environment.get('threads', '–')} thread(s)",
+            ]
+        )
     headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")
     blocks.append(Table(headers, lines, "Every run behind these numbers", left=3, folded=True))
     missing = sorted(needed - set(stages))

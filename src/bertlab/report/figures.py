@@ -102,11 +102,12 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
                 costs[index], _scale(found.mean, study.metric), yerr=_scale(half, study.metric), fmt="o" if index < 10 else "s",
                 color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
             )  # fmt: skip
-        axes.set_xscale("log")
+        if max(costs) > 8 * max(min(costs), 1e-9):
+            axes.set_xscale("log")
         axes.set_xlabel(f"{label}, pretraining included")
         _dress(axes, 0)
     panels[0].set_ylabel(_label(study.metric))
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return _finish(figure, f"{_slug(study)}-cost",
                    "Score against cost, means with 95 % intervals. † began from weights whose own cost is not on record.")  # fmt: skip
 

@@ -159,7 +159,8 @@ def _html_block(block: Block) -> str:
     if isinstance(block, Heading):
         return f'<h{block.level} id="{_anchor(block.text)}">{html.escape(block.text)}</h{block.level}>'
     if isinstance(block, Text):
-        return f'<p class="{block.kind}">{html.escape(block.text)}</p>'
+        words = re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(block.text))
+        return f'<p class="{block.kind}">{words}</p>'
     if isinstance(block, Listing):
         return "<pre>" + html.escape("\n".join(block.lines)) + "</pre>"
     if isinstance(block, Figure):
