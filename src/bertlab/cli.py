@@ -38,6 +38,7 @@ CHOICES = {"--cfg": ("job", "hydra", "all"), "--info": ("all", "config", "defaul
 COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets and signs included
     "predict": ("text", "text_pair"),
+    "export": ("run", "to"),
     "report": ("runs", "out", "title", "where", "baseline", "group_by", "names", "order", "formats"),
 }
 LARGEST_CHECKED_SWEEP = 200

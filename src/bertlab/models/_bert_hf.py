@@ -56,7 +56,7 @@ def from_hf_config(hf: Mapping[str, Any]) -> Bert:
 
 def to_hf_config(config: Bert, vocab_size: int, pad_id: int = 0) -> dict[str, Any]:
     """What transformers' BertConfig needs to rebuild `build(config, vocab_size, pad_id)`; ConfigError where it cannot."""
-    _require_hf(config)
+    require_hf(config)
     hf = {theirs: getattr(config, ours) for ours, theirs, _ in HF_OPTIONS}
     activation = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}[config.activation]
     sizes = {"vocab_size": config.vocab_size or vocab_size, "intermediate_size": intermediate_width(config)}
@@ -80,7 +80,7 @@ def from_hf_state(config: Bert, state: Mapping[str, Tensor], *, allow_missing_po
     Raises ConfigError for missing, unknown and misshapen entries. With `allow_missing_pooler` a checkpoint without one (a
     BertForMaskedLM) gives a state without one: the caller decides where the pooler then comes from, and says so.
     """
-    _require_hf(config)
+    require_hf(config)
     encoder, _ = split_hf_state(state)
     has_pooler = "pooler.dense.weight" in encoder
     if config.pooling != "cls":
@@ -103,7 +103,7 @@ def from_hf_state(config: Bert, state: Mapping[str, Tensor], *, allow_missing_po
 
 def to_hf_state(config: Bert, state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     """The inverse of `from_hf_state`: a BertModel's state dict, or with `prefix="bert."` the encoder's part of a BertFor…'s."""
-    _require_hf(config)
+    require_hf(config)
     return {prefix + _hf_name(ours): value for ours, value in state.items()}
 
 
@@ -117,7 +117,8 @@ def _hf_name(ours: str) -> str:
     return {"embedding_norm": "embeddings.LayerNorm", "pooler": "pooler.dense"}[module] + f".{kind}"
 
 
-def _require_hf(config: Bert) -> None:
+def require_hf(config: Bert) -> None:
+    """Raise ConfigError naming every option that Hugging Face's BERT lacks."""
     default = Bert()
     fixed = ("norm_placement", "norm", "positions", "linear_bias", "norm_bias", "embedding_norm")
     changed = [f"model.{key}={getattr(config, key)}" for key in fixed if getattr(config, key) != getattr(default, key)]

@@ -49,7 +49,7 @@ class HfEncoder(nn.Module):
 
     def __init__(self, config: Hf, described: Any) -> None:
         super().__init__()
-        transformers = _transformers()
+        transformers = transformers_module("model=hf_*")
         self.config, self.described = config, described
         self.model = transformers.AutoModel.from_config(described, **_attention(config))
         self.hidden_size = int(described.hidden_size)
@@ -140,7 +140,7 @@ def build(config: Hf, vocab_size: int, _pad_id: int = 0) -> HfEncoder:
 
 def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
     """Copy the checkpoint's weights. What it lacks (a pooler) keeps its fresh ones. Raises DataError where it cannot be read."""
-    transformers = _transformers()
+    transformers = transformers_module("model=hf_*")
     try:
         found, report = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **_attention(config))
     except Exception as error:  # of several libraries, none of them ours
@@ -156,7 +156,7 @@ def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
 
 
 def _described(config: Hf) -> Any:
-    transformers = _transformers()
+    transformers = transformers_module("model=hf_*")
     folder = resolve(config.name_or_path, "model.name_or_path")
     try:
         return transformers.AutoConfig.from_pretrained(folder)
@@ -174,11 +174,12 @@ def _attention(config: Hf) -> dict[str, str]:
     return {} if config.attention == "auto" else {"attn_implementation": config.attention}
 
 
-def _transformers() -> Any:
+def transformers_module(needed_by: str) -> Any:
+    """The library, quiet. Raises ConfigError where it is not installed."""
     try:
         import transformers
     except ImportError:
-        raise ConfigError("model=hf_* needs transformers: pip install 'bertlab[hf]'") from None
+        raise ConfigError(f"{needed_by} needs transformers: pip install 'bertlab[hf]'") from None
     module: Any = transformers
     module.logging.set_verbosity_error()
     module.utils.logging.disable_progress_bar()

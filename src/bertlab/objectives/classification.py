@@ -51,6 +51,9 @@ class ClassificationHead(nn.Module):
         return logits
 
 
+HF_TASK, HF_NAMES = "SequenceClassification", {"classifier": "classifier"}  # in a Hugging Face …ForSequenceClassification
+
+
 class ClassificationObjective:
     """See contracts.Objective."""
 

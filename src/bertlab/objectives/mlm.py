@@ -70,12 +70,15 @@ class MlmHead(nn.Module):
 
 
 # Our head's weights, and theirs in a Hugging Face BertForPreTraining or BertForMaskedLM.
-HF_NAMES = {
-    "transform": "cls.predictions.transform.dense",
-    "norm": "cls.predictions.transform.LayerNorm",
-    "bias": "cls.predictions.bias",
-    "decoder": "cls.predictions.decoder",
-}
+HF_TASK, HF_NAMES = (
+    "MaskedLM",
+    {
+        "transform": "cls.predictions.transform.dense",
+        "norm": "cls.predictions.transform.LayerNorm",
+        "bias": "cls.predictions.bias",
+        "decoder": "cls.predictions.decoder",
+    },
+)
 
 
 # --- objective ------------------------------------------------------------------------------------------------------------------

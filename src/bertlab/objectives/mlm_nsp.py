@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from bertlab.config import choice
 from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary
 from bertlab.objectives._masking import Masked, Masking, mask_batch, masked_loss, masked_metrics, measure_masked
+from bertlab.objectives.mlm import HF_NAMES as MLM_NAMES
 from bertlab.objectives.mlm import MlmHead
+from bertlab.objectives.nsp import HF_NAMES as PAIR_NAMES
 from bertlab.objectives.nsp import Nsp, NspObjective, PairHead, measure_pairs, pair_metrics, prepare_runs
 from bertlab.objectives.sop import SopObjective
 
@@ -47,6 +49,13 @@ class PretrainingHead(nn.Module):
     def forward(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of both tasks."""
         return self.tokens(encoder, hidden, batch), self.pairs(encoder, hidden, batch)
+
+
+HF_TASK = "PreTraining"
+HF_NAMES = {
+    **{f"tokens.{ours}": theirs for ours, theirs in MLM_NAMES.items()},
+    **{f"pairs.{ours}": theirs for ours, theirs in PAIR_NAMES.items()},
+}
 
 
 class MlmNspObjective:

@@ -196,7 +196,10 @@ class PairHead(nn.Module):
         return logits
 
 
-HF_NAMES = {"classifier": "cls.seq_relationship"}  # in a Hugging Face BertForPreTraining or BertForNextSentencePrediction
+HF_TASK, HF_NAMES = (
+    "NextSentencePrediction",
+    {"classifier": "cls.seq_relationship"},
+)  # in a Hugging Face BertForPreTraining or BertForNextSentencePrediction
 
 
 # --- objective ------------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class TaggingHead(nn.Module):
         return logits
 
 
-HF_NAMES = {"classifier": "classifier"}  # in a Hugging Face BertForTokenClassification
+HF_TASK, HF_NAMES = "TokenClassification", {"classifier": "classifier"}  # in a Hugging Face …ForTokenClassification
 
 
 class TaggingObjective:
