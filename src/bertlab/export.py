@@ -106,6 +106,9 @@ def _filled(theirs: Any, state: dict[str, Tensor], what: str) -> Any:
     """Their model with our weights. Raises ConfigError where it has others, or none for some of ours."""
     tied = set(theirs.all_tied_weights_keys) if hasattr(theirs, "all_tied_weights_keys") else set()
     own = theirs.state_dict()
+    for name in own:  # an untied decoder has a bias of its own beside the head's, which then stands idle
+        if name.endswith(".decoder.bias") and name not in state and (shared := name.replace(".decoder.bias", ".bias")) in state:
+            state[name] = state[shared]
     lacking = sorted(name for name in own if name not in state and name not in tied and ".pooler." not in f".{name}")
     beyond = sorted(name for name in state if name not in own)
     if lacking or beyond:

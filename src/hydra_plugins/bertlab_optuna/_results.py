@@ -1,0 +1,114 @@
+"""What a study came to: a table, the best point as a preset that runs, plots."""
+
+import csv
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.trial import FrozenTrial, TrialState
+
+from hydra_plugins.bertlab_optuna._space import Space
+
+
+def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
+    """trials.csv, experiment/best.yaml, plots/*.png; and what a person wants to know, printed."""
+    trials = study.get_trials(deepcopy=False)
+    states = {state: sum(trial.state == state for trial in trials) for state in TrialState}
+    _write(folder / "trials.csv", trials_csv(study))
+    done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    print(f"{len(done)} trials finished, {states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed or given up")
+    if done:
+        for trial in study.best_trials[:5]:
+            words = " ".join(space.overrides(trial.params)[len(space.fixed) :])
+            print(f"best: trial {trial.number}  {' '.join(f'{value:.6g}' for value in trial.values or ())}  {words}")
+        (folder / "experiment").mkdir(exist_ok=True)
+        _write(folder / "experiment" / "best.yaml", best_preset(study.best_trials[0], space))
+        _plots(study, folder / "plots")
+    print(f"study: {folder} (trials.csv, experiment/best.yaml, plots)", flush=True)
+
+
+def trials_csv(study: optuna.Study) -> str:
+    """One line a trial: number, state, values, parameters, steps reported, seconds."""
+    trials = study.get_trials(deepcopy=False)
+    params = sorted({key for trial in trials for key in trial.params})
+    values = [f"value_{index}" for index in range(len(study.directions))] if len(study.directions) > 1 else ["value"]
+    stream = io.StringIO()
+    table = csv.writer(stream, lineterminator="\n")
+    table.writerow(["number", "state", *values, *params, "reports", "seconds", "retried_trial_number", "failure"])
+    for trial in trials:
+        seconds = "" if trial.duration is None else round(trial.duration.total_seconds(), 3)
+        scores = trial.values or [""] * len(values)
+        table.writerow([
+            trial.number, trial.state.name.lower(), *scores, *(trial.params.get(key, "") for key in params), len(trial.intermediate_values),
+            seconds, trial.user_attrs.get("retried_trial_number", ""), trial.user_attrs.get("failure", ""),
+        ])  # fmt: skip
+    return stream.getvalue()
+
+
+def best_preset(trial: FrozenTrial, space: Space) -> str:
+    """The best point with all that was fixed, as a preset of the group `experiment`."""
+    defaults: list[Any] = []
+    tree: dict[str, Any] = {}
+    for override in OverridesParser.create().parse_overrides(space.overrides(trial.params)):
+        key, written = override.get_key_element().lstrip("+"), override.input_line or ""
+        value = written.partition("=")[2]
+        if key == "experiment":
+            defaults.insert(0, value)
+        elif key.startswith("hydra") or key == "search":
+            continue
+        elif "." in key.split("@")[0] or not isinstance(override.value(), str) or key in ("seed", "tags"):
+            node = tree
+            *path, last = key.split(".")
+            for part in path:
+                node = node.setdefault(part, {})
+            node[last] = yaml.safe_load(value)
+        else:
+            defaults.append({f"override /{key}": value})
+    head = f"# @package _global_\n# Best of a study: trial {trial.number}, {' '.join(f'{value:.6g}' for value in trial.values or ())}.\n"
+    command = "# Command: bertlab --config-dir STUDY-FOLDER experiment=best\n"
+    body = {"defaults": [*defaults, "_self_"], **tree} if defaults else tree
+    return head + command + str(yaml.safe_dump(body, sort_keys=False))
+
+
+def _plots(study: optuna.Study, folder: Path) -> None:
+    """History, importance, slices, intermediate values; what a study has too little for is left out."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    from optuna.importance import PedAnovaImportanceEvaluator
+    from optuna.visualization import matplotlib as draw
+
+    folder.mkdir(exist_ok=True)
+    several = len(study.directions) > 1
+    drawings: dict[str, Any] = {
+        "history": lambda: draw.plot_optimization_history(study),
+        "importance": lambda: draw.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator()),
+        "slices": lambda: draw.plot_slice(study),
+        "intermediate": lambda: draw.plot_intermediate_values(study),
+    }
+    if several:
+        drawings = {"pareto": lambda: draw.plot_pareto_front(study)} if len(study.directions) <= 3 else {}
+    for name, make in drawings.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made = make()
+                axes = made.flat[0] if hasattr(made, "flat") else made
+                width = 5 * len(made.flat) if hasattr(made, "flat") else 7
+                axes.figure.set_size_inches(max(7, width), 4.5)
+                axes.figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
+        except (ValueError, RuntimeError, ZeroDivisionError, IndexError):
+            continue  # too few trials for this one
+        finally:
+            plt.close("all")
+
+
+def _write(file: Path, content: str) -> None:
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(content, encoding="utf-8")
+    temporary.replace(file)
