@@ -71,6 +71,7 @@ def distribution_of(override: Override, loader: ConfigLoader | None) -> BaseDist
         raise SpaceError(f"{key}: unknown tag {sorted(unknown)[0]} (options: log, int, float)")
     try:
         if isinstance(sweep, IntervalSweep):
+            assert sweep.start is not None and sweep.end is not None
             whole = "int" in tags or (isinstance(sweep.start, int) and isinstance(sweep.end, int))
             if whole:
                 return IntDistribution(int(sweep.start), int(sweep.end), log="log" in tags)
