@@ -79,6 +79,8 @@ def run_command(arguments: list[str]) -> int:
     except UserError as error:
         return _refuse(error)
     except Exception as error:
+        if type(error).__name__ == "SpaceError":  # the sweeper's own word for what the user can mend
+            return _refuse(UserError(str(error)))
         return _explain_or_raise(error, job)
 
 
@@ -154,6 +156,8 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
         overrides = [literal(word) if word.partition("=")[0] in TAKEN_AS_TEXT.get(job, ()) else word for word in overrides]
     words = [name if value is None else f"{name}={value}" for name, value in flags.items()]
     sys.argv = [sys.argv[0], *words, *complete(overrides)]
+    if searches(overrides) and "--multirun" not in flags and "--cfg" not in flags:
+        raise ConfigError("a search makes several runs: add -m")
     if "--multirun" in flags:
         check_sweep(job, flags, overrides)
     hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()
@@ -178,13 +182,23 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
         from hydra.types import RunMode
 
         from bertlab.composition import to_schema
-        from bertlab.loop import Interrupted
+        from bertlab.loop import Interrupted, Pruned
         from bertlab.results import Context
+        from hydra_plugins.bertlab_optuna.trial import current_trial
 
         settings = HydraConfig.get()
         sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None  # the same after a restart
         try:
-            return registry.load_job(job).run(to_schema(composed, settings), Context(command, sweep))
+            config = to_schema(composed, settings)
+            trial = current_trial()
+            if trial is None:
+                return registry.load_job(job).run(config, Context(command, sweep))
+            with trial:
+                trial.complete([registry.load_job(job).run(config, Context(command, sweep, _reporting(trial)))])
+        except Pruned:
+            assert trial is not None
+            trial.prune()
+            print("pruned: checkpoint written; the run's own command continues it")
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
@@ -197,6 +211,18 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
     return task
 
 
+def _reporting(trial: Any) -> Callable[[int, float, bool], bool]:
+    """A trial's ear for validation scores. A study that looks for the wrong end would choose the worst run."""
+
+    def report(step: int, score: float, higher_is_better: bool) -> bool:
+        wanted = "maximize" if higher_is_better else "minimize"
+        if trial.directions != [wanted]:
+            raise ConfigError(f"hydra.sweeper.direction={', '.join(trial.directions)}: this objective's score is to {wanted}")
+        return bool(trial.report(step, score))
+
+    return report
+
+
 def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> None:
     """Compose and validate the runs of a grid before the first of them starts. Raises what a bad one raises."""
     from hydra.errors import HydraException
@@ -205,6 +231,8 @@ def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) ->
 
     if "--config-name" in flags or "--config-path" in flags:
         return  # not our primary config
+    if searches(overrides):
+        return check_search(job, overrides)
     plain = [word for word in overrides if not word.startswith("hydra") or word.startswith("hydra.searchpath=")]
     folder = flags.get("--config-dir")
     if folder is not None:
@@ -218,6 +246,32 @@ def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) ->
         if job == "train":
             from bertlab.assembly import check_combination
 
+            check_combination(config)
+
+
+def searches(overrides: list[str]) -> bool:
+    """Is this a search with our sweeper, rather than a grid?"""
+    return any(word.startswith("search=") or word == "hydra/sweeper=bertlab_optuna" for word in overrides)
+
+
+def check_search(job: str, overrides: list[str]) -> None:
+    """Compose and validate points that together hold every choice and bound of a search space. Raises what a bad one raises."""
+    from omegaconf import OmegaConf
+
+    from bertlab.assembly import check_combination
+    from bertlab.composition import compose_hydra, compose_schema
+    from hydra_plugins.bertlab_optuna._space import SpaceError, build_space
+
+    own = [word for word in overrides if not word.startswith("hydra.launcher")]
+    plain = [word for word in own if not re.search(r"=.*(interval|range|choice|glob|tag|sort|shuffle)\(|=[^'\"\[{(]*,", word)]
+    params: Any = OmegaConf.to_container(compose_hydra(job, plain).sweeper.params, resolve=True)
+    try:
+        space = build_space([word for word in own if not word.startswith(("hydra", "search="))], params, None)
+    except SpaceError as error:
+        raise ConfigError(str(error)) from None
+    for corner in space.corners():
+        config = compose_schema(job, corner)
+        if job == "train":
             check_combination(config)
 
 

@@ -158,6 +158,14 @@ def compose_schema(job: str, overrides: list[str]) -> Any:
     return to_schema(composed, hydra)
 
 
+def compose_hydra(job: str, overrides: list[str]) -> Any:
+    """Hydra's own part of a composed config, e.g. its sweeper's options."""
+    install()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(registry.conf_folder()), version_base="1.3", job_name=job):
+        return compose(job, overrides=complete(overrides), return_hydra_config=True).hydra
+
+
 def sweep_combinations(overrides: list[str]) -> list[list[str]]:
     """Every run of a grid (`a=1,2 b=range(3)`), as plain overrides."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper

@@ -17,6 +17,7 @@ GROUPS = {
     "compute": "where and how fast",
     "tracker": "where progress is logged",
     "experiment": "a whole study's recipe",
+    "search": "a search space for a sweep with Optuna: bertlab -m search=…",
     "debug": "quick checks of any recipe",
 }
 TRAIN_EXAMPLES = """examples

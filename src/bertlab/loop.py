@@ -45,6 +45,10 @@ class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
         self.exit_status = 128 + number
 
 
+class Pruned(Exception):  # noqa: N818  # not an error: a sweep has better things to do
+    """A sweep asked to stop after an evaluation: the run has been checkpointed and can be continued."""
+
+
 @dataclass
 class Progress:
     """What changes during a run beside weights, optimizer and generators; saved with every checkpoint."""
@@ -74,11 +78,13 @@ def fit(
     device: Device,
     folder: Path,
     log: Callable[[dict[str, float]], None],
+    report: Callable[[int, float], bool] | None = None,
 ) -> Progress:
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
 
     Afterwards `model` holds the last weights; the best ones lie in `folder/best-STEP.safetensors`. Every record goes to `log`, those of
-    the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM.
+    the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned
+    after one where `report(step, validation score)` says that going on is not worth it.
     """
     train = examples["train"]
     plan = plan_batches(train.lengths, config.budget, config.seed)
@@ -167,9 +173,12 @@ def fit(
                 tqdm.write(describe(progress, metrics, objective))
                 started += time.perf_counter() - now  # evaluation is not training time
                 recorded_at = time.perf_counter()
-            if wants_checkpoint or progress.stopped:
+            prune = wants_evaluation and not is_last and report is not None and report(progress.step, primary_score(objective, metrics))
+            if wants_checkpoint or progress.stopped or prune:
                 checkpoint()
                 saved_at = time.perf_counter()
+            if prune:
+                raise Pruned
             if received and not is_last:
                 raise Interrupted(received[0])
     return progress
@@ -255,7 +264,7 @@ def over_time(config: Train, progress: Progress) -> bool:
 
 def keep_best(config: Train, objective: Objective, model: Model, progress: Progress, metrics: dict[str, Any], folder: Path) -> None:
     """Save the weights of a new best validation score, count evaluations without one, stop when patience ends."""
-    value = float(metrics[f"validation/{objective.primary.name}"])
+    value = primary_score(objective, metrics)
     if objective.primary.better(value, progress.best_score):
         progress.best_score, progress.best_step, progress.evaluations_without_improvement = value, progress.step, 0
         save_weights(best_file(folder, progress), model.state_dict())
@@ -263,6 +272,11 @@ def keep_best(config: Train, objective: Objective, model: Model, progress: Progr
     progress.evaluations_without_improvement += 1
     if config.evaluation.patience is not None and progress.evaluations_without_improvement >= config.evaluation.patience:
         progress.stopped = "evaluation.patience"
+
+
+def primary_score(objective: Objective, metrics: dict[str, Any]) -> float:
+    """The validation score that selection looks at."""
+    return float(metrics[f"validation/{objective.primary.name}"])
 
 
 def describe(progress: Progress, metrics: dict[str, Any], objective: Objective) -> str:

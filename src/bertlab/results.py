@@ -1,5 +1,6 @@
 """What a run says of itself: `summary.json`, and the few lines a person reads at the end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ class Context:
 
     command: str
     sweep: str | None = None
+    report: Callable[[int, float, bool], bool] | None = None  # told (step, validation score, is higher better); True = stop here
 
 
 @dataclass(frozen=True)

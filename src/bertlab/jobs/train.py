@@ -9,7 +9,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from bertlab.data.batches import plan_batches
 from bertlab.errors import RunError
 from bertlab.evaluation import score
 from bertlab.flops import BACKWARD, count_forward, product_rate
-from bertlab.loop import Interrupted, Progress, fit, load_best
+from bertlab.loop import Interrupted, Progress, Pruned, fit, load_best
 from bertlab.results import Context, Outcome, announce, write_summary
 from bertlab.runtime import Device, choose_device, keep_freed_memory, provenance, threads, to_json
 from bertlab.trackers.local import LocalTracker
@@ -62,7 +62,7 @@ def train(config: Train, context: Context) -> Outcome:
     finished = finished_outcome(folder)
     if finished is not None:
         return finished
-    pretraining = None if stage is None else train(stage, context)
+    pretraining = None if stage is None else train(stage, dataclasses.replace(context, report=None))
     source = config.init.source(config) if pretraining is None else pretraining.folder
     with threads(device.threads):
         material = prepare(config, identity["inputs"], folder / "tokenizer.json", source)
@@ -141,7 +141,8 @@ def compute(
             flush=True,
         )
         trackers += start_trackers(config, context, identity, folder, material)
-        progress = fit(config, model, optimizer, material.objective, material.examples, device, folder / "checkpoints", broadcast(trackers))
+        place, log, report = folder / "checkpoints", broadcast(trackers), reporter(context, material)
+        progress = fit(config, model, optimizer, material.objective, material.examples, device, place, log, report)
         selected = load_best(folder / "checkpoints", progress) if config.evaluation.keep == "best" else model.state_dict()
         save_weights(folder / "last.safetensors", model.state_dict())
         save_run(folder, material, model, selected)
@@ -166,6 +167,9 @@ def compute(
     except (Interrupted, KeyboardInterrupt):
         summary["status"] = "interrupted"
         raise
+    except Pruned:
+        summary["status"] = "pruned"
+        raise
     except BaseException as error:
         summary["error"] = f"{type(error).__name__}: {error}"
         raise
@@ -176,6 +180,12 @@ def compute(
             for tracker in trackers:
                 closing.callback(tracker.finish, summary)
     return Outcome(folder, summary)
+
+
+def reporter(context: Context, material: Material) -> Callable[[int, float], bool] | None:
+    """Who wants to hear of each evaluation, a sweep that may stop the run; None where nobody does."""
+    tell, higher = context.report, material.objective.primary.higher_is_better
+    return None if tell is None else lambda step, score: tell(step, score, higher)
 
 
 def describe_run(folder: Path, config: Train, context: Context, identity: dict[str, Any], device: Device) -> None:

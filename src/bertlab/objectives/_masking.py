@@ -132,7 +132,7 @@ class SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(upstream), None  # in place: asked for once
+        return gradient * upstream.to(gradient.dtype), None
 
 
 def mask_batch(objective: Any, ids: np.ndarray, rows: np.ndarray, draw: Draw | None) -> dict[str, Tensor]:

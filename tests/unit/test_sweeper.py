@@ -1,0 +1,108 @@
+"""The sweeper's space: Hydra's grammar as Optuna's distributions; names and options that are not there are refused in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from hydra_plugins.bertlab_optuna._results import best_preset
+from hydra_plugins.bertlab_optuna._space import SpaceError, build_space, distribution_of, quoted
+from hydra_plugins.bertlab_optuna._study import build_pruner, build_sampler, open_storage, open_study, study_name
+from hydra_plugins.bertlab_optuna._sweep import ask, count
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("interval(1,8)", FloatDistribution(1, 8)), ("int(interval(1,8))", IntDistribution(1, 8)),
+        ("tag(log,interval(1e-5,1e-3))", FloatDistribution(1e-5, 1e-3, log=True)), ("tag(log,int(interval(16,256)))", IntDistribution(16, 256, log=True)),
+        ("range(1,10,2)", IntDistribution(1, 9, step=2)), ("range(3)", IntDistribution(0, 2)), ("range(0.0,1.0,0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
+        ("choice(16,32)", CategoricalDistribution(["16", "32"])), ("a,'b c'", CategoricalDistribution(["a", "'b c'"])),
+        ("null,1", CategoricalDistribution(["null", "1"])), ("[1,2],[3]", CategoricalDistribution(["[1,2]", "[3]"])),
+    ],
+)  # fmt: skip
+def test_the_whole_grammar_becomes_distributions(written: str, expected: Any) -> None:
+    assert distribution_of(OverridesParser.create().parse_override(f"x={written}"), None) == expected
+
+
+@given(st.lists(st.text(alphabet="ab ,=:{}[]()'\"\\$é", min_size=1, max_size=8), min_size=2, max_size=4, unique=True))
+def test_a_choice_comes_back_as_it_was_written(values: list[str]) -> None:
+    """What Hydra would read in a grid, it reads in a trial."""
+    parser = OverridesParser.create()
+    space = build_space([f"x={','.join(map(quoted, values))}"], {}, None)
+    read = [str(parser.parse_override(corner[0]).value()) for corner in space.corners()]
+    assert sorted(set(read)) == sorted(set(values))
+
+
+@given(st.floats(1e-8, 1e8))
+def test_a_number_keeps_all_its_digits(value: float) -> None:
+    space = build_space(["x=interval(0,1)", "y=3"], {}, None)
+    fixed, searched = space.overrides({"x": value})
+    assert fixed == "y=3" and float(searched.partition("=")[2]) == value
+
+
+def test_the_command_line_wins_over_a_preset() -> None:
+    space = build_space(["optimizer.lr=1e-3"], {"optimizer.lr": "interval(0,1)", "seed": "range(3)"}, None)
+    assert space.fixed == ["optimizer.lr=1e-3"] and list(space.searched) == ["seed"]
+
+
+@pytest.mark.parametrize(
+    ("written", "words"), [("x=tag(lin,interval(0,1))", "unknown tag lin"), ("x=range(3,3)", "empty range"), ("x=interval(2,1)", "x: ")]
+)
+def test_an_impossible_space_is_refused(written: str, words: str) -> None:
+    with pytest.raises(SpaceError, match=words):
+        build_space([written], {}, None)
+
+
+def test_samplers_and_pruners_go_by_name() -> None:
+    space = {"x": CategoricalDistribution(["1", "2"]), "n": IntDistribution(1, 5, step=2)}
+    for name in ("tpe", "random", "qmc", "grid", "nsgaii"):
+        build_sampler(name, {}, 0, space)
+    for name in ("none", "median", "percentile", "hyperband", "asha", "wilcoxon", "patient"):
+        build_pruner(name, {})
+    assert len(build_sampler("grid", {}, 0, space)._all_grids) == 6
+    for wrong, words in (
+        (lambda: build_sampler("tpee", {}, 0, space), "did you mean 'tpe'"),
+        (lambda: build_pruner("median", {"n_startup": 3}), "has no such option"),
+        (lambda: build_sampler("grid", {}, 0, {"x": FloatDistribution(0, 1)}), "not an interval"),
+        (lambda: open_storage("nothing://x"), "cannot be opened"),
+    ):
+        with pytest.raises(SpaceError, match=words):
+            wrong()
+
+
+def test_a_study_goes_by_its_command_and_keeps_its_direction(tmp_path: Path) -> None:
+    assert (
+        study_name(["a=1", "hydra.sweeper.n_trials=3"], {})
+        == study_name(["hydra.sweeper.n_trials=9", "a=1"], {})
+        != study_name(["a=2"], {})
+    )
+    storage = open_storage(f"sqlite:///{tmp_path / 's.db'}")
+    sampler, pruner = build_sampler("random", {}, 0, {}), build_pruner("none", {})
+    open_study(storage, "s", ["maximize"], sampler, pruner)
+    with pytest.raises(SpaceError, match="another study_name"):
+        open_study(storage, "s", ["minimize"], sampler, pruner)
+
+
+def test_one_trial_too_many_is_withdrawn_by_its_number(tmp_path: Path) -> None:
+    space = build_space(["x=interval(0,1)"], {}, None)
+    storage = open_storage(f"sqlite:///{tmp_path / 's.db'}")
+    study = open_study(storage, "s", ["maximize"], build_sampler("random", {}, 0, space.searched), build_pruner("none", {}))
+    assert ask(study, space, None, 2) is not None and ask(study, space, None, 2) is not None
+    assert ask(study, space, None, 2) is None
+    assert (count(study).running, count(study).failed, len(study.trials)) == (2, 0, 3)
+
+
+def test_the_best_point_is_a_preset_that_composes() -> None:
+    from bertlab.composition import compose_schema
+
+    space = build_space(["experiment=bertsst2", "model=bert_tiny,bert_mini", "optimizer.lr=interval(0,1)"], {}, None)
+    trial = optuna.trial.create_trial(params={"model": "bert_tiny", "optimizer.lr": 0.25}, distributions=space.searched, value=0.5)
+    text = best_preset(trial, space)
+    assert "- bertsst2" in text and "override /model: bert_tiny" in text and "lr: 0.25" in text
+    assert compose_schema("train", space.overrides(trial.params)).optimizer.lr == 0.25
