@@ -109,7 +109,7 @@ def test_a_pruned_run_leaves_a_checkpoint_and_is_continued_by_hand(cli: Any) -> 
 
 
 def test_a_failing_point_does_not_end_the_sweep_but_a_failing_space_does(cli: Any) -> None:
-    status, out, err = cli(
+    _, _, err = cli(
         *SWEEP, "optimizer.lr=choice(1e-3,1e30)", "optimizer.clip_norm=0", "hydra.sweeper.n_trials=2", "hydra.sweeper.max_failure_rate=0.95"
     )
     assert {trial["state"] for trial in trials()} <= {"complete", "pruned", "fail"}

@@ -19,13 +19,19 @@ from hydra_plugins.bertlab_optuna._sweep import ask, count
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        ("interval(1,8)", FloatDistribution(1, 8)), ("int(interval(1,8))", IntDistribution(1, 8)),
-        ("tag(log,interval(1e-5,1e-3))", FloatDistribution(1e-5, 1e-3, log=True)), ("tag(log,int(interval(16,256)))", IntDistribution(16, 256, log=True)),
-        ("range(1,10,2)", IntDistribution(1, 9, step=2)), ("range(3)", IntDistribution(0, 2)), ("range(0.0,1.0,0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
-        ("choice(16,32)", CategoricalDistribution(["16", "32"])), ("a,'b c'", CategoricalDistribution(["a", "'b c'"])),
-        ("null,1", CategoricalDistribution(["null", "1"])), ("[1,2],[3]", CategoricalDistribution(["[1,2]", "[3]"])),
+        ("interval(1,8)", FloatDistribution(1, 8)),
+        ("int(interval(1,8))", IntDistribution(1, 8)),
+        ("tag(log,interval(1e-5,1e-3))", FloatDistribution(1e-5, 1e-3, log=True)),
+        ("tag(log,int(interval(16,256)))", IntDistribution(16, 256, log=True)),
+        ("range(1,10,2)", IntDistribution(1, 9, step=2)),
+        ("range(3)", IntDistribution(0, 2)),
+        ("range(0.0,1.0,0.25)", FloatDistribution(0.0, 0.75, step=0.25)),
+        ("choice(16,32)", CategoricalDistribution(["16", "32"])),
+        ("a,'b c'", CategoricalDistribution(["a", "'b c'"])),
+        ("null,1", CategoricalDistribution(["null", "1"])),
+        ("[1,2],[3]", CategoricalDistribution(["[1,2]", "[3]"])),
     ],
-)  # fmt: skip
+)
 def test_the_whole_grammar_becomes_distributions(written: str, expected: Any) -> None:
     assert distribution_of(OverridesParser.create().parse_override(f"x={written}"), None) == expected
 

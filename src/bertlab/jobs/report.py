@@ -11,7 +11,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   names="init=scratch -> from scratch; baseline -> pretrained"    what arms are called
   order="from scratch; pretrained"    in which order
   metric=accuracy                     default: what selected the checkpoints
-  examples=false contamination=false  leave out what reads the datasets
+  examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
   formats=md,html,csv,tex
 """
 
@@ -52,6 +52,7 @@ class Schema:
     order: str = string("", "arms in this order, separated by ';'; those not named follow")
     formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
+    texts: bool = flag(True, "show the hardest examples' texts; false for a report that is published where the data may not be")
     contamination: bool = flag(True, "look for evaluation texts in what was trained on, where the datasets are at hand")
     paths: Paths = field(default_factory=Paths)
 
@@ -97,7 +98,7 @@ def compare_runs(config: Schema) -> tuple[list[RunRecord], list[Study], Page]:
         raise RunError(f"runs={config.runs}: none of the {len(chosen)} runs has finished" + (f" ({chosen[0].problem})" if chosen else ""))
     stages = [one for one in runs if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}]
     title = config.title or "Comparison: " + ", ".join(study.title for study in studies)
-    page = build_page(title, studies, [*chosen, *stages], config.examples, config.contamination, config.paths.mirror)
+    page = build_page(title, studies, [*chosen, *stages], config.examples, config.texts, config.contamination, config.paths.mirror)
     return [*chosen, *stages], studies, page
 
 
@@ -127,7 +128,8 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
             write_text(out / "report.tex", to_latex(page))
         if "csv" in formats:
             write_text(out / "runs.csv", runs_csv(studies))
-        request = {key: value for key, value in dataclasses.asdict(config).items() if key != "paths"}
+        request = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("paths", "out")}
+        command = " ".join(word for word in command.split(" ") if not word.startswith(("out=", "'out=", "paths.")))
         commands = [one_run_command(one) for study in studies for arm in study.arms for one in arm.runs.values()]
         names = [one.name for study in studies for arm in study.arms for one in arm.runs.values()]
         write_text(out / "report.json", to_json({"command": command, "request": request, "runs": dict(zip(names, commands, strict=True)),

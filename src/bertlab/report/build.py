@@ -17,7 +17,13 @@ from bertlab.report.reading import RunRecord
 
 
 def build_page(
-    title: str, studies: Sequence[Study], runs: Sequence[RunRecord], with_examples: bool, with_contamination: bool, mirror: str | None
+    title: str,
+    studies: Sequence[Study],
+    runs: Sequence[RunRecord],
+    with_examples: bool,
+    with_texts: bool,
+    with_contamination: bool,
+    mirror: str | None,
 ) -> Page:
     """The whole report."""
     stages = {run.name: run for run in runs if not run.problem}
@@ -26,7 +32,7 @@ def build_page(
         rows = compare(study, stages)
         page.blocks += study_blocks(study, rows)
         if study.objective == "classification" and with_examples:
-            page.blocks += example_blocks(study, rows, mirror)
+            page.blocks += example_blocks(study, rows, with_texts, mirror)
         if with_contamination:
             page.blocks += contamination_blocks(study, stages, mirror)
     page.blocks += provenance_blocks(studies, runs, stages)
@@ -177,7 +183,7 @@ def p_text(p: float) -> str:
 
 
 # --- examples -----------------------------------------------------------------------------------------------------------------------
-def example_blocks(study: Study, rows: Sequence[Row], mirror: str | None) -> list[Block]:
+def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: str | None) -> list[Block]:
     """Paired tests over examples, per class, calibration, hardest errors; or why they are not here."""
     try:
         evaluated = examples.load_evaluated(study, "validation", mirror)
@@ -225,6 +231,8 @@ def example_blocks(study: Study, rows: Sequence[Row], mirror: str | None) -> lis
     )
     if (figure := figures.calibration(study, found)) is not None:
         blocks.append(figure)
+    if not with_texts:
+        return blocks
     wrong = examples.hardest(evaluated, study.arms)
     names = list(wrong[0][2])[:6]
     lines = [
