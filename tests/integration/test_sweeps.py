@@ -25,7 +25,7 @@ SWEEP = ["-m", "search=lr_batch", "debug=smoke", *DATA, "hydra.sweeper.study_nam
 
 
 def trials() -> list[dict[str, str]]:
-    return list(csv.DictReader(Path("multirun/studies/s/trials.csv").open()))
+    return list(csv.DictReader(Path("multirun/studies/s/trials.csv").read_text().splitlines()))
 
 
 def summaries() -> list[dict[str, Any]]:
@@ -86,7 +86,8 @@ def test_a_pruned_run_leaves_a_checkpoint_and_is_continued_by_hand(cli: Any) -> 
     """A pruner that wants more than any run can give stops every one at its first evaluation."""
     pruning = [
         "hydra.sweeper.pruner=percentile",
-        "hydra.sweeper.pruner_options={percentile: 1, n_startup_trials: 1}",
+        "++hydra.sweeper.pruner_options.percentile=1",
+        "hydra.sweeper.pruner_options.n_startup_trials=1",
         "optimizer.lr=choice(1e-9,1e-2)",
     ]
     status, out, err = cli(*SWEEP, *pruning, "budget.steps=60", "evaluation.every_steps=20", "hydra.sweeper.n_trials=6")

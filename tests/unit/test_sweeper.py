@@ -82,6 +82,25 @@ def test_samplers_and_pruners_go_by_name() -> None:
             wrong()
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsgaii"])
+def test_a_sweep_that_goes_on_draws_other_points_and_the_same_ones_from_the_same_number(sampler: str, tmp_path: Path) -> None:
+    space = {"x": FloatDistribution(0, 1)}
+
+    def points(name: str, parts: tuple[int, ...]) -> list[float]:
+        storage = open_storage(f"sqlite:///{tmp_path / f'{name}.db'}")
+        found = []
+        for part in parts:  # a process each
+            study = open_study(storage, "s", ["maximize"], build_sampler(sampler, {}, 0, space), build_pruner("none", {}))
+            for _ in range(part):
+                trial = study.ask(space)
+                found.append(trial.params["x"])
+                study.tell(trial, 1.0)
+        return found
+
+    assert points("once", (6,)) == points("resumed", (2, 1, 3))
+    assert len(set(points("again", (3, 3)))) == 6
+
+
 def test_a_study_goes_by_its_command_and_keeps_its_direction(tmp_path: Path) -> None:
     assert (
         study_name(["a=1", "hydra.sweeper.n_trials=3"], {})

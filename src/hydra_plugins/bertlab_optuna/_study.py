@@ -96,10 +96,35 @@ def build_sampler(
     name: str, options: Mapping[str, Any], seed: int | None, space: Mapping[str, BaseDistribution]
 ) -> optuna.samplers.BaseSampler:
     """A sampler by its short name. Raises SpaceError for an unknown one, or an option that it does not have."""
-    extra: dict[str, Any] = {} if seed is None else {"seed": seed}
+    extra: dict[str, Any] = {"seed": seed} if seed is not None and name != "grid" else {}
     if name == "grid":
         extra["search_space"] = {key: _grid_of(key, distribution) for key, distribution in space.items()}
     found: optuna.samplers.BaseSampler = _build("sampler", name, SAMPLERS, optuna.samplers, {**extra, **options})
+    if seed is not None and name not in ("grid", "qmc"):  # those two keep their place in the storage
+        _seed_by_number(found, seed)
+    return found
+
+
+def _seed_by_number(sampler: Any, seed: int) -> None:
+    """Draw each trial from (seed, its number): a sweep that goes on, or works beside another one, must not draw the same points again."""
+    original = sampler.before_trial
+
+    def before_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        for generator in _generators(sampler):
+            generator.seed([seed, trial.number])
+        original(study, trial)
+
+    sampler.before_trial = before_trial
+
+
+def _generators(sampler: Any) -> list[Any]:
+    """The random generators of a sampler and of those within it."""
+    found = []
+    for value in vars(sampler).values():
+        if isinstance(value, optuna.samplers.BaseSampler):
+            found += _generators(value)
+        elif type(value).__name__ == "LazyRandomState":
+            found.append(value.rng)
     return found
 
 
