@@ -182,7 +182,7 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
         from hydra.types import RunMode
 
         from bertlab.composition import to_schema
-        from bertlab.loop import Interrupted, Pruned
+        from bertlab.loop import Interrupted
         from bertlab.results import Context
         from hydra_plugins.bertlab_optuna.trial import current_trial
 
@@ -193,12 +193,7 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
             trial = current_trial()
             if trial is None:
                 return registry.load_job(job).run(config, Context(command, sweep))
-            with trial:
-                trial.complete([registry.load_job(job).run(config, Context(command, sweep, _reporting(trial)))])
-        except Pruned:
-            assert trial is not None
-            trial.prune()
-            print("pruned: checkpoint written; the run's own command continues it")
+            return _run_trial(trial, lambda: registry.load_job(job).run(config, Context(command, sweep, _reporting(trial))))
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
@@ -209,6 +204,23 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
             sys.exit(stop.exit_status)
 
     return task
+
+
+def _run_trial(trial: Any, work: Callable[[], float]) -> None:
+    """Run a sweep's trial and tell the sweep what came of it. An interrupted one is left as it is: the sweep tries its point again."""
+    from bertlab.loop import Interrupted, Pruned
+
+    interrupted: Interrupted | None = None
+    with trial:
+        try:
+            trial.complete([work()])
+        except Pruned:
+            trial.prune()
+            print("pruned: checkpoint written; the run's own command continues it")
+        except Interrupted as stop:
+            interrupted = stop
+    if interrupted is not None:
+        raise interrupted
 
 
 def _reporting(trial: Any) -> Callable[[int, float, bool], bool]:
