@@ -189,11 +189,9 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
         settings = HydraConfig.get()
         sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None  # the same after a restart
         try:
-            config = to_schema(composed, settings)
-            trial = current_trial()
-            if trial is None:
-                return registry.load_job(job).run(config, Context(command, sweep))
-            return _run_trial(trial, lambda: registry.load_job(job).run(config, Context(command, sweep, _reporting(trial))))
+            if (trial := current_trial()) is not None:
+                return _run_trial(trial, job, lambda: to_schema(composed, settings), command)
+            return registry.load_job(job).run(to_schema(composed, settings), Context(command, sweep))
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
@@ -206,14 +204,20 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
     return task
 
 
-def _run_trial(trial: Any, work: Callable[[], float]) -> None:
-    """Run a sweep's trial and tell the sweep what came of it. An interrupted one is left as it is: the sweep tries its point again."""
+def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) -> None:
+    """A job that is a trial of a search tells its result itself. What it raises fails the trial, a bad config too;
+    an interrupted one is left as it is, and the sweep tries its point again.
+    """
     from bertlab.loop import Interrupted, Pruned
+    from bertlab.results import Context
 
     interrupted: Interrupted | None = None
     with trial:
+        if trial.is_over:
+            print("this trial has been ended or taken over by another process; nothing is done")
+            return
         try:
-            trial.complete([work()])
+            trial.complete(registry.load_job(job).run(config(), Context(command, trial.name, trial)))
         except Pruned:
             trial.prune()
             print("pruned: checkpoint written; the run's own command continues it")
@@ -221,18 +225,6 @@ def _run_trial(trial: Any, work: Callable[[], float]) -> None:
             interrupted = stop
     if interrupted is not None:
         raise interrupted
-
-
-def _reporting(trial: Any) -> Callable[[int, float, bool], bool]:
-    """A trial's ear for validation scores. A study that looks for the wrong end would choose the worst run."""
-
-    def report(step: int, score: float, higher_is_better: bool) -> bool:
-        wanted = "maximize" if higher_is_better else "minimize"
-        if trial.directions != [wanted]:
-            raise ConfigError(f"hydra.sweeper.direction={', '.join(trial.directions)}: this objective's score is to {wanted}")
-        return bool(trial.report(step, score))
-
-    return report
 
 
 def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> None:

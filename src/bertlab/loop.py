@@ -78,13 +78,13 @@ def fit(
     device: Device,
     folder: Path,
     log: Callable[[dict[str, float]], None],
-    report: Callable[[int, float], bool] | None = None,
+    should_prune: Callable[[], bool] | None = None,
 ) -> Progress:
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
 
     Afterwards `model` holds the last weights; the best ones lie in `folder/best-STEP.safetensors`. Every record goes to `log`, those of
     the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned
-    after one where `report(step, validation score)` says that going on is not worth it.
+    after one where `should_prune`, asked after every evaluation but the last, says that going on is not worth it.
     """
     train = examples["train"]
     plan = plan_batches(train.lengths, config.budget, config.seed)
@@ -173,7 +173,7 @@ def fit(
                 tqdm.write(describe(progress, metrics, objective))
                 started += time.perf_counter() - now  # evaluation is not training time
                 recorded_at = time.perf_counter()
-            prune = wants_evaluation and not is_last and report is not None and report(progress.step, primary_score(objective, metrics))
+            prune = wants_evaluation and not (is_last or progress.stopped) and should_prune is not None and should_prune()
             if wants_checkpoint or progress.stopped or prune:
                 checkpoint()
                 saved_at = time.perf_counter()

@@ -1,12 +1,27 @@
 """What a run says of itself: `summary.json`, and the few lines a person reads at the end."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bertlab.checkpoint import write_text
+from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runtime import to_json
+
+
+class Trial(Protocol):
+    """A sweep that wants to hear of a run while it goes on, and may stop it."""
+
+    directions: list[str]  # maximize or minimize, for each of the scores that it wants
+    objectives: list[str]  # their names; empty: the primary metric on validation
+
+    def report(self, step: int, value: float) -> None:
+        """The score of one evaluation, numbered from 1."""
+        ...
+
+    def should_prune(self) -> bool:
+        """Whether going on is not worth it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -15,7 +30,7 @@ class Context:
 
     command: str
     sweep: str | None = None
-    report: Callable[[int, float, bool], bool] | None = None  # told (step, validation score, is higher better); True = stop here
+    trial: Trial | None = None
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,15 @@ class Outcome:
     def score(self) -> float:
         """The primary metric on validation, which selection and sweeps look at."""
         return float(self.summary["metrics"][self.summary["selected_by"]])
+
+    def scores(self, names: list[str]) -> list[float]:
+        """Scores by name, `validation/loss` or `cost/seconds`; without names, `score`. Raises ConfigError for one that is not there."""
+        known = {**self.summary["metrics"], **{f"cost/{name}": value for name, value in self.summary["cost"].items()}}
+        known = {name: value for name, value in known.items() if isinstance(value, int | float)}
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"hydra.sweeper.objectives: {name} is no score of this run, {did_you_mean(name, known, most=40)}")
+        return [float(known[name]) for name in names] or [self.score]
 
 
 def write_summary(folder: Path, summary: dict[str, Any]) -> None:

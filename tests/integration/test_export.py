@@ -1,24 +1,15 @@
 """What is exported opens with transformers and answers as the run does; what could not is refused; weights survive both ways."""
 
-import copy
-import functools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from hypothesis import Phase, given, settings
-from hypothesis import strategies as st
 
 import bertlab
-from bertlab import export
-from bertlab.assembly import Model
 from bertlab.cli import run_command
-from bertlab.composition import compose_schema
-from bertlab.data.tokenizer import WordPiece, train_tokenizer
-from bertlab.models import _bert_hf
-from bertlab.models.bert import build
+from bertlab.jobs import export as job
 
 transformers = pytest.importorskip("transformers")
 
@@ -158,18 +149,23 @@ def test_the_encoder_alone_opens_as_auto_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("words", "more", "named"),
     [
-        (["model.positions=rotary", "model.norm_placement=pre"], ("model.norm_placement=pre", "model.positions=rotary")),
-        (["model.activation=swiglu"], ("model.activation=swiglu",)),
-        (["model.pooling=max"], ("model.pooling=max", "what=encoder")),
+        (
+            ["model.positions=rotary", "model.norm_placement=pre", "model.pooling=mean", "model.activation=swiglu"],
+            [],
+            ("model.norm_placement=pre, model.positions=rotary, model.activation=swiglu, model.pooling=mean: ", "model=bert without these"),
+        ),
+        (["model.norm=rms", "model.linear_bias=false"], ["what=encoder"], ("model.norm=rms, model.linear_bias=False: ",)),
+        (["model.pooling=max"], [], ("model.pooling=max: ", "what=encoder")),
     ],
 )
-def test_what_they_have_no_class_for_is_refused_and_nothing_written(
-    words: list[str], named: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+def test_what_they_have_no_class_for_is_refused_by_every_key(
+    words: list[str], more: list[str], named: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = refused(capsys, [*DATA, *DEVLIN, *words])
+    line = refused(capsys, [*DATA, *DEVLIN, *words], *more)
     assert all(word in line for word in named)
+    assert ("what=encoder" in line) == ("what=encoder" in named), "what would be refused next is not offered"
 
 
 @pytest.mark.usefixtures("files")
@@ -191,19 +187,48 @@ def test_a_folder_in_use_and_an_unfinished_run_are_refused(capsys: pytest.Captur
     assert not Path("other").exists() and "damaged weights" in capsys.readouterr().err
 
 
-def test_other_answers_are_noticed_and_nothing_is_published(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run = bertlab.run([*SMALL, *DATA, *DEVLIN])
-    real = export.to_transformers
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("model.safetensors", None, "answers otherwise"),
+        ("tokenizer_config.json", ('"model_max_length": 128', '"model_max_length": 127'), "reads"),
+        ("tokenizer.json", ('"type_id": 1', '"type_id": 0'), "reads the pair"),
+        ("config.json", ('"positive"', '"Positive"'), "names its classes"),
+        ("config.json", ('"layer_norm_eps": 1e-12', '"layer_norm_eps": 0.1'), "answers otherwise"),
+    ],
+)
+def test_a_folder_that_answers_otherwise_is_never_published(
+    file: str, change: Any, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from safetensors.torch import load_file, save_file
 
-    def off(*arguments: Any) -> Any:
-        model = real(*arguments)
-        model.classifier.bias.data += 0.01
-        return model
+    run, write = bertlab.run([*SMALL, *DATA, *DEVLIN]), job.write_folder
 
-    monkeypatch.setattr(export, "to_transformers", off)
+    def off(trained: Any, folder: Path, what: str) -> str:
+        kind = write(trained, folder, what)
+        if change is None:
+            weights = load_file(folder / file)
+            save_file({**weights, "classifier.bias": weights["classifier.bias"] + 0.01}, folder / file, {"format": "pt"})
+        else:
+            content = (folder / file).read_text()
+            assert change[0] in content
+            (folder / file).write_text(content.replace(*change))
+        return kind
+
+    monkeypatch.setattr(job, "write_folder", off)
     assert run_command(["export", f"run={run.folder}", "to=out"]) == 2
-    assert "answers otherwise" in capsys.readouterr().err and not Path("out").exists()
-    assert not [file for file in Path().iterdir() if file.name.endswith(".tmp")]
+    assert said in capsys.readouterr().err and not Path("out").exists()
+    assert not [place for place in Path().iterdir() if place.name.endswith(".tmp")]
+
+
+def test_without_transformers_it_is_written_the_same_and_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run, folder = exported([*DATA, *DEVLIN])
+    assert "equal to the run's on 8 validation rows" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "transformers", None)
+        assert run_command(["export", f"run={run.folder}", "to=other"]) == 0
+    assert "not compared with the run: transformers is not installed" in capsys.readouterr().out
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {f.name: f.read_bytes() for f in Path("other").iterdir()}
 
 
 class Hub:
@@ -235,109 +260,3 @@ def test_without_a_network_pushing_says_so_in_one_line(capsys: pytest.CaptureFix
     run = bertlab.run([*SMALL, *DATA, *DEVLIN])
     assert run_command(["export", f"run={run.folder}", "to=out", "push_to_hub=user/name"]) == 2
     assert "can be uploaded later" in capsys.readouterr().err and (Path("out") / "config.json").is_file()
-
-
-# --- there and back -----------------------------------------------------------------------------------------------------------------
-@functools.cache
-def config_of(objective: str) -> Any:
-    return compose_schema("train", [f"objective={objective}", "dataset=files", "dataset.train_file=x.csv", "model=bert"])
-
-
-@settings(deadline=None, max_examples=12, phases=[Phase.explicit, Phase.generate])
-@given(
-    heads=st.sampled_from([1, 2]),
-    layers=st.integers(1, 3),
-    inner=st.sampled_from([7, 32]),
-    rows=st.integers(0, 5),
-    segments=st.integers(1, 3),
-    activation=st.sampled_from(["gelu", "gelu_pytorch_tanh", "relu"]),
-    tied=st.booleans(),
-    labels=st.integers(2, 5),
-    seed=st.integers(0, 99),
-    objective=st.sampled_from(["classification", "mlm", "mlm_nsp", "nsp", "tagging"]),
-)
-def test_weights_survive_the_way_from_hugging_face_and_back(
-    heads: int, layers: int, inner: int, rows: int, segments: int, activation: str, tied: bool, labels: int, seed: int, objective: str
-) -> None:
-    tokenizer = train_tokenizer(WordPiece(name="wordpiece", vocab_size=60), ["a film was good", "a dull plot was bad"])
-    config = copy.deepcopy(config_of(objective))
-    names = [f"L{index}" for index in range(labels)] if objective in ("classification", "tagging") else []
-    torch.manual_seed(seed)
-    described = transformers.BertConfig(
-        vocab_size=tokenizer.vocab_size + rows,
-        hidden_size=8 * heads,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=inner,
-        max_position_embeddings=140,
-        type_vocab_size=segments,
-        hidden_act=activation,
-        tie_word_embeddings=tied,
-        pad_token_id=tokenizer.special.pad_id,
-        **({"num_labels": labels} if names else {}),
-    )
-    task = export.task_of(config, "task")
-    theirs = getattr(transformers, f"BertFor{task}")(described)
-    for weight in theirs.parameters():
-        weight.data.normal_()
-    if not tied and hasattr(theirs, "cls") and hasattr(theirs.cls, "predictions"):
-        theirs.cls.predictions.bias.data.copy_(theirs.cls.predictions.decoder.bias)  # theirs is idle, ours is the decoder's
-    config.model = _bert_hf.from_hf_config(described.to_dict())
-    encoder = build(config.model, tokenizer.vocab_size, tokenizer.special.pad_id)
-    state = theirs.state_dict()
-    encoder.load_state_dict(_bert_hf.from_hf_state(config.model, state, allow_missing_pooler=True), strict=False)
-    from bertlab import registry
-    from bertlab.assembly import build_objective
-
-    model = Model(encoder, build_objective(config, tokenizer, names).build_head(encoder, 0.02))
-    mapped = registry.module_of(config.objective).HF_NAMES
-    head = {
-        ours: state[mapped[name] + ours.removeprefix(name)]
-        for ours in model.head.state_dict()
-        for name in [max((name for name in mapped if ours == name or ours.startswith(f"{name}.")), key=len)]
-    }
-    model.head.load_state_dict(head)
-    back = export.to_transformers(config, model, tokenizer, names)
-    assert type(back) is type(theirs)
-    found = back.state_dict()
-    assert found.keys() == state.keys()
-    for name, value in state.items():
-        assert torch.equal(found[name], value), name
-
-
-@pytest.mark.parametrize("family", ["bert", "electra"])
-def test_a_hugging_face_encoders_own_architecture_is_kept(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place = tmp_path / "hub"
-    sizes = {"vocab_size": 150, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    config = transformers.BertConfig(**sizes) if family == "bert" else transformers.ElectraConfig(**sizes, embedding_size=8)
-    transformers.AutoModel.from_config(config).save_pretrained(place)
-    texts = ["The plot was brilliant and dull", "nobody liked the soup"] * 5
-    (place / "tokenizer.json").write_text(train_tokenizer(WordPiece(name="wordpiece", vocab_size=150), texts).to_json())
-    words = [*DATA, "model=hf", f"model.name_or_path={place}", "init=pretrained", "tokenizer=inherited"]
-    if family == "electra":  # its classifier has a layer that ours lacks
-        assert "what=encoder" in refused(capsys, words)
-        return
-    run, folder = exported(words)
-    pipe = transformers.pipeline("text-classification", model=str(folder), top_k=None)
-    assert {row["label"]: row["score"] for row in pipe(["the plot"])[0]} == pytest.approx(
-        run.predict(["the plot"])[0]["probabilities"], abs=1e-5
-    )
-
-
-def test_minilm_comes_back_as_it_was(minilm: Path, tmp_path: Path) -> None:
-    """Real weights through our encoder and out again: every tensor equal to the bit."""
-    run = bertlab.run(
-        [
-            *SMALL,
-            *DATA,
-            "model=minilm_l6",
-            "init=pretrained",
-            f"init.path={minilm}",
-            "tokenizer=inherited",
-            "optimizer.lr=1e-30",
-            "finetune.freeze_encoder=true",
-        ]
-    )
-    assert run_command(["export", f"run={run.folder}", f"to={tmp_path / 'out'}", "what=encoder"]) == 0
-    theirs, back = (transformers.AutoModel.from_pretrained(folder).state_dict() for folder in (minilm, tmp_path / "out"))
-    assert theirs.keys() == back.keys() and all(torch.equal(theirs[name], back[name]) for name in theirs)

@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from hydra_plugins.bertlab_optuna._results import best_preset
 from hydra_plugins.bertlab_optuna._space import SpaceError, build_space, distribution_of, quoted
-from hydra_plugins.bertlab_optuna._study import build_pruner, build_sampler, open_storage, open_study, study_name
+from hydra_plugins.bertlab_optuna._study import build_pruner, build_sampler, grid_cells, open_storage, open_study, study_name
 from hydra_plugins.bertlab_optuna._sweep import ask, count
 
 
@@ -71,7 +71,7 @@ def test_samplers_and_pruners_go_by_name() -> None:
         build_sampler(name, {}, 0, space)
     for name in ("none", "median", "percentile", "hyperband", "asha", "wilcoxon", "patient"):
         build_pruner(name, {})
-    assert len(build_sampler("grid", {}, 0, space)._all_grids) == 6
+    assert len(grid_cells(space)) == 6
     for wrong, words in (
         (lambda: build_sampler("tpee", {}, 0, space), "did you mean 'tpe'"),
         (lambda: build_pruner("median", {"n_startup": 3}), "has no such option"),

@@ -2,26 +2,36 @@
 
 usage: bertlab export run=FOLDER to=FOLDER [what=task|encoder] [push_to_hub=USER/NAME]
 
-Writes config.json, model.safetensors, the tokenizer's files and a model card, for AutoModelFor…, AutoTokenizer and pipeline, and
-compares their outputs with the run's before anything appears in `to`. What transformers has no class for is refused; the encoder
-alone goes with what=encoder (AutoModel). Needs transformers: pip install 'bertlab[hf]'.
+Write config.json, model.safetensors, the tokenizer's files and a model card, for AutoModelFor…, AutoTokenizer and pipeline. Before the
+folder appears it is opened with transformers (pip install 'bertlab[hf]'), and its tokens and outputs are compared with the run's.
 
-  verify=false                do not compare outputs
+  classification -> …ForSequenceClassification    mlm     -> …ForMaskedLM       nsp -> …ForNextSentencePrediction
+  tagging        -> …ForTokenClassification       mlm_nsp -> …ForPreTraining    any -> …Model, with what=encoder
+
+What transformers has no class for (rotary positions, mean pooling, sentence order …) is refused, and the keys are named.
+
+  verify=false                do not compare (own models only; a Hugging Face architecture is always compared)
   push_to_hub=USER/NAME       upload the folder too; private=false for a public repository
 """
 
-import json
+import os
+import re
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import MISSING
 
-from bertlab import export, store
-from bertlab.assembly import Trained, load_run
-from bertlab.checkpoint import publish_folder
+from bertlab import store
+from bertlab.assembly import Trained, load_config, load_run
 from bertlab.config import Paths, choice, flag, string
 from bertlab.errors import ConfigError, RunError
+from bertlab.export.card import model_card
+from bertlab.export.model import check_names, has_transformers, task_of, write_model
+from bertlab.export.tokenizer import write_tokenizer
+from bertlab.export.verification import compare_tokens, largest_difference, validation_rows
+from bertlab.models.bert import Bert
 from bertlab.results import Context
 
 
@@ -32,41 +42,84 @@ class Schema:
     run: str = string(MISSING, "run folder or id")
     to: str = string(MISSING, "folder to write; must not exist, or be empty")
     what: str = choice("task", "task", "encoder", help="the model with its head, or the encoder alone")
-    verify: bool = flag(True, "open the result with transformers and compare its outputs and tokens with the run's")
+    verify: bool = flag(True, "open the result with transformers and compare its tokens and outputs with the run's")
     push_to_hub: str | None = string(None, "USER/NAME of a hub repository to upload to")
     private: bool = flag(True, "a hub repository made for this is private")
     paths: Paths = field(default_factory=Paths)
 
+    def check(self, path: str) -> None:
+        """A repository has an owner and a name."""
+        if self.push_to_hub is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.push_to_hub):
+            raise ConfigError(f"push_to_hub={self.push_to_hub}: must be USER/NAME")
+
 
 def run(config: Schema, _context: Context) -> None:
     """Write, compare, publish; then upload if asked."""
-    to = Path(config.to).expanduser()
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ConfigError(f"to={config.to}: is there already; name a new folder")
-    trained = load_run(store.find_run(config.run, config.paths))
-    export.check_names(trained.objective.label_names)
-    model = export.to_transformers(trained.config, trained.model, trained.tokenizer, trained.objective.label_names, config.what)
-    difference: list[float] = []
-
-    def fill(temporary: Path) -> None:
-        model.save_pretrained(temporary)
-        longest = min(trained.config.objective.max_length, getattr(trained.config.model, "max_position_embeddings", 1 << 30))
-        export.to_transformers_tokenizer(trained.tokenizer, longest).save_pretrained(temporary)
-        (temporary / "README.md").write_text(model_card(trained, config.what), encoding="utf-8")
-        if config.verify:
-            difference.append(export.largest_difference(trained, temporary, config.what))
-            export.compare_tokens(trained, temporary)
-
-    if to.is_dir():
-        to.rmdir()
+    folder = store.find_run(config.run, config.paths)
+    to = free_folder(config.to, folder)
+    described = load_config(folder)
+    task = task_of(described, config.what)  # before weights are read
+    trained = load_run(folder)
+    check_names(trained.objective.label_names)
+    trained.config.paths.mirror = config.paths.mirror or trained.config.paths.mirror
+    trained.config.paths.cache = config.paths.cache or trained.config.paths.cache
     try:
-        publish_folder(to, fill)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}.", suffix=".tmp"))
+        try:
+            kind = write_folder(trained, temporary, config.what)
+            card = model_card(described, folder, store.read_summary(folder) or {}, task, kind, longest(trained))
+            (temporary / "README.md").write_text(card, encoding="utf-8")
+            checked = verified(trained, temporary, task, config.verify)
+            temporary.chmod(0o755)
+            temporary.rename(to)  # fails where something has appeared there meanwhile; takes the place of an empty folder
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise RunError(f"to={config.to}: cannot be written ({error.strerror or error})") from error
-    checked = f"outputs equal to the run's (largest difference {difference[0]:.1e})" if difference else "outputs not compared"
-    print(f"{to}: {type(model).__name__}, {checked}")
+    print(f"{to}: {kind}, {checked}")
     if config.push_to_hub is not None:
         print(f"uploaded: {upload(to, config.push_to_hub, config.private)}")
+
+
+def free_folder(given: str, run_folder: Path) -> Path:
+    """Where to write. Raises ConfigError for a place that is in use, or within the run, whose folder is its record."""
+    to = Path(given).expanduser()
+    if os.path.lexists(to) and (to.is_symlink() or not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"to={given}: is there already; name a new folder")
+    if to.resolve().is_relative_to(run_folder.resolve()):
+        raise ConfigError(f"to={given}: lies within the run's own folder, which is its record; name a folder elsewhere")
+    return to
+
+
+def longest(trained: Trained) -> int:
+    """Tokens of the longest text, special ones included: what the run was trained with, as far as positions go."""
+    places = (trained.model.encoder, trained.config.model)
+    positions = [int(getattr(place, "max_position_embeddings", None) or 1 << 30) for place in places]
+    return min(trained.config.objective.max_length, *positions)
+
+
+def write_folder(trained: Trained, folder: Path, what: str) -> str:
+    """Model and tokenizer; the name of the model's class."""
+    config, encoder = trained.config, trained.model.encoder
+    kind = write_model(folder, config, trained.model, trained.tokenizer, trained.objective.label_names, what)
+    segments = config.model.type_vocab_size > 1 if isinstance(config.model, Bert) else bool(encoder.takes_segments)
+    write_tokenizer(folder, trained.tokenizer, longest(trained), segments)
+    return kind
+
+
+def verified(trained: Trained, folder: Path, task: str, wanted: bool) -> str:
+    """Compare tokens and outputs; what that showed, in words. Raises RunError where they are not the run's."""
+    if isinstance(trained.config.model, Bert):
+        if not wanted:
+            return "not compared with the run (verify=false)"
+        if not has_transformers():
+            return "not compared with the run: transformers is not installed"
+    rows = validation_rows(trained)
+    compare_tokens(trained, folder, longest(trained), rows)
+    difference = largest_difference(trained, folder, task, longest(trained), rows)
+    texts = f"{len(rows)} validation rows" if rows is not None else "texts of our own (the run's data cannot be read here)"
+    return f"tokens and outputs equal to the run's on {texts} and random tokens (largest difference {difference:.1e})"
 
 
 def upload(folder: Path, name: str, private: bool) -> str:
@@ -80,55 +133,3 @@ def upload(folder: Path, name: str, private: bool) -> str:
     except Exception as error:  # of several libraries, none of them ours
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise RunError(f"push_to_hub={name}: {line}; the folder {folder} is complete and can be uploaded later") from error
-
-
-# --- the card -----------------------------------------------------------------------------------------------------------------
-def model_card(trained: Trained, what: str) -> str:
-    """README.md: what this is, what it was trained on and how well it does, how to make it again, what it is not."""
-    summary = store.read_summary(trained.folder) or {}
-    environment = _environment(trained.folder)
-    config, cost = trained.config, summary["cost"]
-    task = export.task_of(config, what)
-    front = {
-        "library_name": "transformers", "license": "other", "language": "en", "tags": ["bertlab", config.objective.name],
-        "datasets": [getattr(config.dataset, "hub", None) or config.dataset.name],
-        **({"pipeline_tag": export.PIPELINES[task]} if task in export.PIPELINES else {}),
-    }  # fmt: skip
-    scores = [
-        f"| {name} | {value:.4f} |"
-        for name, value in summary["metrics"].items()
-        if isinstance(value, int | float) and name.split("/")[0] in ("validation", "test")
-    ]
-    stage = summary.get("stage")
-    pretrained = (
-        f"- Pretraining: run `{stage['run']}`, {stage['cost']['tokens']:,} tokens" if stage else f"- First weights: {config.init.name}"
-    )
-    git: dict[str, Any] = environment.get("git") or {}
-    return "\n".join([
-        "---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in front.items()), "---", "",
-        f"# {config.objective.name} on {config.dataset.name}", "",
-        f"{'The encoder' if what == 'encoder' else 'A model'} trained with bertlab (run `{trained.folder.name}`, seed {config.seed}).", "",
-        "## Training", "",
-        f"- Data: {config.dataset.name}", f"- Objective: {config.objective.name}, at most {config.objective.max_length} tokens", pretrained,
-        f"- Budget: {cost['steps']:,} steps, {cost['examples']:,} examples, {cost['tokens']:,} tokens, {cost['seconds'] / 60:.1f} minutes",
-        f"- Optimizer: {config.optimizer.name}, peak learning rate {config.optimizer.lr:g}, batches of {config.budget.batch_size}",
-        f"- Parameters: {cost['parameters']:,}",
-        f"- Seed: {config.seed}. Another seed gives other scores: a single run is no measurement.", "",
-        "## Scores", "",
-        f"The checkpoint was chosen by {summary['selected_by']}; a test split, where there is one, was scored once.", "",
-        "| score | value |", "|---|---|", *scores, "",
-        "## Again", "", f"    {summary['command']}", "",
-        f"bertlab {environment.get('bertlab')}, revision {git.get('revision', 'unknown')}{' with changes' if git.get('dirty') else ''}, "
-        f"torch {(environment.get('packages') or {}).get('torch')}, {environment.get('processor')}.", "",
-        "## Limits", "",
-        "Made for experiments. Scores hold for the dataset above and no other; what it has learnt of its texts, their bias included, it "
-        "repeats. The licence of the data and of any weights it began from applies.", "",
-    ])  # fmt: skip
-
-
-def _environment(folder: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        return found
-    except (OSError, ValueError):
-        return {}

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,24 +32,24 @@ from bertlab.assembly import (
 )
 from bertlab.checkpoint import clear_temporaries, save_weights, write_text
 from bertlab.config import Train
-from bertlab.contracts import RunInfo, Tracker
+from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.batches import plan_batches
-from bertlab.errors import RunError
+from bertlab.errors import ConfigError, RunError
 from bertlab.evaluation import score
 from bertlab.flops import BACKWARD, count_forward, product_rate
 from bertlab.loop import Interrupted, Progress, Pruned, fit, load_best
-from bertlab.results import Context, Outcome, announce, write_summary
+from bertlab.results import Context, Outcome, Trial, announce, write_summary
 from bertlab.runtime import Device, choose_device, keep_freed_memory, provenance, threads, to_json
 from bertlab.trackers.local import LocalTracker
 
 Schema = Train
 
 
-def run(config: Train, context: Context) -> float:
-    """Train and tell the result; returns the primary metric on validation."""
+def run(config: Train, context: Context) -> list[float]:
+    """Train and tell the result; returns the primary metric on validation, or the scores that a sweep asks for instead."""
     outcome = train(config, context)
     announce(outcome)
-    return outcome.score
+    return outcome.scores(context.trial.objectives if context.trial else [])
 
 
 def train(config: Train, context: Context) -> Outcome:
@@ -62,7 +62,7 @@ def train(config: Train, context: Context) -> Outcome:
     finished = finished_outcome(folder)
     if finished is not None:
         return finished
-    pretraining = None if stage is None else train(stage, dataclasses.replace(context, report=None))
+    pretraining = None if stage is None else train(stage, dataclasses.replace(context, trial=None))
     source = config.init.source(config) if pretraining is None else pretraining.folder
     with threads(device.threads):
         material = prepare(config, identity["inputs"], folder / "tokenizer.json", source)
@@ -141,8 +141,9 @@ def compute(
             flush=True,
         )
         trackers += start_trackers(config, context, identity, folder, material)
-        place, log, report = folder / "checkpoints", broadcast(trackers), reporter(context, material)
-        progress = fit(config, model, optimizer, material.objective, material.examples, device, place, log, report)
+        place, log = folder / "checkpoints", broadcast(trackers)
+        should_prune = None if context.trial is None else context.trial.should_prune
+        progress = fit(config, model, optimizer, material.objective, material.examples, device, place, log, should_prune)
         selected = load_best(folder / "checkpoints", progress) if config.evaluation.keep == "best" else model.state_dict()
         save_weights(folder / "last.safetensors", model.state_dict())
         save_run(folder, material, model, selected)
@@ -182,12 +183,6 @@ def compute(
     return Outcome(folder, summary)
 
 
-def reporter(context: Context, material: Material) -> Callable[[int, float], bool] | None:
-    """Who wants to hear of each evaluation, a sweep that may stop the run; None where nobody does."""
-    tell, higher = context.report, material.objective.primary.higher_is_better
-    return None if tell is None else lambda step, score: tell(step, score, higher)
-
-
 def describe_run(folder: Path, config: Train, context: Context, identity: dict[str, Any], device: Device) -> None:
     """config.yaml, identity.json, environment.json: what the run is, and who computes it."""
     write_text(folder / "config.yaml", config_yaml(config))
@@ -212,7 +207,30 @@ def start_trackers(config: Train, context: Context, identity: dict[str, Any], fo
         sweep=context.sweep,
     )
     chosen = [registry.module_of(config.tracker).build(config.tracker, info)] if config.tracker.name != "local" else []
-    return [LocalTracker(info), *chosen]
+    reporting = [] if context.trial is None else [TrialTracker(context.trial, material.objective.primary)]
+    return [LocalTracker(info), *chosen, *reporting]
+
+
+class TrialTracker:
+    """Tells a sweep the primary metric of every evaluation, those before a restart included. See contracts.Tracker.
+
+    Evaluations are numbered, not dated by their step: with another batch size a step has seen other amounts of data.
+    """
+
+    def __init__(self, trial: Trial, primary: Metric) -> None:
+        self.trial, self.name, self.evaluations = trial, f"validation/{primary.name}", 0
+        wanted = "maximize" if primary.higher_is_better else "minimize"
+        if not trial.objectives and trial.directions != [wanted]:  # would choose the worst run
+            raise ConfigError(f"hydra.sweeper.direction={', '.join(trial.directions)}: this objective's score is to {wanted}")
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Training records pass by."""
+        if self.name in record:
+            self.evaluations += 1
+            self.trial.report(self.evaluations, record[self.name])
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The command line tells the final result."""
 
 
 def broadcast(trackers: list[Tracker]) -> Any:

@@ -117,11 +117,15 @@ def _hf_name(ours: str) -> str:
     return {"embedding_norm": "embeddings.LayerNorm", "pooler": "pooler.dense"}[module] + f".{kind}"
 
 
-def require_hf(config: Bert) -> None:
-    """Raise ConfigError naming every option that Hugging Face's BERT lacks."""
+def unlike_hf(config: Bert) -> list[str]:
+    """Every option that Hugging Face's BERT lacks, as `model.key=value`."""
     default = Bert()
     fixed = ("norm_placement", "norm", "positions", "linear_bias", "norm_bias", "embedding_norm")
     changed = [f"model.{key}={getattr(config, key)}" for key in fixed if getattr(config, key) != getattr(default, key)]
-    changed += [f"model.activation={config.activation}"] * (config.activation in GATED)
-    if changed:
+    return changed + [f"model.activation={config.activation}"] * (config.activation in GATED)
+
+
+def require_hf(config: Bert) -> None:
+    """Raise ConfigError naming every option that Hugging Face's BERT lacks."""
+    if changed := unlike_hf(config):
         raise ConfigError(f"{', '.join(changed)}: Hugging Face's BERT lacks this, so weights can neither come from it nor go to it")

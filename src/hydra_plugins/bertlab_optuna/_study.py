@@ -1,11 +1,13 @@
 """Storage, samplers and pruners by name, with one line for what cannot be."""
 
 import inspect
+import itertools
 import json
 import re
+import time
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,22 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 
 from hydra_plugins.bertlab_optuna._space import SpaceError, ends_of
 
 SAMPLERS = {
     "tpe": "TPESampler", "gp": "GPSampler", "cmaes": "CmaEsSampler", "random": "RandomSampler", "qmc": "QMCSampler",
-    "grid": "GridSampler", "nsgaii": "NSGAIISampler",
+    "grid": "RandomSampler", "nsgaii": "NSGAIISampler",
 }  # fmt: skip
 PRUNERS = {
     "none": "NopPruner", "median": "MedianPruner", "percentile": "PercentilePruner", "hyperband": "HyperbandPruner",
     "asha": "SuccessiveHalvingPruner", "wilcoxon": "WilcoxonPruner", "patient": "PatientPruner",
 }  # fmt: skip
-NEEDED: dict[str, dict[str, Any]] = {"percentile": {"percentile": 25.0}, "patient": {"wrapped_pruner": None, "patience": 2}}
+NEEDED: dict[str, dict[str, Any]] = {"percentile": {"percentile": 25.0}, "patient": {"patience": 2}}
+
+OPENINGS = 6  # of a database that is being made by another process
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -46,14 +52,24 @@ def open_storage(url: str) -> BaseStorage:
         options["connect_args"] = {"timeout": 120}
     if url.startswith("postgresql://") and _has("psycopg"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return RDBStorage(url, engine_kwargs=options)
-    except Exception as error:  # of SQLAlchemy and of drivers
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        shown = re.sub(r"://([^:/@]+):[^@]+@", r"://\1:…@", url)
-        raise SpaceError(f"hydra.sweeper.storage={shown}: cannot be opened ({line})") from None
+    for attempt in range(OPENINGS):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return RDBStorage(url, engine_kwargs=options)
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            if attempt + 1 == OPENINGS or not re.search("exists|UNIQUE|unique|locked", str(error)):
+                raise _unopened(url, error) from None
+            time.sleep(0.3 * (attempt + 1))  # another process makes the tables at this moment
+        except Exception as error:  # of SQLAlchemy and of drivers
+            raise _unopened(url, error) from None
+    raise AssertionError
+
+
+def _unopened(url: str, error: Exception) -> SpaceError:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    shown = re.sub(r"://([^:/@]+):[^@]+@", r"://\1:…@", url)
+    return SpaceError(f"hydra.sweeper.storage={shown}: cannot be opened ({line})")
 
 
 def _has(module: str) -> bool:
@@ -96,36 +112,47 @@ def build_sampler(
     name: str, options: Mapping[str, Any], seed: int | None, space: Mapping[str, BaseDistribution]
 ) -> optuna.samplers.BaseSampler:
     """A sampler by its short name. Raises SpaceError for an unknown one, or an option that it does not have."""
-    extra: dict[str, Any] = {"seed": seed} if seed is not None and name != "grid" else {}
     if name == "grid":
-        extra["search_space"] = {key: _grid_of(key, distribution) for key, distribution in space.items()}
-    found: optuna.samplers.BaseSampler = _build("sampler", name, SAMPLERS, optuna.samplers, {**extra, **options})
-    if seed is not None and name not in ("grid", "qmc"):  # those two keep their place in the storage
-        _seed_by_number(found, seed)
-    return found
+        grid_cells(space)  # raises for an interval
+
+    def build(seed: int | None) -> optuna.samplers.BaseSampler:
+        given = {key: value for key, value in {**options, "seed": seed}.items() if value is not None}
+        found: optuna.samplers.BaseSampler = _build("sampler", name, SAMPLERS, optuna.samplers, given)
+        return found
+
+    if seed is None or name == "qmc":  # a quasi-random sequence is one, its place in it stands in the study
+        return build(seed)
+    return Numbered(build, seed)
 
 
-def _seed_by_number(sampler: Any, seed: int) -> None:
-    """Draw each trial from (seed, its number): a sweep that goes on, or works beside another one, must not draw the same points again."""
-    original = sampler.before_trial
+class Numbered(optuna.samplers.BaseSampler):
+    """A sampler whose draws follow from the seed and the trial's number.
 
-    def before_trial(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        for generator in _generators(sampler):
-            generator.seed([seed, trial.number])
-        original(study, trial)
+    With one generator for all trials, a restarted sweep would draw again what it drew at first, and two sweeps on one study the same.
+    """
 
-    sampler.before_trial = before_trial
+    def __init__(self, build: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
+        self._build, self._seed = build, seed
+        self._sampler = build(seed)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self._sampler = self._build(zlib.crc32(f"{self._seed} {trial.number}".encode()))
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._sampler.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def _generators(sampler: Any) -> list[Any]:
-    """The random generators of a sampler and of those within it."""
-    found = []
-    for value in vars(sampler).values():
-        if isinstance(value, optuna.samplers.BaseSampler):
-            found += _generators(value)
-        elif type(value).__name__ == "LazyRandomState":
-            found.append(value.rng)
-    return found
+def grid_cells(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
+    """Every point of a space of choices and ranges, in order. Raises SpaceError for an interval."""
+    values = {key: _grid_of(key, distribution) for key, distribution in space.items()}
+    return [dict(zip(values, cell, strict=True)) for cell in itertools.product(*values.values())]
 
 
 def _grid_of(key: str, distribution: BaseDistribution) -> list[Any]:
@@ -140,8 +167,11 @@ def _grid_of(key: str, distribution: BaseDistribution) -> list[Any]:
 
 def build_pruner(name: str, options: Mapping[str, Any]) -> optuna.pruners.BasePruner:
     """A pruner by its short name. Raises SpaceError."""
-    defaults = NEEDED.get(name, {})
-    found: optuna.pruners.BasePruner = _build("pruner", name, PRUNERS, optuna.pruners, {**defaults, **options})
+    given = {**NEEDED.get(name, {}), **{key: value for key, value in options.items() if value is not None}}
+    if name == "patient":
+        wrapped = given.pop("wrapped", None)
+        given["wrapped_pruner"] = None if wrapped is None else build_pruner(wrapped, {})
+    found: optuna.pruners.BasePruner = _build("pruner", name, PRUNERS, optuna.pruners, given)
     return found
 
 
@@ -154,7 +184,6 @@ def _build(kind: str, name: str, table: Mapping[str, str], module: Any, options:
         raise SpaceError(f"hydra.sweeper.{kind}={name}: unknown, {guess}(options: {', '.join(table)})")
     made = getattr(module, table[name])
     known = [key for key in inspect.signature(made).parameters if key != "self"]
-    options = {key: value for key, value in options.items() if key in known or key != "seed"}
     for key in options:
         if key not in known:
             raise SpaceError(f"hydra.sweeper.{kind}_options.{key}: {table[name]} has no such option (it has {', '.join(known)})")

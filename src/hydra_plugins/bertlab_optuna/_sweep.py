@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,22 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.bertlab_optuna._results import write_results
 from hydra_plugins.bertlab_optuna._space import Space, SpaceError, build_space, quoted
-from hydra_plugins.bertlab_optuna._study import build_pruner, build_sampler, default_storage, open_storage, open_study, study_name
-from hydra_plugins.bertlab_optuna.trial import BEAT, VARIABLE
+from hydra_plugins.bertlab_optuna._study import (
+    build_pruner,
+    build_sampler,
+    default_storage,
+    grid_cells,
+    open_storage,
+    open_study,
+    study_name,
+)
+from hydra_plugins.bertlab_optuna.trial import BEAT, OWNER, VARIABLE, is_gone, this_process
 
 DEAD_AFTER = 6  # heartbeats without a sign
 RETRIES = 3  # of one point whose process died
 LAUNCH_ERRORS = 3  # in a row
 FEWEST_TO_JUDGE = 10  # trials, before their failure rate counts
-WITHDRAWN, RETRIED = "withdrawn", "retries"
+WITHDRAWN, RETRIED, RETRY_OF = "withdrawn", "retries", "retry_of"
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -42,7 +50,11 @@ class Count:
 
     finished: int
     running: int
-    failed: int  # by themselves: neither withdrawn nor given up for dead
+    failed: int  # by themselves: neither withdrawn nor tried again
+
+    def done(self, is_grid: bool) -> int:
+        """Trials that count to the total. A cell of a grid that failed is done: there is no other in its place."""
+        return self.finished + (self.failed if is_grid else 0)
 
 
 def run_sweep(options: Mapping[str, Any], arguments: Sequence[str], config: DictConfig, launcher: Launcher, loader: ConfigLoader) -> None:
@@ -59,13 +71,16 @@ def run_sweep(options: Mapping[str, Any], arguments: Sequence[str], config: Dict
     pruner = build_pruner(options["pruner"], options["pruner_options"] or {})
     study = open_study(open_storage(url), name, list(options["directions"] or [options["direction"]]), sampler, pruner)
     total = int(options["n_trials"])
-    if options["sampler"] == "grid":
-        total = min(total, len(sampler._all_grids))  # type: ignore[attr-defined]
     _warm_start(study, options["warm_start"] or [], space)
+    _queue_forgotten(study)
+    if options["sampler"] == "grid":
+        total = min(total, len(grid_cells(space.searched)))
+        _queue_grid(study, space, total)
     extra = _suggest(options["space"])
     description = {
         "storage": url, "study": name, "pruner": options["pruner"], "pruner_options": OmegaConf.to_container(OmegaConf.create(
             dict(options["pruner_options"] or {}))), "heartbeat_seconds": options["heartbeat_seconds"],
+        "objectives": list(options["objectives"] or []),
     }  # fmt: skip
     print(f"study {name}: {count(study).finished} of {total} trials are there; {url}", flush=True)
     _work(study, space, extra, total, options, description, launcher)
@@ -76,9 +91,10 @@ def _work(
     study: optuna.Study, space: Space, extra: Callable[..., Any] | None, total: int, options: Mapping[str, Any],
     description: dict[str, Any], launcher: Launcher,
 ) -> None:  # fmt: skip
-    beat, errors, waited = float(options["heartbeat_seconds"]), 0, False
+    alive, errors, waited = Alive(DEAD_AFTER * float(options["heartbeat_seconds"])), 0, False
     end = None if options["max_hours"] is None else time.monotonic() + 3600 * float(options["max_hours"])
-    while (state := _after_retries(study, beat)).finished < total:
+    is_grid = options["sampler"] == "grid"
+    while (state := _after_retries(study, alive)).done(is_grid) < total:
         begun = state.finished + state.running + state.failed
         if begun >= FEWEST_TO_JUDGE and state.failed > float(options["max_failure_rate"]) * begun:
             raise SpaceError(
@@ -87,21 +103,21 @@ def _work(
         if end is not None and time.monotonic() > end:
             print(f"hydra.sweeper.max_hours is over: {state.finished} of {total} trials")
             return
-        free = total - state.finished - state.running
+        free = total - state.done(is_grid) - state.running
         if free <= 0:
             if not waited:
                 print(f"{state.running} trials are with other processes; waiting for them", flush=True)
             waited = True
-            time.sleep(min(1.0, beat))
+            time.sleep(min(1.0, float(options["heartbeat_seconds"])))
             continue
         waited = False
-        found = [ask(study, space, extra, total) for _ in range(min(free, int(options["n_jobs"])))]
+        found = [ask(study, space, extra, total, is_grid) for _ in range(min(free, int(options["n_jobs"])))]
         asked = [one for one in found if one is not None]
         if not asked:
             time.sleep(0.05)
             continue
         try:
-            with beating(study, [trial._trial_id for trial, _ in asked], beat):
+            with beating(study, [trial._trial_id for trial, _ in asked], float(options["heartbeat_seconds"])):
                 returns = launcher.launch(
                     [_job(overrides, trial, description) for trial, overrides in asked], initial_job_idx=asked[0][0].number
                 )
@@ -116,12 +132,18 @@ def _work(
             settle(study, trial._trial_id, returned)
 
 
-def ask(study: optuna.Study, space: Space, extra: Callable[..., Any] | None, total: int) -> tuple[optuna.Trial, list[str]] | None:
+def ask(
+    study: optuna.Study, space: Space, extra: Callable[..., Any] | None, total: int, is_grid: bool = False
+) -> tuple[optuna.Trial, list[str]] | None:
     """A new trial, or one that waits to be tried again, with its overrides; None where it would be one too many."""
     trial = study.ask(dict(space.searched))
-    study._storage.set_trial_user_attr(trial._trial_id, BEAT, time.time())
+    study._storage.set_trial_user_attr(trial._trial_id, OWNER, this_process())
     before = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
-    if sum(other.state in (*FINISHED, TrialState.RUNNING) for other in before) >= total:
+    # Those that wait count, too: another process may have them next.
+    is_double = is_grid and any(not {WITHDRAWN, "dead"} & set(other.user_attrs) and other.params == trial.params for other in before)
+    if (retried := trial.user_attrs.get(RETRY_OF)) is not None:
+        is_double |= any(other.user_attrs.get(RETRY_OF) == retried for other in before)
+    if is_double or sum(other.state != TrialState.FAIL for other in before) >= total:
         study._storage.set_trial_user_attr(trial._trial_id, WITHDRAWN, True)
         _give_up(study, trial._trial_id)
         return None
@@ -141,12 +163,12 @@ def beating(study: optuna.Study, trial_ids: Sequence[int], interval: float) -> I
     stop = threading.Event()
 
     def beat() -> None:
+        beats = 0
         while not stop.wait(interval):
+            beats += 1
             for trial_id in trial_ids:
-                try:
-                    study._storage.set_trial_user_attr(trial_id, BEAT, time.time())
-                except UpdateFinishedTrialError:
-                    continue
+                with suppress(Exception):  # over already, or a storage that is out of reach for a moment
+                    study._storage.set_trial_user_attr(trial_id, BEAT, f"{this_process()}|queue|{beats}")
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -185,29 +207,61 @@ def count(study: optuna.Study) -> Count:
     return Count(sum(trial.state in FINISHED for trial in trials), sum(trial.state == TrialState.RUNNING for trial in trials), len(failed))
 
 
-def _after_retries(study: optuna.Study, beat: float) -> Count:
-    """Give up trials that were not heard of for a while and queue their points again, each once whoever notices first."""
+class Alive:
+    """Which trials somebody still works on. Clocks of several machines need not agree: a beat is dated when it is first seen here."""
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience  # seconds without a beat
+        self.seen: dict[int, tuple[Any, float]] = {}
+
+    def __call__(self, trial: FrozenTrial) -> bool:
+        """False where its process has ended on this machine, or did not beat for `patience`."""
+        owner = str(trial.user_attrs.get(OWNER, ""))
+        if owner and is_gone(owner):
+            return False
+        beat, now = (trial.user_attrs.get(BEAT), owner), time.monotonic()
+        if self.seen.get(trial.number, (None, 0.0))[0] != beat:
+            self.seen[trial.number] = beat, now
+        return now - self.seen[trial.number][1] <= self.patience
+
+
+def _after_retries(study: optuna.Study, alive: Alive) -> Count:
+    """Give up trials that nobody works on any more and queue their points again, each once whoever notices first."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        started = trial.datetime_start.timestamp() if trial.datetime_start is not None else 0.0
-        if time.time() - float(trial.user_attrs.get(BEAT, started)) <= DEAD_AFTER * beat:
+        if alive(trial):
             continue
+        retries = int(trial.user_attrs.get(RETRIED, 0)) + 1
         try:
-            study._storage.set_trial_user_attr(trial._trial_id, "dead", True)
+            if retries <= RETRIES:
+                study._storage.set_trial_user_attr(trial._trial_id, "dead", True)
+            else:
+                study._storage.set_trial_user_attr(trial._trial_id, "failure", f"its process died {retries} times")
         except UpdateFinishedTrialError:
             continue
-        if _give_up(study, trial._trial_id):
-            _again(study, trial)
+        if _give_up(study, trial._trial_id) and retries <= RETRIES:
+            print(f"trial {trial.number}: its process is gone; it is tried again", flush=True)
+            _queue_again(study, trial)
     return count(study)
 
 
-def _again(study: optuna.Study, trial: FrozenTrial) -> None:
-    retries = int(trial.user_attrs.get(RETRIED, 0)) + 1
-    if retries > RETRIES:
-        print(f"trial {trial.number} died {retries} times and is not tried again: {trial.params}", flush=True)
-        return
-    print(f"trial {trial.number} was not heard of any more; it is tried again", flush=True)
+def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
     original = trial.user_attrs.get("retried_trial_number", trial.number)
-    study.enqueue_trial(trial.params, user_attrs={RETRIED: retries, "retried_trial_number": original})
+    told = {RETRIED: int(trial.user_attrs.get(RETRIED, 0)) + 1, RETRY_OF: trial.number, "retried_trial_number": original}
+    study.enqueue_trial(_point(trial), user_attrs=told)
+
+
+def _queue_forgotten(study: optuna.Study) -> None:
+    """Points that were given up by a sweep which was killed before it had queued them again."""
+    trials = study.get_trials(deepcopy=False)
+    queued = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    for trial in trials:
+        if trial.state == TrialState.FAIL and "dead" in trial.user_attrs and trial.number not in queued:
+            _queue_again(study, trial)
+
+
+def _point(trial: FrozenTrial) -> dict[str, Any]:
+    """What the trial tries, or is to try."""
+    return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
 
 
 def _give_up(study: optuna.Study, trial_id: int) -> bool:
@@ -221,6 +275,15 @@ def _give_up(study: optuna.Study, trial_id: int) -> bool:
 def _last_failure(study: optuna.Study) -> str:
     reasons = [trial.user_attrs["failure"] for trial in study.get_trials(deepcopy=False) if "failure" in trial.user_attrs]
     return str(reasons[-1]) if reasons else "it did not say why"
+
+
+def _queue_grid(study: optuna.Study, space: Space, total: int) -> None:
+    """Queue the cells that the study does not hold yet. What two sweeps queue at once is run once: see `ask`."""
+    trials = study.get_trials(deepcopy=False)
+    held = [_point(trial) for trial in trials if WITHDRAWN not in trial.user_attrs]
+    for cell in grid_cells(space.searched)[:total]:
+        if cell not in held:
+            study.enqueue_trial(cell)
 
 
 def _warm_start(study: optuna.Study, points: Sequence[Mapping[str, Any]], space: Space) -> None:

@@ -13,6 +13,51 @@ from omegaconf import DictConfig
 
 
 @dataclass
+class SamplerOptions:
+    """Of Optuna's samplers, by their names there; null = Optuna's default. One that the chosen sampler does not have is refused."""
+
+    n_startup_trials: Optional[int] = None  # noqa: UP045  # tpe gp cmaes: random trials before the model begins
+    n_ei_candidates: Optional[int] = None  # noqa: UP045  # tpe: candidates of which the best is taken
+    multivariate: Optional[bool] = None  # noqa: UP045  # tpe: parameters seen together
+    group: Optional[bool] = None  # noqa: UP045  # tpe: one joint model for each set of parameters that occur together (conditional spaces)
+    constant_liar: Optional[bool] = None  # noqa: UP045  # tpe: running trials count as bad ones
+    deterministic_objective: Optional[bool] = None  # noqa: UP045  # gp: the same point has always the same score
+    sigma0: Optional[float] = None  # noqa: UP045  # cmaes: first step size
+    popsize: Optional[int] = None  # noqa: UP045  # cmaes
+    consider_pruned_trials: Optional[bool] = None  # noqa: UP045  # cmaes
+    use_separable_cma: Optional[bool] = None  # noqa: UP045  # cmaes: a diagonal covariance
+    with_margin: Optional[bool] = None  # noqa: UP045  # cmaes: for discrete parameters
+    lr_adapt: Optional[bool] = None  # noqa: UP045  # cmaes
+    qmc_type: Optional[str] = None  # noqa: UP045  # qmc: sobol halton
+    scramble: Optional[bool] = None  # noqa: UP045  # qmc
+    population_size: Optional[int] = None  # noqa: UP045  # nsgaii
+    mutation_prob: Optional[float] = None  # noqa: UP045  # nsgaii
+    crossover_prob: Optional[float] = None  # noqa: UP045  # nsgaii
+    swapping_prob: Optional[float] = None  # noqa: UP045  # nsgaii
+
+
+@dataclass
+class PrunerOptions:
+    """Of Optuna's pruners, by their names there; steps are evaluations, numbered from 1. null = Optuna's default."""
+
+    n_startup_trials: Optional[int] = None  # noqa: UP045  # median percentile: trials that are never pruned
+    n_warmup_steps: Optional[int] = None  # noqa: UP045  # median percentile: evaluations before the first pruning
+    interval_steps: Optional[int] = None  # noqa: UP045  # median percentile: evaluations between prunings
+    n_min_trials: Optional[int] = None  # noqa: UP045  # median percentile: scores at this evaluation to compare with
+    percentile: Optional[float] = None  # noqa: UP045  # percentile: the share that is kept (25)
+    min_resource: Optional[int] = None  # noqa: UP045  # hyperband asha: evaluations before the first pruning
+    max_resource: Optional[int] = None  # noqa: UP045  # hyperband: evaluations of a whole run
+    reduction_factor: Optional[int] = None  # noqa: UP045  # hyperband asha: one in so many goes on
+    min_early_stopping_rate: Optional[int] = None  # noqa: UP045  # asha
+    bootstrap_count: Optional[int] = None  # noqa: UP045  # hyperband asha: trials needed for a verdict
+    p_threshold: Optional[float] = None  # noqa: UP045  # wilcoxon
+    n_startup_steps: Optional[int] = None  # noqa: UP045  # wilcoxon
+    patience: Optional[int] = None  # noqa: UP045  # patient: evaluations without improvement (2)
+    min_delta: Optional[float] = None  # noqa: UP045  # patient: what counts as improvement
+    wrapped: Optional[str] = None  # noqa: UP045  # patient: a pruner that is asked then; null = prune
+
+
+@dataclass
 class BertlabOptunaConf:
     """Options of the sweeper; `bertlab --cfg hydra -m hydra/sweeper=bertlab_optuna` shows them."""
 
@@ -23,11 +68,12 @@ class BertlabOptunaConf:
     max_hours: Optional[float] = None  # noqa: UP045  # no new trial begins after this
     direction: str = "maximize"  # or minimize
     directions: List[str] = field(default_factory=list)  # noqa: UP006  # of several objectives, instead of direction
+    objectives: List[str] = field(default_factory=list)  # noqa: UP006  # names of the scores that the job tells, one a direction; for a job that knows several
     sampler: str = "tpe"  # tpe gp cmaes random qmc grid nsgaii
-    sampler_options: Dict[str, Any] = field(default_factory=dict)  # noqa: UP006  # keyword arguments of Optuna's class
-    seed: Optional[int] = None  # noqa: UP045  # of the sampler
+    sampler_options: SamplerOptions = field(default_factory=SamplerOptions)
+    seed: Optional[int] = None  # noqa: UP045  # of the sampler; each trial's draws follow from it and the trial's number
     pruner: str = "none"  # none median percentile hyperband asha wilcoxon patient
-    pruner_options: Dict[str, Any] = field(default_factory=dict)  # noqa: UP006
+    pruner_options: PrunerOptions = field(default_factory=PrunerOptions)
     study_name: Optional[str] = None  # noqa: UP045  # default: the same for the same command
     folder: str = "multirun/studies"  # trials.csv, best.yaml, plots and the default storage, in a folder of the study's name
     storage: Optional[str] = None  # noqa: UP045  # sqlite:///file, journal:file, postgresql://…; default: SQLite in the study's folder

@@ -7,20 +7,52 @@ worker or the launcher loses no result that a job has told.
 import contextlib
 import json
 import os
+import socket
 import threading
-import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 VARIABLE = "HYDRA_OPTUNA_TRIAL"
-BEAT = "beat"  # user attribute: when the trial was last heard of, seconds since 1970
+BEAT = "beat"  # user attribute: counts up while somebody works on the trial, or holds it in a queue
+OWNER = "owner"  # user attribute: the process that does
 
 
 def current_trial() -> "Trial | None":
     """The trial that this process works on, if it works on one."""
     found = os.environ.get(VARIABLE)
     return Trial(json.loads(found)) if found else None
+
+
+def this_process() -> str:
+    """Machine, process id and start time: no other process is ever called the same."""
+    return f"{_machine()}|{os.getpid()}|{_started(os.getpid())}"
+
+
+def is_gone(owner: str) -> bool:
+    """Whether a process of this machine has ended. Of another machine's nothing is known: False."""
+    machine, _, process = owner.partition("|")
+    number, _, started = process.partition("|")
+    return machine == _machine() and number.isdigit() and started != "" and _started(int(number)) != started
+
+
+def _machine() -> str:
+    space = ""
+    with contextlib.suppress(OSError):  # containers may share a name, never this
+        space = str(Path("/proc/self/ns/pid").readlink())
+    return f"{socket.gethostname()}:{space}"
+
+
+def _started(number: int) -> str:
+    """Start time of a process in the system's ticks; `gone` for one that has ended, empty where the system does not tell."""
+    if not Path("/proc/self/stat").is_file():
+        return ""
+    try:
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "gone"
+    return "gone" if fields[0] in ("Z", "X") else fields[19]
 
 
 class Trial:
@@ -30,18 +62,20 @@ class Trial:
         from hydra_plugins.bertlab_optuna._study import load_study
 
         self.study = load_study(description)
-        self.storage = self.study._storage
-        self.trial_id, self.interval = int(description["trial"]), float(description["heartbeat_seconds"])
-        self.values: list[float] | None = None
+        self.name = str(description["study"])
+        self.objectives: list[str] = list(description["objectives"])  # names, for a job that knows several scores
+        self.directions = [direction.name.lower() for direction in self.study.directions]
+        self._storage = self.study._storage
+        self._id, self._interval = int(description["trial"]), float(description["heartbeat_seconds"])
         self._stop = threading.Event()
 
     @property
-    def directions(self) -> list[str]:
-        """`maximize` or `minimize`, for each objective."""
-        return [direction.name.lower() for direction in self.study.directions]
+    def is_over(self) -> bool:
+        """Ended already: told by another process, or given up for dead and tried again elsewhere. Nothing is left to do."""
+        return bool(self._storage.get_trial(self._id).state.is_finished())
 
     def __enter__(self) -> "Trial":
-        self._beat()
+        self._set(OWNER, this_process())
         self._thread = threading.Thread(target=self._beating, daemon=True)
         self._thread.start()
         return self
@@ -49,50 +83,55 @@ class Trial:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
-        if error is not None and isinstance(error, Exception):
+        if isinstance(error, Exception):
             self.fail(f"{type(error).__name__}: {error}")
 
-    def _beat(self) -> None:
+    def _beating(self) -> None:
+        beats = 0
+        while not self._stop.wait(self._interval):
+            beats += 1
+            with contextlib.suppress(Exception):  # a storage that is out of reach for a moment; the next beat may come through
+                self._set(BEAT, f"{this_process()}|{beats}")
+
+    def _set(self, key: str, value: Any) -> None:
         from optuna.exceptions import UpdateFinishedTrialError
 
-        try:
-            self.storage.set_trial_user_attr(self.trial_id, BEAT, time.time())
-        except UpdateFinishedTrialError:
-            self._stop.set()
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self._storage.set_trial_user_attr(self._id, key, value)
 
-    def _beating(self) -> None:
-        while not self._stop.wait(self.interval):
-            self._beat()
+    def report(self, step: int, value: float) -> None:
+        """Tell an intermediate score. Pruners know one objective only: of several, nothing is told."""
+        from optuna.exceptions import UpdateFinishedTrialError
 
-    def report(self, step: int, value: float) -> bool:
-        """Tell an intermediate score; True = not worth going on."""
-        self.storage.set_trial_intermediate_value(self.trial_id, step, float(value))
-        if len(self.study.directions) > 1:
-            return False
-        frozen = self.storage.get_trial(self.trial_id)
-        return bool(self.study.pruner.prune(self.study, frozen))
+        if len(self.directions) == 1:
+            with contextlib.suppress(UpdateFinishedTrialError):
+                self._storage.set_trial_intermediate_value(self._id, step, float(value))
+
+    def should_prune(self) -> bool:
+        """Not worth going on, by the pruner's word or because the trial is over."""
+        frozen = self._storage.get_trial(self._id)
+        if frozen.state.is_finished():
+            return True
+        return len(self.directions) == 1 and bool(self.study.pruner.prune(self.study, frozen))
 
     def complete(self, values: Sequence[float]) -> None:
         """The final score(s). One that is no number fails the trial."""
-        if any(value != value for value in values):
+        if len(values) != len(self.directions):
+            self.fail(f"{len(values)} scores for {len(self.directions)} directions")
+        elif any(value != value for value in values):
             self.fail("the score is not a number")
-            return
-        self._finish("COMPLETE", [float(value) for value in values])
+        else:
+            self._finish("COMPLETE", [float(value) for value in values])
 
     def prune(self) -> None:
         """Stopped on the pruner's word; the last score reported is the trial's."""
-        frozen = self.storage.get_trial(self.trial_id)
+        frozen = self._storage.get_trial(self._id)
         last = frozen.intermediate_values.get(frozen.last_step) if frozen.last_step is not None else None
-        self._finish("PRUNED", None if last is None else [last])
+        self._finish("PRUNED", None if last is None or last != last else [last])
 
     def fail(self, reason: str) -> None:
         """The trial came to nothing."""
-        from optuna.exceptions import UpdateFinishedTrialError
-
-        try:
-            self.storage.set_trial_user_attr(self.trial_id, "failure", reason[:500])
-        except UpdateFinishedTrialError:
-            return
+        self._set("failure", reason[:500])
         self._finish("FAIL", None)
 
     def _finish(self, state: str, values: list[float] | None) -> None:
@@ -100,4 +139,4 @@ class Trial:
         from optuna.trial import TrialState
 
         with contextlib.suppress(UpdateFinishedTrialError):  # told already, or given up for dead and tried again
-            self.storage.set_trial_state_values(self.trial_id, TrialState[state], values)
+            self._storage.set_trial_state_values(self._id, TrialState[state], values)

@@ -1,0 +1,157 @@
+"""Weights and configs on the way Hugging Face -> ours -> Hugging Face and back, for every head, to the bit."""
+
+import copy
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertlab import registry
+from bertlab.assembly import Model, build_objective
+from bertlab.composition import compose_schema
+from bertlab.data.tokenizer import WordPiece, train_tokenizer
+from bertlab.export import model as export
+from bertlab.export import verification
+from bertlab.models import _bert_hf
+from bertlab.models.bert import Bert, build
+from bertlab.objectives.classification import join_texts
+
+transformers = pytest.importorskip("transformers")
+TOKENIZER = train_tokenizer(WordPiece(name="wordpiece", vocab_size=60), ["a film was good", "a dull plot was bad"])
+OBJECTIVES = ["classification", "mlm", "mlm_nsp", "nsp", "tagging"]
+
+
+@functools.cache
+def config_of(objective: str) -> Any:
+    return compose_schema("train", [f"objective={objective}", "dataset=files", "dataset.train_file=x.csv", "model=bert"])
+
+
+@st.composite
+def configs(draw: Any) -> dict[str, Any]:
+    """Any BERT of theirs that fits the test's tokenizer: spare rows of words, positions and segments included."""
+    heads = draw(st.sampled_from([1, 2, 3]))
+    return {
+        "vocab_size": TOKENIZER.vocab_size + draw(st.integers(0, 5)),
+        "hidden_size": 8 * heads,
+        "num_hidden_layers": draw(st.integers(1, 3)),
+        "num_attention_heads": heads,
+        "intermediate_size": draw(st.sampled_from([7, 32])),
+        "max_position_embeddings": draw(st.sampled_from([128, 140])),
+        "type_vocab_size": draw(st.integers(2, 3)),
+        "hidden_act": draw(st.sampled_from(["gelu", "gelu_pytorch_tanh", "relu"])),
+        "layer_norm_eps": draw(st.sampled_from([1e-12, 1e-5])),
+        "hidden_dropout_prob": draw(st.sampled_from([0.0, 0.1])),
+        "tie_word_embeddings": draw(st.booleans()),
+        "pad_token_id": TOKENIZER.special.pad_id,
+    }
+
+
+def theirs_of(described: dict[str, Any], task: str, labels: int, seed: int) -> Any:
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(**described, **({"num_labels": labels} if task in export.LABELLED else {}))
+    theirs = getattr(transformers, f"BertFor{task}" if task else "BertModel")(config).eval()
+    for weight in theirs.parameters():
+        weight.data.normal_(std=0.3)
+    if not config.tie_word_embeddings and hasattr(theirs, "cls") and hasattr(theirs.cls, "predictions"):
+        theirs.cls.predictions.bias.data.copy_(theirs.cls.predictions.decoder.bias)  # theirs is idle, ours is the decoder's
+    return theirs
+
+
+def ours_of(config: Any, state: dict[str, torch.Tensor], names: list[str]) -> Model:
+    """Our model with a Hugging Face state dict's weights; the pooler stays random where that has none."""
+    encoder = build(config.model, TOKENIZER.vocab_size, TOKENIZER.special.pad_id)
+    encoder.load_state_dict(_bert_hf.from_hf_state(config.model, state, allow_missing_pooler=True), strict=False)
+    model = Model(encoder, build_objective(config, TOKENIZER, names).build_head(encoder, 0.02)).eval()
+    if any(name.startswith(("cls.", "classifier.")) for name in state):
+        mapped = registry.module_of(config.objective).HF_NAMES
+        model.head.load_state_dict({name: state[export._renamed(name, mapped)] for name in model.head.state_dict()})
+    return model
+
+
+@settings(max_examples=40)
+@given(configs(), st.sampled_from([*OBJECTIVES, "encoder"]), st.integers(2, 5), st.integers(0, 99))
+def test_weights_survive_the_way_from_hugging_face_and_back(described: dict[str, Any], objective: str, labels: int, seed: int) -> None:
+    what, objective = ("encoder", "nsp") if objective == "encoder" else ("task", objective)
+    config = copy.deepcopy(config_of(objective))
+    names = [f"L{index}" for index in range(labels)] if objective in ("classification", "tagging") else []
+    theirs = theirs_of(described, export.task_of(config, what), labels, seed)
+    config.model = _bert_hf.from_hf_config(theirs.config.to_dict())
+    model = ours_of(config, theirs.state_dict(), names)
+    with tempfile.TemporaryDirectory() as folder:
+        kind = export.write_model(Path(folder), config, model, TOKENIZER, names, what)
+        back, report = getattr(transformers, kind).from_pretrained(folder, output_loading_info=True)
+    assert type(back) is type(theirs) and not any(report.values()), report
+    state, found = theirs.state_dict(), back.state_dict()
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], value) for name, value in state.items())
+    # And on: a bertlab model from what was exported answers to the bit as the one before.
+    again = copy.deepcopy(config)
+    again.model = _bert_hf.from_hf_config(back.config.to_dict())
+    assert again.model == config.model
+    if what == "task":
+        batch = verification.random_batch(TOKENIZER, 12)
+        answers = [one(batch) for one in (model, ours_of(again, found, names))]
+        for one, other in zip(*(a if isinstance(a, tuple) else (a,) for a in answers), strict=True):
+            assert torch.equal(one, other)
+
+
+LIKE_DEVLIN = st.fixed_dictionaries(
+    {
+        "vocab_size": st.integers(8, 40_000), "hidden_size": st.sampled_from([12, 24, 768]), "num_hidden_layers": st.integers(1, 24),
+        "num_attention_heads": st.sampled_from([1, 2, 3, 12]), "intermediate_size": st.integers(1, 4096),
+        "max_position_embeddings": st.integers(1, 4096), "type_vocab_size": st.integers(1, 4), "norm_eps": st.sampled_from([1e-12, 1e-5]),
+        "activation": st.sampled_from(["gelu", "gelu_tanh", "relu"]), "hidden_dropout": st.floats(0, 0.9),
+        "attention_dropout": st.floats(0, 0.9), "initializer_range": st.floats(1e-4, 1), "tie_embeddings": st.booleans(),
+    }
+)  # fmt: skip
+
+
+@given(LIKE_DEVLIN, st.integers(0, 7))
+def test_configs_survive_both_ways(options: dict[str, Any], pad_id: int) -> None:
+    config = Bert(name="bert", **options)
+    hf = _bert_hf.to_hf_config(config, 8, pad_id)
+    theirs = transformers.BertConfig(**hf).to_dict()
+    assert {key: theirs[key] for key in hf} == hf
+    assert _bert_hf.from_hf_config(hf) == _bert_hf.from_hf_config(theirs) == config
+    assert _bert_hf.to_hf_config(_bert_hf.from_hf_config(theirs), 8, pad_id) == hf
+
+
+WORDS = st.lists(st.sampled_from(["a", "film", "good", "dull"]), max_size=30)
+
+
+@given(WORDS, st.one_of(st.none(), WORDS), st.integers(5, 40))
+def test_long_texts_and_pairs_are_cut_as_transformers_cuts_them(first: list[str], second: list[str] | None, longest: int) -> None:
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=copy.deepcopy(TOKENIZER.backend), pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
+    )
+    texts = [" ".join(words) for words in (first, second) if words is not None]
+    row, _ = join_texts(*TOKENIZER.encode(texts), *([None] if second is None else []), longest, TOKENIZER.special)
+    assert theirs(*([text] for text in texts), truncation=True, max_length=longest)["input_ids"] == [row]
+
+
+def test_minilm_is_exported_as_the_file_it_came_from(minilm: Path, tmp_path: Path) -> None:
+    """Real weights into our encoder and out again: every tensor of the file equal to the bit, and its config."""
+    from safetensors.torch import load_file
+
+    from bertlab.data.tokenizer import Tokenizer
+
+    described = json.loads((minilm / "config.json").read_text())
+    tokenizer = Tokenizer.from_json((minilm / "tokenizer.json").read_text(encoding="utf-8"))
+    config, given_state = copy.deepcopy(config_of("classification")), load_file(minilm / "model.safetensors")
+    config.model = _bert_hf.from_hf_config(described)
+    encoder = build(config.model, tokenizer.vocab_size, tokenizer.special.pad_id)
+    encoder.load_state_dict(_bert_hf.from_hf_state(config.model, given_state))
+    model = Model(encoder, build_objective(config, tokenizer, ["no", "yes"]).build_head(encoder, 0.02))
+    assert export.write_model(tmp_path, config, model, tokenizer, ["no", "yes"], "encoder") == "BertModel"
+    found = load_file(tmp_path / "model.safetensors")
+    given_state.pop("embeddings.position_ids", None)  # a constant, no weight
+    assert found.keys() == given_state.keys()
+    assert all(found[name].dtype == value.dtype and torch.equal(found[name], value) for name, value in given_state.items())
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert all(written[key] == described[key] for key in written.keys() & described.keys())
