@@ -12,11 +12,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from bertlab import registry
 from bertlab.errors import ConfigError, UserError, did_you_mean
-from bertlab.helptext import help_text
+from bertlab.helptext import help_text, options_of
 from bertlab.registry import conf_folder
 
 FLAGS = {
@@ -269,8 +270,9 @@ def check_search(job: str, overrides: list[str]) -> None:
     own = [word for word in overrides if not word.startswith("hydra.launcher")]
     plain = [word for word in own if not re.search(r"=.*(interval|range|choice|glob|tag|sort|shuffle)\(|=[^'\"\[{(]*,", word)]
     params: Any = OmegaConf.to_container(compose_hydra(job, plain).sweeper.params, resolve=True)
+    groups: Any = SimpleNamespace(get_group_options=lambda group, **_: options_of(group, conf_folder()))  # what glob(*) asks of a loader
     try:
-        space = build_space([word for word in own if not word.startswith(("hydra", "search="))], params, None)
+        space = build_space([word for word in own if not word.startswith(("hydra", "search="))], params, groups)
     except SpaceError as error:
         raise ConfigError(str(error)) from None
     for corner in space.corners():

@@ -72,6 +72,11 @@ def test_what_is_wrong_with_a_search_is_said_before_the_first_trial(cli: Any, wo
     assert "training examples" not in out
 
 
+def test_a_glob_tries_every_option_of_a_group(cli: Any) -> None:
+    status, _, err = cli(*SWEEP, "schedule=glob([lin*,cos*])", "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler=random")
+    assert status == 0 and {trial["schedule"] for trial in trials()} <= {"linear", "cosine"}, err
+
+
 def test_a_search_is_a_sweep(cli: Any) -> None:
     status, _, err = cli("search=lr_batch")
     assert status == 2 and "add -m" in err
