@@ -428,7 +428,7 @@ DATA = [
     case(
         "every_label_different",
         f"dataset=files dataset.train_file=t.csv dataset.label_column=text {TINY}",
-        "no training rows are left",
+        "no class has two different rows",
         files={"t.csv": GOOD},
     ),
     data(

@@ -141,5 +141,5 @@ def _limits(config: Train, task: str, longest: int) -> list[str]:
     if task in ("MaskedLM", "PreTraining", "NextSentencePrediction") or (not task and hasattr(config.objective, "rate")):
         limits.append("- Pretrained only: fine-tune it before its sentence vectors are used for anything.")
     if not task and getattr(config.model, "pooling", "cls") != "cls":
-        limits.append(f"- It has no pooler (it was trained with {config.model.pooling} pooling): `pooler_output` is random.")  # type: ignore[attr-defined]
+        limits.append(f"- It has no pooler (it was trained with {config.model.pooling} pooling): `pooler_output` is random.")  # type: ignore[attr-defined]  # of the models that pool
     return limits

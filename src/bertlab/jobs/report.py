@@ -120,7 +120,7 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
         out.mkdir(parents=True, exist_ok=True)
         if "md" in formats:
             for figure in page.figures():
-                write_atomically(out / "figures" / f"{figure.name}.png", lambda file, png=figure.png: file.write_bytes(png))  # type: ignore[misc]
+                write_atomically(out / "figures" / f"{figure.name}.png", lambda file, png=figure.png: file.write_bytes(png))  # type: ignore[misc]  # a lambda's default
             write_text(out / "report.md", to_markdown(page))
         if "html" in formats:
             write_text(out / "report.html", to_html(page))

@@ -173,4 +173,5 @@ def _order(studies: list[Study], order: Sequence[str], baseline: str | None) -> 
     for study in studies:
         study.baseline = next((arm for arm in study.arms if arm.name == baseline), study.baseline)
         place = {name: index for index, name in enumerate(order)}
-        study.arms.sort(key=lambda arm, study=study: (place.get(arm.name, len(place)), arm is not study.baseline, arm.name))  # type: ignore[misc]
+        others = sorted((arm for arm in study.arms if arm is not study.baseline), key=lambda arm: arm.name)
+        study.arms = sorted([study.baseline, *others], key=lambda arm: place.get(arm.name, len(place)))  # a stable sort
