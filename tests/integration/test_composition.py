@@ -35,9 +35,7 @@ def test_every_option_composes(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("experiment", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_smokes(experiment: str, cli: Cli, shared_data: Path) -> None:
-    staged = any(
-        f"/init: {file.stem}\n" in (CONF / "experiment" / f"{experiment}.yaml").read_text() for file in (CONF / "init").glob("*.yaml")
-    )
+    staged = compose_schema("train", [f"experiment={experiment}"]).init.name == "stage"
     debug = "smoke_stage" if staged else "smoke"
     status, out, err = cli(f"experiment={experiment}", f"debug={debug}", f"paths.mirror={shared_data}", "compute.threads=1")
     assert status == 0, err
