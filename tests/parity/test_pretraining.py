@@ -89,7 +89,7 @@ def test_joint_pretraining_equals_bert_for_pretraining(case: Case) -> None:
         next_sentence_label=follows,
     )  # fmt: skip
     outputs = ours(batch)
-    torch.testing.assert_close(outputs[0], expected.prediction_logits.flatten(0, 1)[batch.targets["masked"]], **TOLERANCE)
+    torch.testing.assert_close(outputs[0].logits(), expected.prediction_logits.flatten(0, 1)[batch.targets["masked"]], **TOLERANCE)
     torch.testing.assert_close(outputs[1], expected.seq_relationship_logits, **TOLERANCE)
     loss = objective.loss(outputs, batch)
     torch.testing.assert_close(loss.total / loss.count, expected.loss, **TOLERANCE)

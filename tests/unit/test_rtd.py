@@ -1,5 +1,6 @@
 """Replaced-token detection: the encoder reads samples of the generator, labels are what changed, both parts learn."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_samples_follow_the_generators_distribution() -> None:
     batch.input_ids = torch.full((1, count), 4)
     batch.attention_mask = batch.segment_ids = None
     model.head.generator.forward = lambda *_: torch.zeros(1, count, 8)
-    model.head.generator_head.forward = lambda *_: logits.expand(count, -1)
+    model.head.generator_head.projection = lambda *_: SimpleNamespace(logits=lambda: logits.expand(count, -1))
     sampled = model.head.rewrite(model.encoder, batch).input_ids.flatten()
     shares = torch.bincount(sampled, minlength=3)[:3] / count
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.012, rtol=0)

@@ -8,7 +8,7 @@ Legend: B batch, T tokens, V vocabulary, M masked tokens of a batch.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,42 +97,76 @@ class Masking:
             yield range(int(start), min(words, int(start) + length))
 
 
-def masked_loss(logits: Tensor, batch: Batch) -> Loss:
+@dataclass
+class Projection:
+    """Logits over the vocabulary that nobody has computed yet: `hidden (M, D)` times `weight (V, D)`, plus `bias (V,)`."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self) -> Tensor:
+        """`(M, V)`."""
+        return F.linear(self.hidden, self.weight, self.bias)
+
+    def deferred(self) -> "Tensor | Projection":
+        """The logits; for training on a CPU itself, of which `masked_loss` makes the loss without sending logits through memory."""
+        if self.hidden.device.type != "cpu" or not (self.hidden.requires_grad and torch.is_grad_enabled()):
+            return self.logits()
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self.hidden.dtype
+        return replace(self, hidden=self.hidden.to(dtype))
+
+
+def masked_loss(logits: Tensor | Projection, batch: Batch) -> Loss:
     """Cross-entropy in nats of logits (M, V), summed over masked tokens; float32."""
     label = batch.targets["label"]
-    if logits.device.type == "cpu" and logits.requires_grad:
-        total = SummedCrossEntropy.apply(logits, label)  # type: ignore[no-untyped-call]  # torch's has no types
+    if isinstance(logits, Projection):
+        total = SummedCrossEntropy.apply(logits.hidden, logits.weight, logits.bias, label)  # type: ignore[no-untyped-call]  # torch's has no types
     else:
         total = F.cross_entropy(logits.float(), label, reduction="sum")
     return Loss(total, max(1, len(label)))
 
 
 class SummedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of logits (M, V) with label (M,), summed, with its gradient computed on the way: softmax less the one right class.
+    """Cross-entropy of `hidden (M, D) @ weight (V, D).T + bias (V,)` with label (M,), summed, with all its gradients computed on the way.
 
-    Computed in float32 a few rows at a time, so that all between logits and gradient stays in the cache; the gradient is kept in
-    the logits' own dtype. 3 times as fast as torch's on a CPU in bfloat16 (820 x 16,000), 1.8 times in float32. First order only.
+    Products run in hidden's dtype, the softmax in float32 (or float64) a few rows at a time, so that it stays in the cache; its gradient
+    (softmax less the one right class) takes the logits' place. First order only.
     """
 
-    ROWS = 16
+    BLOCK, ROWS = 2048, 16
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, label: Tensor) -> Tensor:
-        total, gradient = torch.zeros((), dtype=torch.float32), torch.empty_like(logits)
-        parts = (torch.split(whole, SummedCrossEntropy.ROWS) for whole in (logits, label[:, None], gradient))
-        for x, y, part in zip(*parts, strict=True):
-            x = x.float()  # (rows, V)
-            normaliser = x.logsumexp(1, keepdim=True)
-            total += (normaliser - x.gather(1, y)).sum()
-            x = (x - normaliser).exp_()
-            part.copy_(x.scatter_add_(1, y, torch.full_like(normaliser, -1.0)))
-        ctx.save_for_backward(gradient)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, label: Tensor) -> Tensor:
+        narrow, narrow_bias = weight.detach().to(hidden.dtype), bias.detach().to(hidden.dtype)
+        exact = torch.promote_types(hidden.dtype, torch.float32)
+        total = torch.zeros((), dtype=exact)
+        to_hidden, to_weight, to_bias = torch.empty_like(hidden), None, torch.zeros_like(bias, dtype=exact)
+        blocks = (torch.split(rows, SummedCrossEntropy.BLOCK) for rows in (hidden.detach(), label[:, None], to_hidden))
+        for states, labels, gradient in zip(*blocks, strict=True):
+            logits = torch.addmm(narrow_bias, states, narrow.T)  # (block, V)
+            parts = (torch.split(rows, SummedCrossEntropy.ROWS) for rows in (logits, labels))
+            for part, right in zip(*parts, strict=True):
+                x = part.to(exact, copy=True)
+                x -= x.amax(1, keepdim=True)
+                total -= x.gather(1, right).sum()
+                x.exp_()
+                normaliser = x.sum(1, keepdim=True)
+                total += normaliser.log().sum()
+                x /= normaliser
+                x.scatter_add_(1, right, torch.full_like(normaliser, -1.0))
+                to_bias += x.sum(0)
+                part.copy_(x)
+            torch.mm(logits, narrow, out=gradient)
+            product = (logits.T @ states).to(weight.dtype)
+            to_weight = product if to_weight is None else to_weight.add_(product)
+        ctx.save_for_backward(to_hidden, torch.zeros_like(weight) if to_weight is None else to_weight, to_bias.to(bias.dtype))
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * upstream.to(gradient.dtype), None
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # In place: fresh memory costs ten times the product. A second backward pass is refused by torch, as the saved tensors have changed.
+        return *(gradient.mul_(upstream) for gradient in ctx.saved_tensors), None
 
 
 def mask_batch(objective: Any, ids: np.ndarray, rows: np.ndarray, draw: Draw | None) -> dict[str, Tensor]:

@@ -22,7 +22,16 @@ from bertlab.config import choice, flag
 from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary, examples_of, pad_rows
 from bertlab.errors import DataError
 from bertlab.objectives._documents import batched, documents, pack
-from bertlab.objectives._masking import NOTHING_TO_MASK, Masked, Masking, mask_batch, masked_loss, masked_metrics, measure_masked
+from bertlab.objectives._masking import (
+    NOTHING_TO_MASK,
+    Masked,
+    Masking,
+    Projection,
+    mask_batch,
+    masked_loss,
+    masked_metrics,
+    measure_masked,
+)
 
 COLUMNS = ("text",)  # what a dataset must have
 PREDICTS = False  # it has no labels to give to texts of the user's own
@@ -62,11 +71,14 @@ class MlmHead(nn.Module):
                 nn.init.normal_(layer.weight, std=initializer_range)
         nn.init.zeros_(self.transform.bias)
 
-    def forward(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> Tensor:
-        """Logits (M, V)."""
-        x = hidden.flatten(0, 1)[batch.targets["masked"]]  # (M, D)
-        x = self.norm(self.activation(self.transform(x)))
-        return F.linear(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
+    def forward(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> Tensor | Projection:
+        """Logits (M, V), or what they will be computed from."""
+        return self.projection(encoder, hidden, batch).deferred()
+
+    def projection(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> Projection:
+        """The transformed states at the masked positions, (M, D), and what they are multiplied with."""
+        x = self.norm(self.activation(self.transform(hidden.flatten(0, 1)[batch.targets["masked"]])))
+        return Projection(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
 
 
 # Our head's weights, and theirs in a Hugging Face BertForPreTraining or BertForMaskedLM.

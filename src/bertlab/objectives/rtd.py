@@ -92,7 +92,7 @@ class RtdHead(nn.Module):
     def rewrite(self, encoder: Encoder, batch: Batch) -> Batch:
         """The batch as the encoder reads it: masked positions filled by samples of the generator; its logits among the targets."""
         hidden = self.to_embedding(self.generator(batch.input_ids, batch.segment_ids, batch.attention_mask))  # (B, T, D)
-        logits = self.generator_head(encoder, hidden, batch)  # (M, V)
+        logits = self.generator_head.projection(encoder, hidden, batch).logits()  # (M, V)
         with torch.no_grad():
             cumulated = torch.softmax(logits.float(), -1).cumsum(-1)
             point = batch.targets["uniform"][:, None] * cumulated[:, -1:]
