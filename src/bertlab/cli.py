@@ -22,6 +22,7 @@ from bertlab.registry import conf_folder
 
 FLAGS = {
     "--hydra-help": "",
+    "--dry-run": "",
     "--version": "",
     "--cfg": "-c",
     "--resolve": "",
@@ -68,6 +69,10 @@ def run_command(arguments: list[str]) -> int:
         return _refuse(error)
     try:
         with hydra_raises():
+            if job == "plan" or "--dry-run" in flags:
+                if job not in ("plan", "train"):
+                    raise ConfigError(f"--dry-run plans training runs, not {job}")
+                return plan(flags, overrides)
             _run(job, flags, overrides, shlex.join(["bertlab", *([job] if job != "train" else []), *rest]))
         return 0
     except SystemExit as stop:  # `_task`, which keeps Hydra from announcing an error; 1 is Hydra's own, after its message
@@ -229,56 +234,87 @@ def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) ->
 
 
 def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> None:
-    """Compose and validate the runs of a grid before the first of them starts. Raises what a bad one raises."""
-    from hydra.errors import HydraException
-
-    from bertlab.composition import compose_schema, sweep_combinations
+    """Compose and validate the runs of a sweep before the first of them starts. Raises what a bad one raises."""
+    from bertlab.composition import compose_schema
 
     if "--config-name" in flags or "--config-path" in flags:
         return  # not our primary config
-    if searches(overrides):
-        return check_search(job, overrides)
-    plain = [word for word in overrides if not word.startswith("hydra") or word.startswith("hydra.searchpath=")]
-    folder = flags.get("--config-dir")
-    if folder is not None:
-        plain.append(f"hydra.searchpath=['file://{Path(folder).absolute()}']")
-    try:
-        combinations = sweep_combinations(plain)
-    except HydraException:
-        return  # a continuous search space: its sweeper validates the runs it makes
-    for combination in combinations[:LARGEST_CHECKED_SWEEP]:
-        config = compose_schema(job, combination)
+    for words in runs_of(job, flags, overrides)[0][:LARGEST_CHECKED_SWEEP]:
+        config = compose_schema(job, words)
         if job == "train":
             from bertlab.assembly import check_combination
 
             check_combination(config)
 
 
-def searches(overrides: list[str]) -> bool:
-    """Is this a search with our sweeper, rather than a grid?"""
-    return any(word.startswith("search=") or word == "hydra/sweeper=bertlab_optuna" for word in overrides)
+def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
+    """`bertlab plan`; the exit status."""
+    from bertlab.composition import compose_schema, install
+    from bertlab.jobs.plan import Asked, show
+
+    if unfit := [name for name in flags if name not in ("--multirun", "--config-dir", "--dry-run")]:
+        raise ConfigError(f"{unfit[0]} does not go together with plan or --dry-run")
+    install()
+    if "--multirun" in flags or searches(overrides):
+        runs, trials = runs_of("train", flags, overrides)
+    else:
+        runs, trials = [with_folder(flags, overrides)], None
+    common = set(runs[0]).intersection(*runs[1:])
+
+    def composing(words: list[str]) -> Callable[[], Any]:
+        def compose() -> Any:
+            try:
+                return compose_schema("train", words)
+            except UserError:
+                raise
+            except Exception as error:
+                from bertlab.explain import explain, is_explained
+
+                raise ConfigError(explain(error, "train")) if is_explained(error) else error from error
+
+        return compose
+
+    return show([Asked([word for word in words if word not in common], composing(words)) for words in runs], trials)
 
 
-def check_search(job: str, overrides: list[str]) -> None:
-    """Compose and validate points that together hold every choice and bound of a search space. Raises what a bad one raises."""
+def runs_of(job: str, flags: dict[str, str | None], overrides: list[str]) -> tuple[list[list[str]], int | None]:
+    """The runs of a sweep, each as plain overrides: all of a grid; of a search, points that together hold every choice and bound of its
+    space, and the number of its trials. None for a continuous space with somebody else's sweeper, which validates the runs it makes.
+    """
+    from hydra.errors import HydraException
+
+    from bertlab.composition import compose_hydra, sweep_combinations
+
+    if not searches(overrides):
+        own = [word for word in overrides if not word.startswith("hydra") or word.startswith("hydra.searchpath=")]
+        try:
+            return sweep_combinations(with_folder(flags, own)), None
+        except HydraException:
+            return [], None
     from omegaconf import OmegaConf
 
-    from bertlab.assembly import check_combination
-    from bertlab.composition import compose_hydra, compose_schema
     from hydra_plugins.bertlab_optuna._space import SpaceError, build_space
 
     own = [word for word in overrides if not word.startswith("hydra.launcher")]
     plain = [word for word in own if not re.search(r"=.*(interval|range|choice|glob|tag|sort|shuffle)\(|=[^'\"\[{(]*,", word)]
-    params: Any = OmegaConf.to_container(compose_hydra(job, plain).sweeper.params, resolve=True)
+    sweeper: Any = OmegaConf.to_container(compose_hydra(job, with_folder(flags, plain)).sweeper, resolve=True)
     groups: Any = SimpleNamespace(get_group_options=lambda group, **_: options_of(group, conf_folder()))  # what glob(*) asks of a loader
     try:
-        space = build_space([word for word in own if not word.startswith(("hydra", "search="))], params, groups)
+        space = build_space([word for word in own if not word.startswith(("hydra", "search="))], sweeper["params"], groups)
     except SpaceError as error:
         raise ConfigError(str(error)) from None
-    for corner in space.corners():
-        config = compose_schema(job, corner)
-        if job == "train":
-            check_combination(config)
+    return [with_folder(flags, corner) for corner in space.corners()], int(sweeper["n_trials"])
+
+
+def with_folder(flags: dict[str, str | None], overrides: list[str]) -> list[str]:
+    """Overrides, with what `--config-dir` says among them."""
+    folder = flags.get("--config-dir")
+    return overrides if folder is None else [*overrides, f"hydra.searchpath=['file://{Path(folder).absolute()}']"]
+
+
+def searches(overrides: list[str]) -> bool:
+    """Is this a search with our sweeper, rather than a grid?"""
+    return any(word.startswith("search=") or word == "hydra/sweeper=bertlab_optuna" for word in overrides)
 
 
 @contextmanager

@@ -1,0 +1,125 @@
+"""`bertlab plan`: list the runs of a command before hours are spent: what is done, what is wrong, time, operations, disk
+
+usage: bertlab plan [group=option ...] [key=value ...] [-m]
+
+Takes the words of `bertlab train` (write plan before them, or --dry-run behind them) and trains nothing. Every run of a grid is composed
+and checked; of a search, points that together hold every choice and bound of its space. Data is read and tokenised, which the runs need
+anyway, and a few steps of each kind of run are timed on this machine. Exit status 2 if any run has an error.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from bertlab.config import Train
+from bertlab.errors import UserError
+from bertlab.planning import Planned, Planner, free_bytes
+from bertlab.runtime import is_interactive
+
+Schema = Train
+
+
+@dataclass
+class Asked:
+    """A run as it was asked for: the words that set it apart, and what composes its config (and may find an error)."""
+
+    words: Sequence[str]
+    compose: Callable[[], Train]
+
+
+def show(runs: Sequence[Asked], trials: int | None) -> int:
+    """Print the plan; the exit status. `trials`: the runs are corners of a search that makes so many."""
+    planner, found, errors = Planner(), list[tuple[Asked, Planned]](), 0
+    for number, run in enumerate(tqdm(runs, desc="plan", unit="run", leave=False, disable=not is_interactive()), start=1):
+        try:
+            found.append((run, planner.survey(run.compose())))
+        except UserError as error:
+            errors += 1
+            print(f"bertlab: run {number}{' (' if run.words else ''}{' '.join(run.words)}{')' if run.words else ''}: "
+                  f"{' '.join(str(error).split())}", file=sys.stderr)  # fmt: skip
+    for line in describe(found, list(planner.stages.values()), errors, trials):
+        print(line)
+    return 2 if errors else 0
+
+
+def describe(found: Sequence[tuple[Asked, Planned]], stages: Sequence[Planned], errors: int, trials: int | None) -> Iterator[str]:
+    """The plan in words: pretraining first, then a table of runs, then sums over what is still to do."""
+    wrong = f", {errors} with errors" if errors else ""
+    if trials is not None:
+        yield f"a search of {trials} trials; {len(found)} points that hold every choice and bound of its space{wrong}:"
+    for stage in stages:
+        yield f"pretraining: {stage.folder}  {status(stage)}  {figures(stage)}"
+    if not found:
+        return
+    keys = list(dict.fromkeys(word.partition("=")[0] for run, _ in found for word in run.words))
+    rows = [["", *keys, "status", "parameters", "steps", "tokens", "FLOPs", "time to go", "disk", "run"]]
+    seen: dict[Path, int] = {}
+    for number, (run, planned) in enumerate(found, start=1):
+        values = dict(word.partition("=")[::2] for word in run.words)
+        state = f"as run {seen[planned.folder]}" if planned.folder in seen else status(planned)
+        seen.setdefault(planned.folder, number)
+        rows.append([str(number), *(values.get(key, "") for key in keys), state, count(planned.parameters),
+                     "-" if planned.steps is None else f"{planned.steps:,}", count(planned.tokens), f"{planned.flops:.1e}",
+                     duration(planned.seconds), size(planned.bytes_after), planned.folder.name])  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from totals([planned for _, planned in found], stages, errors, trials)
+
+
+def totals(runs: Sequence[Planned], stages: Sequence[Planned], errors: int, trials: int | None) -> Iterator[str]:
+    """What is still to do, in time and disk."""
+    different = {planned.folder: planned for planned in (*stages, *runs)}.values()
+    todo = [planned for planned in different if not planned.is_done]
+    free, peak = free_bytes(runs[0].folder), max((planned.bytes_during for planned in todo), default=0)
+    if trials is not None:
+        before = sum(stage.seconds for stage in stages)
+        each = [planned.seconds for planned in runs]
+        yield (f"a trial takes {duration(min(each))} to {duration(max(each))}: {trials} of them one after the other "
+               f"{duration(before + trials * min(each))} to {duration(before + trials * max(each))}, less what a pruner saves")  # fmt: skip
+        needed = peak + trials * max(planned.bytes_after for planned in runs)
+    else:
+        done, wrong = sum(planned.is_done for planned in runs), f", {errors} with errors" if errors else ""
+        time_left = duration(sum(planned.seconds for planned in todo))
+        plural = "s" * (len(runs) != 1)
+        yield f"{len(runs)} run{plural}: {done} finished, {len(runs) - done} to do{wrong}; one after the other about {time_left}"
+        needed = peak + sum(planned.bytes_after for planned in todo)
+    yield f"disk: {size(needed)} needed at most, {size(free)} free{'' if needed < free else ' - TOO LITTLE'}"
+
+
+def status(planned: Planned) -> str:
+    """`finished`, or how far it is."""
+    if planned.is_done or not planned.steps_done:
+        return planned.status
+    return f"{planned.status} at step {planned.steps_done:,}"
+
+
+def figures(planned: Planned) -> str:
+    """Size and cost, in a line."""
+    steps = "" if planned.steps is None else f"{planned.steps:,} steps, "
+    return (f"{count(planned.parameters)} parameters, {steps}{count(planned.tokens)} tokens, {planned.flops:.1e} FLOPs, "
+            f"{duration(planned.seconds)} to go, {size(planned.bytes_after)}")  # fmt: skip
+
+
+def count(number: float) -> str:
+    """`7.3 M`."""
+    for unit, name in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= unit:
+            return f"{number / unit:.3g}{name}"
+    return f"{number:.0f}"
+
+
+def size(number: float) -> str:
+    """Bytes as `59 MB`."""
+    return f"{count(number)}B" if number >= 1e3 else f"{number:.0f} B"
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `12 min`, `40 s`."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,186 @@
+"""What runs would cost and what is done of them already, without training any: for `bertlab plan`.
+
+Data is read and tokenised (which the runs need anyway, and find in the cache), models are built, and a few steps of each kind of run are
+timed on this machine; everything else follows from the batch plan.
+"""
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertlab import store
+from bertlab.assembly import Material, Model, build_model, build_optimizer, check_combination, frozen_weights, prepare
+from bertlab.checkpoint import write_text
+from bertlab.config import Train
+from bertlab.contracts import Draw
+from bertlab.data.batches import BatchPlan, plan_batches
+from bertlab.flops import BACKWARD, count_forward
+from bertlab.jobs.train import identify
+from bertlab.loop import accumulate, evaluation_interval
+from bertlab.runtime import Device, choose_device, keep_freed_memory, threads
+
+SECONDS_OF_TIMING = 2.0  # for each kind of run
+STATES_OF_OPTIMIZER = 2  # of the size of the weights, as Adam has
+
+
+@dataclass
+class Planned:
+    """One run: where it lies, how far it is, what the whole of it takes."""
+
+    folder: Path
+    status: str  # finished, interrupted, pruned, failed, new
+    parameters: int
+    steps: int | None  # None: the budget is time alone
+    steps_done: int
+    tokens: float  # real tokens, over the whole run
+    flops: float  # over the whole run
+    seconds: float  # still to go, evaluations included
+    stage: "Planned | None"  # the pretraining that it needs
+
+    @property
+    def bytes_after(self) -> int:
+        """Disk that the finished run takes: two sets of weights."""
+        return 2 * 4 * self.parameters
+
+    @property
+    def bytes_during(self) -> int:
+        """Disk while it runs: a checkpoint, the next one being written, the best weights."""
+        return (2 * (1 + STATES_OF_OPTIMIZER) + 1) * 4 * self.parameters
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its command would compute nothing."""
+        return self.status == "finished"
+
+
+class Planner:
+    """Surveys runs; what several of them share (data, timings, pretraining) is looked at once."""
+
+    def __init__(self) -> None:
+        self.stages: dict[Path, Planned] = {}
+        self.timings: dict[str, float] = {}
+        self.materials: dict[str, Material] = {}
+
+    def survey(self, config: Train) -> Planned:
+        """One run. Raises UserError for what would stop it before its first step."""
+        check_combination(config)
+        device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
+        identity = identify(config, device)
+        folder = store.run_folder(config, identity["id"])
+        stage, tokenizer = None, None
+        if (described := config.init.stage(config)) is not None:
+            stage = self._stage(described)
+            tokenizer = self._material(described, identify(described, device), None).tokenizer.to_json()
+        with threads(device.threads):
+            material = self._material(config, identity, tokenizer)
+            return self._survey(config, device, folder, material, stage)
+
+    def _stage(self, config: Train) -> Planned:
+        found = self.survey(config)
+        return self.stages.setdefault(found.folder, found)
+
+    def _material(self, config: Train, identity: dict[str, Any], tokenizer: str | None) -> Material:
+        """As `prepare`; a tokenizer that a pretraining still to come will leave behind is given as JSON."""
+        key = store.digest({"parts": [dataclasses.asdict(getattr(config, name)) for name in ("dataset", "tokenizer", "objective", "paths")],
+                            "inputs": identity["inputs"], "tokenizer": tokenizer})  # fmt: skip
+        if key not in self.materials:
+            with tempfile.TemporaryDirectory() as folder:
+                own = Path(folder) / "tokenizer.json"
+                if tokenizer is not None:
+                    write_text(own, tokenizer)
+                source = None if tokenizer is not None else config.init.source(config)
+                self.materials[key] = prepare(config, identity["inputs"], own, source)
+        return self.materials[key]
+
+    def _survey(self, config: Train, device: Device, folder: Path, material: Material, stage: Planned | None) -> Planned:
+        summary = store.read_summary(folder)
+        status = "new" if summary is None else str(summary["status"])
+        done = max((int(place.name.partition("-")[2]) for place in (folder / "checkpoints").glob("step-*")), default=0)
+        status = "interrupted" if done and status == "new" else status
+        model = build_model(config, material.tokenizer, material.objective)
+        train = material.examples["train"]
+        plan = plan_batches(train.lengths, config.budget, config.seed)
+        steps = plan.total_steps(config.budget)
+        tokens_per_step = float(train.lengths.mean()) * len(train.lengths) / max(1, plan.steps_in(1.0))
+        flops_per_token = self._flops_per_token(config, model, material, plan)
+        seconds_per_step = 0.0 if status == "finished" else self._seconds_per_step(config, model, material, plan, device)
+        if steps is None:  # as many as the hours allow
+            assert config.budget.hours is not None
+            spent = 3600 * config.budget.hours
+            seconds, seen = spent, spent / max(seconds_per_step, 1e-9)
+        else:
+            seen = float(steps)
+            seconds = max(0, steps - done) * seconds_per_step
+            seconds += (
+                self._evaluations(config, material, plan, steps, done) * seconds_per_step / max(tokens_per_step, 1e-9) / (1 + BACKWARD)
+            )
+        if status == "finished" and summary is not None:
+            seconds, seen = 0.0, float(summary["cost"]["steps"])
+        tokens = seen * tokens_per_step
+        parameters = sum(weight.numel() for weight in model.parameters())
+        return Planned(folder, status, parameters, steps, done, tokens, flops_per_token * tokens, seconds, stage)
+
+    def _flops_per_token(self, config: Train, model: Model, material: Material, plan: BatchPlan) -> float:
+        batch = material.objective.collate(material.examples["train"], plan.epoch(0)[0], None)
+        model.eval()
+        return (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens
+
+    def _evaluations(self, config: Train, material: Material, plan: BatchPlan, steps: int, done: int) -> float:
+        """Tokens that evaluations still to come will read."""
+        if "validation" not in material.examples:
+            return 0.0
+        remaining = -(-steps // evaluation_interval(config, plan, steps)) - done // evaluation_interval(config, plan, steps)
+        lengths = {name: float(examples.lengths.sum()) for name, examples in material.examples.items() if name != "train"}
+        return (remaining + 1) * lengths["validation"] + lengths.get("test", 0.0)  # and once more with the selected weights
+
+    def _seconds_per_step(self, config: Train, model: Model, material: Material, plan: BatchPlan, device: Device) -> float:
+        """Of real steps on the run's own batches: the mean of those after the first, as many as fit in SECONDS_OF_TIMING."""
+        length: dict[str, Any] = dict.fromkeys(("epochs", "steps", "tokens", "examples", "hours"))
+        parts = {name: dataclasses.asdict(getattr(config, name)) for name in ("dataset", "objective", "model", "finetune", "compute")}
+        parts |= {"budget": dataclasses.asdict(dataclasses.replace(config.budget, **length)), "optimizer": {"name": config.optimizer.name}}
+        key = store.digest({"words": material.tokenizer.vocab_size, **parts})
+        if key not in self.timings:
+            if device.device.type == "cpu":
+                keep_freed_memory()
+            self.timings[key] = time_steps(config, model, material, plan, device)
+        return self.timings[key]
+
+
+def time_steps(config: Train, model: Model, material: Material, plan: BatchPlan, device: Device) -> float:
+    """Mean seconds of an optimizer step, the first one left out."""
+    model.to(device.device).train()
+    for weight in frozen_weights(config.finetune, model):
+        weight.requires_grad_(False)
+    optimizer = build_optimizer(config, model)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    micro_batch = config.compute.micro_batch_size or 1 << 30
+    began, taken = time.perf_counter(), []
+    for number, _, rows in plan.from_step(0):
+        before = time.perf_counter()
+        loss, _, _ = accumulate(
+            model, material.objective, material.examples["train"], rows, Draw(config.seed, number, 0.0), device, micro_batch, weights
+        )
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        float(loss.total)  # waits for an accelerator
+        taken.append(time.perf_counter() - before)
+        if len(taken) > 1 and time.perf_counter() - began > SECONDS_OF_TIMING:
+            break
+    del optimizer
+    if device.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return sum(taken[1:]) / len(taken[1:])
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk where the folder is, or will be."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
