@@ -127,6 +127,9 @@ def _overriding(group: str, option: str) -> str:
     return _preset_that_says(rf"/{re.escape(group)}:\s*{re.escape(option)}\s*$")
 
 
+LAUNCHERS = {"joblib": "joblib", "submitit": "submitit", "ray": "ray"}  # first word of their names -> extra that brings them
+
+
 def _missing_option(error: Any) -> str:
     wanted = str(error.missing_cfg_file or "")
     place = _place(str(error))
@@ -135,6 +138,8 @@ def _missing_option(error: Any) -> str:
     if not group:
         return f"{place}: there is no config '{wanted}', {did_you_mean(wanted, options)}"
     shown = f"{group}={option}"
+    if group == "hydra/launcher" and (extra := LAUNCHERS.get(option.partition("_")[0])):
+        return f"{shown}: this launcher is not installed; pip install 'bertlab[{extra}]'"
     if inner := next((word for word in sys.argv if re.fullmatch(rf"{re.escape(group)}@(init\.)+{re.escape(shown)}", word)), ""):
         shown = inner.partition("@")[2]  # as a person writes it: composition.py put the group before it
         return f"command line: {shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"

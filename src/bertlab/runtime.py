@@ -47,7 +47,7 @@ def choose_device(device: str, precision: str, threads: int | None) -> Device:
         raise ConfigError("compute.device=mps: no Apple GPU is visible here; use compute.device=cpu or auto")
     if precision == "auto":
         precision = "bfloat16" if computes_in_bfloat16(kind) else "float32"
-    return Device(torch.device(kind), precision, threads or usable_cores())
+    return Device(torch.device(kind), precision, threads or max(1, usable_cores() // runs_side_by_side()))
 
 
 def computes_in_bfloat16(kind: str) -> bool:
@@ -63,6 +63,16 @@ def computes_in_bfloat16(kind: str) -> bool:
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def runs_side_by_side() -> int:
+    """How many runs share the cores, as a launcher says in BERTLAB_SIDE_BY_SIDE; joblib's -1 stands for one a core, -2 for one less."""
+    told = os.environ.get("BERTLAB_SIDE_BY_SIDE", "1")
+    try:
+        number = int(told)
+    except ValueError:
+        raise ConfigError(f"BERTLAB_SIDE_BY_SIDE={told}: not a whole number; it says how many runs share this machine's cores") from None
+    return number if number > 0 else max(1, usable_cores() + 1 + number)
 
 
 def seed_everything(seed: int) -> None:

@@ -7,6 +7,7 @@ withdrawn by whoever asked for it, the trials' numbers decide.
 
 import importlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,13 +84,21 @@ def run_sweep(options: Mapping[str, Any], arguments: Sequence[str], config: Dict
         "objectives": list(options["objectives"] or []),
     }  # fmt: skip
     print(f"study {name}: {count(study).finished} of {total} trials are there; {url}", flush=True)
-    _work(study, space, extra, total, options, description, launcher)
+    at_once = options["n_jobs"] or _side_by_side(config.hydra.launcher)
+    _work(study, space, extra, total, options, description, launcher, at_once)
     write_results(study, space, folder)
+
+
+def _side_by_side(launcher: DictConfig) -> int:
+    """Jobs that a launcher runs at a time, where its config says so; joblib counts from the end of the cores, -1 being all."""
+    told = int(launcher.get("n_jobs") or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return told if told > 0 else max(1, cores + 1 + told)
 
 
 def _work(
     study: optuna.Study, space: Space, extra: Callable[..., Any] | None, total: int, options: Mapping[str, Any],
-    description: dict[str, Any], launcher: Launcher,
+    description: dict[str, Any], launcher: Launcher, at_once: int,
 ) -> None:  # fmt: skip
     alive, errors, waited = Alive(DEAD_AFTER * float(options["heartbeat_seconds"])), 0, False
     end = None if options["max_hours"] is None else time.monotonic() + 3600 * float(options["max_hours"])
@@ -111,7 +120,7 @@ def _work(
             time.sleep(min(1.0, float(options["heartbeat_seconds"])))
             continue
         waited = False
-        found = [ask(study, space, extra, total, is_grid) for _ in range(min(free, int(options["n_jobs"])))]
+        found = [ask(study, space, extra, total, is_grid) for _ in range(min(free, at_once))]
         asked = [one for one in found if one is not None]
         if not asked:
             time.sleep(0.05)

@@ -64,7 +64,7 @@ class BertlabOptunaConf:
     _target_: str = "hydra_plugins.bertlab_optuna.sweeper.BertlabOptuna"
     params: Dict[str, Any] = field(default_factory=dict)  # noqa: UP006  # key -> what is tried, in Hydra's own words: interval(0,1), choice(a,b), tag(log,interval(1e-5,1e-3))
     n_trials: int = 20  # trials that the study holds at the end, finished or pruned; a restart adds only what is missing
-    n_jobs: int = 1  # trials handed to the launcher at a time
+    n_jobs: Optional[int] = None  # noqa: UP045  # trials handed to the launcher at a time; null: as many as it runs side by side (its n_jobs), or 1
     max_hours: Optional[float] = None  # noqa: UP045  # no new trial begins after this
     direction: str = "maximize"  # or minimize
     directions: List[str] = field(default_factory=list)  # noqa: UP006  # of several objectives, instead of direction
