@@ -164,9 +164,14 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     sys.argv = [sys.argv[0], *words, *complete(overrides)]
     if searches(overrides) and "--multirun" not in flags and "--cfg" not in flags:
         raise ConfigError("a search makes several runs: add -m")
-    if "--multirun" in flags:
-        check_sweep(job, flags, overrides)
-    hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()
+    runs = check_sweep(job, flags, overrides) if "--multirun" in flags else []
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()
+    finally:
+        if len(runs) > 1 and job == "train" and not searches(overrides):
+            from bertlab.gridsummary import grid_lines
+
+            print("\n".join(grid_lines(runs)), flush=True)
 
 
 def job_being_completed(job: str) -> str:
@@ -233,18 +238,21 @@ def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) ->
         raise interrupted
 
 
-def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> None:
-    """Compose and validate the runs of a sweep before the first of them starts. Raises what a bad one raises."""
+def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> list[tuple[list[str], Any]]:
+    """Compose and validate the runs of a sweep before the first of them starts; their words and configs. Raises what a bad one raises."""
     from bertlab.composition import compose_schema
 
     if "--config-name" in flags or "--config-path" in flags:
-        return  # not our primary config
+        return []  # not our primary config
+    checked = []
     for words in runs_of(job, flags, overrides)[0][:LARGEST_CHECKED_SWEEP]:
         config = compose_schema(job, words)
         if job == "train":
             from bertlab.assembly import check_combination
 
             check_combination(config)
+        checked.append((words, config))
+    return checked
 
 
 def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
