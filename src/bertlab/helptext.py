@@ -26,6 +26,7 @@ TRAIN_EXAMPLES = """examples
   bertlab experiment=bertsst2 seed=1                   a recipe from conf/experiment, another seed
   bertlab -m experiment=bertsst2 'seed=range(5)'       five runs; finished ones are skipped, torn ones continued
   bertlab dataset=imdb_text tokenizer=wordpiece objective=mlm model=bert_mini budget.tokens=5e6     pretraining
+  bertlab -m search=lr_batch dataset=sst2 hydra/launcher=cores      a search with Optuna; runs side by side
   bertlab -m 'seed=range(5)' dataset=sst2 init=stage init.dataset=imdb_text init.budget.tokens=5e6  pretrain once, fine-tune five times
   bertlab dataset=files dataset.train_file=reviews.csv dataset.text_column=review dataset.label_column=stars
 
@@ -37,7 +38,8 @@ FLAGS = """flags
   -m, --multirun      one run for each combination of comma-separated values
   --cfg job           print the composed config and stop          --info defaults   where each part came from
   --config-dir DIR    a further folder of presets                 -sc install=bash  tab completion (zsh and fish too)
-  --version           the version                                 --hydra-help      Hydra's own flags
+  --dry-run           list the runs and what they would take       --version         the version
+  --hydra-help        Hydra's own flags
 
 environment
   BERTLAB_DATA        folder with local copies of datasets, e.g. sst2/train.parquet (also paths.mirror)
