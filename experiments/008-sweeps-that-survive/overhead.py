@@ -47,9 +47,21 @@ def compare(storage: str, trials: int) -> tuple[float, float]:
     folder = Path(tempfile.mkdtemp(prefix="overhead-"))
     (folder / "job.py").write_text(JOB)
     (folder / "peer.py").write_text(PEER)
-    ours = [sys.executable, "job.py", "-m", "hydra/sweeper=bertlab_optuna", f"hydra.sweeper.n_trials={trials}", "hydra.sweeper.direction=minimize",
-            "hydra.sweeper.seed=0", "hydra.sweeper.folder=studies", "hydra.sweeper.study_name=s", "+x=interval(0,1)",
-            "hydra.output_subdir=null", "hydra/job_logging=none", "hydra/hydra_logging=none"]  # fmt: skip
+    ours = [
+        sys.executable,
+        "job.py",
+        "-m",
+        "hydra/sweeper=bertlab_optuna",
+        f"hydra.sweeper.n_trials={trials}",
+        "hydra.sweeper.direction=minimize",
+        "hydra.sweeper.seed=0",
+        "hydra.sweeper.folder=studies",
+        "hydra.sweeper.study_name=s",
+        "+x=interval(0,1)",
+        "hydra.output_subdir=null",
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
+    ]
     where = {"sqlite": "sqlite:///ours.db", "journal": "journal:ours.log"}[storage]
     theirs = [sys.executable, "peer.py", where.replace("ours", "theirs"), str(trials)]
     b = seconds(theirs, folder)

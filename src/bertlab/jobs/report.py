@@ -18,10 +18,13 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import yaml
 from omegaconf import MISSING
 
 from bertlab.checkpoint import write_atomically, write_text
@@ -29,8 +32,8 @@ from bertlab.config import Paths, flag, string
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report.arms import Study, studies_of
 from bertlab.report.build import build_page, one_run_command
-from bertlab.report.page import Page, to_html, to_latex, to_markdown
-from bertlab.report.reading import RunRecord, find_runs
+from bertlab.report.page import Page, Table, to_html, to_latex, to_markdown
+from bertlab.report.reading import LOADER, RunRecord, find_runs
 from bertlab.results import Context
 from bertlab.runtime import to_json
 
@@ -128,12 +131,15 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
             write_text(out / "report.tex", to_latex(page))
         if "csv" in formats:
             write_text(out / "runs.csv", runs_csv(studies))
+            for name, table in named_tables(page):
+                write_text(out / "tables" / f"{name}.csv", table_csv(table))
         request = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("paths", "out")}
         command = " ".join(word for word in command.split(" ") if not word.startswith(("out=", "'out=", "paths.")))
-        commands = [one_run_command(one) for study in studies for arm in study.arms for one in arm.runs.values()]
-        names = [one.name for study in studies for arm in study.arms for one in arm.runs.values()]
+        commands = [one_run_command(one) for study in studies for arm in study.arms for one in arm.in_order()]
+        names = [one.name for study in studies for arm in study.arms for one in arm.in_order()]
+        configs = {one.name: portable_config(one) for study in studies for arm in study.arms for one in arm.in_order()}
         write_text(out / "report.json", to_json({"command": command, "request": request, "runs": dict(zip(names, commands, strict=True)),
-                                                 "scores": scores_of(studies)}))  # fmt: skip
+                                                 "configs": configs, "scores": scores_of(studies)}))  # fmt: skip
     except OSError as error:
         raise RunError(f"out={out}: cannot be written ({error.strerror or error})") from error
 
@@ -146,6 +152,28 @@ def scores_of(studies: Sequence[Study]) -> dict[str, dict[str, float]]:
         for arm in study.arms
         for run in arm.runs.values()
     }
+
+
+def portable_config(run: RunRecord) -> dict[str, Any]:
+    """A run's config as it was recorded, without the folders of the machine that it ran on."""
+    found: dict[str, Any] = yaml.load((run.folder / "config.yaml").read_text(encoding="utf-8"), Loader=LOADER)
+    return {key: value for key, value in found.items() if key != "paths"}
+
+
+def named_tables(page: Page) -> list[tuple[str, Table]]:
+    """The page's tables by a name of their own: where each stands, and the words of its caption."""
+    tables = [block for block in page.blocks if isinstance(block, Table)]
+    return [
+        (f"{number:02d}-{re.sub('[^a-z0-9]+', '-', table.caption.lower().partition(';')[0])[:48].strip('-')}", table)
+        for number, table in enumerate(tables, start=1)
+    ]
+
+
+def table_csv(table: Table) -> str:
+    """A table's cells as they are shown."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([table.headers, *table.rows])
+    return stream.getvalue()
 
 
 def runs_csv(studies: Sequence[Study]) -> str:

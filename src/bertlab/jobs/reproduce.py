@@ -7,16 +7,18 @@ code the scores are equal to the bit; where a run has another id, the code, the 
 Exit status 2 if a score differs.
 """
 
+import dataclasses
 import json
-import shlex
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import MISSING
 
-from bertlab.composition import compose_schema
-from bertlab.config import Paths, flag, string
+from bertlab.assembly import load_config
+from bertlab.config import Paths, Train, flag, string
 from bertlab.errors import RunError
 from bertlab.jobs.train import train
 from bertlab.report.reading import read_run
@@ -45,10 +47,7 @@ def run(config: Schema, context: Context) -> None:
     made: dict[str, str] = {}
     for name, command in missing.items():
         print(f"== {command}", flush=True)
-        words = [*shlex.split(command)[1:], f"paths.output={config.paths.output}"]
-        if config.paths.mirror is not None:
-            words.append(f"paths.mirror={config.paths.mirror}")
-        made[name] = train(compose_schema("train", words), Context(command, context.sweep)).folder.name
+        made[name] = train(recorded_config(name, recorded, config.paths), Context(command, context.sweep)).folder.name
     differing = list(differences(recorded["scores"], root, made))
     for line in differing:
         print(line)
@@ -57,13 +56,24 @@ def run(config: Schema, context: Context) -> None:
     print(f"all {sum(map(len, recorded['scores'].values()))} scores are equal to the bit")
 
 
+def recorded_config(name: str, recorded: dict[str, Any], paths: Paths) -> Train:
+    """A run's config as the report holds it, whatever its presets say by now. Raises RunError where this version cannot read it."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = {**recorded["configs"][name], "paths": dataclasses.asdict(paths)}
+        (Path(folder) / "config.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+        try:
+            return load_config(Path(folder))
+        except RunError as error:
+            raise RunError(f"{name}: {str(error).replace(f'{folder}/config.yaml', 'its config in report.json')}") from None
+
+
 def load_report(folder: Path) -> dict[str, Any]:
     """`report.json`. Raises RunError where it is missing or damaged."""
     file = folder / "report.json"
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if not (isinstance(found["runs"], dict) and isinstance(found["scores"], dict)):
-            raise ValueError("runs and scores are not objects")
+        if not all(isinstance(found[key], dict) for key in ("runs", "configs", "scores")):
+            raise ValueError("runs, configs and scores are not objects")
         return found
     except FileNotFoundError:
         raise RunError(f"report={folder}: there is no report.json; bertlab report writes one") from None

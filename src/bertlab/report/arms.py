@@ -23,6 +23,10 @@ class Arm:
     runs: dict[int, RunRecord] = field(default_factory=dict)  # by seed
     others: list[RunRecord] = field(default_factory=list)  # further runs of a seed that is there already
 
+    def in_order(self) -> list[RunRecord]:
+        """Its runs by seed."""
+        return [run for _, run in sorted(self.runs.items())]
+
     def scores(self, split: str, metric: str) -> dict[int, float]:
         """Seed -> score, where there is one."""
         found = {seed: run.score(split, metric) for seed, run in sorted(self.runs.items())}

@@ -15,6 +15,8 @@ from bertlab.report.comparison import Row, compare, is_fraction, last_scores, lo
 from bertlab.report.page import Block, Heading, Listing, Page, Table, Text
 from bertlab.report.reading import RunRecord
 
+MOST_SIDE_BY_SIDE = 6  # arms
+
 
 def build_page(
     title: str,
@@ -55,7 +57,7 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
     )
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
     blocks.append(comparison_table(study, rows))
-    blocks += [Text(conclusion(study, rows)), further_table(study, rows), cost_table(rows)]
+    blocks += [Text(conclusion(study, rows)), further_table(study, rows), cost_table(rows), *settings_table(study)]
     for figure in (figures.differences(study, rows), figures.curves(study), figures.cost(study, rows), figures.best_of_k(study)):
         if figure is not None:
             blocks.append(figure)
@@ -109,6 +111,14 @@ def further_table(study: Study, rows: Sequence[Row]) -> Table:
             ]
         )
     return Table(["arm", *(f"seed {seed}" for seed in seeds), "last step, mean ± sd", "p, one test"], lines, "Validation, seed by seed")
+
+
+def settings_table(study: Study) -> list[Table]:
+    """What sets the arms apart, key by key; nothing where one key does, or where arms are too many to stand side by side."""
+    if len(study.keys) < 2 or len(study.arms) > MOST_SIDE_BY_SIDE:
+        return []
+    lines = [[key.removesuffix(".component"), *(str(arm.settings[key]) for arm in study.arms)] for key in study.keys]
+    return [Table(["key", *(arm.name for arm in study.arms)], lines, "What sets the arms apart", left=1 + len(study.arms), folded=True)]
 
 
 def cost_table(rows: Sequence[Row]) -> Table:
@@ -260,13 +270,15 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
             str(int(seen.found.whole.sum())),
             str(int(seen.found.inside.sum())),
             str(int(seen.found.near.sum())),
-            f"{100 * float(seen.found.seen.mean()):.1f} %",
+            f"{int(seen.found.seen.sum())} ({100 * float(seen.found.seen.mean()):.1f} %)",
+            str(int(seen.found.short.sum())),
             ", ".join(seen.arms),
         ]
         for seen in found
     ]
-    headers = ("read in", "split", "rows", "whole", "inside longer", "near", "together", "arms")
-    blocks: list[Block] = [heading, Table(headers, lines, "Evaluation texts found in what was trained on", left=2, wide=(7,))]
+    headers = ("read in", "split", "rows", "whole", "inside longer", "near", "together", "stock phrases", "arms")
+    caption = "Evaluation texts found in what was trained on; stock phrases (under five words, inside longer texts) are counted apart"
+    blocks: list[Block] = [heading, Table(headers, lines, caption, left=2, wide=(8,))]
     blocks += [Text(f"Not checked: {note}.", "warning") for note in skipped]
     if clean:
         blocks.append(
@@ -301,7 +313,7 @@ def _clean_scores(study: Study, found: Sequence[examples.SeenBy], mirror: str | 
 def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]) -> list[Block]:
     """Every run behind a number, those that are behind none, and how to make them again."""
     blocks: list[Block] = [Heading("Runs")]
-    used: list[tuple[str, RunRecord]] = [(arm.name, run) for study in studies for arm in study.arms for run in arm.runs.values()]
+    used: list[tuple[str, RunRecord]] = [(arm.name, run) for study in studies for arm in study.arms for run in arm.in_order()]
     needed = {run.stage for _, run in used if run.stage}
     used += [("pretraining", stages[name]) for name in sorted(needed) if name in stages]
     lines = []

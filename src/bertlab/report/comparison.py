@@ -92,7 +92,7 @@ def _summary(arm: Arm, split: str, metric: str) -> stats.Summary | None:
 
 def cost_of(arm: Arm, stages: dict[str, RunRecord]) -> Cost:
     """Means over the arm's runs."""
-    runs = list(arm.runs.values())
+    runs = list(arm.in_order())
     costs = [run.summary.get("cost", {}) for run in runs]
     before = [(run.summary.get("stage") or {}).get("cost", {}) for run in runs]
 
@@ -143,10 +143,10 @@ def warnings_of(study: Study) -> list[str]:
     found = []
     if clashing := code_differences(study):
         found.append(f"The runs were made by different versions of {', '.join(clashing)}: a difference may be the code's.")
-    dirty = [run.name for arm in study.arms for run in arm.runs.values() if (run.environment.get("git") or {}).get("dirty")]
+    dirty = [run.name for arm in study.arms for run in arm.in_order() if (run.environment.get("git") or {}).get("dirty")]
     if dirty:
         found.append(f"{len(dirty)} runs were made with uncommitted changes, e.g. {dirty[0]}.")
-    machines = {str(run.environment.get("processor")) for arm in study.arms for run in arm.runs.values()}
+    machines = {str(run.environment.get("processor")) for arm in study.arms for run in arm.in_order()}
     if len(machines) > 1:
         found.append(f"The runs were made on different processors ({', '.join(sorted(machines))}): seconds are not comparable.")
     doubles = [run.name for arm in study.arms for run in arm.others]
@@ -159,7 +159,7 @@ def warnings_of(study: Study) -> list[str]:
         found.append(
             f"Arms have different numbers of seeds ({', '.join(f'{name}: {n}' for name, n in counts.items())}); pairs use those in common."
         )
-    if not any(run.score("test", study.metric) is not None for arm in study.arms for run in arm.runs.values()):
+    if not any(run.score("test", study.metric) is not None for arm in study.arms for run in arm.in_order()):
         found.append(
             "There is no test split: the scores are of the split that chose the checkpoint, which flatters every arm by a little; "
             "compare them with the last step's, below."
@@ -171,7 +171,7 @@ def code_differences(study: Study) -> list[str]:
     """Modules of which the study's runs used more than one version; a component that only some arms use is none."""
     versions: dict[str, set[str]] = {}
     for arm in study.arms:
-        for run in arm.runs.values():
+        for run in arm.in_order():
             for module, version in run.code.items():
                 versions.setdefault(module, set()).add(version)
     return sorted(module for module, found in versions.items() if len(found) > 1)
@@ -179,6 +179,6 @@ def code_differences(study: Study) -> list[str]:
 
 def last_scores(arm: Arm, metric: str) -> stats.Summary | None:
     """The last step's validation scores: what no selection has flattered."""
-    found = [run.summary.get("last", {}).get(f"validation/{metric}") for run in arm.runs.values()]
+    found = [run.summary.get("last", {}).get(f"validation/{metric}") for run in arm.in_order()]
     values = [float(value) for value in found if isinstance(value, int | float)]
     return stats.summarize(values) if values else None

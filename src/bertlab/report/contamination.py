@@ -3,7 +3,7 @@ n-gram overlap after normalisation).
 
 Texts are compared by their letters and digits, lower case, without accents. `whole`: the evaluation text is a training text.
 `inside`: it stands within a longer one, at word borders. `near`: at least 85 % of its word 3-grams stand in one training text.
-Texts of fewer than `SHORTEST` words say nothing and are counted as whole or not at all.
+Texts of fewer than `SHORTEST` words that stand inside longer ones (`short`) are mostly stock phrases, and counted apart.
 """
 
 import re
@@ -16,7 +16,7 @@ import numpy as np
 
 NGRAM = 3
 NEAR = 0.85
-SHORTEST = 5  # words; shorter ones inside longer texts are stock phrases
+SHORTEST = 5  # words
 COMMON = 200  # training texts that a 3-gram may occur in before it tells nothing about where a text comes from
 
 
@@ -29,11 +29,12 @@ class Contamination:
     rows: int
     whole: np.ndarray  # (rows,) bool
     inside: np.ndarray  # (rows,) bool, not whole
-    near: np.ndarray  # (rows,) bool, neither
+    short: np.ndarray  # (rows,) bool, inside, of fewer than SHORTEST words
+    near: np.ndarray  # (rows,) bool, none of the others
 
     @property
     def seen(self) -> np.ndarray:
-        """(rows,) bool: any of the three."""
+        """(rows,) bool: whole, inside or near; stock phrases are not held against a score."""
         found: np.ndarray = self.whole | self.inside | self.near
         return found
 
@@ -60,12 +61,20 @@ def check_contamination(split: str, source: str, evaluated: Sequence[str], train
     for row, own in enumerate(grams):
         for gram in own:
             rows_of[gram].append(row)
-    whole, inside, near = (np.zeros(len(wanted), dtype=bool) for _ in range(3))
+    phrases: dict[str, list[tuple[int, str]]] = defaultdict(list)  # short texts by their longest word, the rarest as a rule
+    for row, words in enumerate(wanted):
+        if 0 < len(words) < SHORTEST:
+            phrases[max(words, key=len)].append((row, f" {' '.join(words)} "))
+    whole, inside, short, near = (np.zeros(len(wanted), dtype=bool) for _ in range(4))
     for text in trained:
         words = words_of(text)
         joined = "".join(words)
         for row in by_letters.get(joined, ()):
             whole[row] = True
+        if telling := phrases.keys() & set(words):
+            spaced = f" {' '.join(words)} "
+            for row, phrase in (one for word in telling for one in phrases[word]):
+                short[row] |= phrase in spaced
         hits: Counter[int] = Counter()
         for gram in _grams(words):
             found = rows_of.get(gram)
@@ -78,8 +87,9 @@ def check_contamination(split: str, source: str, evaluated: Sequence[str], train
                 near[row] = True
                 inside[row] |= len(joined) > len(letters[row]) and letters[row] in joined
     inside &= ~whole
+    short &= ~whole
     near &= ~whole & ~inside
-    return Contamination(split, source, len(wanted), whole, inside, near)
+    return Contamination(split, source, len(wanted), whole, inside, short, near)
 
 
 def _grams(words: list[str]) -> set[int]:

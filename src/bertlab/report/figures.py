@@ -27,7 +27,7 @@ def curves(study: Study) -> Figure | None:
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     drawn = 0
     for index, arm in enumerate(study.arms[:20]):
-        lines = [line for run in arm.runs.values() if len(line := _curve(run.history(), study.metric))]
+        lines = [line for run in arm.in_order() if len(line := _curve(run.history(), study.metric))]
         if not lines:
             continue
         start, end = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
