@@ -126,7 +126,7 @@ def _arms(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
             arm.others.append(run)  # the newest of a seed counts
         else:
             arm.runs[run.seed] = run
-    return list(arms.values())
+    return sorted(arms.values(), key=lambda arm: [str(value) for value in arm.settings.values()])  # the same whichever run was last
 
 
 def _baseline(arms: list[Arm]) -> Arm:
