@@ -153,13 +153,15 @@ def check_words(flags: dict[str, str | None], overrides: list[str]) -> None:
 def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: str) -> None:
     import hydra
 
-    from bertlab.composition import complete, install, literal
+    from bertlab.composition import complete, install, literal, smoke_of_stages
 
     install()
     if any(word.startswith("query=") for word in overrides) and "--shell-completion" in flags:
         job = job_being_completed(job)
     if "--multirun" not in flags:
         overrides = [literal(word) if word.partition("=")[0] in TAKEN_AS_TEXT.get(job, ()) else word for word in overrides]
+    if job == "train":
+        overrides = smoke_of_stages(overrides)
     words = [name if value is None else f"{name}={value}" for name, value in flags.items()]
     sys.argv = [sys.argv[0], *words, *complete(overrides)]
     if searches(overrides) and "--multirun" not in flags and "--cfg" not in flags:

@@ -148,10 +148,7 @@ def _with_whole_numbers(override: str) -> str:
 
 def compose_schema(job: str, overrides: list[str]) -> Any:
     """Compose `conf/{job}.yaml` with overrides to a typed config, outside `hydra.main`: for Python callers, and to check sweeps."""
-    install()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(registry.conf_folder()), version_base="1.3", job_name=job):
-        composed = compose(job, overrides=complete(overrides), return_hydra_config=True)
+    composed = _compose(job, smoke_of_stages(overrides))
     hydra = composed.hydra
     with open_dict(composed):
         del composed["hydra"]
@@ -160,10 +157,26 @@ def compose_schema(job: str, overrides: list[str]) -> Any:
 
 def compose_hydra(job: str, overrides: list[str]) -> Any:
     """Hydra's own part of a composed config, e.g. its sweeper's options."""
+    return _compose(job, overrides).hydra
+
+
+def _compose(job: str, overrides: list[str]) -> DictConfig:
     install()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(registry.conf_folder()), version_base="1.3", job_name=job):
-        return compose(job, overrides=complete(overrides), return_hydra_config=True).hydra
+        return compose(job, overrides=complete(overrides), return_hydra_config=True)
+
+
+def smoke_of_stages(overrides: list[str]) -> list[str]:
+    """`debug=smoke` shortens the pretraining too, where an experiment or `init` describes one."""
+    if "debug=smoke" not in overrides or not any(word.startswith(("experiment=", "init=")) for word in overrides):
+        return overrides
+    chosen = [word for word in overrides if word.startswith(("experiment=", "init=", "tokenizer=")) and "," not in word and "(" not in word]
+    try:
+        has_stage = "budget" in _compose("train", chosen).init
+    except (HydraException, OmegaConfBaseException, ConfigError):
+        return overrides  # told when all of it is composed
+    return ["debug=smoke_stage" if word == "debug=smoke" and has_stage else word for word in overrides]
 
 
 def sweep_combinations(overrides: list[str]) -> list[list[str]]:

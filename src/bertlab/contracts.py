@@ -165,6 +165,7 @@ class Special:
     cls_id: int
     sep_id: int
     mask_id: int
+    between: int = 1  # separators between two texts: BERT's one, RoBERTa's two
 
     def all(self) -> tuple[int, ...]:
         """All five."""

@@ -95,6 +95,7 @@ CLASSES = {
     ("RobertaConfig", "mlm"): "RobertaForMaskedLM",
     ("DistilBertConfig", "mlm"): "DistilBertForMaskedLM",
     ("ModernBertConfig", "mlm"): None,
+    ("ElectraConfig", "mlm"): None,  # trains all the same, over embeddings narrower than its states
     ("BertConfig", "tagging"): "BertForTokenClassification",
     ("RobertaConfig", "tagging"): "RobertaForTokenClassification",
     ("DistilBertConfig", "tagging"): "DistilBertForTokenClassification",

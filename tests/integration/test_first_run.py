@@ -39,6 +39,11 @@ def test_installed_wheel_brings_its_presets(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path / "site")) and "run: multirun/" in done.stdout
+    words = ["-m", "search=lr_batch", "debug=smoke", "compute.threads=1", "hydra.sweeper.n_trials=1", "hydra.sweeper.study_name=s"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    command = [sys.executable, "-m", "bertlab", *words]
+    done = subprocess.run(command, cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 0 and (tmp_path / "elsewhere/multirun/studies/s/trials.csv").is_file(), done.stderr
 
 
 def test_module_and_package_agree_on_the_version() -> None:

@@ -191,6 +191,28 @@ def test_special_tokens_of_roberta_are_found_by_name() -> None:
     assert (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id) == (1, 3, 0, 2, 5)
 
 
+@given(st.lists(st.just("good"), max_size=9), st.lists(st.just("bad"), max_size=9), st.integers(5, 24), st.booleans())
+def test_pairs_are_framed_as_the_finished_tokenizer_frames_them(first: list[str], second: list[str], longest: int, roberta: bool) -> None:
+    """RoBERTa's two separators, BERT's one; cut as the tokenizers library cuts, the longer text first."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers, processors
+
+    from bertlab.objectives.classification import join_texts
+
+    vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "good", "bad", "<mask>"])}
+    backend = Backend(models.WordLevel(vocabulary, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    frame = processors.RobertaProcessing if roberta else processors.BertProcessing
+    backend.post_processor = frame(("</s>", 2), ("<s>", 0))
+    ours = Tokenizer(Backend.from_str(backend.to_str()))
+    assert ours.special.between == (2 if roberta else 1)
+    ids, start = join_texts(*ours.encode([" ".join(first), " ".join(second)]), longest, ours.special)
+    backend.enable_truncation(longest)
+    theirs = backend.encode(" ".join(first), " ".join(second))
+    assert ids == theirs.ids
+    assert ids[:start].count(4) == ids.count(4) and 4 not in ids[start:]
+
+
 def test_hugging_face_reads_what_was_trained(tokenizers: dict[str, Tokenizer]) -> None:
     transformers = pytest.importorskip("transformers")
     for tokenizer in tokenizers.values():

@@ -18,7 +18,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int, segments: 
     special = tokenizer.special
     ids = (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id)
     names = {role: str(tokenizer.backend.id_to_token(index)) for role, index in zip(ROLES, ids, strict=True)}
-    content["post_processor"] = frame(names["cls"], special.cls_id, names["sep"], special.sep_id, segments)
+    content["post_processor"] = frame(names["cls"], special.cls_id, names["sep"], special.sep_id, segments, special.between)
     content["truncation"] = content["padding"] = None
     write_text(folder / "tokenizer.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     inputs = ["input_ids", "token_type_ids", "attention_mask"] if segments else ["input_ids", "attention_mask"]
@@ -30,8 +30,8 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int, segments: 
     write_text(folder / "tokenizer_config.json", json.dumps(described, ensure_ascii=False, indent=2) + "\n")
 
 
-def frame(cls: str, cls_id: int, sep: str, sep_id: int, segments: bool) -> dict[str, Any]:
-    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, B and what follows in segment 1, as `tokenizers` writes a template."""
+def frame(cls: str, cls_id: int, sep: str, sep_id: int, segments: bool, between: int = 1) -> dict[str, Any]:
+    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` (`between`: separators between A and B), B and what follows in segment 1, as `tokenizers` writes a template."""
     second = int(segments)
 
     def mark(token: str, segment: int) -> dict[str, Any]:
@@ -41,6 +41,6 @@ def frame(cls: str, cls_id: int, sep: str, sep_id: int, segments: bool) -> dict[
     return {
         "type": "TemplateProcessing",
         "single": first,
-        "pair": [*first, {"Sequence": {"id": "B", "type_id": second}}, mark(sep, second)],
+        "pair": [*first, *([mark(sep, 0)] * (between - 1)), {"Sequence": {"id": "B", "type_id": second}}, mark(sep, second)],
         "special_tokens": {token: {"id": token, "ids": [index], "tokens": [token]} for token, index in ((cls, cls_id), (sep, sep_id))},
     }

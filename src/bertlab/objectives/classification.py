@@ -144,15 +144,16 @@ def build(config: Classification, vocabulary: Vocabulary, label_names: Sequence[
 def join_texts(first: list[int], second: list[int] | None, max_length: int, special: Special) -> tuple[list[int], int]:
     """`[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`, at most `max_length` ids, and where the second text starts (0 = none).
 
-    The longer text is cut first, token by token; of two that both are cut it keeps the odd token (transformers' `longest_first`).
+    RoBERTa has two separators between the texts. The longer text is cut first, token by token; of two that both are cut it keeps the odd
+    token (transformers' `longest_first`).
     """
     if second is None:
         return [special.cls_id, *first[: max_length - 2], special.sep_id], 0
-    room = max_length - 3
+    room = max(0, max_length - 2 - special.between)
     keep_second = min(len(second), max(room - len(first), (room + (len(second) >= len(first))) // 2))
     keep_first = min(len(first), room - keep_second)
-    row = [special.cls_id, *first[:keep_first], special.sep_id, *second[:keep_second], special.sep_id]
-    return row, keep_first + 2
+    row = [special.cls_id, *first[:keep_first], *([special.sep_id] * special.between), *second[:keep_second], special.sep_id]
+    return row, keep_first + 1 + special.between
 
 
 def f1_macro(confusion: np.ndarray) -> float:

@@ -60,11 +60,11 @@ class MlmHead(nn.Module):
 
     def __init__(self, encoder: Encoder, initializer_range: float) -> None:
         super().__init__()
-        width, rows = encoder.hidden_size, encoder.token_weight().shape[0]
+        width, (rows, narrow) = encoder.hidden_size, encoder.token_weight().shape  # narrow < width: factorised embeddings (ELECTRA, §3.2)
         self.activation = getattr(encoder, "head_activation", F.gelu)
-        self.transform = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width, eps=getattr(encoder, "norm_eps", 1e-12))
-        self.decoder = None if getattr(encoder, "tie_embeddings", True) else nn.Linear(width, rows, bias=False)
+        self.transform = nn.Linear(width, narrow)
+        self.norm = nn.LayerNorm(narrow, eps=getattr(encoder, "norm_eps", 1e-12))
+        self.decoder = None if getattr(encoder, "tie_embeddings", True) else nn.Linear(narrow, rows, bias=False)
         self.bias = nn.Parameter(torch.zeros(rows))
         for layer in (self.transform, self.decoder):
             if layer is not None:
