@@ -31,7 +31,10 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int, segments: 
 
 
 def frame(cls: str, cls_id: int, sep: str, sep_id: int, segments: bool, between: int = 1) -> dict[str, Any]:
-    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` (`between`: separators between A and B), B and what follows in segment 1, as `tokenizers` writes a template."""
+    """`[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, B and what follows in segment 1, as `tokenizers` writes a template.
+
+    `between`: how many separators stand between A and B.
+    """
     second = int(segments)
 
     def mark(token: str, segment: int) -> dict[str, Any]:
