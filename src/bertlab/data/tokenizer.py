@@ -7,7 +7,7 @@ Sources: WordPiece, Schuster & Nakajima 2012 and Devlin et al. 2019 §3; BPE, Se
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,7 +109,7 @@ class Tokenizer:
             raise DataError(f"the tokenizer's ids go up to {max(ids)}, but it has {self.vocab_size} tokens: its vocabulary has holes")
         found = (special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True))
         framed = backend.num_special_tokens_to_add(True) if backend.num_special_tokens_to_add(False) == 2 else 3
-        self.special = Special(*found, max(1, framed - 2))  # a finished tokenizer frames pairs as its model was trained
+        self.special = replace(Special(*found), between=max(1, framed - 2))  # a finished tokenizer frames pairs as its model was trained
 
     @property
     def vocab_size(self) -> int:
