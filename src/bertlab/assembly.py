@@ -1,8 +1,6 @@
 """From a typed config to live objects (data, tokenizer, objective, model), and back from a run folder."""
 
 import dataclasses
-import importlib
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +15,11 @@ from bertlab import registry, store
 from bertlab.checkpoint import load_weights, publish_folder, save_weights, write_text
 from bertlab.config import Budget, Component, Compute, Evaluation, Finetune, Paths, Train, validate
 from bertlab.contracts import Batch, Examples, Objective, ParameterGroup
-from bertlab.data.dataset import LoadedDataset, columns_of, fingerprint, load_dataset
+from bertlab.data.dataset import LoadedDataset, columns_of, load_dataset
 from bertlab.data.examples import read_examples, write_examples
 from bertlab.data.tokenizer import Inherited, Pretrained, Tokenizer, batches_of_texts, load_tokenizer, train_tokenizer
 from bertlab.data.tokenizer import Trained as TrainedTokenizer
 from bertlab.errors import ConfigError, RunError
-from bertlab.hub import resolve
 from bertlab.init import tokenizer_file
 from bertlab.runtime import Device, choose_device, seed_everything
 
@@ -89,34 +86,6 @@ def _check_stage(stage: Train) -> None:
 def needed_columns(config: Train) -> tuple[str, ...]:
     """Columns that the objective reads."""
     return tuple(getattr(registry.module_of(config.objective), "COLUMNS", ("text", "label")))
-
-
-def inputs_fingerprint(config: Train) -> dict[str, str]:
-    """Content of everything a run reads: data, given weights, a given tokenizer."""
-    found = {"dataset": fingerprint(config.dataset, config.paths)}
-    for group, part in (("init", config.init), ("tokenizer", config.tokenizer)):
-        path = Path(str(getattr(part, "path", ""))).expanduser()
-        files = [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json") if (path / name).is_file()]
-        if str(path) != "." and files:
-            found[group] = store.digest([store.file_digest(file) for file in files])
-    source = config.init.source(config)
-    if config.tokenizer.name == "inherited" and source is not None:
-        found["inherited"] = store.file_digest(tokenizer_file(source))
-    if hasattr(config.model, "name_or_path"):
-        described = resolve(config.model.name_or_path, "model.name_or_path")
-        found["model"] = store.file_digest(described / "config.json")
-    if config.init.name == "pretrained" and source is not None:
-        found["pretrained"] = store.digest([store.file_digest(file) for file in sorted(source.glob("*.safetensors"))])
-    return found
-
-
-def component_modules(config: Train) -> list[Any]:
-    """The modules whose code decides this run beside those of every run."""
-    modules = [registry.module_of(part) for part in (config.dataset, config.objective, config.model, config.optimizer)]
-    interchange = f"bertlab.models._{registry.option_of('model', config.model)}_hf"
-    if config.init.name == "pretrained" and importlib.util.find_spec(interchange) is not None:
-        modules.append(importlib.import_module(interchange))
-    return modules
 
 
 # --- data, tokenizer, examples -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import shlex
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -167,13 +167,27 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     if searches(overrides) and "--multirun" not in flags and "--cfg" not in flags:
         raise ConfigError("a search makes several runs: add -m")
     runs = check_sweep(job, flags, overrides) if "--multirun" in flags else []
-    try:
+    is_grid = len(runs) > 1 and job == "train" and not searches(overrides)
+    with summary_of(runs) if is_grid else nullcontext():
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()
-    finally:
-        if len(runs) > 1 and job == "train" and not searches(overrides):
-            from bertlab.gridsummary import grid_lines
 
-            print("\n".join(grid_lines(runs)), flush=True)
+
+@contextmanager
+def summary_of(runs: list[tuple[list[str], Any]]) -> Iterator[None]:
+    """Print a grid's runs beside each other at its end, also at one that a failing run or the user brings about."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, UserError | KeyboardInterrupt | SystemExit):
+            _print_grid(runs)
+        raise
+    _print_grid(runs)
+
+
+def _print_grid(runs: list[tuple[list[str], Any]]) -> None:
+    from bertlab.gridsummary import grid_lines
+
+    print("\n".join(grid_lines(runs)), flush=True)
 
 
 def job_being_completed(job: str) -> str:

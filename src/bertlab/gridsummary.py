@@ -7,7 +7,7 @@ from typing import Any
 from bertlab import store
 from bertlab.config import Train
 from bertlab.errors import UserError
-from bertlab.jobs.train import identify
+from bertlab.identity import identify
 from bertlab.runtime import choose_device
 from bertlab.stats import summarize
 

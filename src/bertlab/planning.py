@@ -21,7 +21,7 @@ from bertlab.config import Train
 from bertlab.contracts import Draw
 from bertlab.data.batches import BatchPlan, plan_batches
 from bertlab.flops import BACKWARD, count_forward
-from bertlab.jobs.train import identify
+from bertlab.identity import identify
 from bertlab.loop import accumulate, evaluation_interval
 from bertlab.runtime import Device, choose_device, keep_freed_memory, threads
 

@@ -159,12 +159,12 @@ COMMAND_LINES = [
 
 @each(COMMAND_LINES)
 def test_a_malformed_command_line_is_refused_before_data_are_read(case: Case, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    import bertlab.jobs.train as job
+    import bertlab.identity as identity
 
     def read(*_: object) -> None:
         raise AssertionError("data were read, though the command line was wrong")
 
-    monkeypatch.setattr(job, "inputs_fingerprint", read)
+    monkeypatch.setattr(identity, "inputs_fingerprint", read)
     lay_out(case, monkeypatch)
     assert_refused(cli(*shlex.split(case.command)), case.says, tree(Path()))
 

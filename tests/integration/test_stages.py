@@ -64,7 +64,7 @@ def test_a_stage_is_the_same_run_as_its_own_command(tmp_path: Path) -> None:
 
 
 def test_what_decides_the_stage_decides_the_run() -> None:
-    from bertlab.jobs.train import identify
+    from bertlab.identity import identify
     from bertlab.runtime import choose_device
 
     def run_id(*overrides: str) -> str:

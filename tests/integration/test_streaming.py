@@ -17,7 +17,7 @@ from bertlab.errors import DataError
 MEASURE = """
 import re, sys, threading, time
 from pathlib import Path
-from bertlab import assembly
+from bertlab import assembly, identity
 from bertlab.composition import compose_schema
 
 peak = 0
@@ -29,7 +29,7 @@ def watch():
 
 threading.Thread(target=watch, daemon=True).start()
 config = compose_schema("train", sys.argv[1:])
-material = assembly.prepare(config, assembly.inputs_fingerprint(config))
+material = assembly.prepare(config, identity.inputs_fingerprint(config))
 tokens = sum(len(examples.tokens) for examples in material.examples.values())
 print(tokens, peak)
 """

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import bertlab
-from bertlab import assembly
+from bertlab import assembly, identity
 from bertlab.composition import compose_schema
 from bertlab.errors import ConfigError
 
@@ -41,7 +41,7 @@ def test_frozen_parts_stay_as_they_are(overrides: list[str], expected: set[str])
 
 def model_of(*overrides: str) -> tuple[Any, Any]:
     config: Any = compose_schema("train", [*RUN, *overrides])
-    material = assembly.prepare(config, assembly.inputs_fingerprint(config))
+    material = assembly.prepare(config, identity.inputs_fingerprint(config))
     return config, assembly.build_initialized(config, material.tokenizer, material.objective)
 
 

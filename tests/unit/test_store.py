@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bertlab.composition import compose_schema
-from bertlab.jobs.train import identify
+from bertlab.identity import identify
 from bertlab.runtime import choose_device
 from bertlab.store import code_version
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertlab import assembly, store
+from bertlab import assembly, identity, store
 from bertlab.composition import compose_schema
 from bertlab.config import Paths, Train, validate
 from bertlab.data.dataset import load_dataset
@@ -238,7 +238,7 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def tokenizer_of(config: Train) -> Tokenizer:
-    return assembly.prepare(config, assembly.inputs_fingerprint(config)).tokenizer
+    return assembly.prepare(config, identity.inputs_fingerprint(config)).tokenizer
 
 
 @pytest.mark.usefixtures("files")

@@ -18,18 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from bertlab import registry, store
-from bertlab.assembly import (
-    Material,
-    Model,
-    build_initialized,
-    build_optimizer,
-    check_combination,
-    component_modules,
-    config_yaml,
-    inputs_fingerprint,
-    prepare,
-    save_run,
-)
+from bertlab.assembly import Material, Model, build_initialized, build_optimizer, check_combination, config_yaml, prepare, save_run
 from bertlab.checkpoint import clear_temporaries, save_weights, write_text
 from bertlab.config import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
@@ -37,6 +26,7 @@ from bertlab.data.batches import plan_batches
 from bertlab.errors import ConfigError, RunError
 from bertlab.evaluation import score
 from bertlab.flops import BACKWARD, count_forward, product_rate
+from bertlab.identity import identify
 from bertlab.loop import Interrupted, Progress, Pruned, fit, load_best
 from bertlab.results import Context, Outcome, Trial, announce, write_summary
 from bertlab.runtime import Device, choose_device, keep_freed_memory, provenance, threads, to_json
@@ -78,17 +68,6 @@ def train(config: Train, context: Context) -> Outcome:
                 return finished
             clear_temporaries(folder)
             return compute(config, context, identity, folder, device, material, model, pretraining)
-
-
-def identify(config: Train, device: Device) -> dict[str, Any]:
-    """The run's identity on this machine."""
-    numerics = {"device": device.device.type, "precision": device.precision, "micro_batch_size": config.compute.micro_batch_size}
-    if config.compute.compile:
-        numerics["compile"] = True  # fused kernels round differently, and draw dropout from a generator of their own
-    inputs = inputs_fingerprint(config)
-    if stage := config.init.stage(config):
-        inputs["stage"] = identify(stage, device)["id"]
-    return store.identify(config, numerics, inputs, component_modules(config))
 
 
 def finished_outcome(folder: Path) -> Outcome | None:
