@@ -35,6 +35,7 @@ CODE_OF_EVERY_RUN = (
     "assembly",
     "data/dataset",
     "data/table",
+    "data/columns",
     "data/reading",
     "data/tokenizer",
     "data/batches",
@@ -78,15 +79,17 @@ def code_versions(components: list[ModuleType]) -> dict[str, str]:
     return versions
 
 
-def _components_below(file: Path) -> set[str]:
+def _components_below(file: Path, found: set[str] | None = None) -> set[str]:
     """Components that a component builds on, and those below them: `objectives/classification` for a file that imports it."""
-    found: set[str] = set()
+    found = set() if found is None else found
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             parts = node.module.split(".")
             if parts[0] == "bertlab" and len(parts) == 3 and parts[1] in ("models", "objectives", "optimizers", "data"):
                 below = "/".join(parts[1:])
-                found |= {below} | _components_below(Path(__file__).parent / f"{below}.py")
+                if below not in found:
+                    found.add(below)
+                    _components_below(Path(__file__).parent / f"{below}.py", found)
     return found
 
 

@@ -12,7 +12,7 @@ FLOORS = {
     2: ("data", "objectives", "models", "optimizers", "trackers", "evaluation", "init"),
     3: ("registry", "assembly", "identity", "planning", "gridsummary", "composition", "loop", "explain", "helptext", "report", "export"),
     4: ("jobs",),
-    5: ("cli", "api", "__init__", "__main__"),
+    5: ("cli", "sweeps", "api", "__init__", "__main__"),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 

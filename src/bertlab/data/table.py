@@ -8,8 +8,6 @@ encodings or splits is said here, before a model is built.
 import dataclasses
 import hashlib
 import os
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,9 @@ from typing import Any
 from bertlab import store
 from bertlab.checkpoint import write_atomically
 from bertlab.config import DatasetConfig, FileColumns, Paths, choice, flag, mapping, string, words
+from bertlab.data import columns as roles_of_columns
 from bertlab.data import reading
+from bertlab.data.columns import clean_texts, declare, label_names_of, require_column, tag_names_of
 from bertlab.data.dataset import LoadedDataset
 from bertlab.data.reading import CLEANERS, Rows, datasets_offline, load_from_hub, read_file, read_pieces, rows_of
 from bertlab.errors import ConfigError, DataError, did_you_mean
@@ -189,7 +189,7 @@ def read(config: Table, paths: Paths, needed: Sequence[str]) -> LoadedDataset:
         where = {part: str(files.get(part, f"{config.hub} ({part})")) for part in parts}
         first = roles["train"][0]
         names = _answer_names(config, rows[first], where[first], needed)
-        tables = {part: _declare(config, rows[part], names, where[part], needed) for part in parts}
+        tables = {part: declare(config, rows[part], names, where[part], needed) for part in parts}
         for part, table in tables.items():
             if table is None and part not in roles["test"]:  # a benchmark's test split often comes without its labels; it is then left out
                 raise DataError(f"{where[part]}: no row of the {part} split has a label in column '{config.label_column}'")
@@ -201,8 +201,8 @@ def read(config: Table, paths: Paths, needed: Sequence[str]) -> LoadedDataset:
 def _answer_names(config: Table, train: Rows, where: str, needed: Sequence[str]) -> list[str]:
     """Names of the classes or tags that are to be told apart; none where there are none."""
     if "label" in needed:
-        return _label_names(config, train, where)
-    return _tag_names(config, train, where) if "tags" in needed else []
+        return label_names_of(config, train, where)
+    return tag_names_of(config, train, where) if "tags" in needed else []
 
 
 def _stream(config: Table, file: Path, paths: Paths) -> Any:
@@ -210,7 +210,7 @@ def _stream(config: Table, file: Path, paths: Paths) -> Any:
     import pyarrow
 
     by_role = {"text": config.text_column, **({"text_pair": config.text_pair_column} if config.text_pair_column else {})}
-    code = [store.code_version(Path(module)) for module in (__file__, reading.__file__)]
+    code = [store.code_version(Path(module)) for module in (__file__, roles_of_columns.__file__, reading.__file__)]
     settings = [getattr(config, name) for name in ("clean", "column_names", "delimiter", "encoding")]
     key = store.digest([store.file_digest(file), file.suffix, by_role, settings, code])
     kept = store.cache_folder(paths) / "texts" / f"{key}.arrow"
@@ -221,8 +221,8 @@ def _stream(config: Table, file: Path, paths: Paths) -> Any:
         with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
             for piece in read_pieces(config, file, list(by_role.values())):
                 for role, column in by_role.items():
-                    _require_column(piece, column, f"dataset.{role}_column", str(file))
-                cleaned = {role: _clean(config, piece.columns[column], column, str(file), rows) for role, column in by_role.items()}
+                    require_column(piece, column, f"dataset.{role}_column", str(file))
+                cleaned = {role: clean_texts(config, piece.columns[column], column, str(file), rows) for role, column in by_role.items()}
                 letters = {role: letters[role] + sum(len(text.strip()) for text in texts) for role, texts in cleaned.items()}
                 rows += len(piece)
                 writer.write_table(pyarrow.table(cleaned, schema=schema))
@@ -244,7 +244,7 @@ def read_rows(config: Table, file: Path, needed: Sequence[str], label_names: lis
     if label_names is not None:
         answers = {"label": config.label_column, "tags": config.tags_column}
         wanted += [role for role in needed if role in answers and answers[role] in rows.column_names]
-    return _declare(config, rows, label_names or [], str(file), wanted)
+    return declare(config, rows, label_names or [], str(file), wanted)
 
 
 def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:
@@ -253,157 +253,3 @@ def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = N
     if clean != "none":
         columns = {name: [CLEANERS[clean](value) for value in values] for name, values in columns.items()}
     return datasets_offline().Dataset.from_dict(columns)
-
-
-# --- columns and labels -----------------------------------------------------------------------------------------------------
-def _require_column(rows: Rows, column: str, key: str, where: str) -> None:
-    if column not in rows.column_names:
-        glued = next((mark for mark in (";", "\t", "|") for name in rows.column_names if mark in name), None)
-        if glued is not None:
-            header = ", ".join(rows.column_names)[:60]
-            raise DataError(
-                f"{where}: no column '{column}' ({key}); its header {header} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
-            )
-        raise DataError(f"{where}: no column '{column}' ({key}), {did_you_mean(column, rows.column_names)}")
-
-
-def _raw_label(value: Any) -> str:
-    """Labels as they are compared: 1, 1.0 and '1' are the same."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
-
-
-def _given_names(config: Table, declared: list[str] | None, where: str) -> list[str]:
-    """Names in id order where somebody says them: the config, its map, or the data; else none."""
-    if config.label_names:
-        if declared and sorted(declared) == sorted(config.label_names) and declared != list(config.label_names):
-            raise ConfigError(f"dataset.label_names={config.label_names}: {where} declares its ids in the order {declared}")
-        return list(config.label_names)
-    return list(dict.fromkeys(config.label_map.values())) or declared or []
-
-
-def _label_names(config: Table, train: Rows, where: str) -> list[str]:
-    """Class names in id order: configured, mapped, declared by the data, or the distinct values of train."""
-    assert config.label_column is not None
-    _require_column(train, config.label_column, "dataset.label_column", where)
-    if names := _given_names(config, train.class_names.get(config.label_column), where):
-        return names
-    values = {_raw_label(value) for value in train.columns[config.label_column] if value is not None} - {"", "-1"}
-    if len(values) < 2:
-        raise DataError(f"{where}: column '{config.label_column}' has fewer than two different labels ({sorted(values)})")
-    if len(values) > 1000:
-        raise DataError(
-            f"{where}: column '{config.label_column}' has {len(values)} different values; is it the label? (dataset.label_column)"
-        )
-    return sorted(values, key=lambda value: (0, int(value), value) if re.fullmatch(r"-?\d+", value) else (1, 0, value))
-
-
-def _tag_names(config: Table, train: Rows, where: str) -> list[str]:
-    """Tag names in id order: configured, declared by the data, or the distinct values of train, O first."""
-    assert config.tags_column is not None
-    _require_column(train, config.tags_column, "dataset.tags_column", where)
-    if names := _given_names(config, train.class_names.get(config.tags_column), where):
-        return names
-    values = {tag for tags in train.columns[config.tags_column] if isinstance(tags, list) for tag in tags}
-    if not values or not all(isinstance(value, str) for value in values):
-        raise DataError(f"{where}: column '{config.tags_column}' holds no tag names; name its ids in dataset.label_names")
-    return sorted(values, key=lambda tag: (tag != "O", tag[2:], tag))
-
-
-def _declare(config: Table, rows: Rows, names: list[str], where: str, needed: Sequence[str]) -> Any:
-    """Columns by role, cleaned; None for a split without labels where labels are needed."""
-    table: dict[str, list[Any]] = {}
-    if "tokens" in needed:
-        table = _tagged(config, rows, names, where, "tags" in needed)
-    elif config.tokens_column is not None:
-        table = {"text": [" ".join(words) for words in _tagged(config, rows, names, where, False)["tokens"]]}
-    else:
-        _require_column(rows, config.text_column, "dataset.text_column", where)
-        table["text"] = _texts(config, rows, config.text_column, where)
-        if config.text_pair_column:
-            _require_column(rows, config.text_pair_column, "dataset.text_pair_column", where)
-            table["text_pair"] = _texts(config, rows, config.text_pair_column, where)
-    if "label" in needed:
-        assert config.label_column is not None
-        _require_column(rows, config.label_column, "dataset.label_column", where)
-        labels = _label_ids(config, rows, names, where)
-        if labels is None:
-            return None
-        keep = [row for row, label in enumerate(labels) if label is not None]
-        table = {name: [values[row] for row in keep] for name, values in table.items()}
-        table["label"] = [labels[row] for row in keep]
-        if not keep:
-            raise DataError(f"{where}: no row has a label that dataset.label_map knows ({', '.join(map(str, config.label_map))})")
-    return datasets_offline().Dataset.from_dict(table)
-
-
-def _tagged(config: Table, rows: Rows, names: list[str], where: str, with_tags: bool) -> dict[str, list[Any]]:
-    """`tokens`, lists of words, and `tags`, lists of as many ids."""
-    assert config.tokens_column is not None and config.tags_column is not None
-    _require_column(rows, config.tokens_column, "dataset.tokens_column", where)
-    words = rows.columns[config.tokens_column]
-    for row, found in enumerate(words, start=1):
-        if not isinstance(found, list) or not found or not all(isinstance(word, str) for word in found):
-            raise DataError(f"{where}: row {row} holds no list of words in column '{config.tokens_column}' ({str(found)[:40]})")
-    if not with_tags:
-        return {"tokens": words}
-    _require_column(rows, config.tags_column, "dataset.tags_column", where)
-    known: dict[Any, int] = {**{index: index for index in range(len(names))}, **{name: index for index, name in enumerate(names)}}
-    tags = []
-    for row, (found, given) in enumerate(zip(words, rows.columns[config.tags_column], strict=True), start=1):
-        if not isinstance(given, list) or len(given) != len(found):
-            raise DataError(f"{where}: row {row} has {len(found)} words, but column '{config.tags_column}' holds {str(given)[:40]}")
-        if unknown := [tag for tag in given if tag not in known]:
-            raise DataError(
-                f"{where}: {unknown[0]!r} in column '{config.tags_column}' (row {row}) is not a known tag; known: {', '.join(names)}"
-            )
-        tags.append([known[tag] for tag in given])
-    return {"tokens": words, "tags": tags}
-
-
-def _texts(config: Table, rows: Rows, column: str, where: str) -> list[str]:
-    cleaned = _clean(config, rows.columns[column], column, where)
-    if not any(value.strip() for value in cleaned):
-        raise DataError(f"{where}: column '{column}' holds no text at all")
-    return cleaned
-
-
-def _clean(config: Table, values: list[Any], column: str, where: str, before: int = 0) -> list[str]:
-    """Texts, cleaned; `before` rows went before these. Raises DataError naming the first row without a text."""
-    for row, value in enumerate(values, start=before + 1):
-        if value is None:
-            raise DataError(f"{where}: row {row} has no text in column '{column}'; drop or fill such rows")
-        if not isinstance(value, str):
-            raise DataError(
-                f"{where}: row {row} holds {type(value).__name__} ({str(value)[:40]}), not text, in column '{column}' (dataset.text_column)"
-            )
-    return [CLEANERS[config.clean](value) for value in values] if config.clean != "none" else values
-
-
-def _label_ids(config: Table, rows: Rows, names: list[str], where: str) -> list[int | None] | None:
-    """Class id of each row; None within the list = drop, None in place of it = this split is not labelled (all -1 or empty)."""
-    assert config.label_column is not None
-    values = [_raw_label(value) if value is not None else "" for value in rows.columns[config.label_column]]
-    counts = Counter(values)
-    if set(counts) <= {"", "-1"}:
-        return None
-    ids = {name: index for index, name in enumerate(names)}
-    known: dict[str, int | None] = {}
-    if config.label_map:
-        known = {**ids, **{_raw_label(raw): ids[name] for raw, name in config.label_map.items()}}
-        if config.drop_unmapped_labels:
-            known = {raw: known.get(raw) for raw in counts}
-    else:
-        known = {**{str(index): index for index in range(len(names))}, **ids}
-        if any(name.isdigit() for name in names):  # numeric class names mean themselves, not positions
-            known = dict(ids)
-    unknown = [value for value in counts if value not in known]
-    if unknown:
-        row = values.index(unknown[0]) + 1
-        shown = f"'{unknown[0]}'" if unknown[0] else "an empty label"
-        raise DataError(
-            f"{where}: {shown} in column '{config.label_column}' (row {row}, {counts[unknown[0]]}x) is not a known label; "
-            f"known: {', '.join(map(str, list(known)[:12]))}; see dataset.label_names and dataset.label_map"
-        )
-    return [known[value] for value in values]

@@ -1,0 +1,119 @@
+"""The runs that one command line asks for with `-m`: which they are, checked before the first begins, planned, summed up after the last."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from bertlab.errors import ConfigError, UserError
+from bertlab.helptext import options_of
+from bertlab.registry import conf_folder
+
+LARGEST_CHECKED_SWEEP = 200
+
+
+def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> list[tuple[list[str], Any]]:
+    """Compose and validate the runs of a sweep before the first of them starts; their words and configs. Raises what a bad one raises."""
+    from bertlab.composition import compose_schema
+
+    if "--config-name" in flags or "--config-path" in flags:
+        return []  # not our primary config
+    checked = []
+    for words in runs_of(job, flags, overrides)[0][:LARGEST_CHECKED_SWEEP]:
+        config = compose_schema(job, words)
+        if job == "train":
+            from bertlab.assembly import check_combination
+
+            check_combination(config)
+        checked.append((words, config))
+    return checked
+
+
+def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
+    """`bertlab plan`; the exit status."""
+    from bertlab.composition import compose_schema, install
+    from bertlab.jobs.plan import Asked, show
+
+    if unfit := [name for name in flags if name not in ("--multirun", "--config-dir", "--dry-run")]:
+        raise ConfigError(f"{unfit[0]} does not go together with plan or --dry-run")
+    install()
+    if "--multirun" in flags or searches(overrides):
+        runs, trials = runs_of("train", flags, overrides)
+    else:
+        runs, trials = [with_folder(flags, overrides)], None
+    common = set(runs[0]).intersection(*runs[1:])
+
+    def composing(words: list[str]) -> Callable[[], Any]:
+        def compose() -> Any:
+            try:
+                return compose_schema("train", words)
+            except UserError:
+                raise
+            except Exception as error:
+                from bertlab.explain import explain, is_explained
+
+                raise ConfigError(explain(error, "train")) if is_explained(error) else error from error
+
+        return compose
+
+    return show([Asked([word for word in words if word not in common], composing(words)) for words in runs], trials)
+
+
+def runs_of(job: str, flags: dict[str, str | None], overrides: list[str]) -> tuple[list[list[str]], int | None]:
+    """The runs of a sweep, each as plain overrides: all of a grid; of a search, points that together hold every choice and bound of its
+    space, and the number of its trials. None for a continuous space with somebody else's sweeper, which validates the runs it makes.
+    """
+    from hydra.errors import HydraException
+
+    from bertlab.composition import compose_hydra, sweep_combinations
+
+    if not searches(overrides):
+        own = [word for word in overrides if not word.startswith("hydra") or word.startswith("hydra.searchpath=")]
+        try:
+            return sweep_combinations(with_folder(flags, own)), None
+        except HydraException:
+            return [], None
+    from omegaconf import OmegaConf
+
+    from hydra_plugins.bertlab_optuna._space import SpaceError, build_space
+
+    own = [word for word in overrides if not word.startswith("hydra.launcher")]
+    plain = [word for word in own if not re.search(r"=.*(interval|range|choice|glob|tag|sort|shuffle)\(|=[^'\"\[{(]*,", word)]
+    sweeper: Any = OmegaConf.to_container(compose_hydra(job, with_folder(flags, plain)).sweeper, resolve=True)
+    groups: Any = SimpleNamespace(get_group_options=lambda group, **_: options_of(group, conf_folder()))  # what glob(*) asks of a loader
+    try:
+        space = build_space([word for word in own if not word.startswith(("hydra", "search="))], sweeper["params"], groups)
+    except SpaceError as error:
+        raise ConfigError(str(error)) from None
+    return [with_folder(flags, corner) for corner in space.corners()], int(sweeper["n_trials"])
+
+
+def with_folder(flags: dict[str, str | None], overrides: list[str]) -> list[str]:
+    """Overrides, with what `--config-dir` says among them."""
+    folder = flags.get("--config-dir")
+    return overrides if folder is None else [*overrides, f"hydra.searchpath=['file://{Path(folder).absolute()}']"]
+
+
+def searches(overrides: list[str]) -> bool:
+    """Is this a search with our sweeper, rather than a grid?"""
+    return any(word.startswith("search=") or word == "hydra/sweeper=bertlab_optuna" for word in overrides)
+
+
+@contextmanager
+def summary_of(runs: list[tuple[list[str], Any]]) -> Iterator[None]:
+    """Print a grid's runs beside each other at its end, also at one that a failing run or the user brings about."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, UserError | KeyboardInterrupt | SystemExit):
+            _print_grid(runs)
+        raise
+    _print_grid(runs)
+
+
+def _print_grid(runs: list[tuple[list[str], Any]]) -> None:
+    from bertlab.gridsummary import grid_lines
+
+    print("\n".join(grid_lines(runs)), flush=True)
