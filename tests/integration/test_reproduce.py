@@ -60,6 +60,18 @@ def test_a_damaged_report_is_named(cli: Any, content: str) -> None:
     assert status == 2 and "report.json: damaged" in err and err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("report")
+def test_a_report_is_made_again_from_the_runs_it_kept(cli: Any) -> None:
+    words = ["out=kept", "keep_runs=true", "title=Again"]
+    assert cli("report", "runs=multirun", *words)[0] == 0
+    before = {file.name: file.read_bytes() for file in Path("kept").glob("report.*") if file.suffix != ".json"}
+    shutil.move("multirun", "gone")
+    assert not list(Path("kept").rglob("*.safetensors"))
+    status, _, err = cli("report", "runs=kept/runs", *words)
+    assert status == 0, err
+    assert {file.name: file.read_bytes() for file in Path("kept").glob("report.*") if file.suffix != ".json"} == before
+
+
 def test_every_table_is_there_as_csv(report: Path) -> None:
     tables = sorted(file.name for file in (report / "tables").glob("*.csv"))
     assert tables[0] == "01-scores-over-seeds.csv" and len(tables) >= 4

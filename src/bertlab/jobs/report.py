@@ -12,7 +12,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   order="from scratch; pretrained"    in which order
   metric=accuracy                     default: what selected the checkpoints
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
-  formats=md,html,csv,tex
+  formats=md,html,csv,tex             keep_runs=true   with copies of the runs, weights left out, to make the report again anywhere
 """
 
 import csv
@@ -38,6 +38,7 @@ from bertlab.results import Context
 from bertlab.runtime import to_json
 
 FORMATS = ("md", "html", "csv", "tex")
+KEPT = ("config.yaml", "summary.json", "identity.json", "environment.json", "metrics.jsonl", "labels.json", "predictions/*.jsonl")
 
 
 @dataclass
@@ -56,6 +57,9 @@ class Schema:
     formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
     texts: bool = flag(True, "show the hardest examples' texts; false for a report that is published where the data may not be")
+    keep_runs: bool = flag(
+        False, "copy what the report reads of its runs (all but weights) to OUT/runs, so that it can be made again anywhere"
+    )
     contamination: bool = flag(True, "look for evaluation texts in what was trained on, where the datasets are at hand")
     paths: Paths = field(default_factory=Paths)
 
@@ -82,6 +86,9 @@ def run(config: Schema, context: Context) -> None:
     runs, studies, page = compare_runs(config)
     out = Path(config.out).expanduser()
     write_report(out, page, studies, config, context.command)
+    if config.keep_runs:
+        for one in runs:
+            keep_run(one.folder, out / "runs" / one.name)
     for study in studies:
         print(f"{study.title}: {len(study.arms)} arms, {sum(len(arm.runs) for arm in study.arms)} runs, baseline “{study.baseline.name}”")
     if bad := [one for one in runs if one.problem]:
@@ -152,6 +159,21 @@ def scores_of(studies: Sequence[Study]) -> dict[str, dict[str, float]]:
         for arm in study.arms
         for run in arm.runs.values()
     }
+
+
+def keep_run(folder: Path, place: Path) -> None:
+    """Copy a run without weights, tokenizer and the machine's folders; one that lies there already (the report is made again) stays."""
+    if folder.resolve() == place.resolve():
+        return
+    for name in KEPT:
+        for file in sorted(folder.glob(name)):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            if name == "config.yaml":
+                tree = yaml.load(text, Loader=LOADER)
+                if isinstance(tree, dict) and "paths" in tree:
+                    text = yaml.safe_dump({**tree, "paths": dataclasses.asdict(Paths())}, sort_keys=False)
+            (place / file.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
+            write_text(place / file.relative_to(folder), text)
 
 
 def portable_config(run: RunRecord) -> dict[str, Any]:
