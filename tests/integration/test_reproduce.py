@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,22 @@ import pytest
 DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four runs and their report, made once."""
+    folder = tmp_path_factory.mktemp("made")
+    for words in (["-m", *DATA, "seed=0,1", "optimizer.lr=1e-3,1e-2"], ["report", "runs=multirun", "out=report"]):
+        done = subprocess.run([sys.executable, "-m", "bertlab", *words], cwd=folder, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+    assert "2 arms, 4 runs" in done.stdout
+    return folder
+
+
 @pytest.fixture
-def report(cli: Any) -> Path:
-    status, _, err = cli("-m", *DATA, "seed=0,1", "optimizer.lr=1e-3,1e-2")
-    assert status == 0, err
-    status, out, err = cli("report", "runs=multirun", "out=report")
-    assert status == 0 and "2 arms, 4 runs" in out, err
+def report(made: Path) -> Path:
+    """A copy of them in the test's own folder."""
+    for name in ("multirun", "report"):
+        shutil.copytree(made / name, name)
     return Path("report")
 
 
