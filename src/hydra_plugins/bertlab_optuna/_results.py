@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.bertlab_optuna._space import Space
 
+LONGEST_LEGEND = 12
+
 
 def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
     """trials.csv, experiment/best.yaml, plots/*.png; and what a person wants to know, printed."""
@@ -101,6 +103,9 @@ def _plots(study: optuna.Study, folder: Path) -> None:
                 axes = made.flat[0] if hasattr(made, "flat") else made
                 width = 5 * len(made.flat) if hasattr(made, "flat") else 7
                 axes.figure.set_size_inches(max(7, width), 4.5)
+                legend = axes.get_legend()
+                if legend is not None and len(legend.get_texts()) > LONGEST_LEGEND:  # one line a trial: nobody can tell the colours apart
+                    legend.remove()
                 axes.figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
         except (ValueError, RuntimeError, ZeroDivisionError, IndexError):
             continue  # too few trials for this one
