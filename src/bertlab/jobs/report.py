@@ -178,8 +178,7 @@ def keep_run(folder: Path, place: Path) -> None:
 
 def portable_config(run: RunRecord) -> dict[str, Any]:
     """A run's config as it was recorded, without the folders of the machine that it ran on."""
-    found: dict[str, Any] = yaml.load((run.folder / "config.yaml").read_text(encoding="utf-8"), Loader=LOADER)
-    return {key: value for key, value in found.items() if key != "paths"}
+    return {key: value for key, value in run.tree.items() if key != "paths"}
 
 
 def named_tables(page: Page) -> list[tuple[str, Table]]:
@@ -201,16 +200,16 @@ def table_csv(table: Table) -> str:
 def runs_csv(studies: Sequence[Study]) -> str:
     """One line a run, numbers as they are."""
     keys = sorted({key for study in studies for key in study.keys})
-    metrics = sorted({key for study in studies for arm in study.arms for run in arm.runs.values() for key in scores_of([study])[run.name]})
+    every = scores_of(studies)
+    metrics = sorted({key for scores in every.values() for key in scores})
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(["study", "arm", "seed", "run", *keys, *metrics, "parameters", "tokens", "seconds", "flops"])
     for study in studies:
-        scores = scores_of([study])
         for arm in study.arms:
             for seed, run in sorted(arm.runs.items()):
                 cost = run.summary.get("cost", {})
                 table.writerow([study.title, arm.name, seed, run.name, *(run.config.get(key, "") for key in keys),
-                                *(scores[run.name].get(key, "") for key in metrics),
+                                *(every[run.name].get(key, "") for key in metrics),
                                 *(cost.get(key, "") for key in ("parameters", "tokens", "seconds", "flops"))])  # fmt: skip
     return stream.getvalue()

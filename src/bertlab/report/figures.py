@@ -20,13 +20,14 @@ from bertlab.report.page import Figure
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#666666", "#17becf", "#bcbd22")
 GRID_POINTS = 60
 LONGEST_NAME = 44
+MOST_NAMED = 20  # arms in a legend
 
 
 def curves(study: Study) -> Figure | None:
     """The validation score over training: mean over seeds, band from the worst to the best seed."""
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     drawn = 0
-    for index, arm in enumerate(study.arms[:20]):
+    for index, arm in enumerate(study.arms[:MOST_NAMED]):
         lines = [line for run in arm.in_order() if len(line := _curve(run.history(), study.metric))]
         if not lines:
             continue
@@ -107,7 +108,8 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
         axes.set_xlabel(f"{label}, pretraining included")
         _dress(axes, 0)
     panels[0].set_ylabel(_label(study.metric))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    if len(shown) <= MOST_NAMED:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return _finish(figure, f"{_slug(study)}-cost",
                    "Score against cost, means with 95 % intervals. † began from weights whose own cost is not on record.")  # fmt: skip
 

@@ -19,6 +19,7 @@ class RunRecord:
     """One run folder."""
 
     folder: Path
+    tree: dict[str, Any] = field(default_factory=dict)  # config.yaml as it stands
     config: dict[str, Any] = field(default_factory=dict)  # dotted key -> value
     summary: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -99,7 +100,7 @@ def read_run(folder: Path) -> RunRecord:
         config = yaml.load((folder / "config.yaml").read_text(encoding="utf-8"), Loader=LOADER)
         if not isinstance(config, dict) or "seed" not in config:
             raise ValueError("not a run's config")
-        run.config = flatten(config)
+        run.tree, run.config = config, flatten(config)
         run.summary = _json(folder / "summary.json") if (folder / "summary.json").is_file() else {"status": "unfinished"}
         run.environment = _json(folder / "environment.json") if (folder / "environment.json").is_file() else {}
         run.code = _json(folder / "identity.json").get("code", {}) if (folder / "identity.json").is_file() else {}
