@@ -4,7 +4,9 @@ Only products are counted, 2 operations for each multiply-add, as is usual (Kapl
 them. Own counting, because torch's `FlopCounterMode` knows no CPU attention kernel and takes two seconds to load.
 """
 
+import contextlib
 import math
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +38,9 @@ class Counter(TorchFunctionMode):
 @torch.no_grad()
 def count_forward(call: Callable[[], Any]) -> int:
     """Operations of one call; its gradients are not computed."""
-    with Counter() as counter:
+    # Of a compiled model the products are counted as it is written; tracing it with a counter inside would fill the screen with warnings.
+    plain = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
+    with plain, Counter() as counter:
         call()
     return int(counter.total)
 
