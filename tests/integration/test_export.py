@@ -260,3 +260,10 @@ def test_without_a_network_pushing_says_so_in_one_line(capsys: pytest.CaptureFix
     run = bertlab.run([*SMALL, *DATA, *DEVLIN])
     assert run_command(["export", f"run={run.folder}", "to=out", "push_to_hub=user/name"]) == 2
     assert "can be uploaded later" in capsys.readouterr().err and (Path("out") / "config.json").is_file()
+
+
+def test_a_card_names_no_folders_of_the_machine() -> None:
+    from bertlab.export.card import without_folders
+
+    command = "bertlab init.path=/home/me/weights/mini 'dataset.train_file=~/data/x.csv' out=a/b seed=1"
+    assert without_folders(command) == "bertlab init.path=…/mini 'dataset.train_file=…/x.csv' out=a/b seed=1"

@@ -1,6 +1,7 @@
 """The model card: what this is, what it was trained on, how well it does, what it cost, how to make it again, what it is not."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def _text(config: Train, folder: Path, summary: Mapping[str, Any], task: str, ki
         f"Of the checkpoint at step {summary['selected_step']}, selected by {summary['selected_by']}. "
         "The test split, where there is one, was scored once, with that checkpoint.", "",
         "| split | score | value |", "|---|---|---|", *scores, "",
-        "## How it was made", "", f"    {summary['command']}", "", _provenance(folder), "",
+        "## How it was made", "", f"    {without_folders(summary['command'])}", "", _provenance(folder), "",
         "## Limits", "", *_limits(config, task, longest), "",
     ]  # fmt: skip
 
@@ -143,3 +144,8 @@ def _limits(config: Train, task: str, longest: int) -> list[str]:
     if not task and getattr(config.model, "pooling", "cls") != "cls":
         limits.append(f"- It has no pooler (it was trained with {config.model.pooling} pooling): `pooler_output` is random.")  # type: ignore[attr-defined]  # of the models that pool
     return limits
+
+
+def without_folders(command: str) -> str:
+    """A command whose absolute paths, which mean nothing elsewhere, are cut to their last part: `init.path=…/checkpoint`."""
+    return re.sub(r"(?<==)(?:~|/)[^\s'\",]*/(?=[^\s'\",/]+)", "…/", command)
