@@ -3,15 +3,26 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from bertlab import registry
 from bertlab.errors import ConfigError, UserError
 from bertlab.helptext import options_of
 from bertlab.registry import conf_folder
 
 LARGEST_CHECKED_SWEEP = 200
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a command line asks for."""
+
+    runs: list[list[str]]  # each as plain overrides
+    trials: int | None = None  # of a search, whose `runs` are corners of its space
+    direction: str | None = None  # of a search by the primary score
 
 
 def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> list[tuple[list[str], Any]]:
@@ -21,14 +32,25 @@ def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) ->
     if "--config-name" in flags or "--config-path" in flags:
         return []  # not our primary config
     checked = []
-    for words in runs_of(job, flags, overrides)[0][:LARGEST_CHECKED_SWEEP]:
+    sweep = runs_of(job, flags, overrides)
+    for words in sweep.runs[:LARGEST_CHECKED_SWEEP]:
         config = compose_schema(job, words)
         if job == "train":
             from bertlab.assembly import check_combination
 
             check_combination(config)
+            check_direction(sweep, config)
         checked.append((words, config))
     return checked
+
+
+def check_direction(sweep: Sweep, config: Any) -> None:
+    """A search for the worst run, as far as the objective's module tells its primary score. Raises ConfigError."""
+    module = registry.module_of(config.objective)
+    own = [item for item in vars(module).values() if isinstance(item, type) and item.__module__ == module.__name__]
+    wished = {"maximize" if item.primary.higher_is_better else "minimize" for item in own if hasattr(item, "primary")}
+    if sweep.direction is not None and len(wished) == 1 and sweep.direction not in wished:
+        raise ConfigError(f"hydra.sweeper.direction={sweep.direction}: the score of objective={config.objective.name} is to {wished.pop()}")
 
 
 def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
@@ -40,10 +62,12 @@ def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
         raise ConfigError(f"{unfit[0]} does not go together with plan or --dry-run")
     install()
     if "--multirun" in flags or searches(overrides):
-        runs, trials = runs_of("train", flags, overrides)
+        sweep = runs_of("train", flags, overrides)
     else:
-        runs, trials = [with_folder(flags, overrides)], None
-    common = set(runs[0]).intersection(*runs[1:])
+        sweep = Sweep([with_folder(flags, overrides)])
+    if not sweep.runs:
+        raise ConfigError("plan: this sweeper makes its runs as it goes; there is no list of them before")
+    common = set(sweep.runs[0]).intersection(*sweep.runs[1:])
 
     def composing(words: list[str]) -> Callable[[], Any]:
         def compose() -> Any:
@@ -58,12 +82,12 @@ def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
 
         return compose
 
-    return show([Asked([word for word in words if word not in common], composing(words)) for words in runs], trials)
+    return show([Asked([word for word in words if word not in common], composing(words)) for words in sweep.runs], sweep.trials)
 
 
-def runs_of(job: str, flags: dict[str, str | None], overrides: list[str]) -> tuple[list[list[str]], int | None]:
-    """The runs of a sweep, each as plain overrides: all of a grid; of a search, points that together hold every choice and bound of its
-    space, and the number of its trials. None for a continuous space with somebody else's sweeper, which validates the runs it makes.
+def runs_of(job: str, flags: dict[str, str | None], overrides: list[str]) -> Sweep:
+    """All runs of a grid; of a search, points that together hold every choice and bound of its space. None of a continuous space with
+    somebody else's sweeper, which validates the runs it makes.
     """
     from hydra.errors import HydraException
 
@@ -72,9 +96,9 @@ def runs_of(job: str, flags: dict[str, str | None], overrides: list[str]) -> tup
     if not searches(overrides):
         own = [word for word in overrides if not word.startswith("hydra") or word.startswith("hydra.searchpath=")]
         try:
-            return sweep_combinations(with_folder(flags, own)), None
+            return Sweep(sweep_combinations(with_folder(flags, own)))
         except HydraException:
-            return [], None
+            return Sweep([])
     from omegaconf import OmegaConf
 
     from hydra_plugins.bertlab_optuna._space import SpaceError, build_space
@@ -87,7 +111,8 @@ def runs_of(job: str, flags: dict[str, str | None], overrides: list[str]) -> tup
         space = build_space([word for word in own if not word.startswith(("hydra", "search="))], sweeper["params"], groups)
     except SpaceError as error:
         raise ConfigError(str(error)) from None
-    return [with_folder(flags, corner) for corner in space.corners()], int(sweeper["n_trials"])
+    direction = None if sweeper["directions"] or sweeper["objectives"] else str(sweeper["direction"])
+    return Sweep([with_folder(flags, corner) for corner in space.corners()], int(sweeper["n_trials"]), direction)
 
 
 def with_folder(flags: dict[str, str | None], overrides: list[str]) -> list[str]:

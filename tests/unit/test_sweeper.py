@@ -67,7 +67,7 @@ def test_an_impossible_space_is_refused(written: str, words: str) -> None:
 
 def test_samplers_and_pruners_go_by_name() -> None:
     space = {"x": CategoricalDistribution(["1", "2"]), "n": IntDistribution(1, 5, step=2)}
-    for name in ("tpe", "random", "qmc", "grid", "nsgaii"):
+    for name in ("tpe", "gp", "cmaes", "random", "qmc", "grid", "nsgaii"):
         build_sampler(name, {}, 0, space)
     for name in ("none", "median", "percentile", "hyperband", "asha", "wilcoxon", "patient"):
         build_pruner(name, {})
@@ -99,6 +99,20 @@ def test_a_sweep_that_goes_on_draws_other_points_and_the_same_ones_from_the_same
 
     assert points("once", (6,)) == points("resumed", (2, 1, 3))
     assert len(set(points("again", (3, 3)))) == 6
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc"])
+def test_samplers_with_a_model_of_their_own_get_nearer_and_go_on_after_a_restart(sampler: str, tmp_path: Path) -> None:
+    """(x - 0.3)^2 + (y - 0.7)^2 over the unit square, three processes of eight trials each; at random the best of 24 is 0.01 as a rule."""
+    space = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
+    storage, points = open_storage(f"sqlite:///{tmp_path / 's.db'}"), []
+    for _ in range(3):
+        study = open_study(storage, "s", ["minimize"], build_sampler(sampler, {}, 0, space), build_pruner("none", {}))
+        for _ in range(8):
+            trial = study.ask(space)
+            points.append((trial.params["x"], trial.params["y"]))
+            study.tell(trial, (points[-1][0] - 0.3) ** 2 + (points[-1][1] - 0.7) ** 2)
+    assert len(set(points)) == 24 and study.best_value < 0.02
 
 
 def test_a_study_goes_by_its_command_and_keeps_its_direction(tmp_path: Path) -> None:
