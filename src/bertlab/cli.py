@@ -157,6 +157,7 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     install()
     if any(word.startswith("query=") for word in overrides) and "--shell-completion" in flags:
         job = job_being_completed(job)
+        job = "train" if job == "plan" else job  # which takes train's words
     if "--multirun" not in flags:
         overrides = [literal(word) if word.partition("=")[0] in TAKEN_AS_TEXT.get(job, ()) else word for word in overrides]
     if job == "train":

@@ -19,10 +19,10 @@ def grid_lines(runs: Sequence[tuple[list[str], Train]]) -> Iterator[str]:
     common = set(runs[0][0]).intersection(*(words for words, _ in runs[1:]))
     keys = list(dict.fromkeys(word.partition("=")[0] for words, _ in runs for word in words if word not in common))
     rows, scores = list[list[str]](), dict[tuple[str, ...], list[float]]()
-    for words, config in runs:
+    outcomes = [found(config) for _, config in runs]
+    for (words, _), (folder, summary) in zip(runs, outcomes, strict=True):
         values = dict(word.partition("=")[::2] for word in words)
         cells = [values.get(key, "") for key in keys]
-        folder, summary = found(config)
         if summary is None or summary["status"] != "finished":
             rows.append([*cells, "-", "-", "-", f"{folder} ({'not begun' if summary is None else summary['status']})"])
             continue
@@ -32,7 +32,7 @@ def grid_lines(runs: Sequence[tuple[list[str], Train]]) -> Iterator[str]:
         rows.append([*cells, f"{metrics[summary['selected_by']]:.4f}", test, f"{summary['cost']['seconds'] / 60:.1f}", folder])
         arm = tuple(f"{key}={values[key]}" for key in keys if key != "seed" and key in values)
         scores.setdefault(arm, []).append(metrics[summary["selected_by"]])
-    name = next((str(summary["selected_by"]) for _, config in runs if (summary := found(config)[1]) and "selected_by" in summary), "score")
+    name = next((str(summary["selected_by"]) for _, summary in outcomes if summary and "selected_by" in summary), "score")
     table = [[*keys, name, name.replace("validation", "test"), "minutes", "run"], *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     yield ""

@@ -64,6 +64,7 @@ class Planner:
 
     def __init__(self) -> None:
         self.stages: dict[Path, Planned] = {}
+        self.tokenizers: dict[Path, str] = {}  # what each run will leave behind, as JSON
         self.timings: dict[str, float] = {}
         self.materials: dict[str, Material] = {}
 
@@ -75,15 +76,13 @@ class Planner:
         folder = store.run_folder(config, identity["id"])
         stage, tokenizer = None, None
         if (described := config.init.stage(config)) is not None:
-            stage = self._stage(described)
-            tokenizer = self._material(described, identify(described, device), None).tokenizer.to_json()
+            stage = self.survey(described)
+            stage = self.stages.setdefault(stage.folder, stage)
+            tokenizer = self.tokenizers[stage.folder]
         with threads(device.threads):
             material = self._material(config, identity, tokenizer)
+            self.tokenizers[folder] = material.tokenizer.to_json()
             return self._survey(config, device, folder, material, stage)
-
-    def _stage(self, config: Train) -> Planned:
-        found = self.survey(config)
-        return self.stages.setdefault(found.folder, found)
 
     def _material(self, config: Train, identity: dict[str, Any], tokenizer: str | None) -> Material:
         """As `prepare`; a tokenizer that a pretraining still to come will leave behind is given as JSON."""
@@ -120,6 +119,11 @@ class Planner:
             seconds += (
                 self._evaluations(config, material, plan, steps, done) * seconds_per_step / max(tokens_per_step, 1e-9) / (1 + BACKWARD)
             )
+            if config.budget.hours is not None:  # a cap on the other unit
+                seconds, seen = (
+                    min(seconds, 3600 * config.budget.hours),
+                    min(seen, 3600 * config.budget.hours / max(seconds_per_step, 1e-9)),
+                )
         if status == "finished" and summary is not None:
             seconds, seen = 0.0, float(summary["cost"]["steps"])
         tokens = seen * tokens_per_step
@@ -153,7 +157,7 @@ class Planner:
 
 
 def time_steps(config: Train, model: Model, material: Material, plan: BatchPlan, device: Device) -> float:
-    """Mean seconds of an optimizer step, the first one left out."""
+    """Mean seconds of an optimizer step, the first one left out; of the model as it is written, compiled or not in the run."""
     model.to(device.device).train()
     for weight in frozen_weights(config.finetune, model):
         weight.requires_grad_(False)

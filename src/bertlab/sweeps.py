@@ -72,7 +72,9 @@ def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
     def composing(words: list[str]) -> Callable[[], Any]:
         def compose() -> Any:
             try:
-                return compose_schema("train", words)
+                config = compose_schema("train", words)
+                check_direction(sweep, config)
+                return config
             except UserError:
                 raise
             except Exception as error:
@@ -128,7 +130,7 @@ def searches(overrides: list[str]) -> bool:
 
 @contextmanager
 def summary_of(runs: list[tuple[list[str], Any]]) -> Iterator[None]:
-    """Print a grid's runs beside each other at its end, also at one that a failing run or the user brings about."""
+    """Print a grid's runs beside each other at its end, also at one that a failing run or the user brings about; at most those checked."""
     try:
         yield
     except BaseException as error:
@@ -142,3 +144,5 @@ def _print_grid(runs: list[tuple[list[str], Any]]) -> None:
     from bertlab.gridsummary import grid_lines
 
     print("\n".join(grid_lines(runs)), flush=True)
+    if len(runs) == LARGEST_CHECKED_SWEEP:
+        print(f"runs after the first {LARGEST_CHECKED_SWEEP} are not in this table: bertlab report runs=… has them all")
