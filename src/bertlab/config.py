@@ -215,6 +215,7 @@ class Compute:
         None, "examples per forward pass; smaller saves memory, gradients accumulate to batch_size", low=1
     )
     compile: bool = flag(False, "torch.compile the encoder")
+    workers: int | None = integer(None, "processes that make batches ahead of the step; null = none on a CPU, up to 4 for a GPU", low=0)
     checkpoint_seconds: float = number(60.0, "seconds between resume checkpoints; 0 = every step", low=0)
 
 

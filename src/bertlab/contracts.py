@@ -60,15 +60,19 @@ class Batch:
     num_examples: int
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
-        if device.type == "cpu":
-            return self
-        mask = None if self.attention_mask is None else self.attention_mask.to(device, non_blocking=True)
+        """The same batch on another device; a copy from pinned memory is not waited for."""
+        return self if device.type == "cpu" else self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         return Batch(
-            self.input_ids.to(device, non_blocking=True),
-            self.segment_ids.to(device, non_blocking=True),
-            mask,
-            {name: value.to(device, non_blocking=True) for name, value in self.targets.items()},
+            change(self.input_ids),
+            change(self.segment_ids),
+            None if self.attention_mask is None else change(self.attention_mask),
+            {name: change(value) for name, value in self.targets.items()},
             self.num_tokens,
             self.num_examples,
         )

@@ -11,12 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -24,8 +23,9 @@ from tqdm import tqdm
 from bertlab.assembly import Model
 from bertlab.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint, save_weights
 from bertlab.config import Train
-from bertlab.contracts import Draw, Examples, Loss, Objective
+from bertlab.contracts import Examples, Loss, Objective
 from bertlab.data.batches import BatchPlan, plan_batches
+from bertlab.data.feeding import WHOLE, Feed, Step
 from bertlab.errors import UserError
 from bertlab.evaluation import scalars, score
 from bertlab.runtime import Device, is_interactive, restore_rng_state, rng_state
@@ -86,14 +86,13 @@ def fit(
     the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned
     after one where `should_prune`, asked after every evaluation but the last, says that going on is not worth it.
     """
-    train = examples["train"]
-    plan = plan_batches(train.lengths, config.budget, config.seed)
+    plan = plan_batches(examples["train"].lengths, config.budget, config.seed)
     total = plan.total_steps(config.budget)
     evaluate_at = evaluation_interval(config, plan, total)
     progress = resume(folder, model, optimizer, device)
     for earlier in progress.records:
         log(earlier)
-    micro_batch = progress.micro_batch or config.compute.micro_batch_size or 1 << 30
+    feed = Feed(objective, examples["train"], plan, total, progress.micro_batch or config.compute.micro_batch_size or WHOLE)
     peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     model.train()
@@ -114,21 +113,20 @@ def fit(
     started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
     recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
     bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
-    batches = plan.from_step(progress.step)
+    steps = feed.steps(progress.step, device, config.compute.workers)
     running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)  # loss since the last record
     with interruptible() as received, bar:
         while not progress.stopped and (total is None or progress.step < total):
-            epoch, progress.epoch, rows = next(batches)
+            step = next(steps)
             factor = config.schedule.factor(progress.step, total)
             for group, peak in zip(optimizer.param_groups, peak_lr, strict=True):
                 group["lr"] = peak * factor
 
-            draw = Draw(config.seed, epoch, progress.step / total if total else 0.0)
-
             # one optimizer step: forward and backward by micro-batch, clip, update
-            loss, tokens, fitted = accumulate(model, objective, train, rows, draw, device, micro_batch, weights)
-            if fitted < micro_batch:
-                progress.micro_batch = micro_batch = fitted
+            loss, tokens, fitted = accumulate(model, feed, step, device, weights)
+            if fitted < feed.micro_batch:
+                progress.micro_batch = feed.micro_batch = fitted
+                steps = feed.steps(progress.step + 1, device, config.compute.workers)
             norm = clip_gradients(weights, config.optimizer.clip_norm)
             if device.device.type == "cpu":  # elsewhere reading a value would make the host wait: checked with the next record
                 check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
@@ -136,7 +134,8 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
 
             progress.step += 1
-            progress.examples += len(rows)
+            progress.epoch = step.epochs_done
+            progress.examples += len(step.rows)
             progress.tokens += tokens
             progress.loss_count += loss.count
             running += loss.total
@@ -184,43 +183,37 @@ def fit(
     return progress
 
 
-def accumulate(
-    model: Model,
-    objective: Objective,
-    examples: Examples,
-    rows: np.ndarray,
-    draw: Draw,
-    device: Device,
-    micro_batch: int,
-    weights: list[torch.nn.Parameter],
-) -> tuple[Loss, int, int]:
-    """Gradients of the mean loss over `rows`; returns the summed loss, the real tokens and the micro-batch size that fitted in memory."""
+def accumulate(model: Model, feed: Feed, step: Step, device: Device, weights: list[torch.nn.Parameter]) -> tuple[Loss, int, int]:
+    """Gradients of the mean loss over a step; returns the summed loss, the real tokens and the micro-batch size that fitted in memory."""
     before = rng_state(device.device)
+    smaller = feed
+    batches = step.batches
     while True:
         try:
             total, count, tokens = torch.zeros((), device=device.device), 0.0, 0
-            parts = [rows[start : start + micro_batch] for start in range(0, len(rows), micro_batch)]
-            for part in parts:
-                batch = objective.collate(examples, part, draw).to(device.device)
+            for made in batches:
+                batch = made.to(device.device)
                 with device.autocast():
                     outputs = model(batch)
-                loss = objective.loss(outputs, batch)
-                (loss.total / loss.count if len(parts) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch's has no types
+                loss = feed.objective.loss(outputs, batch)
+                (loss.total / loss.count if len(batches) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch's has no types
                 total, count, tokens = total + loss.total.detach(), count + loss.count, tokens + batch.num_tokens
-            if len(parts) > 1:
+            if len(batches) > 1:
                 torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count))
-            return Loss(total, count), tokens, micro_batch
+            return Loss(total, count), tokens, smaller.micro_batch
         except RuntimeError as error:
-            if not is_out_of_memory(error) or min(len(rows), micro_batch) == 1:
+            fitting = min(len(step.rows), smaller.micro_batch)
+            if not is_out_of_memory(error) or fitting == 1:
                 raise
         outputs = loss = batch = None  # type: ignore[assignment]  # let go of the graph that did not fit
-        micro_batch = (min(len(rows), micro_batch) + 1) // 2
+        smaller = replace(feed, micro_batch=(fitting + 1) // 2)
+        batches = smaller.batches(step.rows, step.draw)
         for weight in weights:
             weight.grad = None
         restore_rng_state(before, device.device)
         if device.device.type == "cuda":
             torch.cuda.empty_cache()
-        print(f"out of memory: going on with micro-batches of {micro_batch} examples (the effective batch stays)")
+        print(f"out of memory: going on with micro-batches of {smaller.micro_batch} examples (the effective batch stays)")
 
 
 def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:

@@ -18,8 +18,8 @@ from bertlab import store
 from bertlab.assembly import Material, Model, build_model, build_optimizer, check_combination, frozen_weights, prepare
 from bertlab.checkpoint import write_text
 from bertlab.config import Train
-from bertlab.contracts import Draw
 from bertlab.data.batches import BatchPlan, plan_batches
+from bertlab.data.feeding import WHOLE, Feed
 from bertlab.flops import BACKWARD, count_forward
 from bertlab.identity import identify
 from bertlab.loop import accumulate, evaluation_interval
@@ -163,13 +163,12 @@ def time_steps(config: Train, model: Model, material: Material, plan: BatchPlan,
         weight.requires_grad_(False)
     optimizer = build_optimizer(config, model)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    micro_batch = config.compute.micro_batch_size or 1 << 30
+    feed = Feed(material.objective, material.examples["train"], plan, None, config.compute.micro_batch_size or WHOLE)
+    steps = feed.steps(0, device, config.compute.workers)
     began, taken = time.perf_counter(), []
-    for number, _, rows in plan.from_step(0):
+    while True:
         before = time.perf_counter()
-        loss, _, _ = accumulate(
-            model, material.objective, material.examples["train"], rows, Draw(config.seed, number, 0.0), device, micro_batch, weights
-        )
+        loss, _, _ = accumulate(model, feed, next(steps), device, weights)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         float(loss.total)  # waits for an accelerator

@@ -1,5 +1,6 @@
 """The loop's own arithmetic: clipping as torch does it, accumulation that weighs right."""
 
+import multiprocessing
 from typing import Any
 
 import pytest
@@ -34,21 +35,34 @@ def test_micro_batches_of_unequal_size_give_the_same_training() -> None:
         torch.testing.assert_close(parts.model.state_dict()[name], weight, rtol=1e-4, atol=2e-5)
 
 
-def test_out_of_memory_halves_the_micro_batch_and_keeps_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_out_of_memory_halves_the_micro_batch_and_keeps_the_result(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     from bertlab.objectives import classification
 
     whole = bertlab.run(RUN)
-    collate = classification.ClassificationObjective.collate
+    loss = classification.ClassificationObjective.loss
 
-    def small_machine(self: Any, examples: Any, rows: Any, draw: Any) -> Any:
-        if draw is not None and len(rows) > 6:
+    def small_machine(self: Any, outputs: Any, batch: Any) -> Any:
+        if batch.num_examples > 6 and outputs.requires_grad:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return collate(self, examples, rows, draw)
+        return loss(self, outputs, batch)
 
-    monkeypatch.setattr(classification.ClassificationObjective, "collate", small_machine)
-    squeezed = bertlab.run([*RUN, "paths.output=squeezed"])
+    monkeypatch.setattr(classification.ClassificationObjective, "loss", small_machine)
+    squeezed = bertlab.run([*RUN, "paths.output=squeezed", f"compute.workers={workers}"])
+    assert squeezed.summary["cost"]["micro_batch"] == 6
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(squeezed.model.state_dict()[name], weight, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12, of any fork
+def test_batches_made_ahead_by_other_processes_are_the_same_batches() -> None:
+    words = [*RUN, "objective=mlm", "objective.max_length=32", "model.hidden_dropout=0.1", "objective.final_rate=0.3"]
+    words = [word for word in words if "head_dropout" not in word]
+    alone, helped = (bertlab.run([*words, f"compute.workers={count}", f"paths.output=workers{count}"]) for count in (0, 3))
+    assert alone.folder.name == helped.folder.name, "workers change no result, so they are no part of the identity"
+    for name, weight in alone.model.state_dict().items():
+        assert torch.equal(helped.model.state_dict()[name], weight), name
+    assert multiprocessing.active_children() == []
 
 
 def test_hours_stop_the_run_and_leave_the_schedule_alone() -> None:

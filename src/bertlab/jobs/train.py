@@ -110,7 +110,7 @@ def compute(
     if device.device.type == "cpu":
         keep_freed_memory()
     if config.compute.compile:
-        model.encoder.compile(dynamic=True)
+        model.encoder.compile(dynamic=True if device.device.type == "cpu" else None)  # None: one shape is compiled as such
     optimizer = build_optimizer(config, model)
     trackers: list[Tracker] = []
     summary: dict[str, Any] = {"status": "failed", "id": identity["id"], "seed": config.seed, "command": context.command}

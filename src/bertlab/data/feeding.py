@@ -1,0 +1,105 @@
+"""From the batch plan to padded, masked batches, made by processes of their own while an accelerator computes.
+
+A step's batches are a pure function of (examples, plan, seed, step), so how many processes make them, and where a run is continued,
+changes none of them.
+"""
+
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from bertlab.contracts import Batch, Draw, Examples, Objective
+from bertlab.data.batches import BatchPlan
+from bertlab.runtime import Device
+
+AHEAD = 4  # steps that each process makes before they are asked for
+MOST_WORKERS = 4  # one makes about 2 million masked tokens a second
+WHOLE = 1 << 30  # examples a forward pass: no step has as many
+
+
+@dataclass
+class Step:
+    """What one optimizer step learns from."""
+
+    epoch: int
+    epochs_done: float  # after it
+    rows: np.ndarray  # (B,) int64, numbers of its examples
+    draw: Draw
+    batches: list[Batch]  # one for each forward pass
+
+    def pin_memory(self) -> "Step":
+        """The same in memory that an accelerator copies from while the processor goes on; torch's loader calls it."""
+        return replace(self, batches=[batch.pin_memory() for batch in self.batches])
+
+
+@dataclass
+class Feed:
+    """The steps of a run, from any of them on."""
+
+    objective: Objective
+    examples: Examples
+    plan: BatchPlan
+    total_steps: int | None  # None where the budget is time alone
+    micro_batch: int = WHOLE  # examples a forward pass
+
+    def steps(self, first: int, device: Device, workers: int | None) -> Iterator[Step]:
+        """Every step from number `first` on, for ever, made by so many processes; None = as this machine suggests, 0 = by this one."""
+        workers = suggested_workers(device) if workers is None else workers
+        if workers == 0:
+            return self.walk(first, 0, 1)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores: as asked for
+            loader = DataLoader(
+                _Walk(self, first),
+                batch_size=None,
+                num_workers=workers,
+                prefetch_factor=AHEAD,
+                pin_memory=device.device.type == "cuda",
+                worker_init_fn=_leave_signals_to_parent,
+                multiprocessing_context="fork",  # memory-mapped examples are shared; another start would copy them
+                generator=torch.Generator(),  # or the loader draws from the generator of dropout
+            )
+            return iter(loader)
+
+    def walk(self, first: int, part: int, parts: int) -> Iterator[Step]:
+        """Every `parts`-th step, beginning with step `first + part`."""
+        for number, (epoch, done, rows) in enumerate(self.plan.from_step(first)):
+            if number % parts == part:
+                draw = Draw(self.plan.seed, epoch, (first + number) / self.total_steps if self.total_steps else 0.0)
+                yield Step(epoch, done, rows, draw, self.batches(rows, draw))
+
+    def batches(self, rows: np.ndarray, draw: Draw) -> list[Batch]:
+        """The batches of one step, `micro_batch` examples each."""
+        parts = (rows[start : start + self.micro_batch] for start in range(0, len(rows), self.micro_batch))
+        return [self.objective.collate(self.examples, part, draw) for part in parts]
+
+
+class _Walk(IterableDataset[Step]):
+    """A feed for torch's loader, which asks its workers in turn."""
+
+    def __init__(self, feed: Feed, first: int) -> None:
+        self.feed, self.first = feed, first
+
+    def __iter__(self) -> Iterator[Step]:
+        worker = get_worker_info()
+        assert worker is not None
+        return self.feed.walk(self.first, worker.id, worker.num_workers)
+
+
+def suggested_workers(device: Device) -> int:
+    """None on a CPU, whose cores the step itself uses; beside an accelerator those cores that this run may use and does not need."""
+    if device.device.type != "cuda" or sys.platform != "linux":
+        return 0
+    return min(MOST_WORKERS, max(1, device.threads - 1))
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """An interrupted run stops its workers itself, after its checkpoint."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
