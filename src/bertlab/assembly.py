@@ -117,7 +117,7 @@ def prepare(config: Train, inputs: dict[str, str], own: Path | None = None, sour
             {
                 **data_key,
                 "tokenizer": store.digest(tokenizer.to_json()),
-                "objective": dataclasses.asdict(config.objective),
+                "objective": _prepared_by(config),
                 "objective_code": store.code_versions([registry.module_of(config.objective)]),
                 "labels": dataset.label_names,
             }
@@ -135,6 +135,13 @@ def prepare(config: Train, inputs: dict[str, str], own: Path | None = None, sour
         raise RunError(
             f"paths.cache={store.cache_folder(config.paths)}: cannot be used ({error.strerror or error}); name another folder"
         ) from error
+
+
+def _prepared_by(config: Train) -> dict[str, Any]:
+    """The objective's options that decide its tokenised examples: those that its module names, else all."""
+    names = getattr(registry.module_of(config.objective), "PREPARED_BY", None)
+    options = dataclasses.asdict(config.objective)
+    return options if names is None else {name: options[name] for name in ("name", *names)}
 
 
 def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], own: Path | None, source: Path | None) -> Tokenizer:

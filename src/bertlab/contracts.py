@@ -192,7 +192,8 @@ class Vocabulary:
 class Objective(Protocol):
     """What is learned: how texts become examples, examples a batch, hidden states a loss, outputs a score.
 
-    Its module has `build(config, vocabulary, label_names)` and names in `COLUMNS` what a dataset must have;
+    Its module has `build(config, vocabulary, label_names)` and names in `COLUMNS` what a dataset must have, in `PREPARED_BY` the options
+    that decide what `prepare` makes (runs that differ in others share it; without that name, all options count);
     `PREDICTS = False` says that its predictions are of no use to `bertlab predict`.
     """
 

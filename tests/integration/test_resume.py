@@ -27,10 +27,9 @@ RUN = (
 TIMES = ("train/tokens_per_s", "seconds", "core_seconds", "tokens_per_s", "utilisation", "finished_at")
 
 
-def start(*arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "bertlab", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
+def start(*arguments: str, group: bool = False) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "bertlab", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=group)
 
 
 def finish(*arguments: str, status: int = 0) -> str:
@@ -40,14 +39,17 @@ def finish(*arguments: str, status: int = 0) -> str:
     return out
 
 
-def kill_when(process: "subprocess.Popen[str]", ready: Any, number: int = signal.SIGKILL) -> tuple[str, str]:
-    """Signal the process as soon as `ready()` holds."""
+def kill_when(process: "subprocess.Popen[str]", ready: Any, number: int = signal.SIGKILL, group: bool = False) -> tuple[str, str]:
+    """Signal the process, or its whole group, as soon as `ready()` holds."""
     deadline = time.monotonic() + 120
     while not ready():
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline, "the run never got so far"
         time.sleep(0.01)
-    process.send_signal(number)
+    if group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
     return process.communicate(timeout=60)
 
 
@@ -110,6 +112,17 @@ def test_polite_signal_checkpoints_and_leaves_with_its_status(tmp_path: Path, nu
     assert process.returncode == status
     assert "checkpoint written" in err and "Traceback" not in err
     assert json.loads((only_run(tmp_path) / "summary.json").read_text())["status"] == "interrupted"
+
+
+def test_a_signal_to_the_whole_group_checkpoints_though_batches_come_from_other_processes(tmp_path: Path) -> None:
+    """What a terminal, `timeout` and schedulers do: everything that the run has started hears of it."""
+    words = (*RUN, "compute.workers=2")
+    process = start(*words, "paths.output=asked", group=True)
+    kill_when(process, lambda: newest_step(tmp_path / "asked") > 0, signal.SIGTERM, group=True)
+    assert process.returncode == 143
+    assert "continuing at step" in finish(*words, "paths.output=asked")
+    finish(*words, "paths.output=whole")
+    assert result(only_run(tmp_path / "asked")) == result(only_run(tmp_path / "whole"))
 
 
 def test_finished_run_is_skipped_and_its_metric_returned(tmp_path: Path) -> None:

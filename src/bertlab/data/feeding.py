@@ -4,6 +4,7 @@ A step's batches are a pure function of (examples, plan, seed, step), so how man
 changes none of them.
 """
 
+import os
 import signal
 import sys
 import warnings
@@ -61,7 +62,7 @@ class Feed:
                 num_workers=workers,
                 prefetch_factor=AHEAD,
                 pin_memory=device.device.type == "cuda",
-                worker_init_fn=_leave_signals_to_parent,
+                worker_init_fn=_away_from_the_keyboard,
                 multiprocessing_context="fork",  # memory-mapped examples are shared; another start would copy them
                 generator=torch.Generator(),  # or the loader draws from the generator of dropout
             )
@@ -99,7 +100,8 @@ def suggested_workers(device: Device) -> int:
     return min(MOST_WORKERS, max(1, device.threads - 1))
 
 
-def _leave_signals_to_parent(_: int) -> None:
-    """An interrupted run stops its workers itself, after its checkpoint."""
+def _away_from_the_keyboard(_: int) -> None:
+    """Out of the run's process group, whose SIGINT or SIGTERM is for the run alone: it checkpoints, then stops its workers itself."""
+    os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

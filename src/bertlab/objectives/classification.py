@@ -16,6 +16,7 @@ from bertlab.config import ObjectiveConfig, number
 from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Special, Vocabulary, examples_of, pad_rows
 
 COLUMNS = ("text", "label")  # what a dataset must have
+PREPARED_BY = ("max_length",)  # the options that decide what `prepare` makes
 PIECE = 10_000  # texts tokenised at a time
 
 

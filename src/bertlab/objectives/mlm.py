@@ -34,6 +34,7 @@ from bertlab.objectives._masking import (
 )
 
 COLUMNS = ("text",)  # what a dataset must have
+PREPARED_BY = ("max_length", "packing")  # the options that decide what `prepare` makes
 PREDICTS = False  # it has no labels to give to texts of the user's own
 
 

@@ -24,6 +24,7 @@ from bertlab.objectives.nsp import Nsp, NspObjective, PairHead, measure_pairs, p
 from bertlab.objectives.sop import SopObjective
 
 COLUMNS = ("text", "document")  # what a dataset must have
+PREPARED_BY = ("max_length", "delimiters", "short_share")  # the options that decide what `prepare` makes
 PREDICTS = False  # it has no labels to give to texts of the user's own
 
 

@@ -25,6 +25,7 @@ from bertlab.errors import ConfigError, DataError
 from bertlab.objectives._documents import sentence_splitter, split_documents
 
 COLUMNS = ("text", "document")  # what a dataset must have
+PREPARED_BY = ("max_length", "delimiters", "short_share")  # the options that decide what `prepare` makes
 PREDICTS = False  # it has no labels to give to texts of the user's own
 ATTEMPTS = 8  # random partners tried for one that fits whole
 PIECE = 4096  # examples written at a time

@@ -31,6 +31,7 @@ from bertlab.objectives.mlm import Mlm, MlmHead, MlmObjective
 
 SAMPLES = 2  # the stream of what the generator samples
 COLUMNS = ("text",)  # what a dataset must have
+PREPARED_BY = ("max_length", "packing")  # the options that decide what `prepare` makes
 PREDICTS = False  # it has no labels to give to texts of the user's own
 
 

@@ -12,6 +12,7 @@ from bertlab.contracts import Examples, Vocabulary
 from bertlab.objectives.nsp import Nsp, NspObjective, cut_run
 
 COLUMNS = ("text", "document")  # what a dataset must have
+PREPARED_BY = ("max_length", "delimiters", "short_share")  # the options that decide what `prepare` makes
 PREDICTS = False  # it has no labels to give to texts of the user's own
 
 

@@ -20,6 +20,7 @@ from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metr
 from bertlab.errors import ConfigError
 
 COLUMNS = ("tokens", "tags")  # what a dataset must have
+PREPARED_BY = ("max_length",)  # the options that decide what `prepare` makes
 PIECE = 5000  # sentences tokenised at a time
 IGNORED, UNKNOWN = -100, -1  # no word begins here; a word whose tag is not known
 
