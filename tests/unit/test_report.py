@@ -90,7 +90,7 @@ def test_what_a_reader_must_know_is_said(root: Path) -> None:
     for expected in (
         "different versions of loop",
         "uncommitted changes, e.g. toy-classification-b2",
-        "different processors",
+        "different machines",
         "further runs",
     ):
         assert expected in words

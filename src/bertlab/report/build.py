@@ -329,7 +329,7 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
                 *scores,
                 revision,
                 str((run.environment.get("packages") or {}).get("torch", "–")),
-                f"{run.environment.get('processor', '–')}, {run.environment.get('threads', '–')} thread(s)",
+                f"{run.machine}, {run.environment.get('threads', '–')} thread(s)",
             ]
         )
     headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")

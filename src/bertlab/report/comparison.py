@@ -146,9 +146,9 @@ def warnings_of(study: Study) -> list[str]:
     dirty = [run.name for arm in study.arms for run in arm.in_order() if (run.environment.get("git") or {}).get("dirty")]
     if dirty:
         found.append(f"{len(dirty)} runs were made with uncommitted changes, e.g. {dirty[0]}.")
-    machines = {str(run.environment.get("processor")) for arm in study.arms for run in arm.in_order()}
+    machines = {run.machine for arm in study.arms for run in arm.in_order()}
     if len(machines) > 1:
-        found.append(f"The runs were made on different processors ({', '.join(sorted(machines))}): seconds are not comparable.")
+        found.append(f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not comparable.")
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
         found.append(

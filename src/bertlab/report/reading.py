@@ -24,6 +24,7 @@ class RunRecord:
     summary: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)  # module -> version, of what decides the result
+    numerics: dict[str, Any] = field(default_factory=dict)  # device, precision
     problem: str = ""  # why it cannot be counted; empty for a finished run
 
     @property
@@ -34,6 +35,12 @@ class RunRecord:
     @property
     def seed(self) -> int:
         return int(self.config.get("seed", 0))
+
+    @property
+    def machine(self) -> str:
+        """The device that computed, by its model name."""
+        accelerator = self.environment.get("cuda") if self.numerics.get("device") == "cuda" else None
+        return str(accelerator or self.environment.get("processor", "–"))
 
     @property
     def primary(self) -> str:
@@ -103,7 +110,8 @@ def read_run(folder: Path) -> RunRecord:
         run.tree, run.config = config, flatten(config)
         run.summary = _json(folder / "summary.json") if (folder / "summary.json").is_file() else {"status": "unfinished"}
         run.environment = _json(folder / "environment.json") if (folder / "environment.json").is_file() else {}
-        run.code = _json(folder / "identity.json").get("code", {}) if (folder / "identity.json").is_file() else {}
+        identity = _json(folder / "identity.json") if (folder / "identity.json").is_file() else {}
+        run.code, run.numerics = identity.get("code", {}), identity.get("numerics", {})
         status = run.summary["status"]
         if status != "finished":
             error = str(run.summary.get("error", ""))
