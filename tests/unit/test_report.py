@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from runfolders import write_run
 
+from bertlab.composition import compose_schema
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
 from bertlab.report.arms import studies_of, varying_keys
@@ -87,12 +88,7 @@ def test_what_a_reader_must_know_is_said(root: Path) -> None:
     write_run(root, "toy-classification-again", 0, 0.9, evaluation__batch_size=64)
     (study,) = studies_of(find_runs([str(root)]))
     words = " ".join(warnings_of(study))
-    for expected in (
-        "different versions of loop",
-        "uncommitted changes, e.g. toy-classification-b2",
-        "different machines",
-        "further runs",
-    ):
+    for expected in ("different versions of loop", "uncommitted changes, e.g. toy-classification-b2", "different machines", "further runs"):
         assert expected in words
 
 
@@ -236,3 +232,17 @@ def test_the_known_overlap_of_sst2_and_rotten_tomatoes_is_found(shared_data: Pat
         "validation", "sst2", evaluated, pandas.read_parquet(shared_data / "sst2/train.parquet")["sentence"].tolist()
     )
     assert clean.whole.sum() == 2 and clean.seen.sum() <= 4
+
+
+def test_the_study_of_scratch_against_pretrained_names_its_arms(tmp_path: Path) -> None:
+    """Arms by model and first weights alone, though learning rates differ; those that are not there are not missed."""
+    for seed in (0, 1):
+        write_run(tmp_path, f"a{seed}", seed, 0.80, optimizer__lr=3e-4)
+        write_run(tmp_path, f"b{seed}", seed, 0.86, init__component="stage", optimizer__lr=3e-4)
+        write_run(tmp_path, f"c{seed}", seed, 0.90, model__component="hf", init__component="pretrained", optimizer__lr=5e-5)
+    config = compose_schema("report", ["study=scratch_vs_pretrained", f"runs={tmp_path}", "examples=false", "contamination=false"])
+    assert isinstance(config, Schema)
+    (study,) = compare_runs(config)[1]
+    assert [arm.name for arm in study.arms] == ["from scratch", "Hugging Face, pretrained", "after in-domain pretraining"]
+    assert study.baseline.name == "from scratch" and config.title == "From scratch against pretrained"
+    assert [len(arm.runs) for arm in study.arms] == [2, 2, 2]

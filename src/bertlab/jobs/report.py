@@ -8,6 +8,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   where="dataset.name=sst2 dataset.fraction=0.3"   only runs with these values
   baseline="init=scratch"             the arm that others are compared with, by name or by settings (default: the commonest setting)
   group_by="optimizer.lr model.positions"          arms by these keys alone (default: all that vary)
+  study=scratch_vs_pretrained         the last two for the arms of "from scratch against pretrained", each with its name
   names="init=scratch -> from scratch; baseline -> pretrained"    what arms are called
   order="from scratch; pretrained"    in which order
   metric=accuracy                     default: what selected the checkpoints
@@ -51,8 +52,10 @@ class Schema:
     where: str = string("", "only runs with these values: dotted.key=value, separated by spaces")
     metric: str | None = string(None, "the score to compare; default: what selected the checkpoints")
     baseline: str | None = string(None, "name of the arm that the others are compared with; default: the commonest setting")
-    group_by: str = string("", "dotted keys that make the arms, separated by spaces; default: every key that varies")
-    names: str = string("", "new names of arms: 'old -> new', separated by ';'")
+    group_by: str = string("", "keys or groups that make the arms, separated by spaces; default: every key that varies")
+    names: str = string(
+        "", "new names of arms: 'old -> new', separated by ';'; old is a name or settings, 'old? -> new' where there is one"
+    )
     order: str = string("", "arms in this order, separated by ';'; those not named follow")
     formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")

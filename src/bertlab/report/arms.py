@@ -111,10 +111,11 @@ def _chosen_keys(runs: list[RunRecord], keys: Sequence[str]) -> list[str]:
     if not keys:
         return varying_keys(runs)
     every = sorted({key for run in runs for key in run.config})
-    for key in keys:
+    chosen = [f"{key}.component" if f"{key}.component" in every else key for key in keys]
+    for key in chosen:
         if key not in every:
             raise ConfigError(f"group_by: no run has the key {key}, {did_you_mean(key, every, most=3)}")
-    return list(keys)
+    return chosen
 
 
 def _arms(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
@@ -155,11 +156,12 @@ def arm_name(arm: Arm, baseline: Arm, keys: Sequence[str]) -> str:
 
 
 def _rename(studies: list[Study], names: dict[str, str]) -> None:
-    """Give arms the names that the reader wants."""
+    """Give arms the names that the reader wants; an arm is meant by its name or its settings, `?` after them: where there is one."""
     arms = [arm for study in studies for arm in study.arms]
+    meant = {old: [arm for arm in arms if arm.name == old.removesuffix("?")] for old in names}
     for old, new in names.items():
-        found = [arm for arm in arms if arm.name == old]
-        if not found:
+        found = meant[old] or [arm for study in studies if (arm := _of_settings(study.arms, old.removesuffix("?"))) is not None]
+        if not found and not old.endswith("?"):
             raise ConfigError(f"names: no arm is called '{old}', {did_you_mean(old, [arm.name for arm in arms], most=20)}")
         for arm in found:
             arm.name = new
