@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab import store
-from bertlab.assembly import Model, Trained, load_config, load_run
+from bertlab.assembly import Model
 from bertlab.composition import compose_schema
 from bertlab.config import Compute, Paths, Train
 from bertlab.data.tokenizer import Tokenizer
@@ -18,6 +18,7 @@ from bertlab.explain import explain, is_explained
 from bertlab.jobs.predict import from_pairs, predict_rows
 from bertlab.jobs.train import train
 from bertlab.results import Context
+from bertlab.saved import Trained, load_config, load_run
 
 if TYPE_CHECKING:
     import pandas

@@ -25,6 +25,7 @@ OWN_FILES = {  # known by content
     "tokenizer": ("path",),
     "model": ("name_or_path",),
 }
+BATCHING = ("data/batches", "data/feeding")  # which examples a step sees: no part of what a tokenised split is filed under
 CODE_OF_EVERY_RUN = (
     "runtime",
     "contracts",
@@ -38,9 +39,9 @@ CODE_OF_EVERY_RUN = (
     "data/columns",
     "data/reading",
     "data/tokenizer",
-    "data/batches",
     "data/examples",
     "jobs/train",
+    *BATCHING,
 )
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from bertlab.assembly import Model, Trained, needed_columns
+from bertlab.assembly import Model, needed_columns
 from bertlab.contracts import Batch, join_examples
 from bertlab.data.dataset import fingerprint, load_dataset
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import RunError, UserError
 from bertlab.models.hf import transformers_module
 from bertlab.objectives.classification import join_texts
+from bertlab.saved import Trained
 
 TOLERANCE = 1e-5  # of an output's largest element, where that is above 1
 ROWS = 8  # of the validation split

@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from bertlab import store
-from bertlab.assembly import Trained, load_run, needed_columns
+from bertlab.assembly import needed_columns
 from bertlab.config import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import columns_of, fingerprint, load_dataset
@@ -23,6 +23,7 @@ from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.evaluation import score
 from bertlab.results import Context
 from bertlab.runtime import threads
+from bertlab.saved import Trained, load_run
 
 
 @dataclass

@@ -24,7 +24,6 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from bertlab import store
-from bertlab.assembly import Trained, load_config, load_run
 from bertlab.config import Paths, choice, flag, string
 from bertlab.errors import ConfigError, RunError
 from bertlab.export.card import model_card
@@ -33,6 +32,7 @@ from bertlab.export.tokenizer import write_tokenizer
 from bertlab.export.verification import compare_tokens, largest_difference, validation_rows
 from bertlab.models.bert import Bert
 from bertlab.results import Context
+from bertlab.saved import Trained, load_config, load_run
 
 
 @dataclass

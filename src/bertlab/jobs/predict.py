@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from bertlab import registry, store
-from bertlab.assembly import Trained, load_run, needed_columns
+from bertlab.assembly import needed_columns
 from bertlab.config import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import columns_of
@@ -28,6 +28,7 @@ from bertlab.errors import ConfigError, DataError
 from bertlab.evaluation import measure
 from bertlab.results import Context
 from bertlab.runtime import threads
+from bertlab.saved import Trained, load_run
 
 
 @dataclass

@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 from omegaconf import MISSING
 
-from bertlab.assembly import load_config
 from bertlab.config import Paths, Train, flag, string
 from bertlab.errors import RunError
 from bertlab.jobs.train import train
 from bertlab.report.reading import read_run
 from bertlab.results import Context
+from bertlab.saved import load_config
 
 
 @dataclass

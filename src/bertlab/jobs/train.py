@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from bertlab import registry, store
-from bertlab.assembly import Material, Model, build_initialized, build_optimizer, check_combination, config_yaml, prepare, save_run
+from bertlab.assembly import Material, Model, build_initialized, build_optimizer, check_combination, prepare
 from bertlab.checkpoint import clear_temporaries, save_weights, write_text
 from bertlab.config import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
@@ -30,6 +30,7 @@ from bertlab.identity import identify
 from bertlab.loop import Interrupted, Progress, Pruned, fit, load_best
 from bertlab.results import Context, Outcome, Trial, announce, write_summary
 from bertlab.runtime import Device, choose_device, keep_freed_memory, provenance, threads, to_json
+from bertlab.saved import config_yaml, save_run
 from bertlab.trackers.local import LocalTracker
 
 Schema = Train

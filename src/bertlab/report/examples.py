@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from bertlab import stats
-from bertlab.assembly import load_config
 from bertlab.config import Train
 from bertlab.data.dataset import columns_of, fingerprint, load_dataset
 from bertlab.errors import UserError
 from bertlab.report.arms import Arm, Study
 from bertlab.report.contamination import Contamination, check_contamination
 from bertlab.report.reading import RunRecord
+from bertlab.saved import load_config
 
 
 @dataclass
