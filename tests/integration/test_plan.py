@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from bertlab.composition import compose_schema
+from bertlab.planning import Planner
+
 DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]
 STAGE = ["init=stage", "init.dataset=synthetic", "++init.dataset.train_size=60", "++init.dataset.validation_size=20",
          "++init.dataset.test_size=20", "init.budget.steps=3"]  # fmt: skip
@@ -96,3 +99,21 @@ def test_an_interrupted_run_is_planned_by_what_is_left_of_it(cli: Any) -> None:
     (line,) = table_of_one(out)
     step = int(next(Path("multirun").glob("*/checkpoints/step-*")).name.partition("-")[2])
     assert status == 0 and f"interrupted at step {step:,}" in line, err
+
+
+def test_a_cap_of_hours_shortens_the_plan_of_another_budget() -> None:
+    """A hundred thousand steps or four seconds, whichever comes first; tokens and operations are those that the time allows."""
+    words = [*DATA, "budget.steps=100000", "evaluation.every_steps=1000000"]
+    whole, capped = (Planner().survey(compose_schema("train", [*words, *extra])) for extra in ([], ["budget.hours=0.001"]))
+    assert capped.seconds == pytest.approx(3.6) and whole.seconds > 10
+    assert capped.tokens < whole.tokens / 2 and capped.flops < whole.flops / 2
+
+
+def test_a_pretraining_of_a_pretraining_is_listed_too(cli: Any) -> None:
+    words = [
+        *DATA, *STAGE, "init.tokenizer=inherited", "init.init=stage", "init.init.dataset=synthetic", "init.init.budget.steps=2",
+        "++init.init.dataset.train_size=60", "++init.init.dataset.validation_size=20", "++init.init.dataset.test_size=20",
+    ]  # fmt: skip
+    status, out, err = cli("plan", *words)
+    assert status == 0, err
+    assert out.count("pretraining: ") == 2 and "1 run: 0 finished, 1 to do" in out

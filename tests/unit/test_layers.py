@@ -10,8 +10,20 @@ FLOORS = {
     0: ("runtime", "errors", "flops", "stats"),
     1: ("config", "contracts", "checkpoint", "schedule", "store", "results", "hub"),
     2: ("data", "objectives", "models", "optimizers", "trackers", "evaluation", "init"),
-    3: ("registry", "assembly", "saved", "identity", "planning", "gridsummary", "composition", "loop", "explain", "helptext", "report",
-        "export"),  # fmt: skip
+    3: (
+        "registry",
+        "assembly",
+        "saved",
+        "identity",
+        "planning",
+        "gridsummary",
+        "composition",
+        "loop",
+        "explain",
+        "helptext",
+        "report",
+        "export",
+    ),
     4: ("jobs",),
     5: ("cli", "sweeps", "api", "__init__", "__main__"),
 }
