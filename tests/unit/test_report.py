@@ -19,6 +19,7 @@ from bertlab.report.arms import studies_of, varying_keys
 from bertlab.report.build import one_run_command
 from bertlab.report.comparison import compare, verdict, warnings_of
 from bertlab.report.contamination import check_contamination
+from bertlab.report.figures import _over_seeds
 from bertlab.report.page import Figure, Heading, Listing, Page, Table, Text, latex_text, to_html, to_latex, to_markdown
 from bertlab.report.reading import find_runs, read_run
 from bertlab.stats import paired
@@ -246,3 +247,12 @@ def test_the_study_of_scratch_against_pretrained_names_its_arms(tmp_path: Path) 
     assert [arm.name for arm in study.arms] == ["from scratch", "Hugging Face, pretrained", "after in-domain pretraining"]
     assert study.baseline.name == "from scratch" and config.title == "From scratch against pretrained"
     assert [len(arm.runs) for arm in study.arms] == [2, 2, 2]
+
+
+def test_curves_are_means_where_every_seed_has_been() -> None:
+    histories = [[{"epoch": 1, "x": 1.0}, {"epoch": 3, "x": 3.0}, {"epoch": 3, "y": 0.0}], [{"epoch": 2, "x": 4.0}, {"epoch": 4, "x": 8.0}]]
+    found = _over_seeds(histories, "x")
+    assert found is not None
+    at, values = found
+    assert (at[0], at[-1]) == (2, 3) and values[:, 0].tolist() == [2, 4] and values[:, -1].tolist() == [3, 6]
+    assert _over_seeds(histories, "z") is None and _over_seeds([histories[0][:1], histories[1]], "x") is None, "no epoch in common"

@@ -24,40 +24,50 @@ MOST_NAMED = 20  # arms in a legend
 
 
 def curves(study: Study) -> Figure | None:
-    """The validation score over training: mean over seeds, band from the worst to the best seed."""
-    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    drawn = 0
-    for index, arm in enumerate(study.arms[:MOST_NAMED]):
-        lines = [line for run in arm.in_order() if len(line := _curve(run.history(), study.metric))]
-        if not lines:
-            continue
-        start, end = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
-        if end < start:
-            continue
-        at = np.linspace(start, end, GRID_POINTS)
-        values = _scale(np.array([np.interp(at, line[:, 0], line[:, 1]) for line in lines]), study.metric)
-        colour = COLOURS[index % len(COLOURS)]
-        style = "-" if index < len(COLOURS) else "--"
-        axes.plot(
-            at,
-            values.mean(0),
-            style,
-            color=colour,
-            label=f"{_short(arm.name)} (n={len(lines)})",
-            linewidth=1.8,
-            marker="." if len(at) == 1 else "",
-        )
-        if len(lines) > 1:
-            axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-        drawn += 1
-    if not drawn:
+    """The validation score over training and, beside it, the losses: mean over seeds, band from the worst to the best seed."""
+    metrics = list(dict.fromkeys((study.metric, "loss")))
+    figure, panels = plt.subplots(1, len(metrics), figsize=(9.5 if metrics[1:] else 7.5, 4.2), layout="constrained", squeeze=False)
+    drawn = [_draw_curves(axes, study, metric) for axes, metric in zip(panels[0], metrics, strict=True)]
+    if not drawn[0]:
         plt.close(figure)
         return None
-    axes.set(xlabel="epoch of the training data", ylabel=_label(study.metric))
-    _dress(axes, drawn)
-    return _finish(
-        figure, f"{_slug(study)}-curves", f"Validation {study.metric} over training; line: mean over seeds, band: worst to best seed."
-    )
+    for axes, metric, count in zip(panels[0], metrics, drawn, strict=True):
+        axes.set(xlabel="epoch of the training data", ylabel=_label(metric))
+        _dress(axes, count if axes is panels[0][0] else 0)
+    caption = f"Validation {study.metric} over training{' and the losses, dotted on training' if metrics[1:] else ''}"
+    return _finish(figure, f"{_slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed.")
+
+
+def _draw_curves(axes: Axes, study: Study, metric: str) -> int:
+    """One line an arm, two where training tells the score as well and it is not the one compared; how many arms there were."""
+    drawn = 0
+    for index, arm in enumerate(study.arms[:MOST_NAMED]):
+        histories = [run.history() for run in arm.in_order()]
+        colour, style = COLOURS[index % len(COLOURS)], "-" if index < len(COLOURS) else "--"
+        if (found := _over_seeds(histories, f"validation/{metric}")) is None:
+            continue
+        at, values = found
+        values = _scale(values, metric)
+        label, marker = f"{_short(arm.name)} (n={len(values)})", "." if len(at) == 1 else ""
+        axes.plot(at, values.mean(0), style, color=colour, label=label, linewidth=1.8, marker=marker)
+        if len(values) > 1:
+            axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+        if metric != study.metric and (found := _over_seeds(histories, f"train/{metric}")) is not None:
+            axes.plot(found[0], found[1].mean(0), ":", color=colour, linewidth=1.2)
+        drawn += 1
+    return drawn
+
+
+def _over_seeds(histories: Sequence[Sequence[dict[str, Any]]], name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Points in epochs that all runs have passed, `(P,)`, and each run's value there, `(runs, P)`; None where no run has the score."""
+    lines = [line for history in histories if len(line := _curve(history, name))]
+    if not lines:
+        return None
+    start, end = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
+    if end < start:
+        return None
+    at = np.linspace(start, end, GRID_POINTS if end > start else 1)
+    return at, np.array([np.interp(at, line[:, 0], line[:, 1]) for line in lines])
 
 
 def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
@@ -143,9 +153,8 @@ def best_of_k(study: Study) -> Figure | None:
     return _finish(figure, f"{_slug(study)}-best-of-k", "Expected best validation score after so many trials (Dodge et al. 2019).")
 
 
-def _curve(history: Sequence[dict[str, Any]], metric: str) -> np.ndarray:
-    key = f"validation/{metric}"
-    points = [(record["epoch"], record[key]) for record in history if key in record]
+def _curve(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
+    points = [(record["epoch"], record[name]) for record in history if name in record]
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
