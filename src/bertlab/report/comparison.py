@@ -142,7 +142,9 @@ def warnings_of(study: Study) -> list[str]:
     """What a reader should know before believing the table."""
     found = []
     if clashing := code_differences(study):
-        found.append(f"The runs were made by different versions of {', '.join(clashing)}: a difference may be the code's.")
+        pythons = sorted({str(run.environment.get("python")) for arm in study.arms for run in arm.in_order()})
+        under = f", or look so under Python {' and '.join(pythons)}" if pythons[1:] else ""  # which write the same code differently
+        found.append(f"The runs were made by different versions of {', '.join(clashing)}{under}: a difference may be the code's.")
     dirty = [run.name for arm in study.arms for run in arm.in_order() if (run.environment.get("git") or {}).get("dirty")]
     if dirty:
         found.append(f"{len(dirty)} runs were made with uncommitted changes, e.g. {dirty[0]}.")
