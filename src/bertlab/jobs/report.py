@@ -8,7 +8,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   where="dataset.name=sst2 dataset.fraction=0.3"   only runs with these values
   baseline="init=scratch"             the arm that others are compared with, by name or by settings (default: the commonest setting)
   group_by="optimizer.lr model.positions"          arms by these keys alone (default: all that vary)
-  study=scratch_vs_pretrained         the last two for the arms of "from scratch against pretrained", each with its name
+  study=scratch_vs_pretrained         baseline, group_by and names for the arms of "from scratch against pretrained", each with its name
   names="init=scratch -> from scratch; baseline -> pretrained"    what arms are called
   order="from scratch; pretrained"    in which order
   metric=accuracy                     default: what selected the checkpoints

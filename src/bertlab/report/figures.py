@@ -27,7 +27,8 @@ def curves(study: Study) -> Figure | None:
     """The validation score over training and, beside it, the losses: mean over seeds, band from the worst to the best seed."""
     metrics = list(dict.fromkeys((study.metric, "loss")))
     figure, panels = plt.subplots(1, len(metrics), figsize=(9.5 if metrics[1:] else 7.5, 4.2), layout="constrained", squeeze=False)
-    drawn = [_draw_curves(axes, study, metric) for axes, metric in zip(panels[0], metrics, strict=True)]
+    histories = [[run.history() for run in arm.in_order()] for arm in study.arms[:MOST_NAMED]]
+    drawn = [_draw_curves(axes, study, metric, histories) for axes, metric in zip(panels[0], metrics, strict=True)]
     if not drawn[0]:
         plt.close(figure)
         return None
@@ -38,13 +39,12 @@ def curves(study: Study) -> Figure | None:
     return _finish(figure, f"{_slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed.")
 
 
-def _draw_curves(axes: Axes, study: Study, metric: str) -> int:
+def _draw_curves(axes: Axes, study: Study, metric: str, histories: Sequence[Sequence[Any]]) -> int:
     """One line an arm, two where training tells the score as well and it is not the one compared; how many arms there were."""
     drawn = 0
-    for index, arm in enumerate(study.arms[:MOST_NAMED]):
-        histories = [run.history() for run in arm.in_order()]
+    for index, (arm, of_seeds) in enumerate(zip(study.arms, histories, strict=False)):
         colour, style = COLOURS[index % len(COLOURS)], "-" if index < len(COLOURS) else "--"
-        if (found := _over_seeds(histories, f"validation/{metric}")) is None:
+        if (found := _over_seeds(of_seeds, f"validation/{metric}")) is None:
             continue
         at, values = found
         values = _scale(values, metric)
@@ -52,7 +52,7 @@ def _draw_curves(axes: Axes, study: Study, metric: str) -> int:
         axes.plot(at, values.mean(0), style, color=colour, label=label, linewidth=1.8, marker=marker)
         if len(values) > 1:
             axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-        if metric != study.metric and (found := _over_seeds(histories, f"train/{metric}")) is not None:
+        if metric != study.metric and (found := _over_seeds(of_seeds, f"train/{metric}")) is not None:
             axes.plot(found[0], found[1].mean(0), ":", color=colour, linewidth=1.2)
         drawn += 1
     return drawn
