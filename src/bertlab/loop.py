@@ -25,7 +25,7 @@ from bertlab.checkpoint import Checkpoint, load_checkpoint, load_weights, save_c
 from bertlab.config import Train
 from bertlab.contracts import Examples, Loss, Objective
 from bertlab.data.batches import BatchPlan, plan_batches
-from bertlab.data.feeding import WHOLE, Feed, Step
+from bertlab.data.feeding import WHOLE, Feed, Step, death_of_a_worker_told
 from bertlab.errors import UserError
 from bertlab.evaluation import scalars, score
 from bertlab.runtime import Device, is_interactive, restore_rng_state, rng_state
@@ -115,7 +115,7 @@ def fit(
     bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
     steps = feed.steps(progress.step, device, config.compute.workers)
     running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)  # loss since the last record
-    with interruptible() as received, bar:
+    with interruptible() as received, bar, death_of_a_worker_told():
         while not progress.stopped and (total is None or progress.step < total):
             step = next(steps)
             factor = config.schedule.factor(progress.step, total)

@@ -125,6 +125,19 @@ def test_a_signal_to_the_whole_group_checkpoints_though_batches_come_from_other_
     assert result(only_run(tmp_path / "asked")) == result(only_run(tmp_path / "whole"))
 
 
+def test_a_killed_maker_of_batches_is_told_in_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    words = (*RUN, "compute.workers=2", f"paths.output={tmp_path}")
+    process = start(*words)
+    deadline = time.monotonic() + 120
+    while newest_step(tmp_path) == 0 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    makers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(makers[0]), signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and "a process that makes batches died" in err and "Traceback" not in err
+    assert "continuing at step" in finish(*words)
+
+
 def test_finished_run_is_skipped_and_its_metric_returned(tmp_path: Path) -> None:
     first = finish("debug=smoke", "compute.threads=1", f"paths.output={tmp_path}")
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}

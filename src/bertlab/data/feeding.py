@@ -4,6 +4,8 @@ A step's batches are a pure function of (examples, plan, seed, step), so how man
 changes none of them.
 """
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import sys
@@ -17,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from bertlab.contracts import Batch, Draw, Examples, Objective
 from bertlab.data.batches import BatchPlan
+from bertlab.errors import ConfigError, RunError
 from bertlab.runtime import Device
 
 AHEAD = 4  # steps that each process makes before they are asked for
@@ -54,6 +57,8 @@ class Feed:
         workers = suggested_workers(device) if workers is None else workers
         if workers == 0:
             return self.walk(first, 0, 1)
+        if "fork" not in multiprocessing.get_all_start_methods():
+            raise ConfigError(f"compute.workers={workers}: this system cannot fork processes; use compute.workers=0")
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores: as asked for
             loader = DataLoader(
@@ -98,6 +103,20 @@ def suggested_workers(device: Device) -> int:
     if device.device.type != "cuda" or sys.platform != "linux":
         return 0
     return min(MOST_WORKERS, max(1, device.threads - 1))
+
+
+@contextlib.contextmanager
+def death_of_a_worker_told() -> Iterator[None]:
+    """Around a loop over steps: a killed worker, of which torch tells by an error at any point, becomes one clear line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise RunError(
+            f"a process that makes batches died ({str(error).splitlines()[0]}), perhaps for lack of memory or of /dev/shm; the same command "
+            "goes on from the last checkpoint, with compute.workers=0 without such processes"
+        ) from error
 
 
 def _away_from_the_keyboard(_: int) -> None:
