@@ -114,7 +114,7 @@ def death_of_a_worker_told() -> Iterator[None]:
         if "DataLoader worker" not in str(error):
             raise
         raise RunError(
-            f"a process that makes batches died ({str(error).splitlines()[0]}), perhaps for lack of memory or of /dev/shm; the same command "
+            f"a process that makes batches died ({str(error).splitlines()[0]}), perhaps for lack of memory or /dev/shm; the same command "
             "goes on from the last checkpoint, with compute.workers=0 without such processes"
         ) from error
 
