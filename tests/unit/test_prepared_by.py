@@ -1,5 +1,6 @@
 """What tokenised examples are filed under: the options that `prepare` reads, no fewer and no others."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +11,17 @@ from bertlab.composition import compose_schema
 from bertlab.identity import inputs_fingerprint
 
 SMALL = ["dataset.train_size=80", "dataset.validation_size=20", "dataset.test_size=20"]
-OBJECTIVES: dict[str, list[str]] = {  # tagging has no synthetic data
+WORDS = [f'{{"tokens": ["Ann", "went", "to", "town {i}"], "tags": ["B-PER", "O", "O", "B-LOC"]}}' for i in range(40)]
+OBJECTIVES: dict[str, list[str]] = {
     "classification": [],
     "mlm": [],
     "rtd": [],
     "nsp": ["dataset.task=documents"],
     "sop": ["dataset.task=documents"],
     "mlm_nsp": ["dataset.task=documents"],
-}
+    "tagging": ["dataset=files", "dataset.train_file=words.jsonl", "dataset.tokens_column=tokens",
+                "dataset.tags_column=tags", "dataset.label_column=null"],
+}  # fmt: skip
 
 
 class Watched:
@@ -33,7 +37,9 @@ class Watched:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_prepare_reads_what_the_examples_are_filed_under(name: str) -> None:
-    config = compose_schema("train", [*SMALL, f"objective={name}", *OBJECTIVES[name]])
+    Path("words.jsonl").write_text("\n".join(WORDS))
+    words = [f"objective={name}", *OBJECTIVES[name]]
+    config = compose_schema("train", words if name == "tagging" else [*SMALL, *words])  # there is no synthetic data with tags
     material = prepare(config, inputs_fingerprint(config))
     watched: Any = Watched(config.objective)
     module = registry.module_of(config.objective)

@@ -16,11 +16,11 @@ from bertlab.composition import compose_schema
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
 from bertlab.report.arms import studies_of, varying_keys
-from bertlab.report.build import one_run_command
 from bertlab.report.comparison import compare, verdict, warnings_of
 from bertlab.report.contamination import check_contamination
 from bertlab.report.figures import _over_seeds
 from bertlab.report.page import Figure, Heading, Listing, Page, Table, Text, latex_text, to_html, to_latex, to_markdown
+from bertlab.report.provenance import one_run_command
 from bertlab.report.reading import find_runs, read_run
 from bertlab.stats import paired
 

@@ -32,8 +32,9 @@ from bertlab.checkpoint import write_atomically, write_text
 from bertlab.config import Paths, flag, string
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report.arms import Study, studies_of
-from bertlab.report.build import build_page, one_run_command
+from bertlab.report.build import build_page
 from bertlab.report.page import Page, Table, to_html, to_latex, to_markdown
+from bertlab.report.provenance import one_run_command
 from bertlab.report.reading import LOADER, RunRecord, find_runs
 from bertlab.results import Context
 from bertlab.runtime import to_json

@@ -1,9 +1,7 @@
 """From run folders to a page: what stands in a report, and in which order."""
 
 import math
-import shlex
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +10,8 @@ from bertlab.errors import UserError
 from bertlab.report import examples, figures
 from bertlab.report.arms import Study
 from bertlab.report.comparison import Row, compare, is_fraction, last_scores, lower_is_better, shown, warnings_of
-from bertlab.report.page import Block, Heading, Listing, Page, Table, Text
+from bertlab.report.page import Block, Heading, Page, Table, Text
+from bertlab.report.provenance import provenance_blocks
 from bertlab.report.reading import RunRecord
 
 MOST_SIDE_BY_SIDE = 6  # arms
@@ -307,64 +306,6 @@ def _clean_scores(study: Study, found: Sequence[examples.SeenBy], mirror: str | 
             whole, part = np.mean(right), np.mean([one[~read] for one in right])
             lines.append([arm.name, f"{100 * whole:.2f}", f"{100 * part:.2f}", str(int((~read).sum()))])
     return lines
-
-
-# --- provenance ---------------------------------------------------------------------------------------------------------------------
-def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]) -> list[Block]:
-    """Every run behind a number, those that are behind none, and how to make them again."""
-    blocks: list[Block] = [Heading("Runs")]
-    used: list[tuple[str, RunRecord]] = [(arm.name, run) for study in studies for arm in study.arms for run in arm.in_order()]
-    needed = {run.stage for _, run in used if run.stage}
-    used += [("pretraining", stages[name]) for name in sorted(needed) if name in stages]
-    lines = []
-    for arm, run in used:
-        git: dict[str, Any] = run.environment.get("git") or {}
-        revision = f"{str(git.get('revision', '–'))[:10]}{' + changes' if git.get('dirty') else ''}"
-        scores = [shown(run.score(split, run.primary), run.primary) for split in ("validation", "test")]
-        lines.append(
-            [
-                arm,
-                str(run.seed),
-                run.name,
-                *scores,
-                revision,
-                str((run.environment.get("packages") or {}).get("torch", "–")),
-                f"{run.machine}, {run.environment.get('threads', '–')} thread(s)",
-            ]
-        )
-    headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")
-    blocks.append(Table(headers, lines, "Every run behind these numbers", left=3, folded=True))
-    missing = sorted(needed - set(stages))
-    if missing:
-        blocks.append(Text(f"Pretrainings that are not among the runs read: {', '.join(missing)}.", "warning"))
-    bad = [[run.name, run.problem] for run in runs if run.problem]
-    if bad:
-        blocks.append(Table(("run", "what is wrong"), bad, f"{len(bad)} runs without a result, counted nowhere", wide=(1,)))
-    commands = dict.fromkeys(one_run_command(run) for _, run in used if run.summary.get("command"))
-    words = (
-        "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER` runs what is missing and "
-        "compares the scores."
-    )
-    blocks += [Heading("Again"), Text(words), Listing(list(commands))]
-    return blocks
-
-
-def one_run_command(run: RunRecord) -> str:
-    """The command that makes this run alone: a sweep's with this run's values of what was swept."""
-    words = shlex.split(str(run.summary["command"]))
-    single = []
-    for word in words[1:]:
-        key, equals, value = word.partition("=")
-        if word in ("-m", "--multirun") or key.startswith("hydra"):
-            continue
-        swept = equals and ("," in value or "(" in value) and not value.startswith(("[", "{", "'", '"'))
-        if swept:
-            name = key.lstrip("+")
-            found = run.config.get(f"{name}.component", run.config.get(name))
-            if found is not None:
-                word = f"{key}={'null' if found is None else found}"
-        single.append(word)
-    return shlex.join(["bertlab", *single])
 
 
 def percent(share: float) -> str:

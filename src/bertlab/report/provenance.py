@@ -1,0 +1,67 @@
+"""Every run behind a report's numbers: where it was made, of what code, and the commands that make it again."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from bertlab.report.arms import Study
+from bertlab.report.comparison import shown
+from bertlab.report.page import Block, Heading, Listing, Table, Text
+from bertlab.report.reading import RunRecord
+
+
+def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]) -> list[Block]:
+    """Every run behind a number, those that are behind none, and how to make them again."""
+    blocks: list[Block] = [Heading("Runs")]
+    used: list[tuple[str, RunRecord]] = [(arm.name, run) for study in studies for arm in study.arms for run in arm.in_order()]
+    needed = {run.stage for _, run in used if run.stage}
+    used += [("pretraining", stages[name]) for name in sorted(needed) if name in stages]
+    lines = []
+    for arm, run in used:
+        git: dict[str, Any] = run.environment.get("git") or {}
+        revision = f"{str(git.get('revision', '–'))[:10]}{' + changes' if git.get('dirty') else ''}"
+        scores = [shown(run.score(split, run.primary), run.primary) for split in ("validation", "test")]
+        lines.append(
+            [
+                arm,
+                str(run.seed),
+                run.name,
+                *scores,
+                revision,
+                str((run.environment.get("packages") or {}).get("torch", "–")),
+                f"{run.machine}, {run.environment.get('threads', '–')} thread(s)",
+            ]
+        )
+    headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")
+    blocks.append(Table(headers, lines, "Every run behind these numbers", left=3, folded=True))
+    missing = sorted(needed - set(stages))
+    if missing:
+        blocks.append(Text(f"Pretrainings that are not among the runs read: {', '.join(missing)}.", "warning"))
+    bad = [[run.name, run.problem] for run in runs if run.problem]
+    if bad:
+        blocks.append(Table(("run", "what is wrong"), bad, f"{len(bad)} runs without a result, counted nowhere", wide=(1,)))
+    commands = dict.fromkeys(one_run_command(run) for _, run in used if run.summary.get("command"))
+    words = (
+        "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER` runs what is missing and "
+        "compares the scores."
+    )
+    blocks += [Heading("Again"), Text(words), Listing(list(commands))]
+    return blocks
+
+
+def one_run_command(run: RunRecord) -> str:
+    """The command that makes this run alone: a sweep's with this run's values of what was swept."""
+    words = shlex.split(str(run.summary["command"]))
+    single = []
+    for word in words[1:]:
+        key, equals, value = word.partition("=")
+        if word in ("-m", "--multirun") or key.startswith("hydra"):
+            continue
+        swept = equals and ("," in value or "(" in value) and not value.startswith(("[", "{", "'", '"'))
+        if swept:
+            name = key.lstrip("+")
+            found = run.config.get(f"{name}.component", run.config.get(name))
+            if found is not None:
+                word = f"{key}={'null' if found is None else found}"
+        single.append(word)
+    return shlex.join(["bertlab", *single])
