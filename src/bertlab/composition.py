@@ -94,7 +94,7 @@ def complete(overrides: list[str]) -> list[str]:
     stages = [f"init={file.stem}" for file in (registry.conf_folder() / "init").glob("*.yaml")]
     if set(stages) & set(overrides) and not any(override.startswith("tokenizer=") for override in overrides):
         overrides = ["tokenizer=inherited", *overrides]
-    overrides = [_into_stage(_with_whole_numbers(override)) for override in overrides]
+    overrides = [_into_stage(_with_whole_numbers(_with_names(override))) for override in overrides]
     given = {override.lstrip("+").partition("=")[0] for override in overrides if not override.endswith("=null")}
     cleared = []
     for budget in sorted({name.rpartition(".")[0] for name in given if re.fullmatch(r"(init\.)*budget\.\w+", name)}):
@@ -134,6 +134,16 @@ def literal(override: str) -> str:
         return override
     plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation: `\${`, and `\\` for a backslash before it
     return f"{key}={QuotedString(plain, Quote.single).with_quotes()}"
+
+
+def _with_names(override: str) -> str:
+    """`run=32118226e611` in quotes: Hydra reads an id, or a file's name, as a number (here infinity) wherever it looks like one."""
+    key, _, value = override.partition("=")
+    if not re.fullmatch(r"run|runs|report|file|to|out|paths\.\w+|(\w+\.)*(path|name_or_path|\w+_file)", key):
+        return override
+    looks_else = r"[+-]?[\d_]*\.?[\d_]*([eE][+-]?[\d_]+)?|[+-]?(inf|nan)|true|false"
+    names = (f"'{name}'" if name and re.fullmatch(looks_else, name, re.IGNORECASE) else name for name in value.split(","))
+    return f"{key}={','.join(names)}"
 
 
 def _with_whole_numbers(override: str) -> str:

@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from bertlab import registry
-from bertlab.composition import compose_schema
+from bertlab.composition import complete, compose_schema
 from bertlab.helptext import GROUPS
 from bertlab.registry import conf_folder
 
@@ -112,3 +115,14 @@ def test_sweep_is_checked_before_its_first_run_starts(cli: Cli) -> None:
     status, _, err = cli("-m", "debug=smoke", "optimizer.lr=1e-3,1e-4,-1")
     assert status == 2 and "optimizer.lr=-1.0" in err and time.monotonic() - before < 20
     assert not Path("multirun").exists()
+
+
+@given(
+    name=st.from_regex(r"[0-9a-f]{12}|[0-9]{1,12}(e[0-9]{1,3})?|[0-9_.]{1,6}|inf|NaN|True", fullmatch=True).filter(lambda name: name != ".")
+)
+@example("32118226e611")  # the id of a run, once: Hydra reads infinity
+def test_a_name_that_looks_like_a_number_stays_a_name(name: str) -> None:
+    for key in ("run", "dataset.train_file", "init.dataset.train_file", "paths.output", "model.name_or_path"):
+        (override,) = [word for word in complete([f"{key}={name}"]) if word.startswith(key)]
+        assert OverridesParser.create().parse_override(override).value() == name
+    assert len(list(OverridesParser.create().parse_override(complete([f"run={name},b"])[0]).sweep_iterator())) == 2
