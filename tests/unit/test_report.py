@@ -16,6 +16,7 @@ from bertlab.composition import compose_schema
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
 from bertlab.report.arms import studies_of, varying_keys
+from bertlab.report.build import study_blocks
 from bertlab.report.comparison import compare, verdict, warnings_of
 from bertlab.report.contamination import check_contamination
 from bertlab.report.figures import _over_seeds
@@ -63,6 +64,15 @@ def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> Non
     assert same.verdict.startswith("not distinguishable") and same.difference is not None and abs(same.difference.mean) < 1e-9
     (alone,) = studies_of([run for run in find_runs([str(root)]) if "classification-c" not in run.name])
     assert compare(alone, {})[1].verdict == "better"
+
+
+def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:
+    for seed in range(2):
+        write_run(tmp_path, f"toy-classification-a{seed}", seed, 0.80 + 0.01 * seed, 0.78)
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    text = to_markdown(Page("t", study_blocks(study, compare(study, {}))))
+    assert study.sizes == "1 arm, 2 runs" and "| all runs | 2 | 80.50 ± 0.71 |" in text.replace("**", "")
+    assert not re.search("baseline|difference|Holm|verdict|one test", text, re.IGNORECASE)
 
 
 def test_lower_is_better_for_a_loss() -> None:

@@ -94,7 +94,7 @@ def run(config: Schema, context: Context) -> None:
         for one in runs:
             keep_run(one.folder, out / "runs" / one.name)
     for study in studies:
-        print(f"{study.title}: {len(study.arms)} arms, {sum(len(arm.runs) for arm in study.arms)} runs, baseline “{study.baseline.name}”")
+        print(f"{study.title}: {study.sizes}" + (f", baseline “{study.baseline.name}”" if len(study.arms) > 1 else ""))
     if bad := [one for one in runs if one.problem]:
         print(
             f"{len(bad)} runs without a result: " + "; ".join(f"{one.name} ({one.problem})" for one in bad[:5]) + (" …" if bad[5:] else "")

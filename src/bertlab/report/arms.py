@@ -48,6 +48,12 @@ class Study:
     def title(self) -> str:
         return f"{self.objective} on {self.dataset}"
 
+    @property
+    def sizes(self) -> str:
+        """`3 arms, 18 runs`."""
+        arms, runs = len(self.arms), sum(len(arm.runs) for arm in self.arms)
+        return f"{arms} arm{'s' * (arms > 1)}, {runs} run{'s' * (runs > 1)}"
+
 
 def studies_of(
     runs: Sequence[RunRecord], keys: Sequence[str] = (), baseline: str | None = None, names: dict[str, str] | None = None,
@@ -74,7 +80,7 @@ def studies_of(
         arms = _arms(members, chosen)
         first = _of_settings(arms, baseline) or _baseline(arms)
         for arm in arms:
-            arm.name = arm_name(arm, first, chosen)
+            arm.name = arm_name(arm, first, chosen) if len(arms) > 1 else "all runs"
         studies.append(Study(dataset, objective, found, chosen, arms, first))
     _rename(studies, names or {})
     _order(studies, order, baseline)

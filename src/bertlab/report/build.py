@@ -46,14 +46,17 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
     unit = " (%)" if is_fraction(study.metric) else ""
     arrow = "lower is better" if lower_is_better(study.metric) else "higher is better"
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
-    blocks.append(
-        Text(
-            f"{len(study.arms)} arms, {sum(len(arm.runs) for arm in study.arms)} runs; {study.metric}{unit}, {arrow}. Differences are to "
-            f"“{study.baseline.name}”, paired by seed, on validation, which also chose each run's checkpoint; the test split was scored "
-            "once with that checkpoint and chooses nothing. p: exact two-sided sign-flip permutation test, corrected for the number of "
-            "arms after Holm; intervals: 95 % t over seeds."
-        )
+    selection = (
+        "validation, which also chose each run's checkpoint; the test split was scored once with that checkpoint and chooses nothing."
     )
+    if len(study.arms) == 1:
+        tests = f"Scores are on {selection} Intervals: 95 % t over seeds."
+    else:
+        tests = (
+            f"Differences are to “{study.baseline.name}”, paired by seed, on {selection} p: exact two-sided sign-flip permutation test, "
+            "corrected for the number of arms after Holm; intervals: 95 % t over seeds."
+        )
+    blocks.append(Text(f"{study.sizes}; {study.metric}{unit}, {arrow}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
     blocks.append(comparison_table(study, rows))
     blocks += [Text(conclusion(study, rows)), further_table(study, rows), cost_table(rows), *settings_table(study)]
@@ -65,34 +68,33 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
 
 def comparison_table(study: Study, rows: Sequence[Row]) -> Table:
     """Scores and what may be said of them."""
-    has_test = any(row.test is not None for row in rows)
+    has_test, alone = any(row.test is not None for row in rows), len(rows) == 1
     headers = [
         "arm",
         "seeds",
         "validation, mean ± sd",
         "95 % interval",
-        "difference [95 % interval]",
-        "p (Holm)",
+        *([] if alone else ["difference [95 % interval]", "p (Holm)"]),
         *(["test, mean ± sd"] if has_test else []),
-        "verdict",
+        *([] if alone else ["verdict"]),
     ]
     lines = []
     for row in rows:
         found = row.difference
+        difference = "" if found is None else f"{shown(found.mean, study.metric, sign=True)} {interval(found, study.metric, sign=True)}"
         lines.append(
             [
                 row.arm.name,
                 str(len(row.arm.runs)),
                 spread(row.validation, study.metric),
                 interval(row.validation, study.metric),
-                "" if found is None else f"{shown(found.mean, study.metric, sign=True)} {interval(found, study.metric, sign=True)}",
-                "" if found is None else p_text(row.p_holm),
+                *([] if alone else [difference, "" if found is None else p_text(row.p_holm)]),
                 *([spread(row.test, study.metric)] if has_test else []),
-                "the baseline" if row.is_baseline else row.verdict,
+                *([] if alone else ["the baseline" if row.is_baseline else row.verdict]),
             ]
         )
     bold = frozenset(index for index, row in enumerate(rows) if row.is_baseline)
-    return Table(headers, lines, "Scores over seeds", bold, wide=(len(headers) - 1,))
+    return Table(headers, lines, "Scores over seeds", bold, wide=() if alone else (len(headers) - 1,))
 
 
 def further_table(study: Study, rows: Sequence[Row]) -> Table:
@@ -109,7 +111,10 @@ def further_table(study: Study, rows: Sequence[Row]) -> Table:
                 "" if row.difference is None else p_text(row.difference.p),
             ]
         )
-    return Table(["arm", *(f"seed {seed}" for seed in seeds), "last step, mean ± sd", "p, one test"], lines, "Validation, seed by seed")
+    headers = ["arm", *(f"seed {seed}" for seed in seeds), "last step, mean ± sd", "p, one test"]
+    if len(rows) == 1:
+        headers, lines = headers[:-1], [line[:-1] for line in lines]
+    return Table(headers, lines, "Validation, seed by seed")
 
 
 def settings_table(study: Study) -> list[Table]:
