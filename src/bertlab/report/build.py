@@ -59,7 +59,7 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
     blocks.append(Text(f"{study.sizes}; {study.metric}{unit}, {arrow}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
     blocks.append(comparison_table(study, rows))
-    blocks += [Text(conclusion(study, rows)), further_table(study, rows), cost_table(rows), *settings_table(study)]
+    blocks += [Text(conclusion(study, rows)), further_table(study, rows), *other_scores(study), cost_table(rows), *settings_table(study)]
     for figure in (figures.differences(study, rows), figures.curves(study), figures.cost(study, rows), figures.best_of_k(study)):
         if figure is not None:
             blocks.append(figure)
@@ -115,6 +115,27 @@ def further_table(study: Study, rows: Sequence[Row]) -> Table:
     if len(rows) == 1:
         headers, lines = headers[:-1], [line[:-1] for line in lines]
     return Table(headers, lines, "Validation, seed by seed")
+
+
+def other_scores(study: Study) -> list[Table]:
+    """What else was measured at the selected checkpoint: the parts of a loss, scores by class, what other papers report."""
+    every = {key for arm in study.arms for run in arm.runs.values() for key, value in run.summary["metrics"].items() if is_number(value)}
+    names = sorted(key.removeprefix("validation/") for key in every if key.startswith("validation/"))
+    names = [name for name in names if name != study.metric]
+    if not names:
+        return []
+    lines = []
+    for arm in study.arms:
+        scores = [list(arm.scores("validation", name).values()) for name in names]
+        spreads = [spread(stats.summarize(values) if values else None, name) for values, name in zip(scores, names, strict=True)]
+        lines.append([arm.name, *spreads])
+    headers = [f"{name} (%)" if is_fraction(name) else name for name in names]
+    return [Table(["arm", *headers], lines, "Other scores on validation, mean ± sd over seeds", folded=len(names) > MOST_SIDE_BY_SIDE)]
+
+
+def is_number(value: object) -> bool:
+    """A score, and no confusion matrix."""
+    return isinstance(value, int | float)
 
 
 def settings_table(study: Study) -> list[Table]:
