@@ -51,3 +51,15 @@ def test_a_records_tables_are_its_reports_or_say_that_they_are_not(record: Path)
         if BY_HAND not in before:
             assert [line for line in tables_of(table)[0] if line not in made] == []
     assert len(re.findall(r"\n\n\|", text)) == len(tables_of(text)), "a table without an empty line before it"
+
+
+def test_the_readmes_results_stand_in_their_records() -> None:
+    """Every number with a decimal in the README's table of results, to its last digit."""
+    rows = re.findall(r"^\| .* \| (.*) \| \[\d{3}\]\((experiments/[^)]*)\) \|$", (ROOT.parent / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) > 10
+    for result, record in rows:
+        text = (ROOT.parent / record).read_text()
+        told = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text.replace(",", ""))]
+        for number in re.findall(r"\d+\.\d+", result):
+            half = 0.5 * 10.0 ** -len(number.partition(".")[2])
+            assert any(abs(float(number) - other) <= half + 1e-9 for other in told), f"{record} does not have {number}: {result}"

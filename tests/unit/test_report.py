@@ -73,6 +73,7 @@ def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     text = to_markdown(Page("t", study_blocks(study, compare(study, {}))))
     assert study.sizes == "1 arm, 2 runs" and "| all runs | 2 | 80.50 ± 0.71 |" in text.replace("**", "")
     assert not re.search("baseline|difference|Holm|verdict|one test", text, re.IGNORECASE)
+    assert "| arm | loss |" in text and "| all runs | 0.195 ± 0.007 |" in text  # what else was scored
 
 
 def test_lower_is_better_for_a_loss() -> None:
@@ -99,7 +100,7 @@ def test_what_a_reader_must_know_is_said(root: Path) -> None:
     write_run(root, "toy-classification-again", 0, 0.9, evaluation__batch_size=64)
     (study,) = studies_of(find_runs([str(root)]))
     words = " ".join(warnings_of(study))
-    for expected in ("different versions of loop", "uncommitted changes, e.g. toy-classification-b2", "different machines", "further runs"):
+    for expected in ("different versions of loop", "uncommitted changes, e.g. toy-classification-b2", "different machines", "Left out"):
         assert expected in words
 
 

@@ -31,7 +31,7 @@ from omegaconf import MISSING
 from bertlab.checkpoint import write_atomically, write_text
 from bertlab.config import Paths, flag, string
 from bertlab.errors import ConfigError, RunError, did_you_mean
-from bertlab.report.arms import Study, studies_of
+from bertlab.report.arms import Study, counted, studies_of
 from bertlab.report.build import build_page
 from bertlab.report.page import Page, Table, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
@@ -97,7 +97,9 @@ def run(config: Schema, context: Context) -> None:
         print(f"{study.title}: {study.sizes}" + (f", baseline “{study.baseline.name}”" if len(study.arms) > 1 else ""))
     if bad := [one for one in runs if one.problem]:
         print(
-            f"{len(bad)} runs without a result: " + "; ".join(f"{one.name} ({one.problem})" for one in bad[:5]) + (" …" if bad[5:] else "")
+            f"{counted(len(bad), 'run')} without a result: "
+            + "; ".join(f"{one.name} ({one.problem})" for one in bad[:5])
+            + (" …" if bad[5:] else "")
         )
     print(f"report: {out}")
 

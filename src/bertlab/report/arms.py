@@ -51,8 +51,12 @@ class Study:
     @property
     def sizes(self) -> str:
         """`3 arms, 18 runs`."""
-        arms, runs = len(self.arms), sum(len(arm.runs) for arm in self.arms)
-        return f"{arms} arm{'s' * (arms > 1)}, {runs} run{'s' * (runs > 1)}"
+        return f"{counted(len(self.arms), 'arm')}, {counted(sum(len(arm.runs) for arm in self.arms), 'run')}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `3 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def studies_of(

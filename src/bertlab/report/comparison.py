@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertlab import stats
-from bertlab.report.arms import Arm, Study
+from bertlab.report.arms import Arm, Study, counted
 from bertlab.report.reading import RunRecord
 
 LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_character")
@@ -147,15 +147,13 @@ def warnings_of(study: Study) -> list[str]:
         found.append(f"The runs were made by different versions of {', '.join(clashing)}{under}: a difference may be the code's.")
     dirty = [run.name for arm in study.arms for run in arm.in_order() if (run.environment.get("git") or {}).get("dirty")]
     if dirty:
-        found.append(f"{len(dirty)} runs were made with uncommitted changes, e.g. {dirty[0]}.")
+        found.append(f"{counted(len(dirty), 'run')} had uncommitted changes, e.g. {dirty[0]}.")
     machines = {run.machine for arm in study.arms for run in arm.in_order()}
     if len(machines) > 1:
         found.append(f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not comparable.")
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
-        found.append(
-            f"{len(doubles)} further runs have a setting and a seed that a newer run has too, and are left out: {', '.join(doubles)}."
-        )
+        found.append(f"Left out, where a newer run has the same settings and seed: {counted(len(doubles), 'run')}, {', '.join(doubles)}.")
     counts = {arm.name: len(arm.runs) for arm in study.arms}
     if len(set(counts.values())) > 1:
         found.append(

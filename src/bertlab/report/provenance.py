@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.report.arms import Study
+from bertlab.report.arms import Study, counted
 from bertlab.report.comparison import shown
 from bertlab.report.page import Block, Heading, Listing, Table, Text
 from bertlab.report.reading import RunRecord
@@ -39,7 +39,7 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
         blocks.append(Text(f"Pretrainings that are not among the runs read: {', '.join(missing)}.", "warning"))
     bad = [[run.name, run.problem] for run in runs if run.problem]
     if bad:
-        blocks.append(Table(("run", "what is wrong"), bad, f"{len(bad)} runs without a result, counted nowhere", wide=(1,)))
+        blocks.append(Table(("run", "what is wrong"), bad, f"{counted(len(bad), 'run')} without a result, counted nowhere", wide=(1,)))
     commands = dict.fromkeys(one_run_command(run) for _, run in used if run.summary.get("command"))
     words = (
         "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER` runs what is missing and "
