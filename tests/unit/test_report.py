@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 import re
 import shutil
@@ -81,6 +82,26 @@ def test_lower_is_better_for_a_loss() -> None:
     assert verdict(found, found.p, 1, "loss") == "worse" and verdict(found, found.p, 1, "accuracy") == "better"
     assert verdict(paired([]), math.nan, 1, "accuracy").startswith("no seed in common")
     assert "one seed" in verdict(paired([0.1]), 1.0, 1, "accuracy")
+
+
+def test_tokenizers_that_differ_are_compared_per_character(tmp_path: Path) -> None:
+    """A loss per token is in another unit for every vocabulary: the arm with the lower loss is the worse one here."""
+    for size, loss, bits in ((8000, 4.2, 2.0), (16000, 4.6, 1.9)):
+        for seed in range(2):
+            folder = write_run(tmp_path, f"mlm-{size}-{seed}", seed, 1 - loss - seed / 10, metric="loss", tokenizer__vocab_size=size)
+            summary = json.loads((folder / "summary.json").read_text())
+            summary["metrics"]["validation/bits_per_character"] = bits + seed / 100
+            (folder / "summary.json").write_text(json.dumps(summary))
+    runs = find_runs([str(tmp_path)])
+    (study,) = studies_of(runs)
+    difference = compare(study, {})[1 - study.arms.index(study.baseline)].difference
+    assert study.metric == "bits_per_character" and difference is not None and abs(difference.mean) == pytest.approx(0.1)
+    told = next(words for words in warnings_of(study) if words.startswith("Tokenizers differ"))
+    assert "loss are not comparable" in told and "metric=" not in told
+    (as_wished,) = studies_of(runs, metric="loss")
+    assert as_wished.metric == "loss" and any("metric=bits_per_character" in words for words in warnings_of(as_wished))
+    alone = studies_of([run for run in runs if "8000" in run.name])[0]
+    assert alone.metric == "loss" and not any("Tokenizers" in words for words in warnings_of(alone))
 
 
 def test_a_pretraining_that_others_began_from_is_no_arm_and_its_cost_is_counted(tmp_path: Path) -> None:

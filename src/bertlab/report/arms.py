@@ -12,6 +12,7 @@ WITHOUT_INFLUENCE = ("compute", "tracker", "paths", "tags")
 SPEED_ONLY = ("evaluation.batch_size", "evaluation.save_predictions")
 SEEDS = ("seed", "init.seed")
 ABSENT = "–"
+PER_CHARACTER = "bits_per_character"
 
 
 @dataclass
@@ -49,6 +50,11 @@ class Study:
         return f"{self.objective} on {self.dataset}"
 
     @property
+    def tokenizers_differ(self) -> bool:
+        """Whether a score per token is in another unit from arm to arm."""
+        return _tokenizers_differ([run for arm in self.arms for run in arm.in_order()])
+
+    @property
     def sizes(self) -> str:
         """`3 arms, 18 runs`."""
         return f"{counted(len(self.arms), 'arm')}, {counted(sum(len(arm.runs) for arm in self.arms), 'run')}"
@@ -78,7 +84,7 @@ def studies_of(
             groups.setdefault((str(run.config["dataset.name"]), str(run.config["objective.component"])), []).append(run)
     studies = []
     for (dataset, objective), members in sorted(groups.items()):
-        found = metric or members[0].primary
+        found = metric or _comparable(members)
         _check_metric(members, found)
         chosen = _chosen_keys(members, keys)
         arms = _arms(members, chosen)
@@ -89,6 +95,16 @@ def studies_of(
     _rename(studies, names or {})
     _order(studies, order, baseline)
     return studies
+
+
+def _comparable(runs: list[RunRecord]) -> str:
+    """The objective's own score; per character where that is one per token and tokenizers cut the text differently."""
+    per_character = all(run.score("validation", PER_CHARACTER) is not None for run in runs)
+    return PER_CHARACTER if per_character and _tokenizers_differ(runs) else runs[0].primary
+
+
+def _tokenizers_differ(runs: Sequence[RunRecord]) -> bool:
+    return len({str(sorted((key, value) for key, value in run.config.items() if key.startswith("tokenizer."))) for run in runs}) > 1
 
 
 def _check_metric(runs: list[RunRecord], metric: str) -> None:

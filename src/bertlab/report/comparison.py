@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from bertlab import stats
-from bertlab.report.arms import Arm, Study, counted
+from bertlab.report.arms import PER_CHARACTER, Arm, Study, counted
 from bertlab.report.reading import RunRecord
 
-LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_character")
+LOWER_IS_BETTER = ("loss", "perplexity", PER_CHARACTER)
+PER_TOKEN = ("loss", "perplexity", "masked_accuracy")  # of the masked-token objectives
 FRACTIONS = ("accuracy", "f1", "precision", "recall", "matthews")  # shown in percent
 LEVEL = 0.05
 
@@ -154,6 +155,13 @@ def warnings_of(study: Study) -> list[str]:
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
         found.append(f"Left out, where a newer run has the same settings and seed: {counted(len(doubles), 'run')}, {', '.join(doubles)}.")
+    scored = {key.removeprefix("validation/") for arm in study.arms for run in arm.in_order() for key in run.summary["metrics"]}
+    if study.tokenizers_differ and PER_CHARACTER in scored:
+        advice = "" if study.metric == PER_CHARACTER else f" Compare them with metric={PER_CHARACTER}."
+        found.append(
+            f"Tokenizers differ, and with them what a token is: {', '.join(key for key in PER_TOKEN if key in scored)} are not comparable "
+            f"between arms of different tokenizers, bits per character of the masked text are.{advice}"
+        )
     counts = {arm.name: len(arm.runs) for arm in study.arms}
     if len(set(counts.values())) > 1:
         found.append(

@@ -13,14 +13,14 @@ from bertlab.report.reading import RunRecord
 def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]) -> list[Block]:
     """Every run behind a number, those that are behind none, and how to make them again."""
     blocks: list[Block] = [Heading("Runs")]
-    used: list[tuple[str, RunRecord]] = [(arm.name, run) for study in studies for arm in study.arms for run in arm.in_order()]
-    needed = {run.stage for _, run in used if run.stage}
-    used += [("pretraining", stages[name]) for name in sorted(needed) if name in stages]
+    used = [(arm.name, study.metric, run) for study in studies for arm in study.arms for run in arm.in_order()]
+    needed = {run.stage for _, _, run in used if run.stage}
+    used += [("pretraining", stages[name].primary, stages[name]) for name in sorted(needed) if name in stages]
     lines = []
-    for arm, run in used:
+    for arm, metric, run in used:
         git: dict[str, Any] = run.environment.get("git") or {}
         revision = f"{str(git.get('revision', '–'))[:10]}{' + changes' if git.get('dirty') else ''}"
-        scores = [shown(run.score(split, run.primary), run.primary) for split in ("validation", "test")]
+        scores = [shown(run.score(split, metric), metric) for split in ("validation", "test")]
         lines.append(
             [
                 arm,
@@ -40,7 +40,7 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
     bad = [[run.name, run.problem] for run in runs if run.problem]
     if bad:
         blocks.append(Table(("run", "what is wrong"), bad, f"{counted(len(bad), 'run')} without a result, counted nowhere", wide=(1,)))
-    commands = dict.fromkeys(one_run_command(run) for _, run in used if run.summary.get("command"))
+    commands = dict.fromkeys(one_run_command(run) for _, _, run in used if run.summary.get("command"))
     words = (
         "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER` runs what is missing and "
         "compares the scores."
