@@ -16,6 +16,7 @@ FLOORS = {
         "saved",
         "identity",
         "planning",
+        "benchmarking",
         "gridsummary",
         "composition",
         "loop",

@@ -11,7 +11,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   study=scratch_vs_pretrained         baseline, group_by and names for the arms of "from scratch against pretrained", each with its name
   names="init=scratch -> from scratch; baseline -> pretrained"    what arms are called
   order="from scratch; pretrained"    in which order
-  metric=accuracy                     default: what selected the checkpoints
+  metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
   formats=md,html,csv,tex             keep_runs=true   with copies of the runs, weights left out, to make the report again anywhere
 """
@@ -51,7 +51,9 @@ class Schema:
     out: str = string("report", "folder for the report; written anew as a whole")
     title: str | None = string(None, "the page's title")
     where: str = string("", "only runs with these values: dotted.key=value, separated by spaces")
-    metric: str | None = string(None, "the score to compare; default: what selected the checkpoints")
+    metric: str | None = string(
+        None, "the score to compare; default: what selected the checkpoints, bits_per_character where tokenizers differ"
+    )
     baseline: str | None = string(None, "name of the arm that the others are compared with; default: the commonest setting")
     group_by: str = string("", "keys or groups that make the arms, separated by spaces; default: every key that varies")
     names: str = string(
