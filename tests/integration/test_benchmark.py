@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ from bertlab.benchmarking import AS_USED, OURS, SAME_SETTINGS, check_benchmark, 
 from bertlab.composition import compose_schema
 from bertlab.config import Train
 from bertlab.data.batches import plan_batches
+from bertlab.jobs.benchmark import STAT, busy_cores, notes_of
 from bertlab.registry import conf_folder
+from bertlab.runtime import choose_device
 
 SMALL = ("dataset.train_size=400", "dataset.validation_size=50", "dataset.test_size=50", "model=bert_tiny", "model.hidden_size=64",
          "model.num_attention_heads=1", "budget.batch_size=4", "compute.threads=1")  # fmt: skip
@@ -83,6 +88,20 @@ def test_the_command_measures_in_turn_and_writes_it_down(cli: Any, tmp_path: Pat
         assert measured["tokens_per_s"] == pytest.approx(measured["tokens"] / measured["seconds"])
     assert "| Trainer, same settings |" in (tmp_path / "speed" / "benchmark.md").read_text()
     assert not Path("multirun").exists()  # a measurement is no run
+
+
+@pytest.mark.skipif(not STAT.is_file(), reason="this system does not tell how busy its cores are")
+def test_a_busy_machine_is_noticed(classification: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that counts as fast as it can holds a core; a machine without a free one spoils a measurement."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as counting:
+        try:
+            assert busy_cores(0.5) > 0.3
+        finally:
+            counting.kill()
+    device = choose_device("cpu", "float32", 1)
+    for busy, spoilt in ((float(os.cpu_count() or 1), True), (0.0, False)):
+        monkeypatch.setattr("bertlab.jobs.benchmark.busy_cores", lambda busy=busy: busy)
+        assert any("Other processes" in note for note in notes_of(classification, device, [OURS])) == spoilt
 
 
 @pytest.mark.parametrize(

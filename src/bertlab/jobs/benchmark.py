@@ -24,6 +24,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,8 @@ from bertlab.runtime import Device, is_interactive, package_version, provenance,
 from bertlab.saved import config_yaml
 
 NEEDED = ("transformers", "accelerate")
-BUSY = 0.3  # other processes' load, in cores, that a measurement should not share the machine with
+STAT = Path("/proc/stat")
+MOST_DISTURBED = 0.3  # cores that a measurement needs and others hold, above which its figures are not to be trusted
 
 
 @dataclass
@@ -86,7 +88,7 @@ def run(config: Schema, context: Context) -> None:
         flops = flops_per_token(config, material)
         reachable = product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32, seconds=0.5)
     contestants = contestants_of(config, device)
-    notes = notes_of(config, contestants)
+    notes = notes_of(config, device, contestants)
     found: dict[str, list[Measured]] = {name: [] for name in contestants}
     order = [name for turn in range(asked.repeats) for name in rotated(contestants, turn)]
     for name in tqdm(order, desc="benchmark", unit="run", leave=False, disable=not is_interactive()):
@@ -115,15 +117,31 @@ def rotated(names: Sequence[str], turn: int) -> list[str]:
     return [*names[start:], *names[:start]]
 
 
-def notes_of(config: Schema, contestants: Sequence[str]) -> list[str]:
+def notes_of(config: Schema, device: Device, contestants: Sequence[str]) -> list[str]:
     """What a reader must know of this comparison; a busy machine is told at once."""
     notes = []
     if len(contestants) > 1 and not has_their_like(config):
         notes.append("transformers' BERT lacks some options of our encoder: the Trainer's is Devlin's of the same sizes.")
-    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > BUSY:
-        notes.append(f"The machine was not idle when the measurement began (load {load:.1f}): the figures are not to be trusted.")
+    busy = busy_cores()
+    if device.device.type == "cpu" and device.threads - ((os.cpu_count() or 1) - busy) > MOST_DISTURBED:
+        notes.append(f"Other processes kept {busy:.1f} cores busy when the measurement began: the figures are not to be trusted.")
         print(f"warning: {notes[-1]}", file=sys.stderr)
     return notes
+
+
+def busy_cores(seconds: float = 1.0) -> float:
+    """Cores of this machine that are at work while this process sleeps; 0 where the system does not tell."""
+
+    def worked() -> float:
+        user, nice, system, _, _, irq, softirq, steal = map(int, STAT.read_text(encoding="ascii").split()[1:9])
+        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+    try:
+        before, began = worked(), time.perf_counter()
+        time.sleep(seconds)
+        return (worked() - before) / (time.perf_counter() - began)
+    except (OSError, ValueError):
+        return 0.0
 
 
 def flops_per_token(config: Schema, material: Material) -> float:
