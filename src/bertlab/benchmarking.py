@@ -182,7 +182,7 @@ def their_parts(config: Train, material: Material, rows: Sequence[int]) -> tuple
     special, backend = material.tokenizer.special, material.tokenizer.backend
     ids = (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id)
     names = {f"{role}_token": backend.id_to_token(index) for role, index in zip(ROLES, ids, strict=True)}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)  # type: ignore[no-untyped-call]  # theirs
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)  # type: ignore[no-untyped-call]  # transformers has no types here
     if isinstance(config.objective, Mlm):
         collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=config.objective.rate)
         return BertForMaskedLM(BertConfig(**described)), columns, collator

@@ -73,7 +73,7 @@ def test_tokens_are_counted_that_were_learned_from(classification: Train, mlm: T
 
 def test_an_encoder_without_counterpart_meets_one_of_its_sizes(classification: Train) -> None:
     assert has_their_like(classification)
-    rotary: Any = dataclasses.replace(classification, model=dataclasses.replace(classification.model, positions="rotary"))  # type: ignore[call-arg]
+    rotary: Any = dataclasses.replace(classification, model=dataclasses.replace(classification.model, positions="rotary"))  # type: ignore[call-arg]  # of a Bert
     _, material = prepared(rotary)
     assert not has_their_like(rotary) and their_config(rotary, material) == their_config(classification, material)
 

@@ -7,7 +7,7 @@ run's steps are. Each measurement is a process of its own; the contestants take 
 
   bertlab                   the loop of a run, as configured
   Trainer as used           transformers' Trainer in float32, batches in random order
-  Trainer, same settings    its fastest: our precision, grouped by length where ours is, compiled where ours is
+  Trainer, same settings    our precision, grouped by length where ours is, compiled where ours is
 
 All train an encoder of the same sizes on the same tokenised examples with batches of as many examples. Counted are real (unpadded) tokens
 over the wall clock of the steps after the warm-up. Needs '.[benchmark]'. Run nothing else meanwhile.
@@ -77,6 +77,8 @@ class Schema(Train):
 
 def run(config: Schema, context: Context) -> None:
     """Measure, print the table, write it where asked."""
+    if context.trial is not None:
+        raise ConfigError("search: a benchmark has no score to search by; leave the search out")
     check_benchmark(config)
     asked = config.benchmark
     if asked.peer and (lacking := [name for name in NEEDED if package_version(name) is None]):
