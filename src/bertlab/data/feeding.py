@@ -9,9 +9,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import TracebackType
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from bertlab.runtime import Device
 
 AHEAD = 4  # steps that each process makes before they are asked for
 MOST_WORKERS = 4  # one makes about 2 million masked tokens a second
+LAST_BREATH = 5.0  # seconds between a worker's last sign of life and its end: milliseconds, unless the machine is out of memory
 WHOLE = 1 << 30  # examples a forward pass: no step has as many
 
 
@@ -71,7 +74,7 @@ class Feed:
                 multiprocessing_context="fork",  # memory-mapped examples are shared; another start would copy them
                 generator=torch.Generator(),  # or the loader draws from the generator of dropout
             )
-            return iter(loader)
+            return _deaths_told_by_torch(iter(loader))
 
     def walk(self, first: int, part: int, parts: int) -> Iterator[Step]:
         """Every `parts`-th step, beginning with step `first + part`."""
@@ -119,8 +122,24 @@ def death_of_a_worker_told() -> Iterator[None]:
         ) from error
 
 
+def _deaths_told_by_torch(steps: Iterator[Step]) -> Iterator[Step]:
+    """The same steps. A worker killed while it hands one over breaks the connection before its death is known: wait until torch tells."""
+    try:
+        yield from steps
+    except (ConnectionError, EOFError):
+        time.sleep(LAST_BREATH)  # torch's handler of SIGCHLD raises its error here, and would later in the midst of something else
+        raise
+
+
 def _away_from_the_keyboard(_: int) -> None:
     """Out of the run's process group, whose SIGINT or SIGTERM is for the run alone: it checkpoints, then stops its workers itself."""
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.excepthook = _told_but_for_broken_connections
+
+
+def _told_but_for_broken_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """For the thread that hands a worker's batches over: that the run has gone away meanwhile, the run itself has told."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
