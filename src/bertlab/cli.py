@@ -167,6 +167,8 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     if searches(overrides) and "--multirun" not in flags and "--cfg" not in flags:
         raise ConfigError("a search makes several runs: add -m")
     runs = check_sweep(job, flags, overrides) if "--multirun" in flags else []
+    if searches(overrides) and "--cfg" not in flags and not getattr(registry.load_job(job), "HAS_SCORE", True):
+        raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
     is_grid = len(runs) > 1 and job == "train" and not searches(overrides)
     with summary_of(runs) if is_grid else nullcontext():
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()

@@ -139,7 +139,7 @@ def literal(override: str) -> str:
 def _with_names(override: str) -> str:
     """`run=32118226e611` in quotes: Hydra reads an id, or a file's name, as a number (here infinity) wherever it looks like one."""
     key, _, value = override.partition("=")
-    if not re.fullmatch(r"run|runs|report|file|to|out|paths\.\w+|(\w+\.)*(path|name_or_path|\w+_file)", key):
+    if not re.fullmatch(r"run|runs|report|file|to|(benchmark\.)?out|paths\.\w+|(\w+\.)*(path|name_or_path|\w+_file)", key):
         return override
     looks_else = r"[+-]?[\d_]*\.?[\d_]*([eE][+-]?[\d_]+)?|[+-]?(inf|nan)|true|false"
     names = (f"'{name}'" if name and re.fullmatch(looks_else, name, re.IGNORECASE) else name for name in value.split(","))

@@ -113,6 +113,8 @@ def test_a_busy_machine_is_noticed(classification: Any, monkeypatch: pytest.Monk
         (("benchmark.steps=50",), "benchmark.steps=50: must be a multiple of 20, e.g. 60"),
         (("benchmark.step=60",), "did you mean 'benchmark.steps'"),
         (("optimizer.lrr=1",), "did you mean 'optimizer.lr'"),
+        (("search=lr_batch",), "add -m"),
+        (("-m", "search=lr_batch", "hydra.sweeper.n_trials=1"), "search: bertlab benchmark has no score to search by"),
     ],
 )
 def test_what_has_no_counterpart_is_refused(cli: Any, words: tuple[str, ...], told: str) -> None:

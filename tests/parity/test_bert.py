@@ -4,7 +4,6 @@ Legend: B batch, T tokens, D width, H heads, V vocabulary.
 """
 
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from encoders import PROPERTY, TOLERANCE, Case, cases, encoder_of, random_batch, random_weights
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor, nn
@@ -24,10 +24,6 @@ from bertlab.models.bert import Bert, BertEncoder, build
 
 transformers = pytest.importorskip("transformers")
 
-# Derandomised: the same cases every time, so that a failure is the code's and can be repeated.
-PROPERTY = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
-TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
-
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
@@ -37,50 +33,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def random_weights(model: nn.Module, seed: int = 0) -> None:
-    """Weights large enough that a wrong term would show, unlike fresh ones with their zero biases and unit norms."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.normal_(1.0 if "norm.weight" in name.lower() else 0.0, 0.1, generator=generator)
-
-
-def random_batch(config: Bert, vocab: int, lengths: list[int], pad_id: int = 0, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """`input_ids`, `segment_ids` `(B, T) int64` and `attention_mask (B, T) bool`, padded to the longest of `lengths`."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(lengths), max(lengths))
-    mask = torch.arange(shape[1]) < torch.tensor(lengths)[:, None]
-    ids = torch.randint(vocab, shape, generator=generator).masked_fill(~mask, pad_id)
-    return ids, torch.randint(config.type_vocab_size, shape, generator=generator), mask
-
-
-def encoder_of(vocab: int = 40, **options: Any) -> BertEncoder:
-    small: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "max_position_embeddings": 24}
-    config = Bert(**{**small, **options})
-    validate(config, "model")
-    encoder = build(config, vocab)
-    random_weights(encoder)
-    return encoder.eval()
-
-
 # --- parity with transformers -------------------------------------------------------------------------------------------------
-Case = tuple[Bert, int, int, list[int], int]  # config, V, padding id, lengths, seed
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    heads = draw(st.sampled_from([1, 2, 4]))
-    # A width of 1 or 2 makes layer norm a step function, where rounding alone decides: hence at least 4.
-    config = Bert(
-        hidden_size=heads * draw(st.integers(4 // heads, 12)), num_attention_heads=heads, num_hidden_layers=draw(st.integers(1, 3)),
-        intermediate_size=draw(st.sampled_from([None, 1, 7, 32])), max_position_embeddings=draw(st.integers(12, 20)),
-        type_vocab_size=draw(st.integers(1, 3)), norm_eps=draw(st.sampled_from([1e-12, 1e-5])),
-        activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])), attention=draw(st.sampled_from(["sdpa", "eager"])),
-    )  # fmt: skip
-    vocab, lengths = draw(st.integers(5, 40)), draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
-    return config, vocab, draw(st.integers(0, vocab - 1)), lengths, draw(st.integers(0, 2**16))
-
-
 @settings(PROPERTY, max_examples=60)
 @given(cases(), st.sampled_from(["sdpa", "eager"]))
 def test_hidden_pooled_and_every_gradient_equal_transformers(case: Case, their_attention: str) -> None:
@@ -187,92 +140,6 @@ def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str, mini
     F.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
     expected.loss.backward()
     assert_gradients_equal(ours, theirs.bert)
-
-
-# --- interchange ----------------------------------------------------------------------------------------------------------------
-def test_checkpoint_round_trip_is_bitwise_equal(minilm: Path) -> None:
-    from safetensors.torch import load_file
-
-    state = load_file(minilm / "model.safetensors")
-    state.pop("embeddings.position_ids", None)
-    config = _bert_hf.from_hf_config(json.loads((minilm / "config.json").read_text()))
-    ours = build(config, 30522)
-    ours.load_state_dict(_bert_hf.from_hf_state(config, state))
-    back = _bert_hf.to_hf_state(config, ours.state_dict())
-    assert back.keys() == state.keys()
-    assert all(torch.equal(back[name], state[name]) for name in state)
-
-
-def test_saved_weights_open_in_transformers_without_missing_keys() -> None:
-    ours = encoder_of()
-    theirs = transformers.BertForSequenceClassification(transformers.BertConfig(**_bert_hf.to_hf_config(ours.config, 40)))
-    report = theirs.load_state_dict(_bert_hf.to_hf_state(ours.config, ours.state_dict(), prefix="bert."), strict=False)
-    assert sorted(report.missing_keys) == ["classifier.bias", "classifier.weight"] and not report.unexpected_keys
-    ids, segments, mask = random_batch(ours.config, 40, [7, 3])
-    expected = theirs.eval().bert(input_ids=ids, token_type_ids=segments, attention_mask=mask.long()).last_hidden_state
-    torch.testing.assert_close(ours(ids, segments, mask), expected, **TOLERANCE)
-
-
-def test_old_names_prefixes_and_heads_are_understood() -> None:
-    encoder = encoder_of()
-    today = _bert_hf.to_hf_state(encoder.config, encoder.state_dict(), prefix="bert.")
-    old = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): today[k] for k in today}
-    old |= {"bert.embeddings.position_ids": torch.arange(24), "cls.predictions.bias": torch.ones(40)}
-    loaded = _bert_hf.from_hf_state(encoder.config, old)
-    assert all(torch.equal(loaded[name], value) for name, value in encoder.state_dict().items())
-    assert list(_bert_hf.split_hf_state(old)[1]) == ["cls.predictions.bias"]
-
-
-def test_missing_pooler_is_said_or_asked_for() -> None:
-    encoder = encoder_of()
-    state = {k: v for k, v in _bert_hf.to_hf_state(encoder.config, encoder.state_dict()).items() if not k.startswith("pooler")}
-    with pytest.raises(ConfigError, match=r"no pooler.*model\.pooling=cls"):
-        _bert_hf.from_hf_state(encoder.config, state)
-    assert "pooler.weight" not in _bert_hf.from_hf_state(encoder.config, state, allow_missing_pooler=True)
-    mean = encoder_of(pooling="mean")
-    mean.load_state_dict(_bert_hf.from_hf_state(mean.config, state))
-    mean.load_state_dict(_bert_hf.from_hf_state(mean.config, _bert_hf.to_hf_state(encoder.config, encoder.state_dict())))
-
-
-def test_what_is_not_this_bert_is_refused_by_name() -> None:
-    encoder = encoder_of()
-    state = _bert_hf.to_hf_state(encoder.config, encoder.state_dict())
-    with pytest.raises(ConfigError, match="lacks embeddings"):
-        _bert_hf.from_hf_state(encoder.config, {})
-    with pytest.raises(ConfigError, match=r"lacks encoder\.layer\.2\.attention.*and 13 more"):
-        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 3}), state)
-    with pytest.raises(ConfigError, match=r"also has encoder\.layer\.1"):
-        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 1}), state)
-    with pytest.raises(ConfigError, match=r"position_embeddings.weight has shape \(24, 16\)"):
-        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "max_position_embeddings": 25}), state)
-    foreign = {"positions": "rotary", "norm_placement": "pre", "norm": "rms", "activation": "swiglu", "linear_bias": False}
-    for key, value in foreign.items():
-        with pytest.raises(ConfigError, match=f"model.{key}={value}"):
-            _bert_hf.to_hf_state(Bert(**{key: value}), {})
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"model_type": "roberta"}, "model_type=roberta"),
-        ({"model_type": None}, "model_type"),
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"),
-        ({"is_decoder": True}, "is_decoder=True"),
-        ({"hidden_act": "silu"}, "hidden_act=silu"),
-        ({"num_attention_heads": 5}, "num_attention_heads=5"),
-        ({"hidden_dropout_prob": 1.0}, "hidden_dropout=1.0"),
-    ],
-)  # fmt: skip
-def test_foreign_configs_are_refused_by_name(change: dict[str, Any], named: str) -> None:
-    with pytest.raises(ConfigError, match=named):
-        _bert_hf.from_hf_config(transformers.BertConfig().to_dict() | change)
-
-
-def test_config_round_trip() -> None:
-    config = _bert_hf.from_hf_config(transformers.BertConfig(hidden_act="gelu_new", layer_norm_eps=1e-5).to_dict())
-    assert (config.hidden_size, config.activation, config.norm_eps, config.pooling) == (768, "gelu_tanh", 1e-5, "cls")
-    assert _bert_hf.from_hf_config(_bert_hf.to_hf_config(config, 30522)) == config
-    assert _bert_hf.from_hf_config({"model_type": "bert"}) == _bert_hf.from_hf_config(transformers.BertConfig().to_dict())
 
 
 # --- options -------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Weights and configs on the way Hugging Face -> ours -> Hugging Face and back, for every head, to the bit."""
+"""Weights and configs on the way Hugging Face -> ours -> Hugging Face and back, for every head, to the bit; what is no BERT is refused."""
 
 import copy
 import functools
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from encoders import TOLERANCE, encoder_of, random_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from bertlab import registry
 from bertlab.assembly import Model, build_objective
 from bertlab.composition import compose_schema
 from bertlab.data.tokenizer import WordPiece, train_tokenizer
+from bertlab.errors import ConfigError
 from bertlab.export import model as export
 from bertlab.export import verification
 from bertlab.models import _bert_hf
@@ -156,3 +158,89 @@ def test_minilm_is_exported_as_the_file_it_came_from(minilm: Path, tmp_path: Pat
     assert all(found[name].dtype == value.dtype and torch.equal(found[name], value) for name, value in given_state.items())
     written = json.loads((tmp_path / "config.json").read_text())
     assert all(written[key] == described[key] for key in written.keys() & described.keys())
+
+
+# --- interchange ----------------------------------------------------------------------------------------------------------------
+def test_checkpoint_round_trip_is_bitwise_equal(minilm: Path) -> None:
+    from safetensors.torch import load_file
+
+    state = load_file(minilm / "model.safetensors")
+    state.pop("embeddings.position_ids", None)
+    config = _bert_hf.from_hf_config(json.loads((minilm / "config.json").read_text()))
+    ours = build(config, 30522)
+    ours.load_state_dict(_bert_hf.from_hf_state(config, state))
+    back = _bert_hf.to_hf_state(config, ours.state_dict())
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
+def test_saved_weights_open_in_transformers_without_missing_keys() -> None:
+    ours = encoder_of()
+    theirs = transformers.BertForSequenceClassification(transformers.BertConfig(**_bert_hf.to_hf_config(ours.config, 40)))
+    report = theirs.load_state_dict(_bert_hf.to_hf_state(ours.config, ours.state_dict(), prefix="bert."), strict=False)
+    assert sorted(report.missing_keys) == ["classifier.bias", "classifier.weight"] and not report.unexpected_keys
+    ids, segments, mask = random_batch(ours.config, 40, [7, 3])
+    expected = theirs.eval().bert(input_ids=ids, token_type_ids=segments, attention_mask=mask.long()).last_hidden_state
+    torch.testing.assert_close(ours(ids, segments, mask), expected, **TOLERANCE)
+
+
+def test_old_names_prefixes_and_heads_are_understood() -> None:
+    encoder = encoder_of()
+    today = _bert_hf.to_hf_state(encoder.config, encoder.state_dict(), prefix="bert.")
+    old = {k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): today[k] for k in today}
+    old |= {"bert.embeddings.position_ids": torch.arange(24), "cls.predictions.bias": torch.ones(40)}
+    loaded = _bert_hf.from_hf_state(encoder.config, old)
+    assert all(torch.equal(loaded[name], value) for name, value in encoder.state_dict().items())
+    assert list(_bert_hf.split_hf_state(old)[1]) == ["cls.predictions.bias"]
+
+
+def test_missing_pooler_is_said_or_asked_for() -> None:
+    encoder = encoder_of()
+    state = {k: v for k, v in _bert_hf.to_hf_state(encoder.config, encoder.state_dict()).items() if not k.startswith("pooler")}
+    with pytest.raises(ConfigError, match=r"no pooler.*model\.pooling=cls"):
+        _bert_hf.from_hf_state(encoder.config, state)
+    assert "pooler.weight" not in _bert_hf.from_hf_state(encoder.config, state, allow_missing_pooler=True)
+    mean = encoder_of(pooling="mean")
+    mean.load_state_dict(_bert_hf.from_hf_state(mean.config, state))
+    mean.load_state_dict(_bert_hf.from_hf_state(mean.config, _bert_hf.to_hf_state(encoder.config, encoder.state_dict())))
+
+
+def test_what_is_not_this_bert_is_refused_by_name() -> None:
+    encoder = encoder_of()
+    state = _bert_hf.to_hf_state(encoder.config, encoder.state_dict())
+    with pytest.raises(ConfigError, match="lacks embeddings"):
+        _bert_hf.from_hf_state(encoder.config, {})
+    with pytest.raises(ConfigError, match=r"lacks encoder\.layer\.2\.attention.*and 13 more"):
+        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 3}), state)
+    with pytest.raises(ConfigError, match=r"also has encoder\.layer\.1"):
+        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "num_hidden_layers": 1}), state)
+    with pytest.raises(ConfigError, match=r"position_embeddings.weight has shape \(24, 16\)"):
+        _bert_hf.from_hf_state(Bert(**{**vars(encoder.config), "max_position_embeddings": 25}), state)
+    foreign = {"positions": "rotary", "norm_placement": "pre", "norm": "rms", "activation": "swiglu", "linear_bias": False}
+    for key, value in foreign.items():
+        with pytest.raises(ConfigError, match=f"model.{key}={value}"):
+            _bert_hf.to_hf_state(Bert(**{key: value}), {})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"model_type": "roberta"}, "model_type=roberta"),
+        ({"model_type": None}, "model_type"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"),
+        ({"is_decoder": True}, "is_decoder=True"),
+        ({"hidden_act": "silu"}, "hidden_act=silu"),
+        ({"num_attention_heads": 5}, "num_attention_heads=5"),
+        ({"hidden_dropout_prob": 1.0}, "hidden_dropout=1.0"),
+    ],
+)  # fmt: skip
+def test_foreign_configs_are_refused_by_name(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        _bert_hf.from_hf_config(transformers.BertConfig().to_dict() | change)
+
+
+def test_config_round_trip() -> None:
+    config = _bert_hf.from_hf_config(transformers.BertConfig(hidden_act="gelu_new", layer_norm_eps=1e-5).to_dict())
+    assert (config.hidden_size, config.activation, config.norm_eps, config.pooling) == (768, "gelu_tanh", 1e-5, "cls")
+    assert _bert_hf.from_hf_config(_bert_hf.to_hf_config(config, 30522)) == config
+    assert _bert_hf.from_hf_config({"model_type": "bert"}) == _bert_hf.from_hf_config(transformers.BertConfig().to_dict())

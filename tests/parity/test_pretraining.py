@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from encoders import PROPERTY, TOLERANCE, Case, cases, random_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_bert import PROPERTY, TOLERANCE, Case, cases, random_weights
 from torch import Tensor, nn
 
 from bertlab.assembly import Model

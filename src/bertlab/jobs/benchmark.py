@@ -46,6 +46,7 @@ from bertlab.results import Context
 from bertlab.runtime import Device, is_interactive, package_version, provenance, threads, to_json
 from bertlab.saved import config_yaml
 
+HAS_SCORE = False  # that a search could look at
 NEEDED = ("transformers", "accelerate")
 STAT = Path("/proc/stat")
 MOST_DISTURBED = 0.3  # cores that a measurement needs and others hold, above which its figures are not to be trusted
@@ -77,8 +78,6 @@ class Schema(Train):
 
 def run(config: Schema, context: Context) -> None:
     """Measure, print the table, write it where asked."""
-    if context.trial is not None:
-        raise ConfigError("search: a benchmark has no score to search by; leave the search out")
     check_benchmark(config)
     asked = config.benchmark
     if asked.peer and (lacking := [name for name in NEEDED if package_version(name) is None]):
