@@ -18,7 +18,7 @@ from bertlab.data.tokenizer import Inherited, Pretrained, Tokenizer, batches_of_
 from bertlab.data.tokenizer import Trained as TrainedTokenizer
 from bertlab.errors import ConfigError, RunError
 from bertlab.init import tokenizer_file
-from bertlab.runtime import seed_everything
+from bertlab.runtime import Device, keep_freed_memory, seed_everything
 
 
 class Model(nn.Module):
@@ -191,6 +191,16 @@ def build_initialized(config: Train, tokenizer: Tokenizer, objective: Objective,
         model.encoder.redraw(config.finetune.reinit_layers)  # type: ignore[operator]  # torch types attributes as modules
     for weight in frozen_weights(config.finetune, model):
         weight.requires_grad_(False)
+    return model
+
+
+def set_up(model: Model, config: Train, device: Device) -> Model:
+    """The same model where it will be trained: on its device, compiled where asked, in a process that keeps its memory."""
+    model.to(device.device)
+    if device.device.type == "cpu":
+        keep_freed_memory()
+    if config.compute.compile:
+        model.encoder.compile(dynamic=True if device.device.type == "cpu" else None)  # None: one shape is compiled as such
     return model
 
 

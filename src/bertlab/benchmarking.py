@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from bertlab.assembly import Material, build_initialized, build_optimizer, check_combination, prepare
+from bertlab.assembly import Material, build_initialized, build_optimizer, check_combination, prepare, set_up
 from bertlab.checkpoint import write_text
 from bertlab.config import Train
 from bertlab.contracts import Examples
@@ -31,7 +31,7 @@ from bertlab.models._bert_hf import to_hf_config
 from bertlab.models.bert import Bert
 from bertlab.objectives.classification import Classification
 from bertlab.objectives.mlm import Mlm
-from bertlab.runtime import Device, choose_device, keep_freed_memory, threads, to_json
+from bertlab.runtime import Device, choose_device, threads, to_json
 from bertlab.saved import load_config
 
 OURS, AS_USED, SAME_SETTINGS = "bertlab", "trainer", "trainer_same_settings"
@@ -95,11 +95,7 @@ def measure_ours(config: Train, warmup: int, steps: int) -> Measured:
             marks.append((time.perf_counter(), int(record["train/tokens"])))
 
     with threads(device.threads), tempfile.TemporaryDirectory() as folder:
-        model = build_initialized(config, material.tokenizer, material.objective).to(device.device)
-        if device.device.type == "cpu":
-            keep_freed_memory()
-        if config.compute.compile:
-            model.encoder.compile(dynamic=True if device.device.type == "cpu" else None)
+        model = set_up(build_initialized(config, material.tokenizer, material.objective), config, device)
         train = {"train": material.examples["train"]}
         fit(config, model, build_optimizer(config, model), material.objective, train, device, Path(folder), log)
     (began, before), (ended, after) = marks

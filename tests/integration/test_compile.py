@@ -8,13 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+
+from bertlab.models.bert import dropout
 
 WORDS = ["objective=mlm", "objective.max_length=32", "model.num_hidden_layers=1", "model.hidden_size=32", "model.hidden_dropout=0",
          "model.attention_dropout=0", "dataset.train_size=300", "dataset.validation_size=40", "dataset.test_size=40", "budget.steps=20",
          "budget.batch_size=8", "evaluation.every_steps=10", "compute=cpu", "compute.threads=1"]  # fmt: skip
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU (Debian: apt install g++)")
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU (Debian: apt install g++)")
+
+
 def test_a_compiled_run_learns_the_same() -> None:
     found: list[dict[str, Any]] = []
     for compiled in ("false", "true"):
@@ -27,3 +33,25 @@ def test_a_compiled_run_learns_the_same() -> None:
     assert plain["id"] != compiled_run["id"]
     assert plain["metrics"]["validation/loss"] == pytest.approx(compiled_run["metrics"]["validation/loss"], rel=1e-4)
     assert plain["cost"]["flops"] == pytest.approx(compiled_run["cost"]["flops"], rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is:DeprecationWarning")  # of torch's own import of its compiler
+def test_compiled_dropout_draws_what_the_plain_one_draws_each_time_anew() -> None:
+    """Twice of the same values, which a compiler is tempted to compute once."""
+
+    def twice(x: Tensor) -> tuple[Tensor, Tensor]:
+        y = x.cos()
+        return dropout(y, 0.25) * 2, dropout(y, 0.25) * 2
+
+    found = []
+    for function in (twice, torch.compile(twice)):
+        torch.manual_seed(3)
+        x = torch.zeros(100_000, requires_grad=True)
+        first, second = function(x)
+        (first + 2 * second).sum().backward()
+        found.append((first, second, x.grad))
+    for plain, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, plain)
+    first, second, _ = found[1]
+    assert abs(float((first != 0).float().mean()) - 0.75) < 0.01
+    assert abs(float(((first != 0) == (second != 0)).float().mean()) - (0.75**2 + 0.25**2)) < 0.01

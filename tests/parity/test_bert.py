@@ -148,7 +148,7 @@ CHOICES = {
     "norm": ["layer", "rms"],
     "activation": ["gelu", "gelu_tanh", "relu", "swiglu", "geglu"],
     "positions": ["learned", "sinusoidal", "rotary", "none"],
-    "attention": ["sdpa", "eager"],
+    "attention": ["auto", "sdpa", "eager"],
     "linear_bias": [True, False],
     "norm_bias": [True, False],
     "embedding_norm": [True, False],
@@ -188,6 +188,24 @@ def test_eager_equals_sdpa_in_values_and_gradients(options: dict[str, Any], seed
     assert len(results[0]) == len(results[1])
     for fused, plain in zip(*results, strict=True):
         torch.testing.assert_close(plain, fused, **TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("attention", "bfloat16", "p", "fused"),
+    [("auto", False, 0.0, True), ("auto", True, 0.0, False), ("auto", False, 0.1, False), ("sdpa", True, 0.0, True),
+     ("sdpa", False, 0.1, False), ("eager", False, 0.0, False)],
+)  # fmt: skip
+def test_fused_attention_is_taken_where_it_is_faster(
+    attention: str, bfloat16: bool, p: float, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    real = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *given: (calls.append(given), real(*given))[1])
+    encoder = encoder_of(attention=attention, attention_dropout=p).train()
+    ids, segments, mask = random_batch(encoder.config, 40, [7, 3])
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
+        encoder(ids, segments, mask)
+    assert len(calls) == (encoder.config.num_hidden_layers if fused else 0)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

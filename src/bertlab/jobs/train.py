@@ -18,7 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from bertlab import registry, store
-from bertlab.assembly import Material, Model, build_initialized, build_optimizer, check_combination, prepare
+from bertlab.assembly import Material, Model, build_initialized, build_optimizer, check_combination, prepare, set_up
 from bertlab.checkpoint import clear_temporaries, save_weights, write_text
 from bertlab.config import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
@@ -29,7 +29,7 @@ from bertlab.flops import BACKWARD, count_forward, product_rate
 from bertlab.identity import identify
 from bertlab.loop import Interrupted, Progress, Pruned, fit, load_best
 from bertlab.results import Context, Outcome, Trial, announce, write_summary
-from bertlab.runtime import Device, choose_device, keep_freed_memory, provenance, threads, to_json
+from bertlab.runtime import Device, choose_device, provenance, threads, to_json
 from bertlab.saved import config_yaml, save_run
 from bertlab.trackers.local import LocalTracker
 
@@ -107,12 +107,7 @@ def compute(
     """Everything between an empty or interrupted folder and a summary with status `finished`."""
     describe_run(folder, config, context, identity, device)
     write_text(folder / "tokenizer.json", material.tokenizer.to_json())
-    model.to(device.device)
-    if device.device.type == "cpu":
-        keep_freed_memory()
-    if config.compute.compile:
-        model.encoder.compile(dynamic=True if device.device.type == "cpu" else None)  # None: one shape is compiled as such
-    optimizer = build_optimizer(config, model)
+    optimizer = build_optimizer(config, set_up(model, config, device))
     trackers: list[Tracker] = []
     summary: dict[str, Any] = {"status": "failed", "id": identity["id"], "seed": config.seed, "command": context.command}
     try:

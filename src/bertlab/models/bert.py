@@ -42,7 +42,9 @@ class Bert(ModelConfig):
     activation: str = choice("gelu", "gelu", "gelu_tanh", "relu", "swiglu", "geglu", help="of the feed-forward; *glu are gated")
     positions: str = choice("learned", "learned", "sinusoidal", "rotary", "none", help="how the model knows the order of tokens")
     rotary_base: float = number(10000.0, "longest rotary wavelength / 2 pi", above=1)
-    attention: str = choice("sdpa", "sdpa", "eager", help="torch's fused attention, or plain matrix products; equal to rounding")
+    attention: str = choice(
+        "auto", "auto", "sdpa", "eager", help="torch's fused attention, plain matrix products; auto: the faster one; equal to rounding"
+    )
     linear_bias: bool = flag(True, "biases in the linear layers of attention and feed-forward")
     norm_bias: bool = flag(True, "biases in layer norms")
     embedding_norm: bool = flag(True, "norm right after the embeddings")
@@ -216,7 +218,7 @@ class Attention(nn.Module):
 
     def __init__(self, config: Bert) -> None:
         super().__init__()
-        self.heads, self.fused, self.dropout = config.num_attention_heads, config.attention == "sdpa", config.attention_dropout
+        self.heads, self.kind, self.dropout = config.num_attention_heads, config.attention, config.attention_dropout
         width = config.hidden_size
         self.query, self.key, self.value, self.output = (_linear(width, width, config.linear_bias) for _ in range(4))
 
@@ -228,14 +230,24 @@ class Attention(nn.Module):
             rotary = rotary.to(q.dtype)
             q, k = rotate(q, rotary[:, : q.shape[2]]), rotate(k, rotary)
         p = self.dropout if self.training else 0.0
-        if self.fused and (p == 0.0 or x.is_cuda):
+        if self.fuses(q, p):
             mixed = F.scaled_dot_product_attention(q, k, v, bias, p)  # (B, H, T, d)
-        else:  # on a CPU torch's fused attention has no dropout of its own and falls back to products, with a slow generator
+        else:
             scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, T)
             weights = torch.softmax(scores if bias is None else scores + bias, -1, dtype=torch.float32).to(v.dtype)
             mixed = dropout(weights, p) @ v
         x = self.output(mixed.transpose(1, 2).flatten(2))
         return x  # (B, T, D)
+
+    def fuses(self, q: Tensor, p: float) -> bool:
+        """Whether torch's fused attention is taken: on a CUDA device always, elsewhere not where it is the slower way, but for `sdpa`.
+
+        On a CPU it has no dropout of its own and falls back to products, with a slow generator; in bfloat16 it took twice (512 tokens)
+        to nine times (16) as long as products, backward pass included.
+        """
+        if self.kind == "eager" or q.is_cuda:
+            return self.kind != "eager"
+        return p == 0.0 and (self.kind == "sdpa" or q.device.type != "cpu" or q.dtype != torch.bfloat16)
 
 
 def in_autocast_dtype(x: Tensor) -> Tensor:
@@ -253,10 +265,19 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, p)
-    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[: x.numel()]
-    threshold = round(p * 2**16) - 2**15
-    keep = (draws >= threshold).view(x.shape).to(x.dtype)
-    return x * keep.mul_(1 / (1 - p))
+    kept = torch.empty(x.shape, dtype=torch.bool)
+    (opaque_draw if torch.compiler.is_compiling() else draw)(kept, p)
+    return x * kept.to(x.dtype).mul_(1 / (1 - p))
+
+
+def draw(kept: Tensor, p: float) -> None:
+    """Fill a bool tensor: False with probability `p`."""
+    draws = torch.empty((kept.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    torch.ge(draws[: kept.numel()].view(kept.shape), round(p * 2**16) - 2**15, out=kept)
+
+
+# The same for torch.compile, whose own random numbers cost more than all of dropout. It writes, so that no two calls are taken for one.
+opaque_draw = torch.library.custom_op("bertlab::draw", draw, mutates_args=("kept",))
 
 
 class Dropout(nn.Module):
