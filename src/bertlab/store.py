@@ -58,14 +58,24 @@ def file_digest(file: Path) -> str:
 
 @functools.cache
 def code_version(file: Path) -> str:
-    """Hash of one source file, without comments, docstrings and layout."""
+    """Hash of one source file, without comments, docstrings and layout; the same in every version of Python."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             if isinstance(body[0].value.value, str):
                 node.body = body[1:] or [ast.Pass()]  # type: ignore[attr-defined]  # only nodes with a body get here
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr(_structure(tree)).encode()).hexdigest()[:16]
+
+
+def _structure(node: Any) -> Any:
+    """A syntax tree as tuples. What is absent or empty is left out: some versions of Python note it, others do not."""
+    if isinstance(node, ast.JoinedStr):
+        node.values = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+    if isinstance(node, ast.AST):
+        fields = ((name, _structure(value)) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return type(node).__name__, *fields
+    return tuple(map(_structure, node)) if isinstance(node, list) else node
 
 
 def code_versions(components: list[ModuleType]) -> dict[str, str]:
