@@ -1,6 +1,7 @@
 """`compute.compile=true`: the same training up to rounding, an identity of its own, no warnings."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,9 @@ def test_a_compiled_run_learns_the_same() -> None:
     for compiled in ("false", "true"):
         command = [sys.executable, "-m", "bertlab", *WORDS, f"compute.compile={compiled}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0 and "W1" not in done.stderr and "recompile" not in done.stderr, done.stderr
+        assert done.returncode == 0 and not re.search(r"^[WE]\d{4} .*torch/_(dynamo|inductor)|recompile", done.stderr, re.MULTILINE), (
+            done.stderr
+        )
         folder = Path(done.stdout.splitlines()[-1].removeprefix("run: "))
         found.append(json.loads((folder / "summary.json").read_text()))
     plain, compiled_run = found
@@ -35,6 +38,7 @@ def test_a_compiled_run_learns_the_same() -> None:
     assert plain["cost"]["flops"] == pytest.approx(compiled_run["cost"]["flops"], rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # Python 3.13.0
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is:DeprecationWarning")  # of torch's own import of its compiler
 def test_compiled_dropout_draws_what_the_plain_one_draws_each_time_anew() -> None:
     """Twice of the same values, which a compiler is tempted to compute once."""
