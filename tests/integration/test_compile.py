@@ -1,4 +1,4 @@
-"""`compute.compile=true`: the same training up to rounding, an identity of its own, no warnings."""
+"""`compute.compile=true`: the same training up to rounding, an identity of its own, no warnings, exact after a kill."""
 
 import json
 import re
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from test_resume import RUN, finish, kill_when, newest_step, only_run, result, start
 from torch import Tensor
 
 from bertlab.models.bert import dropout
@@ -36,6 +37,17 @@ def test_a_compiled_run_learns_the_same() -> None:
     assert plain["id"] != compiled_run["id"]
     assert plain["metrics"]["validation/loss"] == pytest.approx(compiled_run["metrics"]["validation/loss"], rel=1e-4)
     assert plain["cost"]["flops"] == pytest.approx(compiled_run["cost"]["flops"], rel=1e-6)
+
+
+def test_a_compiled_run_with_dropout_continues_to_the_bit(tmp_path: Path) -> None:
+    words = [word for word in RUN if not word.startswith(("objective.", "budget.epochs"))]
+    words += ["objective=mlm", "objective.max_length=32", "budget.epochs=1", "compute.compile=true"]
+    finish(*words, f"paths.output={tmp_path / 'whole'}")
+    torn = tmp_path / "torn"
+    kill_when(start(*words, f"paths.output={torn}"), lambda: newest_step(torn) >= 10)
+    assert not (only_run(torn) / "model.safetensors").exists(), "the run was killed in the middle"
+    assert "continuing at step" in finish(*words, f"paths.output={torn}")
+    assert result(only_run(torn)) == result(only_run(tmp_path / "whole"))
 
 
 @pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # Python 3.13.0
