@@ -131,11 +131,17 @@ def load_from_run(path: Path, model: nn.Module, config: ModelConfig, tokenizer: 
 
 def _check_run(path: Path, config: ModelConfig, tokenizer: str, asked: str) -> None:
     """Weights whose shapes fit may still mean something else: other heads, other positions, other words behind the ids."""
-    theirs: Any = OmegaConf.load(path / "config.yaml")
+    try:
+        theirs: Any = OmegaConf.load(path / "config.yaml")
+        vocabulary = (path / "tokenizer.json").read_text(encoding="utf-8")
+    except Exception as error:  # missing files and broken YAML of many kinds
+        raise RunError(f"{asked}: it is damaged ({str(error).splitlines()[0]})") from error
+    if not OmegaConf.is_dict(theirs) or not OmegaConf.is_dict(theirs.get("model")):
+        raise RunError(f"{asked}: it is damaged (its config.yaml has no model)")
     for key, value in dataclasses.asdict(config).items():
         if key not in MAY_DIFFER and theirs.model.get(key, value) != value:
             raise RunError(f"{asked}: that run has model.{key}={theirs.model[key]}, this one {value}; set model.{key}")
-    if (path / "tokenizer.json").read_text(encoding="utf-8") != tokenizer:
+    if vocabulary != tokenizer:
         raise RunError(f"{asked}: that run has another vocabulary; take it: tokenizer=inherited")
 
 
@@ -183,7 +189,9 @@ class Pretrained(InitConfig):
                 raise DataError(f"init.path={self.path}: there is no {file}; it must be a folder with a BERT checkpoint")
         try:
             described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except ValueError as error:
+            if not isinstance(described, dict):
+                raise ValueError("no object with named fields")
+        except (ValueError, RecursionError) as error:
             raise DataError(f"init.path={self.path}: {folder / 'config.json'} is not JSON ({error})") from None
         theirs = interchange.from_hf_config(described)
         for key in SAME_AS_CHECKPOINT:

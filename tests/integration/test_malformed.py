@@ -425,6 +425,9 @@ DATA = [
         "1200",
         "dataset.label_column",
     ),
+    data("label_nan", "t.jsonl", '{"text": "a b", "label": NaN}\n{"text": "c", "label": 1}\n', "fewer than two different labels"),
+    data("label_list", "t.jsonl", '{"text": "a b", "label": [0]}\n{"text": "c", "label": [1]}\n', "row 1 holds [0], no label"),
+    data("label_infinite", "t.jsonl", '{"text": "a b", "label": 0}\n{"text": "c", "label": Infinity}\n', "row 2 holds inf, no label"),
     case(
         "every_label_different",
         f"dataset=files dataset.train_file=t.csv dataset.label_column=text {TINY}",

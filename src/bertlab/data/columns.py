@@ -1,5 +1,6 @@
 """Columns and labels of rows, by role: found, checked, cleaned, turned into ids. What is wrong is said here, before a model is built."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -24,10 +25,20 @@ def require_column(rows: Rows, column: str, key: str, where: str) -> None:
 
 
 def _raw_label(value: Any) -> str:
-    """Labels as they are compared: 1, 1.0 and '1' are the same."""
+    """Labels as they are compared: 1, 1.0 and '1' are the same; a missing one (null, NaN) is ''."""
+    if value is None or value != value:
+        return ""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return re.sub(r"^(-?\d+)\.0+$", r"\1", str(value).strip())
+
+
+def _raw_labels(rows: Rows, column: str, where: str) -> list[str]:
+    """A column's labels as they are compared. Raises DataError for what can be none, naming its row."""
+    for row, value in enumerate(rows.columns[column], start=1):
+        if isinstance(value, list | dict | bytes) or value in (math.inf, -math.inf):
+            raise DataError(f"{where}: row {row} holds {str(value)[:40]}, no label, in column '{column}' (dataset.label_column)")
+    return [_raw_label(value) for value in rows.columns[column]]
 
 
 def _given_names(config: "Table", declared: list[str] | None, where: str) -> list[str]:
@@ -45,7 +56,7 @@ def label_names_of(config: "Table", train: Rows, where: str) -> list[str]:
     require_column(train, config.label_column, "dataset.label_column", where)
     if names := _given_names(config, train.class_names.get(config.label_column), where):
         return names
-    values = {_raw_label(value) for value in train.columns[config.label_column] if value is not None} - {"", "-1"}
+    values = set(_raw_labels(train, config.label_column, where)) - {"", "-1"}
     if len(values) < 2:
         raise DataError(f"{where}: column '{config.label_column}' has fewer than two different labels ({sorted(values)})")
     if len(values) > 1000:
@@ -61,10 +72,10 @@ def tag_names_of(config: "Table", train: Rows, where: str) -> list[str]:
     require_column(train, config.tags_column, "dataset.tags_column", where)
     if names := _given_names(config, train.class_names.get(config.tags_column), where):
         return names
-    values = {tag for tags in train.columns[config.tags_column] if isinstance(tags, list) for tag in tags}
-    if not values or not all(isinstance(value, str) for value in values):
+    found = [tag for tags in train.columns[config.tags_column] if isinstance(tags, list) for tag in tags]
+    if not found or not all(isinstance(tag, str) for tag in found):
         raise DataError(f"{where}: column '{config.tags_column}' holds no tag names; name its ids in dataset.label_names")
-    return sorted(values, key=lambda tag: (tag != "O", tag[2:], tag))
+    return sorted(set(found), key=lambda tag: (tag != "O", tag[2:], tag))
 
 
 def declare(config: "Table", rows: Rows, names: list[str], where: str, needed: Sequence[str]) -> Any:
@@ -110,7 +121,7 @@ def _tagged(config: "Table", rows: Rows, names: list[str], where: str, with_tags
     for row, (found, given) in enumerate(zip(words, rows.columns[config.tags_column], strict=True), start=1):
         if not isinstance(given, list) or len(given) != len(found):
             raise DataError(f"{where}: row {row} has {len(found)} words, but column '{config.tags_column}' holds {str(given)[:40]}")
-        if unknown := [tag for tag in given if tag not in known]:
+        if unknown := [tag for tag in given if not isinstance(tag, str | int) or tag not in known]:
             raise DataError(
                 f"{where}: {unknown[0]!r} in column '{config.tags_column}' (row {row}) is not a known tag; known: {', '.join(names)}"
             )
@@ -140,7 +151,7 @@ def clean_texts(config: "Table", values: list[Any], column: str, where: str, bef
 def _label_ids(config: "Table", rows: Rows, names: list[str], where: str) -> list[int | None] | None:
     """Class id of each row; None within the list = drop, None in place of it = this split is not labelled (all -1 or empty)."""
     assert config.label_column is not None
-    values = [_raw_label(value) if value is not None else "" for value in rows.columns[config.label_column]]
+    values = _raw_labels(rows, config.label_column, where)
     counts = Counter(values)
     if set(counts) <= {"", "-1"}:
         return None

@@ -66,10 +66,10 @@ def _hold_out(config: DatasetConfig, splits: dict[str, Any]) -> dict[str, Any]:
             order = places if split == "validation" else 1 - places  # the one from the low end, the other from the high end
             held = np.concatenate([_lowest(rest[labels[rest] == label], order, share) for label in np.unique(labels[rest])])
             if len(held) in (0, len(rest)):
-                raise DataError(
-                    f"{config.name}: {split} cannot be held out of train, where no class has two different rows; add rows, give a "
-                    f"{split} split, or see dataset.label_column"
-                )
+                labelled = "label" in train.column_names
+                why = "no class has two different rows" if labelled else "no two rows differ"
+                hint = ", or see dataset.label_column" if labelled else ""
+                raise DataError(f"{config.name}: {split} cannot be held out of train, where {why}; add rows or give a {split} split{hint}")
             splits[split] = train.select(np.sort(held))
             rest = np.setdiff1d(rest, held)
     if config.fraction < 1:

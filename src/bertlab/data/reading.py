@@ -281,7 +281,7 @@ def _parse(file: Path, number: int, content: str) -> Any:
         return found
     except UnicodeEncodeError:
         raise DataError(f"{file}: line {number} holds half a character (a lone \\ud800 to \\udfff); mend or drop it") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: line {number} is not JSON ({_first_line(error)})") from None
 
 

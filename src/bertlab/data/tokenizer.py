@@ -5,6 +5,7 @@ Sources: WordPiece, Schuster & Nakajima 2012 and Devlin et al. 2019 §3; BPE, Se
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -46,10 +47,12 @@ class Trained(TokenizerConfig):
     mask_token: str = string("[MASK]", "stands for what masked-language modelling hides")
 
     def check(self, path: str) -> None:
-        """Five different special tokens, and room for more than them."""
+        """Five different special tokens, without what means something else in a template."""
         special = [getattr(self, f"{role}_token") for role in ROLES]
         if len(set(special)) < len(special) or not all(special):
             raise ConfigError(f"{path}: special tokens must be five different strings, not {special}")
+        if unfit := [token for token in special if re.search(r"[\s:$]", token)]:
+            raise ConfigError(f"{path}: a special token holds no white space, ':' or '$' as {unfit[0]!r} does; take e.g. [CLS]")
 
 
 @dataclass
