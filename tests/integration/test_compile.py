@@ -40,8 +40,8 @@ def test_a_compiled_run_learns_the_same() -> None:
 
 
 def test_a_compiled_run_with_dropout_continues_to_the_bit(tmp_path: Path) -> None:
-    words = [word for word in RUN if not word.startswith(("objective.", "budget.epochs"))]
-    words += ["objective=mlm", "objective.max_length=32", "budget.epochs=1", "compute.compile=true"]
+    words = [word for word in RUN if not word.startswith(("objective.", "budget.epochs", "compute.checkpoint_seconds"))]
+    words += ["objective=mlm", "objective.max_length=32", "budget.epochs=2", "compute.compile=true", "compute.checkpoint_seconds=0"]
     finish(*words, f"paths.output={tmp_path / 'whole'}")
     torn = tmp_path / "torn"
     kill_when(start(*words, f"paths.output={torn}"), lambda: newest_step(torn) >= 10)
