@@ -17,7 +17,7 @@ def identify(config: Train, device: Device) -> dict[str, Any]:
     """The run's identity on this machine."""
     numerics = {"device": device.device.type, "precision": device.precision, "micro_batch_size": config.compute.micro_batch_size}
     if config.compute.compile:
-        numerics["compile"] = True  # fused kernels round differently
+        numerics["compile"] = True  # fused kernels round differently and, on CUDA, draw dropout from a generator of their own
     inputs = inputs_fingerprint(config)
     if stage := config.init.stage(config):
         inputs["stage"] = identify(stage, device)["id"]

@@ -28,7 +28,7 @@ def test_a_compiled_run_learns_the_same() -> None:
     for compiled in ("false", "true"):
         command = [sys.executable, "-m", "bertlab", *WORDS, f"compute.compile={compiled}"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-        assert done.returncode == 0 and not re.search(r"^[WE]\d{4} .*torch/_(dynamo|inductor)|recompile", done.stderr, re.MULTILINE), (
+        assert done.returncode == 0 and not re.search(r"^[WE]\d{4} (?!.*No CUDA runtime is found)|recompile", done.stderr, re.MULTILINE), (
             done.stderr
         )
         folder = Path(done.stdout.splitlines()[-1].removeprefix("run: "))

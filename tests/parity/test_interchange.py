@@ -160,7 +160,7 @@ def test_minilm_is_exported_as_the_file_it_came_from(minilm: Path, tmp_path: Pat
     assert all(written[key] == described[key] for key in written.keys() & described.keys())
 
 
-# --- interchange ----------------------------------------------------------------------------------------------------------------
+# --- the mapping alone ------------------------------------------------------------------------------------------------------------
 def test_checkpoint_round_trip_is_bitwise_equal(minilm: Path) -> None:
     from safetensors.torch import load_file
 
