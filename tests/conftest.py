@@ -57,7 +57,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     """`cli("predict", "run=x") -> (status, stdout, stderr)`: a command line in this process; files of C and Rust code are captured too."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from bertlab.cli import run_command
+    from bertlab.cli.entry import run_command
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bertlab", *words])

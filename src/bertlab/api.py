@@ -1,24 +1,23 @@
 """The same from Python, for notebooks: `run(overrides)` and `load(folder)` give a small object with results, model and `predict`."""
 
 import functools
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertlab import store
-from bertlab.assembly import Model
-from bertlab.composition import compose_schema
-from bertlab.config import Compute, Paths, Train
+from bertlab.config.composition import compose_schema
+from bertlab.config.explain import explain, is_explained
+from bertlab.config.schema import Compute, Paths, Train
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError
-from bertlab.explain import explain, is_explained
 from bertlab.jobs.predict import from_pairs, predict_rows
-from bertlab.jobs.train import train
-from bertlab.results import Context
-from bertlab.saved import Trained, load_config, load_run
+from bertlab.runs.folder import RunFolder, find_run
+from bertlab.runs.outcome import Context
+from bertlab.training.assembly import Model
+from bertlab.training.finished import FinishedRun, load_run
+from bertlab.training.lifecycle import train
 
 if TYPE_CHECKING:
     import pandas
@@ -41,17 +40,16 @@ class Run:
         """Every record of training: step, epoch, train/loss, validation/accuracy, …"""
         import pandas
 
-        with (self.folder / "metrics.jsonl").open(encoding="utf-8") as lines:
-            return pandas.DataFrame([json.loads(line) for line in lines])
+        return pandas.DataFrame(RunFolder(self.folder).history())
 
     @functools.cached_property
     def config(self) -> Train:
         """The typed config."""
-        return load_config(self.folder)
+        return RunFolder(self.folder).config()
 
     @functools.cached_property
-    def _trained(self) -> Trained:
-        return load_run(self.folder)
+    def _trained(self) -> FinishedRun:
+        return load_run(RunFolder(self.folder))
 
     @property
     def model(self) -> Model:
@@ -81,10 +79,10 @@ def run(overrides: Sequence[str] = ()) -> Run:
             raise
         raise ConfigError(explain(error)) from error
     outcome = train(config, Context(shlex.join(["bertlab", *overrides])))
-    return Run(outcome.folder, outcome.summary)
+    return Run(outcome.folder.path, outcome.summary)
 
 
 def load(folder: str | Path) -> Run:
     """A finished run by its folder or id. Raises RunError."""
-    found = store.find_run(str(folder), Paths())
-    return Run(found, store.read_summary(found) or {})
+    place = find_run(str(folder), Paths())
+    return Run(place.path, place.finished() or {})

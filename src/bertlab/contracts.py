@@ -1,8 +1,12 @@
-"""What components promise each other: the model's call, the batch, the objective, the metric.
+"""What components promise each other: the encoder's call, the batch, the objective, columns, metrics, trackers.
 
-Legend: B batch, T tokens, D width, C classes.
+Each contract is a base class. What a component can do it says by overriding; what it leaves alone is refused with one clear line.
+The declarations that need no torch (roles, metrics, …) stand in config/declarations.py and are handed on here.
+
+Legend: B batch, T tokens, D width, C classes, N examples.
 """
 
+import abc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,43 +15,116 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-Encode = Callable[[Sequence[str]], list[list[int]]]  # texts to token ids, without special tokens
+from bertlab.config.declarations import BITS_PER_CHARACTER, FRACTION, TEXT, TEXT_PAIR, HfHead, Kind, Metric, Role, loss_metric
+from bertlab.config.schema import ModelConfig, ObjectiveConfig
+from bertlab.errors import ConfigError
+
+__all__ = ["BITS_PER_CHARACTER", "FRACTION", "TEXT", "TEXT_PAIR", "HfHead", "Kind", "Metric", "Role", "loss_metric"]  # handed on
 
 
-class Encoder(Protocol):
-    """Any encoder, ours or Hugging Face's.
+class Encode(Protocol):
+    """A tokenizer as objectives see it: without special tokens, without truncation."""
 
-    Called as `encoder(input_ids, segment_ids, attention_mask)` with `input_ids (B, T) int64`, `segment_ids (B, T) int64` and
-    `attention_mask (B, T) bool, True = real token` (None = nothing is padded), or `(B, T, T) bool, True = row attends to column`;
-    returns `hidden (B, T, D)`.
-    """
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        ...
+
+    def with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """Token ids of each text, and of each token its first character in the text and the one after its last."""
+        ...
+
+
+# --- encoders --------------------------------------------------------------------------------------------------------------------
+class Encoder(nn.Module):
+    """Any encoder, ours or Hugging Face's. Derive from it, call `super().__init__(config)`, and set what differs."""
 
     hidden_size: int
+    longest: int | None = None  # tokens that its positions reach
+    takes_segments = True  # whether segment ids change anything
+    norm_eps = 1e-12  # of norms in heads on top
+    tie_embeddings = True  # whether vocabulary heads project with the token embedding's matrix
+    pools_first_alone = False  # whether it takes `pooled_only`
 
-    def __call__(self, input_ids: Tensor, segment_ids: Tensor | None, attention_mask: Tensor | None) -> Tensor: ...
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(
+        self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None, pooled_only: bool = False
+    ) -> Tensor:
+        """To `hidden (B, T, D)`.
+
+        `input_ids (B, T) int64`, `segment_ids (B, T) int64`, `attention_mask (B, T) bool, True = real token` (None = nothing is padded) or
+        `(B, T, T) bool, True = row attends to column`. `pooled_only`: the caller will look at `pool(hidden, …)` alone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} lacks forward(…)")
 
     def pool(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """`hidden (B, T, D)` to one vector a sequence `(B, D)`."""
-        ...
+        """`hidden (B, T, D)` to one vector a sequence `(B, D)`: the first token, or mean or maximum over real tokens."""
+        if self.config.pooling == "cls":
+            return self.pool_first(hidden)
+        if attention_mask is None:
+            return hidden.mean(1) if self.config.pooling == "mean" else hidden.amax(1)
+        real = attention_mask.bool()[:, :, None]  # (B, T, 1)
+        if self.config.pooling == "max":
+            return hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(1)
+        return hidden.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)
+
+    def pool_first(self, hidden: Tensor) -> Tensor:
+        """What `pooling=cls` means here."""
+        return hidden[:, 0]
+
+    def head_activation(self, x: Tensor) -> Tensor:
+        """The activation of vocabulary heads."""
+        return F.gelu(x)
 
     def token_weight(self) -> Tensor:
         """The token embedding matrix `(V, D)`, for heads that tie to it."""
-        ...
+        raise self._refused("objective=mlm and its like", "a token embedding that a head could tie to")
+
+    def levels(self) -> list[list[nn.Parameter]]:
+        """The weights from bottom to top: embeddings, each layer, and what stands on them."""
+        raise self._refused("finetune.freeze_layers, freeze_embeddings and layer_lr_decay", "layers that it tells apart")
+
+    def hidden_matrices(self) -> set[nn.Parameter]:
+        """Weights within layers, as some optimizers treat them apart; without layers, everything but embeddings."""
+        tables = {module.weight for module in self.modules() if isinstance(module, nn.Embedding)}
+        return {weight for weight in self.parameters() if weight.ndim >= 2 and weight not in tables}
+
+    def redraw(self, layers: int) -> None:
+        """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
+        raise self._refused("finetune.reinit_layers", "layers that can be drawn anew")
+
+    def narrower(self, share: float, layers: int | None) -> "Encoder":
+        """A new encoder with fresh weights, of `share` of the width and of so many layers (None = as many)."""
+        raise self._refused("objective=rtd", "a narrower copy of itself for the generator; use model=bert_*")
+
+    def replace_embedding(self, embedding: nn.Module) -> None:
+        """Read tokens by another module, called as `embedding(ids (B, T)) -> (B, T, D)`."""
+        raise self._refused("objective=rtd", "a token embedding that can be replaced")
+
+    def save_description(self, _folder: Path) -> bool:
+        """Write what describes the architecture beyond our config, as files; whether there is such a thing."""
+        return False
+
+    def _refused(self, asked: str, lacking: str) -> ConfigError:
+        return ConfigError(f"{asked}: model={self.config.name} does not have {lacking}")
 
 
-@dataclass(frozen=True)
-class Metric:
-    """The number that selection looks at."""
+class Head(nn.Module):
+    """An objective's head, called as `head(encoder, hidden, batch) -> outputs`."""
 
-    name: str
-    higher_is_better: bool
+    reads_pooled_only = False  # whether the encoder may leave out what pooling does not read
+    rewrites = False  # whether the encoder reads what `rewrite` makes of the batch
 
-    def better(self, new: float, old: float | None) -> bool:
-        """Whether `new` beats `old` (anything beats None)."""
-        return old is None or (new > old if self.higher_is_better else new < old)
+    def rewrite(self, _encoder: Encoder, batch: "Batch") -> "Batch":
+        """The batch as the encoder reads it, e.g. with tokens of a generator."""
+        return batch
 
 
+# --- batches ---------------------------------------------------------------------------------------------------------------------
 @dataclass
 class Batch:
     """One padded batch. `inputs` go to the encoder, `targets` to the head and the loss."""
@@ -103,6 +180,12 @@ class Examples:
         """(N,) int64: tokens of each example."""
         return np.diff(self.offsets)
 
+    @property
+    def rows(self) -> np.ndarray:
+        """(N,) int64: the row of the split that each example is of; its own number where `prepare` told none."""
+        told = self.columns.get("row")
+        return np.arange(len(self)) if told is None else np.asarray(told)
+
     def __getitem__(self, index: int) -> np.ndarray:
         return self.tokens[self.offsets[index] : self.offsets[index + 1]]
 
@@ -122,13 +205,13 @@ def examples_of(
 
 def join_examples(pieces: Iterable[Examples]) -> Examples:
     """Pieces of a split as one, in memory."""
-    found = list(pieces)
-    lengths = np.concatenate([piece.lengths for piece in found])
+    parts = list(pieces)
+    lengths = np.concatenate([part.lengths for part in parts])
     return Examples(
-        np.concatenate([piece.tokens for piece in found]),
+        np.concatenate([part.tokens for part in parts]),
         np.concatenate(([0], np.cumsum(lengths))),
-        {name: np.concatenate([piece.columns[name] for piece in found]) for name in found[0].columns},
-        {name: np.concatenate([piece.token_columns[name] for piece in found]) for name in found[0].token_columns},
+        {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
+        {name: np.concatenate([part.token_columns[name] for part in parts]) for name in parts[0].token_columns},
     )
 
 
@@ -189,47 +272,64 @@ class Vocabulary:
         return len(self.continues)
 
 
-class Objective(Protocol):
+class Objective(abc.ABC):
     """What is learned: how texts become examples, examples a batch, hidden states a loss, outputs a score.
 
-    Its module has `build(config, vocabulary, label_names)` and names in `COLUMNS` what a dataset must have, in `PREPARED_BY` the options
-    that decide what `prepare` makes (runs that differ in others share it; without that name, all options count);
-    `PREDICTS = False` says that its predictions are of no use to `bertlab predict`.
+    Its config (`config.schema.ObjectiveConfig`) declares the columns it reads, its metrics and its options; this computes.
     """
 
-    primary: Metric
-    label_names: Sequence[str]
+    def __init__(self, config: ObjectiveConfig, vocabulary: "Vocabulary", label_names: Sequence[str] = ()) -> None:
+        self.vocabulary, self.special, self.label_names = vocabulary, vocabulary.special, list(label_names)
+        self.metrics = config.metrics(self.label_names)
+        self.primary = config.primary_metric(self.label_names)
 
+    @abc.abstractmethod
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
-        """Tokenise one split (a `datasets.Dataset` with the columns of data/dataset.py), a piece at a time."""
-        ...
+        """Tokenise one split, a `datasets.Dataset` whose columns are roles, a piece at a time.
 
-    def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
-        """Rows as one padded batch. `draw` decides what is random in training; None = the fixed evaluation draw."""
-        ...
-
-    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
-        """A module called as `head(encoder, hidden, batch) -> outputs`.
-
-        If it has `rewrite(encoder, batch) -> batch`, the encoder reads what that returns.
+        Where an example is not the row of the same number, its column `row` says which row of the split it is of.
         """
-        ...
 
+    @abc.abstractmethod
+    def collate(self, examples: Examples, rows: np.ndarray, draw: "Draw | None") -> Batch:
+        """Examples of these numbers as one padded batch. `draw` decides what is random in training; None = the fixed evaluation draw."""
+
+    @abc.abstractmethod
+    def build_head(self, encoder: Encoder, initializer_range: float) -> Head:
+        """The head on this encoder, with fresh weights from torch's generator."""
+
+    @abc.abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> Loss:
-        """Nats, in float32."""
-        ...
+        """In its config's `loss_unit`, float32."""
 
+    @abc.abstractmethod
     def measure(self, outputs: Any, batch: Batch) -> dict[str, np.ndarray]:
-        """What `metrics` needs of one batch: arrays with one row an example (on the CPU)."""
-        ...
+        """What `scores` and `predictions` need of one batch: arrays with one element an example (on the CPU)."""
 
-    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Scores of a whole split from its measured rows: name -> float (fractions, nats), or a nested list for matrices."""
-        ...
+    @abc.abstractmethod
+    def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
+        """Scores of a whole split: each of its metrics by name, and nested lists (a confusion matrix) beside them.
 
-    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """One JSON-ready row an example, in the examples' order."""
-        ...
+        `measured` is of all examples in their order, with `row`, the row of each; `rows` is the split.
+        """
+
+    @abc.abstractmethod
+    def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
+        """One JSON-ready dictionary a row of the split, in order (of an objective that does not predict: an example)."""
+
+    def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
+        """A prediction in one line for a person; `row` holds what was read (text, …)."""
+        told = "  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in prediction.items())
+        return f"{told}  {shortened(' | '.join(value for value in row.values() if isinstance(value, str)))}"
+
+    def describe_scores(self, scores: dict[str, Any]) -> list[str]:
+        """Lines for a person below the table of numbers, e.g. a confusion matrix; none unless it has such."""
+        return []
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """A text that fits on a line."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @dataclass
@@ -247,16 +347,16 @@ class ParameterGroup:
         return {"params": self.weights, "lr": peak, "peak_lr": peak, "weight_decay": weight_decay if self.decays else 0.0}
 
 
-class Tracker(Protocol):
+class Tracker(abc.ABC):
     """Where a run's progress goes."""
 
+    @abc.abstractmethod
     def log(self, record: dict[str, Any]) -> None:
         """One record: `step`, `epoch` and metrics named `split/name`."""
-        ...
 
+    @abc.abstractmethod
     def finish(self, summary: dict[str, Any]) -> None:
         """The run ended; `summary["status"]` says how. Must leave nothing open."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -269,6 +369,7 @@ class RunInfo:
     job: str
     config: dict[str, Any]
     labels: Sequence[str]
-    primary: str
+    primary: Metric
+    loss_unit: str
     tags: Sequence[str] = ()
     sweep: str | None = None

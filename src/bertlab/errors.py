@@ -20,6 +20,10 @@ class RunError(UserError):
     """A run folder that is missing, unfinished, damaged or in use."""
 
 
+class DivergedError(UserError):
+    """The loss, a gradient or a score is no longer a finite number."""
+
+
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """The option a typist most likely meant, or None where nothing comes close."""
     found = difflib.get_close_matches(word.lower(), [option for option in options if option], n=1, cutoff=0.55)

@@ -12,10 +12,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bertlab import registry
-from bertlab.composition import complete, compose_schema
-from bertlab.helptext import GROUPS
-from bertlab.registry import conf_folder
+from bertlab.config import registry
+from bertlab.config.composition import complete, compose_schema
+from bertlab.cli.help import GROUPS
+from bertlab.config.registry import conf_folder
 
 CONF = conf_folder()
 Cli = Callable[..., tuple[int, str, str]]  # conftest's fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import bertlab
-from bertlab.cli import run_command
+from bertlab.cli.entry import run_command
 from bertlab.jobs import export as job
 
 transformers = pytest.importorskip("transformers")

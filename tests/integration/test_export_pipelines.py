@@ -10,7 +10,7 @@ from test_export import DATA, DEVLIN, SMALL, TAGGED, exported, refused
 from test_hf import folder_of
 
 import bertlab
-from bertlab.cli import run_command
+from bertlab.cli.entry import run_command
 from bertlab.contracts import Batch
 
 transformers = pytest.importorskip("transformers")

@@ -17,7 +17,7 @@ MODEL = '''
 """A bag of embeddings."""
 from dataclasses import dataclass
 from torch import nn
-from bertlab.config import ModelConfig, integer
+from bertlab.config.schema import ModelConfig, integer
 
 @dataclass
 class Bag(ModelConfig):
@@ -41,7 +41,7 @@ OPTIMIZER = '''
 """Gradient descent on signs."""
 from dataclasses import dataclass
 import torch
-from bertlab.config import OptimizerConfig
+from bertlab.config.schema import OptimizerConfig
 
 @dataclass
 class Sign(OptimizerConfig):
@@ -62,7 +62,7 @@ OBJECTIVE = '''
 """Classification with a squared loss."""
 from dataclasses import dataclass
 import torch
-from bertlab.config import ObjectiveConfig
+from bertlab.config.schema import ObjectiveConfig
 from bertlab.contracts import Loss
 from bertlab.objectives.classification import Classification, ClassificationObjective
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bertlab.stats import summarize
+from bertlab.report.stats import summarize
 
 DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import bertlab
-from bertlab import assembly, identity
-from bertlab.composition import compose_schema
+from bertlab.training import assembly
+from bertlab.runs import identity
+from bertlab.config.composition import compose_schema
 from bertlab.data.tokenizer import WordPiece, train_tokenizer
 from bertlab.models import hf
 

@@ -36,7 +36,7 @@ def test_joblib_runs_side_by_side_with_their_share_of_the_cores() -> None:
 
 def test_a_number_of_runs_side_by_side_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from bertlab.errors import ConfigError
-    from bertlab.runtime import choose_device, usable_cores
+    from bertlab.runs.machine import choose_device, usable_cores
 
     for told, expected in (("1", usable_cores()), ("-1", 1), ("1000", 1)):
         monkeypatch.setenv("BERTLAB_SIDE_BY_SIDE", told)

@@ -159,7 +159,7 @@ COMMAND_LINES = [
 
 @each(COMMAND_LINES)
 def test_a_malformed_command_line_is_refused_before_data_are_read(case: Case, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    import bertlab.identity as identity
+    import bertlab.runs.identity as identity
 
     def read(*_: object) -> None:
         raise AssertionError("data were read, though the command line was wrong")

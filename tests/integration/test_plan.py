@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bertlab.composition import compose_schema
-from bertlab.planning import Planner
+from bertlab.config.composition import compose_schema
+from bertlab.training.forecast import Planner
 
 DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]
 STAGE = ["init=stage", "init.dataset=synthetic", "++init.dataset.train_size=60", "++init.dataset.validation_size=20",

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from test_resume import finish, kill_when, result, start
 
 import bertlab
-from bertlab.composition import compose_schema
+from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
 
 SMALL = (
@@ -64,8 +64,8 @@ def test_a_stage_is_the_same_run_as_its_own_command(tmp_path: Path) -> None:
 
 
 def test_what_decides_the_stage_decides_the_run() -> None:
-    from bertlab.identity import identify
-    from bertlab.runtime import choose_device
+    from bertlab.runs.identity import identify
+    from bertlab.runs.machine import choose_device
 
     def run_id(*overrides: str) -> str:
         config: Any = compose_schema("train", [*STAGE, *overrides])

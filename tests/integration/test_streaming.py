@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bertlab.composition import compose_schema
-from bertlab.config import Paths
+from bertlab.config.composition import compose_schema
+from bertlab.config.schema import Paths
 from bertlab.data.dataset import load_dataset
 from bertlab.errors import DataError
 
@@ -17,8 +17,9 @@ from bertlab.errors import DataError
 MEASURE = """
 import re, sys, threading, time
 from pathlib import Path
-from bertlab import assembly, identity
-from bertlab.composition import compose_schema
+from bertlab.training import assembly
+from bertlab.runs import identity
+from bertlab.config.composition import compose_schema
 
 peak = 0
 def watch():

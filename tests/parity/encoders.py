@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bertlab.config import validate
+from bertlab.config.schema import validate
 from bertlab.models.bert import Bert, BertEncoder, build
 
 # Derandomised: the same cases every time, so that a failure is the code's and can be repeated.

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from bertlab.config import validate
+from bertlab.config.schema import validate
 from bertlab.errors import ConfigError
 from bertlab.models import _bert_hf, bert
 from bertlab.models.bert import Bert, BertEncoder, build

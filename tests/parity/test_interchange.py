@@ -13,9 +13,9 @@ from encoders import TOLERANCE, encoder_of, random_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlab import registry
-from bertlab.assembly import Model, build_objective
-from bertlab.composition import compose_schema
+from bertlab.config import registry
+from bertlab.training.assembly import Model, build_objective
+from bertlab.config.composition import compose_schema
 from bertlab.data.tokenizer import WordPiece, train_tokenizer
 from bertlab.errors import ConfigError
 from bertlab.export import model as export

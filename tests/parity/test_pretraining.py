@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bertlab.assembly import Model
+from bertlab.training.assembly import Model
 from bertlab.contracts import Batch, Special, Vocabulary
 from bertlab.models import _bert_hf
 from bertlab.models.bert import build

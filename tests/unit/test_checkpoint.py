@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertlab.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint, save_weights, write_atomically
+from bertlab.runs.files import Checkpoint, load_checkpoint, load_weights, save_checkpoint, save_weights, write_atomically
 from bertlab.errors import RunError
 
 

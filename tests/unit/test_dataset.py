@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertlab.composition import compose_schema
-from bertlab.config import Paths
+from bertlab.config.composition import compose_schema
+from bertlab.config.schema import Paths
 from bertlab.data import dataset
 from bertlab.data import table as module
 from bertlab.data.dataset import LoadedDataset, fingerprint, stratified_sample

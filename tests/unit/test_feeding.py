@@ -11,7 +11,7 @@ import torch
 
 from bertlab.data.feeding import Feed, death_of_a_worker_told
 from bertlab.errors import RunError
-from bertlab.runtime import Device
+from bertlab.runs.machine import Device
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12, of any fork
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import bertlab
-from bertlab import assembly, identity
-from bertlab.composition import compose_schema
+from bertlab.training import assembly
+from bertlab.runs import identity
+from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
 
 RUN = ["dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "model.hidden_size=32",

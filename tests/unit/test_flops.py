@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bertlab.flops import count_forward, product_rate
+from bertlab.training.flops import count_forward, product_rate
 from bertlab.models.bert import Bert, build
 
 

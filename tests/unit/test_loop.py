@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import bertlab
-from bertlab.loop import clip_gradients
+from bertlab.training.loop import clip_gradients
 
 RUN = ["dataset.train_size=200", "dataset.validation_size=50", "dataset.test_size=50", "budget.steps=6", "budget.batch_size=24",
        "model.hidden_size=32", "model.num_attention_heads=1", "model.hidden_dropout=0", "model.attention_dropout=0",

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bertlab import registry
-from bertlab.assembly import parameter_groups
+from bertlab.config import registry
+from bertlab.training.assembly import parameter_groups
 from bertlab.optimizers import lion, muon
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bertlab.jobs.plan import Asked, count, describe, duration, size
-from bertlab.planning import Planned
+from bertlab.training.forecast import Planned
 
 
 def planned(name: str, status: str = "new", done: int = 0, seconds: float = 60.0, stage: Planned | None = None) -> Planned:

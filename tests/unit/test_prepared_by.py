@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bertlab import registry
-from bertlab.assembly import prepare
-from bertlab.composition import compose_schema
-from bertlab.identity import inputs_fingerprint
+from bertlab.config import registry
+from bertlab.training.assembly import prepare
+from bertlab.config.composition import compose_schema
+from bertlab.runs.identity import inputs_fingerprint
 
 SMALL = ["dataset.train_size=80", "dataset.validation_size=20", "dataset.test_size=20"]
 WORDS = [f'{{"tokens": ["Ann", "went", "to", "town {i}"], "tags": ["B-PER", "O", "O", "B-LOC"]}}' for i in range(40)]

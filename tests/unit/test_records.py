@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bertlab.composition import compose_schema
+from bertlab.config.composition import compose_schema
 from bertlab.jobs.report import compare_runs
 from bertlab.report.page import Page, Table, to_markdown
 

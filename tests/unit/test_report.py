@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from runfolders import write_run
 
-from bertlab.composition import compose_schema
+from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
 from bertlab.report.arms import studies_of, varying_keys
@@ -23,8 +23,8 @@ from bertlab.report.contamination import check_contamination
 from bertlab.report.figures import _over_seeds
 from bertlab.report.page import Figure, Heading, Listing, Page, Table, Text, latex_text, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
-from bertlab.report.reading import find_runs, read_run
-from bertlab.stats import paired
+from bertlab.report.records import find_runs, read_run
+from bertlab.report.stats import paired
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pretraining import SIZE, Rows, encode, vocabulary
 
-from bertlab.assembly import Model
+from bertlab.training.assembly import Model
 from bertlab.contracts import Draw, join_examples
 from bertlab.errors import ConfigError
 from bertlab.models.bert import Bert

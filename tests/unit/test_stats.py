@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bertlab import stats
+from bertlab.report import stats
 
 SCORES = st.lists(st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 4)), min_size=2, max_size=10)
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from bertlab.composition import compose_schema
-from bertlab.identity import identify
-from bertlab.runtime import choose_device
-from bertlab.store import code_version
+from bertlab.config.composition import compose_schema
+from bertlab.runs.identity import identify
+from bertlab.runs.machine import choose_device
+from bertlab.runs.store import code_version
 
 
 def run_id(*overrides: str) -> str:
@@ -71,7 +71,7 @@ def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None
 
 
 def test_code_that_a_component_builds_on_is_part_of_the_identity(tmp_path: Path) -> None:
-    from bertlab.store import _components_below
+    from bertlab.runs.store import _components_below
 
     (tmp_path / "mine.py").write_text("from bertlab.objectives.classification import Classification\n")
     assert "objectives/classification" in _components_below(tmp_path / "mine.py")

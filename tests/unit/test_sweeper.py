@@ -138,7 +138,7 @@ def test_one_trial_too_many_is_withdrawn_by_its_number(tmp_path: Path) -> None:
 
 
 def test_the_best_point_is_a_preset_that_composes() -> None:
-    from bertlab.composition import compose_schema
+    from bertlab.config.composition import compose_schema
 
     space = build_space(["experiment=bertsst2", "model=bert_tiny,bert_mini", "optimizer.lr=interval(0,1)"], {}, None)
     trial = optuna.trial.create_trial(params={"model": "bert_tiny", "optimizer.lr": 0.25}, distributions=space.searched, value=0.5)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlab.config import validate
+from bertlab.config.schema import validate
 from bertlab.data.synthetic import (
     FIRST,
     LABEL_NAMES,

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertlab import assembly, identity, store
-from bertlab.composition import compose_schema
-from bertlab.config import Paths, Train, validate
+from bertlab.training import assembly
+from bertlab.runs import identity, store
+from bertlab.config.composition import compose_schema
+from bertlab.config.schema import Paths, Train, validate
 from bertlab.data.dataset import load_dataset
 from bertlab.data.tokenizer import (
     ROLES,

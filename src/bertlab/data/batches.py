@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertlab.config import Budget
+from bertlab.config.schema import Budget
 
 CHUNK_BATCHES = 100  # batches per sorted chunk: with 100, SST-2 at 32 or 64 examples has 2.5 % padding
 
 
 @dataclass
-class BatchPlan:
+class BatchOrder:
     """Batches of every epoch of a run over examples of the given lengths."""
 
     lengths: np.ndarray  # (N,) int64, tokens of each example
@@ -93,6 +93,6 @@ class BatchPlan:
             number += 1
 
 
-def plan_batches(lengths: np.ndarray, budget: Budget, seed: int) -> BatchPlan:
-    """The batch plan of a run."""
-    return BatchPlan(np.asarray(lengths), budget.batch_size, budget.batch_tokens, budget.group_by_length, seed)
+def order_batches(lengths: np.ndarray, budget: Budget, seed: int) -> BatchOrder:
+    """The batches of a run."""
+    return BatchOrder(np.asarray(lengths), budget.batch_size, budget.batch_tokens, budget.group_by_length, seed)

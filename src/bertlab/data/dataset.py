@@ -1,74 +1,74 @@
 """From a dataset's config to splits with declared columns, whatever kind of dataset it is.
 
-Each kind is a module with a config dataclass and `columns(config)`, `fingerprint(config, paths)`, `read(config, paths, needed)`:
-data/table.py for rows of files and of the hub, data/synthetic.py for generated texts. Held-out splits and samples are made here.
+Each kind is a `config.schema.DatasetConfig`: data/table.py for rows of files and of the hub, data/synthetic.py for generated texts. Held-out
+splits and samples are made here.
 """
 
 import hashlib
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from types import ModuleType
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertlab.config import DatasetConfig, Paths
+from bertlab.config.declarations import Role
+from bertlab.config.schema import DatasetConfig, ObjectiveConfig, Paths
 from bertlab.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 ROWS_AT_A_TIME = 1000
 
 
-@dataclass
+@dataclass(frozen=True)
 class LoadedDataset:
     """Splits ready for any objective, and what is known about them."""
 
-    splits: dict[str, Any]  # split -> datasets.Dataset with columns of text, text_pair, label, tokens, tags
+    splits: dict[str, Any]  # split -> datasets.Dataset whose columns are roles
     label_names: list[str]
     best_possible: dict[str, dict[str, float]] = field(default_factory=dict)  # split -> metric -> its best reachable value, where known
+    notes: list[str] = field(default_factory=list)  # what a person should know of how it was read
 
 
-def _module_of(config: DatasetConfig) -> ModuleType:
-    return sys.modules[type(config).__module__]
+def roles_for(dataset: DatasetConfig, objective: ObjectiveConfig) -> tuple[Role, ...]:
+    """The roles that an objective reads of a dataset: those that it needs, and optional ones that are there."""
+    offered = dataset.offers()
+    return tuple(role for role in objective.roles if not role.optional or role.name in offered)
 
 
-def columns_of(config: DatasetConfig) -> tuple[str, ...]:
-    """Columns that the dataset offers, known before anything is read."""
-    return tuple(_module_of(config).columns(config))
+def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
+    """Load these roles, check, split. Raises DataError naming file, column, label or row, and what to do."""
+    loaded: LoadedDataset = config.read(paths, roles)
+    return replace(loaded, splits=_hold_out(config, loaded.splits, roles))
 
 
-def fingerprint(config: DatasetConfig, paths: Paths) -> str:
-    """Content of the data that a config names."""
-    return str(_module_of(config).fingerprint(config, paths))
+def as_dataset(file: Path, in_memory: bool = False) -> Any:
+    """An Arrow stream as a `datasets.Dataset`, memory-mapped or read whole."""
+    from datasets import Dataset
+
+    return Dataset.from_file(str(file), in_memory=in_memory)
 
 
-def load_dataset(config: DatasetConfig, paths: Paths, needed: Sequence[str]) -> LoadedDataset:
-    """Load the columns `needed`, check, split. Raises DataError naming file, column, label or row, and what to do."""
-    loaded: LoadedDataset = _module_of(config).read(config, paths, needed)
-    return LoadedDataset(_hold_out(config, loaded.splits), loaded.label_names, loaded.best_possible)
-
-
-def _hold_out(config: DatasetConfig, splits: dict[str, Any]) -> dict[str, Any]:
-    """Validation (and test, if wished) out of train where they are missing, then the fraction of train, seeded, stratified by label.
+def _hold_out(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role]) -> dict[str, Any]:
+    """Validation (and test, if wished) out of train where they are missing, then the fraction of train, seeded, stratified by class.
 
     A row's side depends on its text alone (`places_of`), not on the labels, the objective or the rows around it: what is held out from a
     classifier is held out from its pretraining on the same file too, and copies of one text stay together.
     """
     train = splits["train"]
-    labels = np.asarray(train["label"][:]) if "label" in train.column_names else np.zeros(len(train), dtype=np.int8)
+    classes = next((role.name for role in roles if role.kind == "label"), None)
+    labels = np.zeros(len(train), dtype=np.int8) if classes is None else np.asarray(train[classes][:])
     rest = np.arange(len(labels))
     wished = {"validation": config.validation_fraction, "test": config.test_fraction}
     shares = {split: share for split, share in wished.items() if split not in splits and share > 0}
     if shares:
-        places = places_of(train, config.split_seed)
+        places = places_of(train, roles[0].name, config.split_seed)
         for split, share in shares.items():
             order = places if split == "validation" else 1 - places  # the one from the low end, the other from the high end
             held = np.concatenate([_lowest(rest[labels[rest] == label], order, share) for label in np.unique(labels[rest])])
             if len(held) in (0, len(rest)):
-                labelled = "label" in train.column_names
-                why = "no class has two different rows" if labelled else "no two rows differ"
-                hint = ", or see dataset.label_column" if labelled else ""
+                why = "no two rows differ" if classes is None else "no class has two different rows"
+                hint = "" if classes is None else ", or see dataset.label_column"
                 raise DataError(f"{config.name}: {split} cannot be held out of train, where {why}; add rows or give a {split} split{hint}")
             splits[split] = train.select(np.sort(held))
             rest = np.setdiff1d(rest, held)
@@ -92,18 +92,16 @@ def _lowest(rows: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
     return held
 
 
-def places_of(rows: Any, seed: int) -> np.ndarray:
-    """`(N,) float64` in [0, 1): a hash of each row's text and the seed. Letters and digits count; case, spaces and signs do not."""
-    column = "text" if "text" in rows.column_names else "tokens"
-    found = np.empty(len(rows))
+def places_of(rows: Any, column: str, seed: int) -> np.ndarray:
+    """`(N,) float64` in [0, 1): a hash of each row's text (or words) and the seed. Letters and digits count; case, spaces and signs do not."""
+    places = np.empty(len(rows))
     for start in range(0, len(rows), ROWS_AT_A_TIME):
-        values = rows[start : start + ROWS_AT_A_TIME][column]
-        for index, value in enumerate(values, start=start):
-            text = value if column == "text" else " ".join(value)
+        for index, value in enumerate(rows[start : start + ROWS_AT_A_TIME][column], start=start):
+            text = " ".join(value) if isinstance(value, list) else value
             plain = "".join(filter(str.isalnum, text.lower())) or text
             digest = hashlib.blake2b(f"{seed} {plain}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
-            found[index] = int.from_bytes(digest, "big") / 2**64
-    return found
+            places[index] = int.from_bytes(digest, "big") / 2**64
+    return places
 
 
 def stratified_sample(labels: np.ndarray, share: float, seed: int, purpose: str) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""From the batch plan to padded, masked batches, made by processes of their own while an accelerator computes.
+"""From the order of batches to padded, masked batches, made by processes of their own while an accelerator computes.
 
-A step's batches are a pure function of (examples, plan, seed, step), so how many processes make them, and where a run is continued,
+A step's batches are a pure function of (examples, order, seed, step), so how many processes make them, and where a run is continued,
 changes none of them.
 """
 
@@ -20,9 +20,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from bertlab.contracts import Batch, Draw, Examples, Objective
-from bertlab.data.batches import BatchPlan
+from bertlab.data.batches import BatchOrder
 from bertlab.errors import ConfigError, RunError
-from bertlab.runtime import Device
+from bertlab.runs.machine import Device
 
 AHEAD = 4  # steps that each process makes before they are asked for
 MOST_WORKERS = 4  # one makes about 2 million masked tokens a second
@@ -51,7 +51,7 @@ class Feed:
 
     objective: Objective
     examples: Examples
-    plan: BatchPlan
+    order: BatchOrder
     total_steps: int | None  # None where the budget is time alone
     micro_batch: int = WHOLE  # examples a forward pass
 
@@ -70,17 +70,17 @@ class Feed:
                 num_workers=workers,
                 prefetch_factor=AHEAD,
                 pin_memory=device.device.type == "cuda",
-                worker_init_fn=_away_from_the_keyboard,
+                worker_init_fn=_ignore_signals,
                 multiprocessing_context="fork",  # memory-mapped examples are shared; another start would copy them
                 generator=torch.Generator(),  # or the loader draws from the generator of dropout
             )
-            return _deaths_told_by_torch(iter(loader))
+            return _wait_for_death(iter(loader))
 
     def walk(self, first: int, part: int, parts: int) -> Iterator[Step]:
         """Every `parts`-th step, beginning with step `first + part`."""
-        for number, (epoch, done, rows) in enumerate(self.plan.from_step(first)):
+        for number, (epoch, done, rows) in enumerate(self.order.from_step(first)):
             if number % parts == part:
-                draw = Draw(self.plan.seed, epoch, (first + number) / self.total_steps if self.total_steps else 0.0)
+                draw = Draw(self.order.seed, epoch, (first + number) / self.total_steps if self.total_steps else 0.0)
                 yield Step(epoch, done, rows, draw, self.batches(rows, draw))
 
     def batches(self, rows: np.ndarray, draw: Draw) -> list[Batch]:
@@ -109,7 +109,7 @@ def suggested_workers(device: Device) -> int:
 
 
 @contextlib.contextmanager
-def death_of_a_worker_told() -> Iterator[None]:
+def worker_deaths_explained() -> Iterator[None]:
     """Around a loop over steps: a killed worker, of which torch tells by an error at any point, becomes one clear line."""
     try:
         yield
@@ -122,7 +122,7 @@ def death_of_a_worker_told() -> Iterator[None]:
         ) from error
 
 
-def _deaths_told_by_torch(steps: Iterator[Step]) -> Iterator[Step]:
+def _wait_for_death(steps: Iterator[Step]) -> Iterator[Step]:
     """The same steps. A worker killed while it hands one over breaks the connection before its death is known: wait until torch tells."""
     try:
         yield from steps
@@ -131,15 +131,15 @@ def _deaths_told_by_torch(steps: Iterator[Step]) -> Iterator[Step]:
         raise
 
 
-def _away_from_the_keyboard(_: int) -> None:
+def _ignore_signals(_: int) -> None:
     """Out of the run's process group, whose SIGINT or SIGTERM is for the run alone: it checkpoints, then stops its workers itself."""
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sys.excepthook = _told_but_for_broken_connections
+    sys.excepthook = _silence_broken_connections
 
 
-def _told_but_for_broken_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _silence_broken_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """For the thread that hands a worker's batches over: that the run has gone away meanwhile, the run itself has told."""
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)

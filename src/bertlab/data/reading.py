@@ -1,165 +1,173 @@
-"""Rows out of local files and off the hub; every failure is one line that names the file, the line and what to do.
+"""Rows out of local files, a piece at a time; every failure is one line that names the file, the line and what to do.
 
-Local files are read here, value by value as they stand: a CSV's `007` stays text, a surplus field is an error and not a shifted
-column, and no cache can serve yesterday's content. `config` is a data/table.py `Table` throughout.
+Values are read as they stand: a CSV's `007` stays text, a surplus field is an error and not a shifted column, and no cache of another library
+can serve yesterday's content. `config` is a data/table.py `TableDataset` throughout.
 """
 
 import codecs
 import csv
-import html
+import io
 import itertools
 import json
-import os
-import re
-import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bertlab.errors import ConfigError, DataError
+from bertlab.errors import ConfigError, DataError, did_you_mean
 
-READERS = {"parquet": "Parquet", "csv": "CSV", "tsv": "CSV", "json": "JSON", "jsonl": "JSONL"}
+PIECE = 2000  # rows at a time
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".conll", ".txt")
+LONG_ROW = 20  # lines of a file that one quoted text may go over before that is suspicious
 
 
 @dataclass
 class Rows:
-    """Columns as they were found, and the class names that the data declare for their ids."""
+    """A piece of a table: columns as they were read, and the class names that the data declare for their ids."""
 
     columns: dict[str, list[Any]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def column_names(self) -> list[str]:
-        return list(self.columns)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
 
-def datasets_offline() -> Any:
-    """The `datasets` library for data that never come from a hub: no connection is tried."""
-    import datasets
-
-    return datasets
-
-
-def datasets_online() -> Any:
-    """The `datasets` library, quiet and, where no network answers, told so before its import (else it retries for 23 seconds)."""
-    if "HF_HUB_OFFLINE" not in os.environ and not _hub_answers():
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    import datasets
-
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    return datasets
-
-
-def _hub_answers() -> bool:
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HF_ENDPOINT")):
-        return True  # cannot be told by a plain connection
-    try:
-        socket.create_connection(("huggingface.co", 443), timeout=2).close()
-    except OSError:
-        return False
-    return True
+def read_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
+    """Some columns of a local file, a piece at a time. Raises DataError for what cannot be read, and where a column is lacking."""
+    kind = kind_of(file)
+    if file.stat().st_size == 0:
+        raise DataError(f"{file}: the file is empty")
+    read: dict[str, Callable[[Any, Path, Sequence[str]], Iterator[Rows]]] = {
+        ".parquet": _parquet_pieces, ".csv": _csv_pieces, ".tsv": _csv_pieces, ".json": _json_pieces, ".jsonl": _json_pieces,
+        ".conll": _conll_pieces, ".txt": _conll_pieces if config.tokens_column is not None else _line_pieces,
+    }  # fmt: skip
+    pieces = read[kind](config, file, wanted)
+    first = next(pieces, None)
+    if first is None:
+        raise DataError(f"{file}: the file has no rows")
+    yield first
+    yield from pieces
 
 
-def load_from_hub(config: Any) -> dict[str, Any]:
-    """Split -> `datasets.Dataset`. Raises DataError saying what to do without a network."""
-    where = f"dataset={config.name}"
-    if not config.hub:
-        raise DataError(
-            f"{where}: not in the mirror; set BERTLAB_DATA or paths.mirror to a folder that holds {min(config.mirror_files.values())}"
-        )
-    datasets = datasets_online()
-    try:
-        return dict(datasets.load_dataset(config.hub, config.hub_config))
-    except Exception as error:  # of several libraries, none of them ours
-        wanted = config.mirror_files.get("train", f"{config.name}/train.parquet")
-        raise DataError(
-            f"{where}: cannot get {config.hub} from the hub ({_first_line(error)}). Without a network, set BERTLAB_DATA or "
-            f"paths.mirror to a folder that holds {wanted}"
-        ) from error
+def kind_of(file: Path) -> str:
+    """A file's ending, that of a compression left out. Raises DataError for an unknown one."""
+    endings = [ending.lower() for ending in file.suffixes[-2:]]
+    if endings and endings[-1] in COMPRESSED:
+        endings.pop()
+    if not endings or endings[-1] not in ENDINGS:
+        known = ", ".join(ENDINGS)
+        raise DataError(f"{file}: unknown kind of file '{file.suffix}'; use {known} (also compressed: {', '.join(COMPRESSED)})")
+    return endings[-1]
 
 
-def rows_of(dataset: Any) -> Rows:
-    """A `datasets.Dataset` as rows."""
-    return Rows({column: dataset[column][:] for column in dataset.column_names}, _class_names(dataset.features))
+def pick(columns: dict[str, list[Any]], wanted: Sequence[str], config: Any, file: Path) -> dict[str, list[Any]]:
+    """The wanted columns. Raises DataError naming the first that is not there."""
+    for name in wanted:
+        if name not in columns:
+            raise DataError(f"{file}: {lacking_column(name, list(columns), config)}")
+    return {name: columns[name] for name in wanted}
 
 
-def _class_names(features: Any) -> dict[str, list[str]]:
-    """Column -> names of its ids, or of the ids in its lists."""
-    inner = {column: getattr(feature, "feature", feature) for column, feature in features.items()}
-    return {column: list(feature.names) for column, feature in inner.items() if hasattr(feature, "names")}
+def lacking_column(name: str, columns: Sequence[str], config: Any) -> str:
+    """What to say where a column is not there."""
+    key = config.key_of_column(name)
+    glued = next((mark for mark in (";", "\t", "|") for column in columns if mark in column), None)
+    if glued is not None:
+        return f"no column '{name}' ({key}); its header {', '.join(columns)[:60]} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
+    return f"no column '{name}' ({key}), {did_you_mean(name, columns)}"
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-# --- local files ------------------------------------------------------------------------------------------------------------------
-def read_file(config: Any, file: Path) -> Rows:
-    """One local file, columns as they are. Raises DataError for what cannot be read."""
-    kind = _kind_of(file)
-    if kind == "parquet":
-        rows = _read_parquet(file)
-    elif kind in ("csv", "tsv"):
-        rows = _read_csv(config, file, "," if kind == "csv" else "\t")
-    else:
-        rows = _read_json(config, file)
-    if len(rows) == 0:
-        raise DataError(f"{file}: the file has no rows")
-    return rows
+def _in_pieces(records: Iterable[Any]) -> Iterator[list[Any]]:
+    iterator = iter(records)
+    while piece := list(itertools.islice(iterator, PIECE)):
+        yield piece
 
 
-def _kind_of(file: Path) -> str:
-    """A file's kind by its ending. Raises DataError for an unknown one and for an empty file."""
-    kind = file.suffix.lower().lstrip(".")
-    if kind not in READERS:
-        raise DataError(f"{file}: unknown kind of file '.{kind}'; use .csv, .tsv, .jsonl or .parquet")
-    if file.stat().st_size == 0:
-        raise DataError(f"{file}: the file is empty")
-    return kind
-
-
-def _read_parquet(file: Path) -> Rows:
+# --- Parquet ---------------------------------------------------------------------------------------------------------------------
+def _parquet_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
     import pyarrow
     import pyarrow.parquet
+    from datasets import Features
 
     try:
-        table = pyarrow.parquet.read_table(file)
+        with pyarrow.parquet.ParquetFile(file) as source:
+            schema = source.schema_arrow
+            pick(dict.fromkeys(schema.names, []), wanted, config, file)
+            declared = class_names(Features.from_arrow_schema(schema))
+            for batch in source.iter_batches(batch_size=PIECE, columns=list(wanted)):
+                yield Rows(batch.to_pydict(), declared)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{file}: cannot be read as Parquet ({_first_line(error)})") from error
-    features = datasets_offline().Features.from_arrow_schema(table.schema)
-    return Rows({column: table.column(column).to_pylist() for column in table.column_names}, _class_names(features))
 
 
-def _lines(config: Any, file: Path) -> Iterator[str]:
+def class_names(features: Any) -> dict[str, list[str]]:
+    """Column -> names of its ids, or of the ids in its lists, as `datasets` records them."""
+    from datasets import ClassLabel, List
+
+    inner = {column: feature.feature if isinstance(feature, List) else feature for column, feature in features.items()}
+    return {column: list(feature.names) for column, feature in inner.items() if isinstance(feature, ClassLabel)}
+
+
+# --- text files -----------------------------------------------------------------------------------------------------------------
+def read_lines(config: Any, file: Path) -> Iterator[str]:
     """Decoded lines with their ends. Raises DataError naming the first line that does not decode."""
+    encoding = _encoding(config, file)
+    number = 0
+    try:
+        with _open(file) as binary, io.TextIOWrapper(binary, encoding=encoding, newline=_line_end(file)) as stream:
+            for line in stream:
+                number += 1
+                yield line
+    except UnicodeError as error:  # the decoder reads ahead: find the line itself
+        bad = _undecodable_line(file, encoding) or number + 1
+        raise DataError(
+            f"{file}: line {bad} is not {config.encoding} ({error.reason if isinstance(error, UnicodeDecodeError) else _first_line(error)}); "
+            "set dataset.encoding, e.g. latin-1, or mend the file"
+        ) from None
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({_first_line(error)})") from error
+
+
+def _open(file: Path) -> Any:
+    import pyarrow
+
+    compression = COMPRESSED.get(file.suffix.lower())
+    return file.open("rb") if compression is None else pyarrow.input_stream(str(file), compression=compression)
+
+
+def _encoding(config: Any, file: Path) -> str:
+    """As configured; a byte order mark says more. Raises ConfigError for what is none."""
     try:
         if not codecs.lookup(config.encoding)._is_text_encoding:
             raise LookupError
     except LookupError:
         raise ConfigError(f"dataset.encoding={config.encoding}: not a text encoding; use e.g. utf-8 or latin-1") from None
-    number = 0
+    if codecs.lookup(config.encoding).name != "utf-8":
+        return str(config.encoding)
     try:
-        with file.open(encoding="utf-8-sig" if config.encoding.lower() in ("utf-8", "utf8") else config.encoding, newline="") as stream:
-            for line in stream:
-                number += 1
-                yield line
-    except UnicodeError as error:  # the decoder reads ahead: find the line itself
-        bad = _undecodable_line(file, config.encoding) or number + 1
-        reason = getattr(error, "reason", None) or _first_line(error)
-        raise DataError(
-            f"{file}: line {bad} is not {config.encoding} ({reason}); set dataset.encoding, e.g. latin-1, or mend the file"
-        ) from None
+        with _open(file) as stream:
+            start = stream.read(2)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({_first_line(error)})") from error
+    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _line_end(file: Path) -> str:
+    """A lone carriage return ends a line only in files that have no other ends (Windows' ends keep both signs)."""
+    with _open(file) as stream:
+        start = stream.read(1 << 16)
+    return "\r" if b"\r" in start and b"\n" not in start else "\n"
 
 
 def _undecodable_line(file: Path, encoding: str) -> int | None:
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+    with _open(file) as stream:
+        for number, line in enumerate(io.BufferedReader(stream), start=1):
             try:
                 line.decode(encoding)
             except UnicodeError:
@@ -167,28 +175,81 @@ def _undecodable_line(file: Path, encoding: str) -> int | None:
     return None
 
 
-def _read_csv(config: Any, file: Path, delimiter: str) -> Rows:
-    records = _csv_records(config, file, delimiter)
+def _line_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
+    """One text a line, blank lines left out; its column is called as the dataset calls texts."""
+    lines = (line.rstrip("\r\n") for line in read_lines(config, file) if line.strip())
+    for piece in _in_pieces(lines):
+        yield Rows(pick({config.text_column: piece}, wanted, config, file))
+
+
+def _conll_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
+    """Columns by number, from the left `0`, `1`, … and from the right `-1`, `-2`, …; a blank line ends a sentence."""
+
+    def sentences() -> Iterator[list[list[str]]]:
+        sentence: list[list[str]] = []
+        for number, line in enumerate(read_lines(config, file), start=1):
+            if not line.strip() or line.startswith("-DOCSTART-"):
+                if sentence:
+                    yield sentence
+                sentence = []
+            elif not line.startswith("# "):
+                cells = line.split("\t") if "\t" in line else line.split()
+                if sentence and len(cells) != len(sentence[0]):
+                    raise DataError(f"{file}: line {number} has {len(cells)} columns, the line before it {len(sentence[0])}")
+                sentence.append([cell.strip() for cell in cells])
+        if sentence:
+            yield sentence
+
+    for piece in _in_pieces(sentences()):
+        width = len(piece[0][0])
+        columns = {str(place): [[cells[place] for cells in sentence] for sentence in piece] for place in range(-width, width)}
+        yield Rows(pick(columns, wanted, config, file))
+
+
+# --- CSV and TSV -----------------------------------------------------------------------------------------------------------------
+def _csv_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
+    delimiter = config.delimiter or ("\t" if kind_of(file) == ".tsv" else ",")
+    records = _csv_records(config, file, delimiter, is_quoted(config, file, delimiter))
     names = next(records, [])
-    values: list[list[str]] = [[] for _ in names]
-    for fields in records:
-        for column, value in zip(values, fields, strict=True):
-            column.append(value)
-    return Rows(dict(zip(names, values, strict=True)))
+    pick(dict.fromkeys(names, []), wanted, config, file)
+    places = [names.index(name) for name in wanted]
+    for piece in _in_pieces(records):
+        yield Rows({name: [fields[place] for fields in piece] for name, place in zip(wanted, places, strict=True)})
 
 
-def _csv_records(config: Any, file: Path, delimiter: str) -> Iterator[list[str]]:
+def is_quoted(config: Any, file: Path, delimiter: str) -> bool:
+    """Whether quote signs frame fields, by `dataset.quoting`; auto judges a tab-separated file by its own lines, and tells."""
+    if config.quoting != "auto" or delimiter != "\t":
+        return bool(config.quoting != "none")
+    fields, quoted, stray = 0, False, 0  # stray: the first line with a quote sign that frames nothing
+    for number, line in enumerate(read_lines(config, file), start=1):
+        cells = line.rstrip("\r\n").split(delimiter)
+        fields = fields or len(config.column_names) or len(cells)
+        if line.strip() and len(cells) != fields:
+            return True  # only quotes can make fields of this
+        for cell in cells if '"' in line else ():
+            framed = len(cell) > 1 and cell.startswith('"') and cell.endswith('"') and '"' not in cell[1:-1].replace('""', "")
+            quoted |= framed
+            stray = number if not stray and '"' in cell and not framed else stray
+    if stray:
+        print(f"{file}: quote signs are read as they stand (in line {stray} one frames nothing); dataset.quoting=csv reads them as frames",
+              flush=True)  # fmt: skip
+        return False
+    return quoted
+
+
+def _csv_records(config: Any, file: Path, delimiter: str, quoted: bool) -> Iterator[list[str]]:
     """The column names, then the fields of each row. Raises DataError naming the line that is not as it should be."""
-    delimiter = delimiter if config.delimiter is None else config.delimiter
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(_lines(config, file), delimiter=delimiter, strict=True)
+    quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(read_lines(config, file), delimiter=delimiter, strict=True, quoting=quoting)
     names: list[str] = list(config.column_names)
     if names:
         yield names
     started = 1
     try:
         for fields in reader:
-            started = reader.line_num + 1  # of the next record; one in quotes may go over several lines
+            first, started = started, reader.line_num + 1  # of the next record; one in quotes may go over several lines
             if not names:
                 names = fields
                 if len(set(names)) < len(names):
@@ -200,35 +261,45 @@ def _csv_records(config: Any, file: Path, delimiter: str) -> Iterator[list[str]]
             if len(fields) != len(names):
                 raise DataError(
                     f"{file}: line {reader.line_num} has {len(fields)} fields, not {len(names)} ({', '.join(names)[:80]}); quote texts "
-                    "that hold the delimiter, or see dataset.delimiter and dataset.column_names"
+                    "that hold the delimiter, or see dataset.delimiter, dataset.quoting and dataset.column_names"
                 )
+            if reader.line_num - first >= LONG_ROW and delimiter == "\t":
+                print(f"{file}: one text goes over lines {first} to {reader.line_num}; if quote signs do not frame texts here, set "
+                      "dataset.quoting=none", flush=True)  # fmt: skip
             yield fields
     except csv.Error as error:
-        raise DataError(f"{file}: the row that starts in line {started} cannot be read as CSV ({_first_line(error)})") from error
-
-
-def _read_json(config: Any, file: Path) -> Rows:
-    """JSONL, or one JSON list of objects."""
-    columns: dict[str, list[Any]] = {}
-    for row, record in enumerate(_json_records(config, file), start=1):
-        for name in record:
-            columns.setdefault(name, [None] * (row - 1))
-        for name, column in columns.items():
-            column.append(record.get(name))
-    for name, column in columns.items():
-        kinds = {str if isinstance(value, str) else float if isinstance(value, int | float) else type(value) for value in column} - {
-            type(None)
-        }
-        if len(kinds) > 1:
+        if "new-line character" in str(error):
             raise DataError(
-                f"{file}: column '{name}' mixes {' and '.join(sorted(kind.__name__ for kind in kinds))}; write one kind of value"
-            )
-    return Rows(columns)
+                f"{file}: line {reader.line_num} holds a stray carriage return (\\r) within a text; delete it, or put the text in quotes"
+            ) from None
+        hint = "; if quote signs do not frame texts here, set dataset.quoting=none" if quoted else ""
+        raise DataError(f"{file}: the row that starts in line {started} cannot be read as CSV ({_first_line(error)}){hint}") from error
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------------------
+def _json_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
+    """Of JSONL, or of one JSON list of objects. A column holds one kind of value."""
+    known: dict[str, type] = {}
+    seen: dict[str, None] = {}
+    for piece in _in_pieces(_json_records(config, file)):
+        seen.update((name, None) for record in piece for name in record)
+        for name in wanted:
+            if name not in seen:
+                pick(dict.fromkeys(seen, []), wanted, config, file)
+        columns = {name: [record.get(name) for record in piece] for name in wanted}
+        for name, values in columns.items():
+            for value in values:
+                if value is not None:
+                    kind = float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
+                    if known.setdefault(name, kind) is not kind:
+                        both = " and ".join(sorted((kind.__name__, known[name].__name__)))
+                        raise DataError(f"{file}: column '{name}' mixes {both}; write one kind of value")
+        yield Rows(columns)
 
 
 def _json_records(config: Any, file: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file one by one, or those of one JSON list."""
-    lines = enumerate(_lines(config, file), start=1)
+    lines = enumerate(read_lines(config, file), start=1)
     first = next((numbered for numbered in lines if numbered[1].strip()), (1, ""))
     if first[1].lstrip().startswith("["):
         records = iter(_parse(file, first[0], first[1] + "".join(line for _, line in lines)))
@@ -240,81 +311,13 @@ def _json_records(config: Any, file: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def read_pieces(config: Any, file: Path, columns: Sequence[str], size: int = 2000) -> Iterator[Rows]:
-    """Some columns of a local file, `size` rows at a time, so that a large file is never in memory whole (but for one JSON list).
-
-    Of a file that lacks one of them, the first piece shows which columns it has. Raises DataError for what cannot be read.
-    """
-    kind = _kind_of(file)
-    if kind == "parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        try:
-            with pyarrow.parquet.ParquetFile(file) as source:
-                names = source.schema_arrow.names
-                if not set(columns) <= set(names):
-                    yield Rows({name: [] for name in names})
-                    return
-                for batch in source.iter_batches(batch_size=size, columns=list(columns)):
-                    yield Rows(batch.to_pydict())
-        except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{file}: cannot be read as Parquet ({_first_line(error)})") from error
-        return
-    if kind in ("csv", "tsv"):
-        fields = _csv_records(config, file, "," if kind == "csv" else "\t")
-        names = next(fields, [])
-        records: Iterator[dict[str, Any]] = (dict(zip(names, values, strict=True)) for values in fields)
-    else:
-        records = _json_records(config, file)
-    while piece := list(itertools.islice(records, size)):
-        names = list(dict.fromkeys(name for record in piece for name in record))
-        wanted = columns if all(column in names for column in columns) else names
-        yield Rows({name: [record.get(name) for record in piece] for name in wanted})
-
-
 def _parse(file: Path, number: int, content: str) -> Any:
     try:
-        found = json.loads(content)
+        value = json.loads(content)
         if "\\u" in content:
-            json.dumps(found, ensure_ascii=False).encode()  # JSON may spell half a character, `\ud800`, which is no text
-        return found
+            json.dumps(value, ensure_ascii=False).encode()  # JSON may spell half a character, `\ud800`, which is no text
+        return value
     except UnicodeEncodeError:
         raise DataError(f"{file}: line {number} holds half a character (a lone \\ud800 to \\udfff); mend or drop it") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: line {number} is not JSON ({_first_line(error)})") from None
-
-
-# --- cleaning ----------------------------------------------------------------------------------------------------------------
-def clean_html(value: str) -> str:
-    """Tags become spaces, entities characters, runs of white space one space."""
-    return " ".join(html.unescape(re.sub(r"</?[a-zA-Z!][^<>]{0,200}>", " ", value)).split())
-
-
-def clean_tweet(value: str) -> str:
-    """Entities to characters, links become `http`, user names `@user` (what a link or a name says is not sentiment)."""
-    value = html.unescape(html.unescape(value))
-    value = re.sub(r"(https?://|www\.)\S+", "http", value, flags=re.IGNORECASE)
-    return " ".join(re.sub(r"(?<!\w)@\w+", "@user", value).split())
-
-
-def clean_treebank(value: str) -> str:
-    """Text as it was before Penn-Treebank tokenisation: `it is n't good , -lrb- he 'd say -rrb- .` to `it isn't good, (he'd say).`"""
-    for token, mark in (
-        ("-lrb-", "("),
-        ("-rrb-", ")"),
-        ("-lsb-", "["),
-        ("-rsb-", "]"),
-        ("``", '"'),
-        ("''", '"'),
-        ("`", "'"),
-        ("\\/", "/"),
-        ("\\*", "*"),
-    ):
-        value = value.replace(token, mark)
-    value = re.sub(r"\s+(n't|'(?:s|re|ve|ll|d|m)?)(?=\s|$)", r"\1", value)
-    value = re.sub(r"\s+([.,;:!?)\]%]+)(?=\s|[.,;:!?)\]%]|$)", r"\1", value)
-    return " ".join(re.sub(r"([(\[$])\s+", r"\1", value).split())
-
-
-CLEANERS = {"html": clean_html, "tweet": clean_tweet, "treebank": clean_treebank}

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
-from bertlab.config import DatasetConfig, Paths, choice, integer, number
+from bertlab.config.declarations import Role
+from bertlab.config.schema import DatasetConfig, Paths, choice, integer, number
 from bertlab.data.dataset import LoadedDataset
-from bertlab.data.reading import datasets_offline
 
 T = TypeVar("T")
 
@@ -35,6 +35,22 @@ class Synthetic(DatasetConfig):
     test_size: int = integer(1000, "texts of the test split", low=1, high=1_000_000)
     label_noise: float = number(0.05, "share of labels replaced by another class; 1 - label_noise is reachable", low=0, below=0.5)
     generator_seed: int = integer(0, "seed of the texts and of the noise; independent of the run's seed", low=0)
+
+    def offers(self) -> tuple[str, ...]:
+        """Roles of the chosen task."""
+        return ("text", "text_pair", "label") if self.task == "pairs" else ("text", "label")
+
+    def has_documents(self) -> bool:
+        """Where the task is that."""
+        return self.task == "documents"
+
+    def fingerprint(self, _paths: Paths) -> str:
+        """The generator's config is in the run's identity already."""
+        return "generated"
+
+    def read(self, _paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
+        """See `read`."""
+        return read(self, [role.name for role in roles])
 
 
 # --- vocabulary -------------------------------------------------------------------------------------------------------------
@@ -334,21 +350,17 @@ def generate(config: Synthetic) -> dict[str, dict[str, list[Any]]]:
     return {split: generate_split(config, split, size) for split, size in sizes.items()}
 
 
-def fingerprint(_config: Synthetic, _paths: Paths) -> str:
-    """The generator's config and code are in the run's identity already."""
-    return "generated"
+def read(config: Synthetic, wanted: Sequence[str]) -> LoadedDataset:
+    """The wanted columns of all splits."""
+    from datasets import Dataset
 
-
-def read(config: Synthetic, _paths: Paths, needed: Sequence[str]) -> LoadedDataset:
-    """The columns `needed` (and `text_pair` where there is one) of all splits."""
     tables = {split: table for split, table in generate(config).items() if table["text"]}
-    best = {split: {"accuracy": best_possible(table)} for split, table in tables.items()} if "label" in needed else {}
-    wanted = {"text", "text_pair", *needed}
+    labelled = "label" in wanted
+    best = {split: {"accuracy": best_possible(table)} for split, table in tables.items()} if labelled else {}
     splits = {
-        split: datasets_offline().Dataset.from_dict({name: values for name, values in table.items() if name in wanted})
-        for split, table in tables.items()
+        split: Dataset.from_dict({name: values for name, values in table.items() if name in wanted}) for split, table in tables.items()
     }
-    return LoadedDataset(splits, label_names(config) if "label" in needed else [], best)
+    return LoadedDataset(splits, label_names(config) if labelled else [], best)
 
 
 def best_possible(columns: dict[str, list[Any]]) -> float:
@@ -361,9 +373,3 @@ def best_possible(columns: dict[str, list[Any]]) -> float:
 def label_names(config: Synthetic) -> list[str]:
     """Class names of the chosen task, in id order."""
     return list(LABEL_NAMES[config.task])
-
-
-def columns(config: Synthetic) -> tuple[str, ...]:
-    """Columns of the chosen task."""
-    more = {"pairs": ("text_pair",), "documents": ("document",)}.get(config.task, ())
-    return ("text", *more, "label")

@@ -1,33 +1,36 @@
-"""Datasets of rows: a hub name, a place in a local mirror, or files of the user's own; a dataset is one YAML file over `Table`.
+"""Datasets of rows: a hub name, a place in a local mirror, or files of the user's own; a dataset is one YAML file over `table`.
 
-Columns are known by role: `text`, `text_pair`, `label` (class ids), `tokens` (words) and `tags` (an id a word). Only the roles that an
-objective needs are read, so that text without labels is as good as any for pretraining. What is wrong with columns, labels,
-encodings or splits is said here, before a model is built.
+Columns are known by role. An objective names the roles that it reads and the kind of each (data/kinds/); the dataset says which column
+stands for a role. Only those are read, a piece at a time, converted, and kept in the cache as Arrow files that are memory-mapped: a corpus
+of any size costs no memory. What is wrong with columns, labels, encodings or splits is said here, before a model is built.
 """
 
 import dataclasses
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertlab import store
-from bertlab.checkpoint import write_atomically
-from bertlab.config import DatasetConfig, FileColumns, Paths, choice, flag, mapping, string, words
-from bertlab.data import columns as roles_of_columns
-from bertlab.data import reading
-from bertlab.data.columns import clean_texts, declare, label_names_of, require_column, tag_names_of
-from bertlab.data.dataset import LoadedDataset
-from bertlab.data.reading import CLEANERS, Rows, datasets_offline, load_from_hub, read_file, read_pieces, rows_of
+from bertlab.config import registry
+from bertlab.config.declarations import Column, Kind, Role
+from bertlab.config.schema import DatasetConfig, FileColumns, Paths, choice, flag, mapping, string, words
+from bertlab.data.cleaning import CLEANERS
+from bertlab.data.dataset import SPLITS, LoadedDataset, as_dataset
+from bertlab.data.hub import hub_pieces, load_from_hub
+from bertlab.data.reading import Rows, read_pieces
 from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.runs.cache import cached
+from bertlab.runs.files import digest, file_digest
+from bertlab.runs.identity import folder_version
 
-SPLITS = ("train", "validation", "test")
+Pieces = Callable[[], Iterator[Rows]]  # reads a part from its beginning
 
 
 @dataclass
-class Table(DatasetConfig):
+class TableDataset(DatasetConfig):
     """Rows with a text, perhaps a second text, a label; or words and their tags. Sources in order: own files, the local mirror, the hub."""
 
     hub: str | None = string(None, "name on the Hugging Face hub")
@@ -44,14 +47,30 @@ class Table(DatasetConfig):
     text_column: str = string("text", "column of the (first) text")
     text_pair_column: str | None = string(None, "column of the second text, for pairs")
     label_column: str | None = string("label", "column of the label: ids or strings; null = there is none")
+    labels_column: str | None = string(None, "column of sets of classes: lists of names, or texts with labels_separator between them")
+    number_column: str | None = string(None, "column of the number to predict")
     tokens_column: str | None = string(None, "column of words, for tagging; its texts are the words joined by spaces")
     tags_column: str | None = string(None, "column of one tag a word: ids or names")
+    question_column: str | None = string(None, "column of questions")
+    context_column: str | None = string(None, "column of the texts that hold the answers")
+    answers_column: str | None = string(None, 'column of answers: {"text": [...], "answer_start": [...]}')
+    choices_column: str | None = string(None, "column of lists of texts to choose from")
+    columns: dict[str, str] = mapping("role -> column, for roles of an objective that have no key of their own")
     label_names: list[str] = words("class names in id order; default: from the data")
     label_map: dict[Any, str] = mapping("raw label -> class name; rows with other labels are an error, or dropped")
     drop_unmapped_labels: bool = flag(False, "drop rows whose label is not in label_map")
+    drop_unlabelled: bool = flag(False, "leave rows without an answer (empty, null, -1) out instead of stopping at them")
+    labels_separator: str = string("|", "what stands between the names of a set of classes in one text")
     documents: bool = flag(False, "each text is a document of several sentences, in order")
     column_names: list[str] = words("columns of a CSV without a header line")
     delimiter: str | None = string(None, "field separator of CSV files; default: by ending (comma, or tab for .tsv)")
+    quoting: str = choice(
+        "auto",
+        "auto",
+        "none",
+        "csv",
+        help="csv: quote signs frame fields; none: they are text; auto: csv, of tab-separated files as they look",
+    )
     encoding: str = string("utf-8", "encoding of text files, e.g. utf-8 or latin-1")
     clean: str = choice(
         "none",
@@ -71,7 +90,7 @@ class Table(DatasetConfig):
             raise ConfigError(f"{path}.label_names={self.label_names}: needs two or more different names")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ConfigError(f"{path}.delimiter={self.delimiter!r}: must be one character, e.g. ';' or '\\t'")
-        used = [split for splits in sources(self).values() for split in splits]
+        used = [split for splits in self.sources().values() for split in splits]
         if twice := next((split for split in used if used.count(split) > 1), None):
             raise ConfigError(f"{path}: the split '{twice}' is named twice; what is trained on cannot be scored")
         if unknown_splits := sorted(set(self.mirror_files) - {*used, *SPLITS}):
@@ -88,37 +107,80 @@ class Table(DatasetConfig):
         if self.label_names and (unknown := set(self.label_map.values()) - set(self.label_names)):
             raise ConfigError(f"{path}.label_map: maps to {sorted(unknown)}, which {path}.label_names lacks")
 
+    # --- what it declares; see DatasetConfig ---
+    def column_of(self, role: str) -> str | None:
+        """The column of a role; None where it has none."""
+        if role == "text" and self.tokens_column is not None:
+            return self.tokens_column
+        return self.columns.get(role) or self.own_columns().get(role)
 
-def sources(config: Table) -> dict[str, list[str]]:
-    """Our split -> the source's splits that it is made of."""
-    return {
-        "train": list(config.train_splits) or ["train"],
-        "validation": [config.validation_split],
-        "test": [config.test_split] if config.test_split is not None else [],
-    }
+    def own_columns(self) -> dict[str, str | None]:
+        """Role -> column, of the roles that have a key of their own."""
+        return {
+            "text": self.text_column, "text_pair": self.text_pair_column, "label": self.label_column, "labels": self.labels_column,
+            "number": self.number_column, "tokens": self.tokens_column, "tags": self.tags_column, "question": self.question_column,
+            "context": self.context_column, "answers": self.answers_column, "choices": self.choices_column,
+        }  # fmt: skip
+
+    def key_of_column(self, column: str) -> str:
+        """The key that names a column, for errors."""
+        own = next((role for role, name in self.own_columns().items() if name == column), None)
+        other = next((role for role, name in self.columns.items() if name == column), "")
+        return f"dataset.{own}_column" if own is not None else f"dataset.columns.{other}"
+
+    def offers(self) -> tuple[str, ...]:
+        """Every role that has a column; words and tags stand for themselves."""
+        found = tuple(role for role, column in self.own_columns().items() if column is not None)
+        if self.tokens_column is not None:
+            found = tuple(role for role in found if role not in ("text_pair", "label"))
+        return (*found, *self.columns)
+
+    def has_documents(self) -> bool:
+        """As it says."""
+        return self.documents
+
+    def cleaner(self) -> str:
+        """As it says."""
+        return self.clean
+
+    def hub_name(self) -> str | None:
+        """As it says."""
+        return self.hub
+
+    def deciding(self) -> dict[str, Any]:
+        """Files of the user's own are known by their content, wherever they lie."""
+        return super().deciding() | {
+            key: Path(file).suffix
+            for key, file in (("train_file", self.train_file), ("validation_file", self.validation_file), ("test_file", self.test_file))
+            if file and Path(file).expanduser().exists()
+        }
+
+    def sources(self) -> dict[str, list[str]]:
+        """Our split -> the source's splits that it is made of."""
+        return {
+            "train": list(self.train_splits) or ["train"],
+            "validation": [self.validation_split],
+            "test": [self.test_split] if self.test_split is not None else [],
+        }
+
+    def fingerprint(self, paths: Paths) -> str:
+        """The bytes of local files, or the hub's version of a hub dataset, as 16 hex digits."""
+        return fingerprint(self, paths)
+
+    def read(self, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
+        """See `read`."""
+        return read(self, paths, roles)
 
 
-def columns(config: Table) -> tuple[str, ...]:
-    """Roles that the dataset offers, known before anything is read."""
-    if config.tokens_column is not None:
-        return ("text", "tokens", "tags")
-    found = ["text"]
-    if config.text_pair_column is not None:
-        found.append("text_pair")
-    if config.documents:
-        found.append("document")
-    return (*found, "label") if config.label_column is not None else tuple(found)
-
-
-def table_of(config: DatasetConfig, own: FileColumns, offered: Sequence[str]) -> Table:
+def table_of(config: DatasetConfig, own: FileColumns) -> TableDataset:
     """How a file of the user's own is read for a run on this dataset: with the dataset's columns, or those that `own` names.
 
     With columns of its own a CSV has a header, and UTF-8 unless said otherwise, whatever the training data had.
     """
-    if not isinstance(config, Table):
-        config = Table(name="files", text_pair_column="text_pair" if "text_pair" in offered else None)
+    if not isinstance(config, TableDataset):
+        config = TableDataset(name="files", text_pair_column="text_pair" if "text_pair" in config.offers() else None)
     changes: dict[str, Any] = dict(own.changes())
-    if any(name.endswith("_column") for name in changes):
+    if set(changes) - {"encoding"}:
         changes = {"column_names": [], "delimiter": None, "encoding": "utf-8", **changes}
     return dataclasses.replace(config, **changes)
 
@@ -136,9 +198,10 @@ def mirror_folder(paths: Paths) -> Path | None:
     return folder
 
 
-def local_files(config: Table, paths: Paths) -> dict[str, Path]:
+def local_files(config: TableDataset, paths: Paths) -> dict[str, Path]:
     """Split -> file on this machine; empty where the dataset must come from the hub. Raises DataError for a file that is missing."""
-    own = {split: getattr(config, f"{split}_file") for split in SPLITS if getattr(config, f"{split}_file")}
+    given = {"train": config.train_file, "validation": config.validation_file, "test": config.test_file}
+    own = {split: file for split, file in given.items() if file}
     if own:
         if "train" not in own:
             raise DataError(f"dataset.{min(own)}_file is set without dataset.train_file; name the training file too")
@@ -159,7 +222,7 @@ def local_files(config: Table, paths: Paths) -> dict[str, Path]:
     return {}
 
 
-def fingerprint(config: Table, paths: Paths) -> str:
+def fingerprint(config: TableDataset, paths: Paths) -> str:
     """Content of the data a config names, as 16 hex digits: the bytes of local files, or the hub's version of a hub dataset."""
     files = local_files(config, paths)
     digest = hashlib.sha256()
@@ -174,82 +237,155 @@ def fingerprint(config: Table, paths: Paths) -> str:
     return digest.hexdigest()[:16]
 
 
-def read(config: Table, paths: Paths, needed: Sequence[str]) -> LoadedDataset:
-    """The roles `needed` of every split. Raises DataError naming file, column, label or row, and what to do."""
+# --- reading ----------------------------------------------------------------------------------------------------------------------
+def read(config: TableDataset, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
+    """The roles of every split. Raises DataError naming file, column, label or row, and what to do."""
     files = local_files(config, paths)
-    found: dict[str, Any] = dict(files) or load_from_hub(config)
-    roles = {split: [split] for split in SPLITS} if config.train_file else sources(config)
-    if lacking := [part for part in roles["train"] if part not in found]:
-        raise DataError(f"{config.name}: there is no {lacking[0]} split; found {', '.join(found) or 'nothing'}")
-    parts = [part for split in roles.values() for part in split if part in found]
-    if files and config.tokens_column is None and not {"label", "tokens", "tags"} & set(needed):
-        names, tables = [], {part: _stream(config, files[part], paths) for part in parts}
-    else:
-        rows = {part: read_file(config, files[part]) if files else rows_of(found[part]) for part in parts}
-        where = {part: str(files.get(part, f"{config.hub} ({part})")) for part in parts}
-        first = roles["train"][0]
-        names = _answer_names(config, rows[first], where[first], needed)
-        tables = {part: declare(config, rows[part], names, where[part], needed) for part in parts}
-        for part, table in tables.items():
-            if table is None and part not in roles["test"]:  # a benchmark's test split often comes without its labels; it is then left out
-                raise DataError(f"{where[part]}: no row of the {part} split has a label in column '{config.label_column}'")
-    kept = {split: [tables[part] for part in given if tables.get(part) is not None] for split, given in roles.items()}
-    splits = {split: datasets_offline().concatenate_datasets(given) for split, given in kept.items() if given}
-    return LoadedDataset(splits, names)
+    from_hub = {} if files else load_from_hub(config)
+    parts = {split: [split] for split in SPLITS} if config.train_file else config.sources()
+    there = [*files, *from_hub]
+    if lacking := [part for part in parts["train"] if part not in there]:
+        raise DataError(f"{config.name}: there is no {lacking[0]} split; found {', '.join(there) or 'nothing'}")
+    wanted = [part for split in parts.values() for part in split if part in there]
+    tables = {part: _Part(config, roles, _pieces_of(config, part, files, from_hub), _where(config, part, files)) for part in wanted}
+    content = {part: file_digest(files[part]) if files else str(from_hub[part]._fingerprint) for part in wanted}
+    settings = {
+        key: value for key, value in config.deciding().items() if key not in ("name", "fraction", "split_seed", "mirror_files", "hub")
+    }
+    kinds = [dataclasses.asdict(role) for role in roles]
+    code = [folder_version(Path(__file__).parent), *(_plugin_version(role) for role in roles)]
+    key = digest({"content": content, "settings": settings, "roles": kinds, "code": code, "parts": parts})
+    folder = cached(paths, "tables", key, lambda temporary: _convert(temporary, tables, parts))
+    told = json.loads((folder / "told.json").read_text(encoding="utf-8"))
+    splits = {
+        split: [as_dataset(folder / f"{part}.arrow") for part in given if (folder / f"{part}.arrow").is_file()]
+        for split, given in parts.items()
+    }
+    for line in told["notes"]:
+        print(line, flush=True)
+    from datasets import concatenate_datasets
+
+    joined = {split: concatenate_datasets(given) for split, given in splits.items() if given}
+    return LoadedDataset(joined, told["names"], notes=told["notes"])
 
 
-def _answer_names(config: Table, train: Rows, where: str, needed: Sequence[str]) -> list[str]:
-    """Names of the classes or tags that are to be told apart; none where there are none."""
-    if "label" in needed:
-        return label_names_of(config, train, where)
-    return tag_names_of(config, train, where) if "tags" in needed else []
+def _where(config: TableDataset, part: str, files: dict[str, Path]) -> str:
+    return str(files[part]) if files else f"{config.hub} ({part})"
 
 
-def _stream(config: Table, file: Path, paths: Paths) -> Any:
-    """A file's texts, cleaned, as a dataset memory-mapped from the cache: however large they are, they are never in memory whole."""
-    import pyarrow
-
-    by_role = {"text": config.text_column, **({"text_pair": config.text_pair_column} if config.text_pair_column else {})}
-    code = [store.code_version(Path(module)) for module in (__file__, roles_of_columns.__file__, reading.__file__)]
-    settings = [getattr(config, name) for name in ("clean", "column_names", "delimiter", "encoding")]
-    key = store.digest([store.file_digest(file), file.suffix, by_role, settings, code])
-    kept = store.cache_folder(paths) / "texts" / f"{key}.arrow"
-
-    def write(temporary: Path) -> None:
-        schema = pyarrow.schema([(role, pyarrow.large_string()) for role in by_role])
-        rows, letters = 0, dict.fromkeys(by_role, 0)
-        with pyarrow.OSFile(str(temporary), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
-            for piece in read_pieces(config, file, list(by_role.values())):
-                for role, column in by_role.items():
-                    require_column(piece, column, f"dataset.{role}_column", str(file))
-                cleaned = {role: clean_texts(config, piece.columns[column], column, str(file), rows) for role, column in by_role.items()}
-                letters = {role: letters[role] + sum(len(text.strip()) for text in texts) for role, texts in cleaned.items()}
-                rows += len(piece)
-                writer.write_table(pyarrow.table(cleaned, schema=schema))
-        if rows == 0:
-            raise DataError(f"{file}: the file has no rows")
-        for role, column in by_role.items():
-            if letters[role] == 0:
-                raise DataError(f"{file}: column '{column}' holds no text at all")
-
-    if not kept.is_file():
-        write_atomically(kept, write)
-    return datasets_offline().Dataset.from_file(str(kept))
+def _pieces_of(
+    config: TableDataset, part: str, files: dict[str, Path], from_hub: dict[str, Any]
+) -> Callable[[Sequence[str]], Iterator[Rows]]:
+    if files:
+        return lambda columns: read_pieces(config, files[part], columns)
+    return lambda columns: hub_pieces(config, from_hub[part], f"{config.hub} ({part})", columns)
 
 
-def read_rows(config: Table, file: Path, needed: Sequence[str], label_names: list[str] | None) -> Any:
-    """A file of the user's own in a trained run's columns; the answers too, where `label_names` are given and the file has them."""
-    rows = read_file(config, file)
-    wanted = [role for role in needed if role not in ("label", "tags")]
-    if label_names is not None:
-        answers = {"label": config.label_column, "tags": config.tags_column}
-        wanted += [role for role in needed if role in answers and answers[role] in rows.column_names]
-    return declare(config, rows, label_names or [], str(file), wanted)
+def _plugin_version(role: Role) -> str:
+    """Content of a kind's own file, where it is a plugin's."""
+    import sys
+
+    file = sys.modules[registry.load_kind(role.kind).__module__].__file__
+    return file_digest(Path(str(file)))
+
+
+class _Part:
+    """One file (or split of the hub), its columns by role."""
+
+    def __init__(self, config: TableDataset, roles: Sequence[Role], pieces: Callable[[Sequence[str]], Iterator[Rows]], where: str) -> None:
+        self.roles = {role: column for role in roles if (column := config.column_of(role.name)) is not None}
+        self.pieces, self.where = pieces, where
+        self.kinds: dict[str, Kind] = {
+            role.name: registry.load_kind(role.kind)(Column(where, column, config.key_of_column(column), config))
+            for role, column in self.roles.items()
+        }
+        self.declared: dict[str, list[str]] = {}
+
+    def look(self) -> None:
+        """Let the kinds that look first see every cell."""
+        looking = {role: column for role, column in self.roles.items() if self.kinds[role.name].looks_first}
+        before = 0
+        for piece in self.pieces(list(dict.fromkeys(looking.values()))) if looking else ():
+            self.declared = piece.class_names
+            for role, column in looking.items():
+                self.kinds[role.name].look(piece.columns[column], before)
+            before += len(piece)
+
+    def names(self) -> list[str]:
+        """Of the classes that are to be told apart, where there are such."""
+        every = [self.kinds[role.name].names(self.declared.get(column)) for role, column in self.roles.items()]
+        return next((names for names in every if names), [])
+
+    def is_unanswered(self) -> bool:
+        """Whether a role that is to be predicted has no answer in any row."""
+        return any(self.kinds[role.name].is_unanswered() for role in self.roles if role.is_answer)
+
+    def write(self, file: Path, names: Sequence[str]) -> tuple[int, int]:
+        """Converted columns as an Arrow stream; how many rows were read, and how many left out."""
+        import pyarrow
+
+        schema = pyarrow.schema([(role.name, self.kinds[role.name].arrow_type()) for role in self.roles])
+        read, dropped = 0, 0
+        with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
+            for piece in self.pieces(list(dict.fromkeys(self.roles.values()))):
+                converted: dict[str, list[Any]] = {}
+                for role, column in self.roles.items():
+                    about = None if role.about is None else converted.get(role.about)
+                    converted[role.name] = self.kinds[role.name].convert(piece.columns[column], read, names, about)
+                read += len(piece)
+                kept = [row for row in range(len(piece)) if all(cells[row] is not None for cells in converted.values())]
+                dropped += len(piece) - len(kept)
+                if len(kept) < len(piece):
+                    converted = {name: [cells[row] for row in kept] for name, cells in converted.items()}
+                writer.write_table(pyarrow.table(converted, schema=schema))
+        if read == dropped:
+            raise DataError(
+                f"{self.where}: no row has an answer in {', '.join(self.kinds[role.name].column.named for role in self.roles if role.is_answer)}"
+            )
+        for kind in self.kinds.values():
+            kind.finish()
+        return read, dropped
+
+
+def _convert(folder: Path, tables: dict[str, _Part], parts: dict[str, list[str]]) -> None:
+    """Every part as PART.arrow; names and what is worth telling as told.json."""
+    for part in tables.values():
+        part.look()
+    names = tables[parts["train"][0]].names()
+    notes = []
+    for name, part in tables.items():
+        if part.is_unanswered():
+            if name not in parts["test"]:
+                answers = ", ".join(part.kinds[role.name].column.named for role in part.roles if role.is_answer)
+                raise DataError(f"{part.where}: no row of the {name} split has an answer in {answers}")
+            notes.append(f"{part.where}: none of its rows has an answer; there will be no test score")
+            continue
+        read, dropped = part.write(folder / f"{name}.arrow", names)
+        if dropped:
+            notes.append(f"{part.where}: {read:,} rows, {dropped:,} without an answer left out")
+    (folder / "told.json").write_text(json.dumps({"names": names, "notes": notes}, ensure_ascii=False), encoding="utf-8")
+
+
+def read_rows(config: TableDataset, file: Path, roles: Sequence[Role], label_names: Sequence[str]) -> Any:
+    """A file of the user's own in a trained run's roles, in memory; a role to predict is read where it is among `roles`."""
+    part = _Part(config, [role for role in roles if config.column_of(role.name) is not None], lambda columns: read_pieces(config, file, columns),
+                 str(file))  # fmt: skip
+    part.look()
+    if part.is_unanswered():
+        answers = ", ".join(part.kinds[role.name].column.named for role in part.roles if role.is_answer)
+        raise DataError(f"{file}: no row has an answer in {answers}; evaluate needs them (predict does not)")
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        part.write(Path(place) / "rows.arrow", label_names)
+        return as_dataset(Path(place) / "rows.arrow", in_memory=True)
 
 
 def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:
     """Bare texts as rows, cleaned like the training data."""
+    from datasets import Dataset
+
     columns = {"text": list(texts)} if pairs is None else {"text": list(texts), "text_pair": list(pairs)}
-    if clean != "none":
+    if clean in CLEANERS:
         columns = {name: [CLEANERS[clean](value) for value in values] for name, values in columns.items()}
-    return datasets_offline().Dataset.from_dict(columns)
+    return Dataset.from_dict(columns)

@@ -15,16 +15,17 @@ from typing import Any, ClassVar
 import numpy as np
 from omegaconf import MISSING
 
-from bertlab.config import TokenizerConfig, choice, flag, integer, string
+from bertlab.config.schema import TokenizerConfig, Train, choice, flag, integer, string
 from bertlab.contracts import Special, Vocabulary
 from bertlab.errors import ConfigError, DataError
+from bertlab.runs.files import file_digest
 
 PRIVATE = 0xF0000  # first code point of a plane that no text uses
 ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 
 @dataclass
-class Trained(TokenizerConfig):
+class TrainedTokenizer(TokenizerConfig):
     """What all trained tokenizers have in common; special tokens take ids 0 to 4 in the order below."""
 
     kind: ClassVar[str] = ""  # name of the model in `tokenizers`
@@ -56,14 +57,14 @@ class Trained(TokenizerConfig):
 
 
 @dataclass
-class WordLevel(Trained):
+class WordLevel(TrainedTokenizer):
     """One token a word; words outside the vocabulary become the unknown token."""
 
     kind: ClassVar[str] = "WordLevel"
 
 
 @dataclass
-class WordPiece(Trained):
+class WordPiece(TrainedTokenizer):
     """Sub-words, longest match first (Devlin et al. 2019: split=bert)."""
 
     kind: ClassVar[str] = "WordPiece"
@@ -71,7 +72,7 @@ class WordPiece(Trained):
 
 
 @dataclass
-class Bpe(Trained):
+class Bpe(TrainedTokenizer):
     """Byte-level byte-pair encoding: nothing is unknown."""
 
     kind: ClassVar[str] = "BPE"
@@ -81,22 +82,47 @@ class Bpe(Trained):
 
 
 @dataclass
-class Unigram(Trained):
+class Unigram(TrainedTokenizer):
     """A unigram language model over sub-words, as in SentencePiece."""
 
     kind: ClassVar[str] = "Unigram"
 
 
 @dataclass
-class Inherited(TokenizerConfig):
+class InheritedTokenizer(TokenizerConfig):
     """The tokenizer of the run, stage or checkpoint that `init` names: pretrained weights know no other words."""
+
+    inherits: ClassVar = True
+
+    def inputs(self, run: Train) -> dict[str, str]:
+        """The tokenizer that lies there (a stage's is decided by the stage)."""
+        source = run.init.source(run)
+        return {} if source is None else {"inherited": file_digest(tokenizer_beside(source))}
 
 
 @dataclass
-class Pretrained(TokenizerConfig):
+class GivenTokenizer(TokenizerConfig):
     """A finished tokenizer: a `tokenizer.json`, a folder that holds one, or a hub name."""
 
     path: str = string(MISSING, "tokenizer.json, its folder, or a hub name")
+
+    def deciding(self) -> dict[str, Any]:
+        """A local one is known by its content, wherever it lies."""
+        return super().deciding() | ({"path": "local"} if Path(self.path).expanduser().exists() else {})
+
+    def inputs(self, _run: Train) -> dict[str, str]:
+        """A local one."""
+        path = Path(self.path).expanduser()
+        file = path / "tokenizer.json" if path.is_dir() else path
+        return {"tokenizer": file_digest(file)} if file.is_file() else {}
+
+
+def tokenizer_beside(source: Path) -> Path:
+    """The tokenizer beside weights: in their folder. Raises DataError where there is none."""
+    file = (source if source.is_dir() else source.parent) / "tokenizer.json"
+    if not file.is_file():
+        raise DataError(f"tokenizer=inherited: {source} has no tokenizer.json beside it")
+    return file
 
 
 class Tokenizer:
@@ -119,9 +145,15 @@ class Tokenizer:
         """Number of ids, special and added tokens included."""
         return int(self.backend.get_vocab_size(with_added_tokens=True))
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, without special tokens and without truncation."""
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens and without truncation: contracts.Encode."""
         return [item.ids for item in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    encode = __call__
+
+    def with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """The same, and of each token its first character in the text and the one after its last."""
+        return [(item.ids, item.offsets) for item in self.backend.encode_batch(list(texts), add_special_tokens=False)]
 
     def vocabulary(self) -> Vocabulary:
         """What objectives need of each id: whether it goes on with a word, how many letters it stands for."""
@@ -157,7 +189,12 @@ class Tokenizer:
         """Inverse of `to_json`."""
         from tokenizers import Tokenizer as Backend
 
-        return cls(Backend.from_str(content))
+        try:
+            return cls(Backend.from_str(content))
+        except DataError:
+            raise
+        except Exception as error:  # tokenizers raises bare Exceptions
+            raise DataError(f"not a tokenizer.json ({str(error)[:120]})") from error
 
     def __reduce__(self) -> Any:
         return Tokenizer.from_json, (self.to_json(),)
@@ -193,7 +230,7 @@ def special_id(backend: Any, role: str, candidates: tuple[str, ...]) -> int:
     raise DataError(f"the tokenizer has no {role} token (looked for {', '.join(candidates)}); it cannot feed a BERT-style encoder")
 
 
-def train_tokenizer(config: Trained, texts: Iterable[str]) -> Tokenizer:
+def train_tokenizer(config: TrainedTokenizer, texts: Iterable[str]) -> Tokenizer:
     """Train on `texts` (the training split's, nothing else); the same texts always give the same tokenizer.
 
     Raises DataError where they hold too little.
@@ -223,7 +260,7 @@ def train_tokenizer(config: Trained, texts: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def _normalizer(config: Trained) -> Any:
+def _normalizer(config: TrainedTokenizer) -> Any:
     from tokenizers import normalizers
 
     steps: list[Any] = [normalizers.NFC()]
@@ -234,7 +271,7 @@ def _normalizer(config: Trained) -> Any:
     return normalizers.Sequence(steps)
 
 
-def _splitter(config: Trained) -> Any:
+def _splitter(config: TrainedTokenizer) -> Any:
     from tokenizers import pre_tokenizers
 
     if config.kind == "BPE":
@@ -246,7 +283,7 @@ def _splitter(config: Trained) -> Any:
     return pre_tokenizers.Sequence([split, pre_tokenizers.Metaspace()]) if config.kind == "Unigram" else split
 
 
-def _learn_vocabulary(config: Trained, backend: Any, texts: Iterable[str], special: list[str]) -> None:
+def _learn_vocabulary(config: TrainedTokenizer, backend: Any, texts: Iterable[str], special: list[str]) -> None:
     """Fill `backend`. The library's WordPiece and unigram trainers depend on the order of hash tables; those two are made exact here."""
     from tokenizers import AddedToken, models, pre_tokenizers, trainers
 
@@ -273,7 +310,7 @@ def _learn_vocabulary(config: Trained, backend: Any, texts: Iterable[str], speci
         backend.model = models.Unigram([*map(tuple, pieces[: len(special)]), *scored], unk_id=content["model"]["unk_id"])
 
 
-def _wordpieces(config: Trained, backend: Any, texts: Iterable[str], special: list[str]) -> dict[str, int]:
+def _wordpieces(config: TrainedTokenizer, backend: Any, texts: Iterable[str], special: list[str]) -> dict[str, int]:
     """WordPiece's vocabulary as byte-pair merges of words whose inner letters are symbols of their own (`##x` for x).
 
     Letters within a word are mapped to private code points, merged by the exact BPE trainer, and mapped back.
@@ -301,7 +338,7 @@ def _wordpieces(config: Trained, backend: Any, texts: Iterable[str], special: li
     return {name: index for index, name in enumerate(dict.fromkeys(pieces))}  # `###` may be a word and an inner `#`: one id for both
 
 
-def load_tokenizer(config: Pretrained) -> Tokenizer:
+def load_tokenizer(config: GivenTokenizer) -> Tokenizer:
     """A finished tokenizer from a file, a folder or the hub. Raises DataError saying which of them was tried."""
     from tokenizers import Tokenizer as Backend
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bertlab import registry
-from bertlab.config import Train
+from bertlab.config.schema import Train
 from bertlab.errors import RunError
+from bertlab.runs.folder import RunFolder
+from bertlab.training.init import FromCheckpoint, FromPretrained, FromStage
 
 PIPELINES = {
     "SequenceClassification": "text-classification", "TokenClassification": "token-classification", "MaskedLM": "fill-mask",
@@ -16,8 +17,9 @@ PIPELINES = {
 }  # fmt: skip
 
 
-def model_card(config: Train, folder: Path, summary: Mapping[str, Any], task: str, kind: str, longest: int) -> str:
+def model_card(config: Train, folder: RunFolder, task: str, kind: str, longest: int) -> str:
     """README.md, opened by the metadata that the hub reads. Raises RunError where the run's summary lacks what a card must say."""
+    summary = folder.summary() or {}
     try:
         parts = [_front(config, folder, summary, task), *_text(config, folder, summary, task, kind, longest)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -25,11 +27,11 @@ def model_card(config: Train, folder: Path, summary: Mapping[str, Any], task: st
     return "\n".join(parts)
 
 
-def _front(config: Train, folder: Path, summary: Mapping[str, Any], task: str) -> str:
+def _front(config: Train, folder: RunFolder, summary: Mapping[str, Any], task: str) -> str:
     """Metadata as YAML, one key a line, its value as JSON (which is YAML)."""
-    hub, pipeline = getattr(config.dataset, "hub", None), PIPELINES.get(task)
+    hub, pipeline = config.dataset.hub_name(), PIPELINES.get(task)
     front: dict[str, Any] = {"library_name": "transformers", "license": "other", "license_name": "see-the-card"}
-    front["tags"] = ["bertlab", _option(config, "objective")]
+    front["tags"] = ["bertlab", config.objective.name]
     if hub:
         front["datasets"] = [hub]
     if pipeline:
@@ -37,7 +39,7 @@ def _front(config: Train, folder: Path, summary: Mapping[str, Any], task: str) -
     if task:  # scores are of the model with its head
         results = [
             {
-                "task": {"type": pipeline or _option(config, "objective")},
+                "task": {"type": pipeline or config.objective.name},
                 "dataset": {"name": config.dataset.name, "type": hub or config.dataset.name, "split": split},
                 "metrics": [{"type": name, "value": value} for name, value in scores.items()],
             }
@@ -57,8 +59,8 @@ def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _text(config: Train, folder: Path, summary: Mapping[str, Any], task: str, kind: str, longest: int) -> list[str]:
-    objective, cost = _option(config, "objective"), summary["cost"]
+def _text(config: Train, folder: RunFolder, summary: Mapping[str, Any], task: str, kind: str, longest: int) -> list[str]:
+    objective, cost = config.objective.name, summary["cost"]
     scores = [f"| {split} | {name} | {value:.4f} |" for split, found in _scores(summary).items() for name, value in found.items()]
     what = f"trained with bertlab (objective {objective}, run `{folder.name}`)"
     return [
@@ -69,7 +71,7 @@ def _text(config: Train, folder: Path, summary: Mapping[str, Any], task: str, ki
         f"- Objective: {objective}, at most {config.objective.max_length} tokens",
         *_origin(config, summary),
         f"- Budget: {_cost(cost)}",
-        f"- Optimizer: {_option(config, 'optimizer')}, peak learning rate {config.optimizer.lr:g}, {_option(config, 'schedule')} schedule, "
+        f"- Optimizer: {config.optimizer.name}, peak learning rate {config.optimizer.lr:g}, {config.schedule.name} schedule, "
         f"batches of {config.budget.batch_size}",
         f"- Parameters: {cost['parameters']:,}",
         f"- Seed: {config.seed}, one run. Another seed gives other scores.", "",
@@ -91,32 +93,27 @@ def _cost(cost: Mapping[str, Any]) -> str:
     )
 
 
-def _hub_of(config: Train) -> str:
-    hub = getattr(config.dataset, "hub", None)
+def _hub_of(config: Train | FromStage) -> str:
+    hub = config.dataset.hub_name()
     return f" (`{hub}` on the hub)" if hub else ""
 
 
 def _origin(config: Train, summary: Mapping[str, Any]) -> list[str]:
     """Where the first weights came from."""
-    if stage := summary.get("stage"):
-        init: Any = config.init
-        described = f"{_option(init, 'objective')} on {init.dataset.name}{_hub_of(init)}, seed {init.seed}"
+    init = config.init
+    if isinstance(init, FromStage) and (stage := summary.get("stage")):
+        described = f"{init.objective.name} on {init.dataset.name}{_hub_of(init)}, seed {init.seed}"
         return [f"- Pretraining: {described}, run `{stage['run']}`; {_cost(stage['cost'])}"]
-    given = getattr(config.init, "path", None) or getattr(config.model, "name_or_path", None)
-    named = f" ({Path(str(given)).name if Path(str(given)).is_absolute() else given})" if given else ""
-    return [f"- First weights: init={_option(config, 'init')}{named}"]
+    given = (init.path if isinstance(init, FromCheckpoint | FromPretrained) else None) or config.model.hub_name()
+    named = f" ({Path(given).name if Path(given).is_absolute() else given})" if given else ""
+    return [f"- First weights: init={init.name}{named}"]
 
 
-def _option(config: Any, group: str) -> str:
-    return registry.option_of(group, getattr(config, group))
-
-
-def _provenance(folder: Path) -> str:
+def _provenance(folder: RunFolder) -> str:
     """Versions, revision and machine, as far as the run's environment.json has them."""
-    try:
-        found = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        packages, git = dict(found.get("packages") or {}), dict(found.get("git") or {})
-    except (OSError, ValueError, TypeError, AttributeError):
+    found = folder.environment()
+    packages, git = found.get("packages") or {}, found.get("git") or {}
+    if not found or not isinstance(packages, dict) or not isinstance(git, dict):
         return "Versions and machine are not known: the run's environment.json is missing or damaged."
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "tokenizers", "transformers") if packages.get(name))
     changed = " with uncommitted changes" if git.get("dirty") else ""
@@ -139,10 +136,10 @@ def _limits(config: Train, task: str, longest: int) -> list[str]:
             '- A word\'s tag is read at its first sub-word (`aggregation_strategy="first"`). A sentence that is too long was cut between '
             "words in training; transformers may cut within one."
         )
-    if task in ("MaskedLM", "PreTraining", "NextSentencePrediction") or (not task and hasattr(config.objective, "rate")):
+    if not config.objective.predicts:
         limits.append("- Pretrained only: fine-tune it before its sentence vectors are used for anything.")
-    if not task and getattr(config.model, "pooling", "cls") != "cls":
-        limits.append(f"- It has no pooler (it was trained with {config.model.pooling} pooling): `pooler_output` is random.")  # type: ignore[attr-defined]  # of the models that pool
+    if not task and config.model.pooling != "cls":
+        limits.append(f"- It has no pooler (it was trained with {config.model.pooling} pooling): `pooler_output` is random.")
     return limits
 
 

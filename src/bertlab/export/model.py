@@ -6,25 +6,20 @@ the run's weights and saved as transformers saves it. What has no class there, o
 
 import importlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from bertlab import registry
-from bertlab.assembly import Model
-from bertlab.checkpoint import save_weights, write_text
-from bertlab.config import Train
+from bertlab.config.schema import Train
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError
-from bertlab.models import _bert_hf
-from bertlab.models.bert import Bert
 from bertlab.models.hf import HfEncoder, transformers_module
+from bertlab.runs.files import save_weights, write_text
+from bertlab.training.assembly import Model
 
-WITHOUT_POOLER = ("", "MaskedLM", "TokenClassification")  # tasks that do not read one
 ENCODER_ALONE = "its encoder alone can be exported: what=encoder"
-LABELLED = ("SequenceClassification", "TokenClassification")
 # Heads that compute what ours do under other names than BERT's, by model type and task.
 ROBERTA_HEADS = {
     "SequenceClassification": {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"},
@@ -48,22 +43,16 @@ def task_of(config: Train, what: str) -> str:
 
     Raises ConfigError naming every key that transformers has no class for, and what could be exported instead.
     """
-    encoder = _bert_hf.unlike_hf(config.model) if isinstance(config.model, Bert) else []
-    if not encoder and not isinstance(config.model, Bert) and not hasattr(config.model, "name_or_path"):
-        encoder = [f"model={registry.option_of('model', config.model)}"]
-    task = "" if what == "encoder" else getattr(registry.module_of(config.objective), "HF_TASK", None)
-    head = []
-    if task is None:
-        head.append(f"objective={registry.option_of('objective', config.objective)}")
-    elif task and getattr(config.objective, "pairs", "next") != "next":
-        head.append("objective.pairs=order")
-    if task not in WITHOUT_POOLER and task is not None and getattr(config.model, "pooling", "cls") != "cls":
-        head.append(f"model.pooling={getattr(config.model, 'pooling', '')}")
-    if encoder or head:
+    encoder, head = config.model.unlike_transformers(), config.objective.hf_head()
+    lacking = []
+    if what != "encoder" and head is None:
+        lacking.append(f"objective={config.objective.name}")
+    if what != "encoder" and head is not None and head.reads_pooler and config.model.pooling != "cls":
+        lacking.append(f"model.pooling={config.model.pooling}")
+    if encoder or lacking:
         could = ENCODER_ALONE if not encoder else "BERT as Devlin's (model=bert without these) and model=hf_* can be exported"
-        raise ConfigError(f"{', '.join([*encoder, *head])}: transformers has no class that computes this; {could}")
-    assert task is not None
-    return task
+        raise ConfigError(f"{', '.join([*encoder, *lacking])}: transformers has no class that computes this; {could}")
+    return "" if what == "encoder" or head is None else head.task
 
 
 def check_names(label_names: Sequence[str]) -> None:
@@ -77,22 +66,19 @@ def write_model(folder: Path, config: Train, model: Model, tokenizer: Tokenizer,
     """config.json and model.safetensors; the name of the class they are of. Raises ConfigError naming what there is no place for."""
     task = task_of(config, what)
     check_names(label_names)
-    if isinstance(config.model, Bert):
-        return _write_bert(folder, config, model, tokenizer, label_names, task)
-    if not isinstance(model.encoder, HfEncoder):
-        raise ConfigError(f"model={config.model.name} has no counterpart in transformers")
+    if config.model.hub_name() is None:
+        return _write_own(folder, config, model, tokenizer, label_names, task)
     return _write_hf(folder, config, model, label_names, task)
 
 
-def _write_bert(folder: Path, config: Train, model: Model, tokenizer: Tokenizer, label_names: Sequence[str], task: str) -> str:
+def _write_own(folder: Path, config: Train, model: Model, tokenizer: Tokenizer, label_names: Sequence[str], task: str) -> str:
     kind = f"BertFor{task}" if task else "BertModel"
-    assert isinstance(config.model, Bert)
     described = {
-        "architectures": [kind], "dtype": "float32", **_bert_hf.to_hf_config(config.model, tokenizer.vocab_size, tokenizer.special.pad_id),
-        **_of_the_task(config, label_names, task),
+        "architectures": [kind], "dtype": "float32",
+        **config.model.transformers_config(tokenizer.vocab_size, tokenizer.special.pad_id), **_of_the_task(config, label_names, task),
     }  # fmt: skip
-    state = _bert_hf.to_hf_state(config.model, model.encoder.state_dict(), "bert." if task else "")
-    if task in WITHOUT_POOLER and task:
+    state = config.model.transformers_state(model.encoder.state_dict(), "bert." if task else "")
+    if task and not _reads_pooler(config, task):
         state = {name: value for name, value in state.items() if ".pooler." not in name}
     state |= _head_state(config, model) if task else {}
     _double_bias(state)
@@ -104,22 +90,27 @@ def _write_bert(folder: Path, config: Train, model: Model, tokenizer: Tokenizer,
 def _of_the_task(config: Train, label_names: Sequence[str], task: str) -> dict[str, Any]:
     """Entries of a config that belong to the head."""
     found: dict[str, Any] = {}
-    if task in LABELLED:
+    head = config.objective.hf_head()
+    if task and head is not None and head.names_classes:
         found["id2label"] = dict(enumerate(label_names))
         found["label2id"] = {name: index for index, name in enumerate(label_names)}
-        found["classifier_dropout"] = getattr(config.objective, "head_dropout", None)
-    if task == "SequenceClassification":
-        found["problem_type"] = "single_label_classification"
+        found |= head.config
     return found
+
+
+def _reads_pooler(config: Train, task: str) -> bool:
+    head = config.objective.hf_head()
+    return bool(task and head is not None and head.reads_pooler)
 
 
 def _head_state(config: Train, model: Model) -> dict[str, Tensor]:
     """The head's weights under BERT's names."""
-    names = registry.module_of(config.objective).HF_NAMES
-    return {_renamed(ours, names): value.detach().cpu() for ours, value in model.head.state_dict().items()}
+    head = config.objective.hf_head()
+    assert head is not None
+    return {_renamed(ours, head.names): value.detach().cpu() for ours, value in model.head.state_dict().items()}
 
 
-def _renamed(name: str, names: dict[str, str]) -> str:
+def _renamed(name: str, names: Mapping[str, str]) -> str:
     """A weight's name with the longest module of it that `names` knows replaced; as it is where there is none."""
     module = max((known for known in names if name == known or name.startswith(f"{known}.")), key=len, default=None)
     return name if module is None else names[module] + name.removeprefix(module)
@@ -140,7 +131,9 @@ def _write_hf(folder: Path, config: Train, model: Model, label_names: Sequence[s
     for name, value in _of_the_task(config, label_names, task).items():
         setattr(described, name, value)
     try:
-        theirs = getattr(module, f"AutoModelFor{task}" if task else "AutoModel").from_config(described).float().eval()
+        theirs = (
+            getattr(module, f"AutoModelFor{task}" if task else "AutoModel").from_config(described, trust_remote_code=False).float().eval()
+        )
     except ValueError as error:  # an architecture without this task
         raise ConfigError(f"transformers has no {described.model_type} for {task}; {ENCODER_ALONE}") from error
     base = f"{theirs.base_model_prefix}." if theirs.base_model is not theirs else ""
@@ -151,7 +144,7 @@ def _write_hf(folder: Path, config: Train, model: Model, label_names: Sequence[s
         name = ours.removeprefix("model.")
         if (target := _renamed(name, renamed)) == name:
             target = base + name
-        if name.startswith("pooler.") and target not in own and task in WITHOUT_POOLER:
+        if name.startswith("pooler.") and target not in own and not _reads_pooler(config, task):
             continue  # nothing there reads it
         state[target] = value.detach().cpu()
     if task:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from bertlab.assembly import Model, needed_columns
 from bertlab.contracts import Batch, join_examples
-from bertlab.data.dataset import fingerprint, load_dataset
+from bertlab.data.dataset import load_dataset, roles_for
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import RunError, UserError
 from bertlab.models.hf import transformers_module
 from bertlab.objectives.classification import join_texts
-from bertlab.saved import Trained
+from bertlab.training.assembly import Model
+from bertlab.training.finished import FinishedRun
 
 TOLERANCE = 1e-5  # of an output's largest element, where that is above 1
 ROWS = 8  # of the validation split
@@ -28,22 +28,22 @@ SAMPLE = (
 )  # fmt: skip
 
 
-def validation_rows(trained: Trained) -> Any:
+def validation_rows(trained: FinishedRun) -> Any:
     """The first rows of the validation split that the run was scored on; None where its data cannot be read here."""
     config = trained.config
     try:
-        if fingerprint(config.dataset, config.paths) != trained.identity["inputs"]["dataset"]:
+        if config.dataset.fingerprint(config.paths) != trained.identity["inputs"]["dataset"]:
             return None
-        rows = load_dataset(config.dataset, config.paths, needed_columns(config)).splits["validation"]
+        rows = load_dataset(config.dataset, config.paths, roles_for(config.dataset, config.objective)).splits["validation"]
     except (UserError, OSError, KeyError):
         return None
     return rows.select(range(min(ROWS, len(rows))))
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------------------
-def compare_tokens(trained: Trained, folder: Path, longest: int, rows: Any) -> None:
+def compare_tokens(trained: FinishedRun, folder: Path, longest: int, rows: Any) -> None:
     """Ids and segments of validation texts and of awkward ones, alone, in pairs and cut. Raises RunError where they are not ours."""
-    theirs = transformers_module("export").AutoTokenizer.from_pretrained(folder)
+    theirs = transformers_module("export").AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     columns = {name: list(rows[name]) for name in ("text", "text_pair", "tokens") if name in rows.column_names} if rows is not None else {}
     texts = [*SAMPLE, " ".join([*SAMPLE] * (longest // 8 + 1)), *columns.get("text", ())]
     seconds = [*texts[1:], texts[0]]
@@ -63,10 +63,12 @@ def compare_tokens(trained: Trained, folder: Path, longest: int, rows: Any) -> N
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------------------
-def largest_difference(trained: Trained, folder: Path, task: str, longest: int, rows: Any) -> float:
+def largest_difference(trained: FinishedRun, folder: Path, task: str, longest: int, rows: Any) -> float:
     """Compare logits (of the encoder alone: hidden states) on random tokens and on validation rows. Raises RunError where they differ."""
     module = transformers_module("export")
-    theirs = getattr(module, f"AutoModelFor{task}" if task else "AutoModel").from_pretrained(folder).eval().double()
+    theirs = (
+        getattr(module, f"AutoModelFor{task}" if task else "AutoModel").from_pretrained(folder, trust_remote_code=False).eval().double()
+    )
     names = tuple(trained.objective.label_names)
     if task in ("SequenceClassification", "TokenClassification") and tuple(theirs.config.id2label.values()) != names:
         raise RunError("the exported model names its classes otherwise than the run; nothing was written")
@@ -78,12 +80,12 @@ def largest_difference(trained: Trained, folder: Path, task: str, longest: int, 
     return found
 
 
-def _validation_batch(trained: Trained, rows: Any) -> list[Batch]:
+def _validation_batch(trained: FinishedRun, rows: Any) -> list[Batch]:
     """The rows as the run scores them; none where so few give no example (e.g. sentence pairs need two documents)."""
     if rows is None:
         return []
     try:
-        examples = join_examples(trained.objective.prepare(rows, trained.tokenizer.encode))
+        examples = join_examples(trained.objective.prepare(rows, trained.tokenizer))
     except UserError:
         return []
     return [trained.objective.collate(examples, np.arange(min(ROWS, len(examples))), None)]
@@ -95,7 +97,7 @@ def _difference(model: Model, theirs: Any, batch: Batch, task: str) -> float:
     mask = torch.ones_like(batch.input_ids, dtype=torch.bool) if batch.attention_mask is None else batch.attention_mask
     # Blocks of several documents may attend within each alone; transformers is asked for one text a row.
     batch.attention_mask = mask = mask.diagonal(dim1=1, dim2=2) if mask.ndim == 3 else mask
-    segmented = "token_type_ids" in inspect.signature(theirs.forward).parameters and getattr(theirs.config, "type_vocab_size", 0) > 1
+    segmented = "token_type_ids" in inspect.signature(theirs.forward).parameters and theirs.config.to_dict().get("type_vocab_size", 0) > 1
     segments = {"token_type_ids": batch.segment_ids} if segmented else {}
     found = theirs(input_ids=batch.input_ids, attention_mask=mask.long(), **segments)
     if not task:

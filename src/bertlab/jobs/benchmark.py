@@ -32,19 +32,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from bertlab import stats
-from bertlab.assembly import Material, build_model
-from bertlab.benchmarking import AS_USED, CONTESTANTS, OURS, SAME_SETTINGS, Measured, check_benchmark, has_their_like, prepared
-from bertlab.checkpoint import write_text
-from bertlab.config import Train, flag, integer, string
-from bertlab.data.batches import plan_batches
+from bertlab.config.schema import Node, Train, flag, integer, string
+from bertlab.data.batches import order_batches
 from bertlab.errors import ConfigError, RunError
-from bertlab.flops import BACKWARD, count_forward, product_rate
-from bertlab.loop import LOG_EVERY
-from bertlab.report.page import Block, Page, Table, Text, to_markdown
-from bertlab.results import Context
-from bertlab.runtime import Device, is_interactive, package_version, provenance, threads, to_json
-from bertlab.saved import config_yaml
+from bertlab.report import stats
+from bertlab.report.page import Block, Page, PageTable, Text, to_markdown
+from bertlab.runs.files import to_json, write_text
+from bertlab.runs.folder import config_yaml
+from bertlab.runs.machine import Device, is_interactive, package_version, provenance, threads
+from bertlab.runs.outcome import Context
+from bertlab.training.assembly import Material, build_model
+from bertlab.training.flops import BACKWARD, count_forward, product_rate
+from bertlab.training.loop import LOG_EVERY
+from bertlab.training.measurement import AS_USED, CONTESTANTS, OURS, SAME_SETTINGS, Measured, check_benchmark, has_their_like, prepared
 
 HAS_SCORE = False  # that a search could look at
 NEEDED = ("transformers", "accelerate")
@@ -53,7 +53,7 @@ MOST_DISTURBED = 0.3  # cores that a measurement needs and others hold, above wh
 
 
 @dataclass
-class Benchmark:
+class Benchmark(Node):
     """How much is measured."""
 
     steps: int = integer(100, "optimizer steps of one measurement", low=1)
@@ -148,8 +148,8 @@ def busy_cores(seconds: float = 1.0) -> float:
 def flops_per_token(config: Schema, material: Material) -> float:
     """Operations of a training step for each real token: products of our forward pass over one batch, three times that for training."""
     train = material.examples["train"]
-    plan = plan_batches(train.lengths, config.budget, config.seed)
-    batch = material.objective.collate(train, plan.epoch(0)[0], None)
+    order = order_batches(train.lengths, config.budget, config.seed)
+    batch = material.objective.collate(train, order.epoch(0)[0], None)
     model = build_model(config, material.tokenizer, material.objective).eval()
     return (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens
 
@@ -160,7 +160,7 @@ def in_a_process(contestant: str, config: Schema, asked: Benchmark) -> Measured:
         folder = Path(place)
         write_text(folder / "config.yaml", config_yaml(config))
         write_text(folder / "request.json", to_json({"warmup": asked.warmup, "steps": asked.steps}))
-        command = [sys.executable, "-m", "bertlab.benchmarking", contestant, str(folder)]
+        command = [sys.executable, "-m", "bertlab.training.measurement", contestant, str(folder)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
@@ -196,7 +196,7 @@ def page_of(config: Schema, device: Device, found: dict[str, list[Measured]], no
         f"{asked.warmup}, contestants in turn. Share: {flops / 1e6:,.1f} million operations a token of our encoder, beside the "
         f"{reachable / 1e9:,.0f} billion a second that matrix products in {device.precision} reach here."
     )
-    blocks: list[Block] = [Text(work), Table(headers, rows, left=2), *(Text(note, "warning") for note in notes)]
+    blocks: list[Block] = [Text(work), PageTable(headers, rows, left=2), *(Text(note, "warning") for note in notes)]
     return Page("Speed", blocks)
 
 
@@ -211,7 +211,7 @@ def plain_table(page: Page) -> str:
     """The page for a terminal: columns aligned by blanks."""
     parts = []
     for block in page.blocks:
-        if isinstance(block, Table):
+        if isinstance(block, PageTable):
             lines = [block.headers, *block.rows]
             widths = [max(len(line[column]) for line in lines) for column in range(len(block.headers))]
             parts.append(

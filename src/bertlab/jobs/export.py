@@ -23,20 +23,19 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
-from bertlab import store
-from bertlab.config import Paths, choice, flag, string
+from bertlab.config.schema import Node, Paths, choice, flag, string
 from bertlab.errors import ConfigError, RunError
 from bertlab.export.card import model_card
 from bertlab.export.model import check_names, has_transformers, task_of, write_model
-from bertlab.export.tokenizer import write_tokenizer
+from bertlab.export.tokenizer_files import write_tokenizer
 from bertlab.export.verification import compare_tokens, largest_difference, validation_rows
-from bertlab.models.bert import Bert
-from bertlab.results import Context
-from bertlab.saved import Trained, load_config, load_run
+from bertlab.runs.folder import find_run
+from bertlab.runs.outcome import Context
+from bertlab.training.finished import FinishedRun, load_run
 
 
 @dataclass
-class Schema:
+class Schema(Node):
     """Which run, where to, and what of it."""
 
     run: str = string(MISSING, "run folder or id")
@@ -55,9 +54,9 @@ class Schema:
 
 def run(config: Schema, _context: Context) -> None:
     """Write, compare, publish; then upload if asked."""
-    folder = store.find_run(config.run, config.paths)
-    to = free_folder(config.to, folder)
-    described = load_config(folder)
+    folder = find_run(config.run, config.paths)
+    to = free_folder(config.to, folder.path)
+    described = folder.config()
     task = task_of(described, config.what)  # before weights are read
     trained = load_run(folder)
     check_names(trained.objective.label_names)
@@ -68,7 +67,7 @@ def run(config: Schema, _context: Context) -> None:
         temporary = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}.", suffix=".tmp"))
         try:
             kind = write_folder(trained, temporary, config.what)
-            card = model_card(described, folder, store.read_summary(folder) or {}, task, kind, longest(trained))
+            card = model_card(described, folder, task, kind, longest(trained))
             (temporary / "README.md").write_text(card, encoding="utf-8")
             checked = verified(trained, temporary, task, config.verify)
             temporary.chmod(0o755)
@@ -92,25 +91,22 @@ def free_folder(given: str, run_folder: Path) -> Path:
     return to
 
 
-def longest(trained: Trained) -> int:
+def longest(trained: FinishedRun) -> int:
     """Tokens of the longest text, special ones included: what the run was trained with, as far as positions go."""
-    places = (trained.model.encoder, trained.config.model)
-    positions = [int(getattr(place, "max_position_embeddings", None) or 1 << 30) for place in places]
-    return min(trained.config.objective.max_length, *positions)
+    reach = trained.model.encoder.longest
+    return trained.config.objective.max_length if reach is None else min(trained.config.objective.max_length, reach)
 
 
-def write_folder(trained: Trained, folder: Path, what: str) -> str:
+def write_folder(trained: FinishedRun, folder: Path, what: str) -> str:
     """Model and tokenizer; the name of the model's class."""
-    config, encoder = trained.config, trained.model.encoder
-    kind = write_model(folder, config, trained.model, trained.tokenizer, trained.objective.label_names, what)
-    segments = config.model.type_vocab_size > 1 if isinstance(config.model, Bert) else bool(encoder.takes_segments)
-    write_tokenizer(folder, trained.tokenizer, longest(trained), segments)
+    kind = write_model(folder, trained.config, trained.model, trained.tokenizer, trained.objective.label_names, what)
+    write_tokenizer(folder, trained.tokenizer, longest(trained), trained.model.encoder.takes_segments)
     return kind
 
 
-def verified(trained: Trained, folder: Path, task: str, wanted: bool) -> str:
+def verified(trained: FinishedRun, folder: Path, task: str, wanted: bool) -> str:
     """Compare tokens and outputs; what that showed, in words. Raises RunError where they are not the run's."""
-    if isinstance(trained.config.model, Bert):
+    if trained.config.model.hub_name() is None:  # what transformers has built itself is always compared
         if not wanted:
             return "not compared with the run (verify=false)"
         if not has_transformers():

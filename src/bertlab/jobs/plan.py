@@ -14,10 +14,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bertlab.config import Train
+from bertlab.config.schema import Train
 from bertlab.errors import UserError
-from bertlab.planning import Planned, Planner, free_bytes
-from bertlab.runtime import is_interactive
+from bertlab.runs.machine import is_interactive
+from bertlab.training.forecast import Forecast, Forecaster, free_bytes
 
 Schema = Train
 
@@ -32,20 +32,20 @@ class Asked:
 
 def show(runs: Sequence[Asked], trials: int | None) -> int:
     """Print the plan; the exit status. `trials`: the runs are corners of a search that makes so many."""
-    planner, found, errors = Planner(), list[tuple[Asked, Planned]](), 0
+    forecaster, found, errors = Forecaster(), list[tuple[Asked, Forecast]](), 0
     for number, run in enumerate(tqdm(runs, desc="plan", unit="run", leave=False, disable=not is_interactive()), start=1):
         try:
-            found.append((run, planner.survey(run.compose())))
+            found.append((run, forecaster.survey(run.compose())))
         except UserError as error:
             errors += 1
             print(f"bertlab: run {number}{' (' if run.words else ''}{' '.join(run.words)}{')' if run.words else ''}: "
                   f"{' '.join(str(error).split())}", file=sys.stderr)  # fmt: skip
-    for line in describe(found, list(planner.stages.values()), errors, trials):
+    for line in describe(found, list(forecaster.stages.values()), errors, trials):
         print(line)
     return 2 if errors else 0
 
 
-def describe(found: Sequence[tuple[Asked, Planned]], stages: Sequence[Planned], errors: int, trials: int | None) -> Iterator[str]:
+def describe(found: Sequence[tuple[Asked, Forecast]], stages: Sequence[Forecast], errors: int, trials: int | None) -> Iterator[str]:
     """The plan in words: pretraining first, then a table of runs, then sums over what is still to do."""
     wrong = f", {errors} with errors" if errors else ""
     if trials is not None:
@@ -57,51 +57,51 @@ def describe(found: Sequence[tuple[Asked, Planned]], stages: Sequence[Planned], 
     keys = list(dict.fromkeys(word.partition("=")[0] for run, _ in found for word in run.words))
     rows = [["", *keys, "status", "parameters", "steps", "tokens", "FLOPs", "time to go", "disk", "run"]]
     seen: dict[Path, int] = {}
-    for number, (run, planned) in enumerate(found, start=1):
+    for number, (run, forecast) in enumerate(found, start=1):
         values = dict(word.partition("=")[::2] for word in run.words)
-        state = f"as run {seen[planned.folder]}" if planned.folder in seen else status(planned)
-        seen.setdefault(planned.folder, number)
-        rows.append([str(number), *(values.get(key, "") for key in keys), state, count(planned.parameters),
-                     "-" if planned.steps is None else f"{planned.steps:,}", count(planned.tokens), f"{planned.flops:.1e}",
-                     duration(planned.seconds), size(planned.bytes_after), planned.folder.name])  # fmt: skip
+        state = f"as run {seen[forecast.folder]}" if forecast.folder in seen else status(forecast)
+        seen.setdefault(forecast.folder, number)
+        rows.append([str(number), *(values.get(key, "") for key in keys), state, count(forecast.parameters),
+                     "-" if forecast.steps is None else f"{forecast.steps:,}", count(forecast.tokens), f"{forecast.flops:.1e}",
+                     duration(forecast.seconds), size(forecast.bytes_after), forecast.folder.name])  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    yield from totals([planned for _, planned in found], stages, errors, trials)
+    yield from totals([forecast for _, forecast in found], stages, errors, trials)
 
 
-def totals(runs: Sequence[Planned], stages: Sequence[Planned], errors: int, trials: int | None) -> Iterator[str]:
+def totals(runs: Sequence[Forecast], stages: Sequence[Forecast], errors: int, trials: int | None) -> Iterator[str]:
     """What is still to do, in time and disk."""
-    different = {planned.folder: planned for planned in (*stages, *runs)}.values()
-    todo = [planned for planned in different if not planned.is_done]
-    free, peak = free_bytes(runs[0].folder), max((planned.bytes_during for planned in todo), default=0)
+    different = {forecast.folder: forecast for forecast in (*stages, *runs)}.values()
+    todo = [forecast for forecast in different if not forecast.is_done]
+    free, peak = free_bytes(runs[0].folder), max((forecast.bytes_during for forecast in todo), default=0)
     if trials is not None:
         before = sum(stage.seconds for stage in stages)
-        each = [planned.seconds for planned in runs]
+        each = [forecast.seconds for forecast in runs]
         yield (f"a trial takes {duration(min(each))} to {duration(max(each))}: {trials} of them one after the other "
                f"{duration(before + trials * min(each))} to {duration(before + trials * max(each))}, less what a pruner saves")  # fmt: skip
-        needed = peak + trials * max(planned.bytes_after for planned in runs)
+        needed = peak + trials * max(forecast.bytes_after for forecast in runs)
     else:
-        done, wrong = sum(planned.is_done for planned in runs), f", {errors} with errors" if errors else ""
-        time_left = duration(sum(planned.seconds for planned in todo))
+        done, wrong = sum(forecast.is_done for forecast in runs), f", {errors} with errors" if errors else ""
+        time_left = duration(sum(forecast.seconds for forecast in todo))
         plural = "s" * (len(runs) != 1)
         yield f"{len(runs)} run{plural}: {done} finished, {len(runs) - done} to do{wrong}; one after the other about {time_left}"
-        needed = peak + sum(planned.bytes_after for planned in todo)
+        needed = peak + sum(forecast.bytes_after for forecast in todo)
     yield f"disk: {size(needed)} needed at most, {size(free)} free{'' if needed < free else ' - TOO LITTLE'}"
 
 
-def status(planned: Planned) -> str:
+def status(forecast: Forecast) -> str:
     """`finished`, or how far it is."""
-    if planned.is_done or not planned.steps_done:
-        return planned.status
-    return f"{planned.status} at step {planned.steps_done:,}"
+    if forecast.is_done or not forecast.steps_done:
+        return forecast.status
+    return f"{forecast.status} at step {forecast.steps_done:,}"
 
 
-def figures(planned: Planned) -> str:
+def figures(forecast: Forecast) -> str:
     """Size and cost, in a line."""
-    steps = "" if planned.steps is None else f"{planned.steps:,} steps, "
-    return (f"{count(planned.parameters)} parameters, {steps}{count(planned.tokens)} tokens, {planned.flops:.1e} FLOPs, "
-            f"{duration(planned.seconds)} to go, {size(planned.bytes_after)}")  # fmt: skip
+    steps = "" if forecast.steps is None else f"{forecast.steps:,} steps, "
+    return (f"{count(forecast.parameters)} parameters, {steps}{count(forecast.tokens)} tokens, {forecast.flops:.1e} FLOPs, "
+            f"{duration(forecast.seconds)} to go, {size(forecast.bytes_after)}")  # fmt: skip
 
 
 def count(number: float) -> str:

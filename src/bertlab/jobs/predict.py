@@ -8,6 +8,7 @@ jsonl: one {"text", "label", "probabilities"} a line.
 """
 
 import codecs
+import io
 import json
 import re
 import sys
@@ -18,17 +19,16 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from bertlab import registry, store
-from bertlab.assembly import needed_columns
-from bertlab.config import Compute, FileColumns, Paths, choice, integer, string
+from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
-from bertlab.data.dataset import columns_of
+from bertlab.data.dataset import roles_for
 from bertlab.data.table import from_texts, read_rows, table_of
 from bertlab.errors import ConfigError, DataError
-from bertlab.evaluation import measure
-from bertlab.results import Context
-from bertlab.runtime import threads
-from bertlab.saved import Trained, load_run
+from bertlab.runs.folder import find_run
+from bertlab.runs.machine import threads
+from bertlab.runs.outcome import Context
+from bertlab.training.evaluation import measure
+from bertlab.training.finished import FinishedRun, load_run
 
 
 @dataclass
@@ -58,32 +58,40 @@ class Schema(FileColumns):
 
 def run(config: Schema, _context: Context) -> None:
     """Print one row a text."""
-    folder = store.find_run(config.run, config.paths)
-    trained = load_run(folder)
+    trained = load_run(find_run(config.run, config.paths))
     rows = rows_to_label(trained, config)
+    given = given_roles(rows)
     for row in predict_rows(trained, rows, config.compute, config.batch_size):
-        print(json.dumps(row, ensure_ascii=False) if config.format == "jsonl" else describe(row))
+        if config.format == "jsonl":
+            print(json.dumps(row, ensure_ascii=False))
+        else:
+            read = {name: row[name] for name in given}
+            print(trained.objective.describe(read, {name: value for name, value in row.items() if name not in given}))
 
 
-def predict_rows(trained: Trained, rows: Any, compute: Compute, batch_size: int) -> list[dict[str, Any]]:
-    """`{"text", ["text_pair"], "label", "probabilities"}` of each row, in order."""
-    if not getattr(registry.module_of(trained.config.objective), "PREDICTS", True):
+def predict_rows(trained: FinishedRun, rows: Any, compute: Compute, batch_size: int) -> list[dict[str, Any]]:
+    """What was read of each row, and what the objective says of it, e.g. `{"text", "label", "probabilities"}`, in order."""
+    if not trained.config.objective.predicts:
         raise ConfigError(
             f"{trained.folder}: objective={trained.config.objective.name} pretrains and has no labels to give; `bertlab evaluate` scores "
             f"it, init=checkpoint init.path={trained.folder} fine-tunes it"
         )
     device = trained.device(compute)
     trained.model.to(device.device)
-    examples = join_examples(trained.objective.prepare(rows, trained.tokenizer.encode))
+    examples = join_examples(trained.objective.prepare(rows, trained.tokenizer))
     with threads(device.threads):
         measured = measure(trained.model, trained.objective, examples, device, batch_size)
-    given = [name for name in ("text", "text_pair", "tokens") if name in rows.column_names]
-    columns = {name: rows[name][:] for name in given}
-    found = trained.objective.predictions(measured)
-    return [{**{name: columns[name][index] for name in given}, **row} for index, row in enumerate(found)]
+    columns = {name: rows[name][:] for name in given_roles(rows)}
+    predictions = trained.objective.predictions(measured, rows)
+    return [{**{name: cells[index] for name, cells in columns.items()}, **row} for index, row in enumerate(predictions)]
 
 
-def rows_to_label(trained: Trained, config: Schema) -> Any:
+def given_roles(rows: Any) -> list[str]:
+    """What is printed beside a prediction: the row as it was read."""
+    return list(rows.column_names)
+
+
+def rows_to_label(trained: FinishedRun, config: Schema) -> Any:
     """Texts from the command line, a file or standard input. Raises DataError where there are none."""
     if config.text is not None:
         return from_pairs(trained, [config.text], None if config.text_pair is None else [config.text_pair])
@@ -96,24 +104,26 @@ def rows_to_label(trained: Trained, config: Schema) -> Any:
         raise DataError(f"file={config.file}: no such file")
     if file.suffix == ".txt":
         return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
-    table = table_of(trained.config.dataset, config, columns_of(trained.config.dataset))
-    return read_rows(table, file, needed_columns(trained.config), None)
+    roles = [role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer]
+    return read_rows(table_of(trained.config.dataset, config), file, roles, ())
 
 
-def from_pairs(trained: Trained, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
+def from_pairs(trained: FinishedRun, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
     """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing or too much."""
-    wants_pair = "text_pair" in columns_of(trained.config.dataset)
+    roles = roles_for(trained.config.dataset, trained.config.objective)
+    if unfit := [role.name for role in roles if not role.is_answer and role.kind not in ("text", "words")]:
+        raise DataError(f"this run reads {', '.join(unfit)} too: give a file with such columns")
+    wants_pair = "text_pair" in [role.name for role in roles]
     if wants_pair and pairs is None:
         raise DataError("this run labels pairs of texts: give text_pair too, or a file with both columns")
     if pairs is not None and not wants_pair:
         raise DataError("this run labels single texts: leave text_pair out")
-    return from_texts(getattr(trained.config.dataset, "clean", "none"), texts, pairs)
+    return from_texts(trained.config.dataset.cleaner(), texts, pairs)
 
 
 def _read_standard_input() -> bytes:
     """What is piped in, as bytes: how the locale would decode it must not matter."""
-    stream = getattr(sys.stdin, "buffer", None)
-    return stream.read() if stream is not None else sys.stdin.read().encode("utf-8")
+    return sys.stdin.buffer.read() if isinstance(sys.stdin, io.TextIOWrapper) else sys.stdin.read().encode("utf-8")
 
 
 def _lines(content: bytes, where: str) -> list[str]:
@@ -127,13 +137,3 @@ def _lines(content: bytes, where: str) -> list[str]:
     if not lines:
         raise DataError(f"{where}: there is no text in it")
     return lines
-
-
-def describe(row: dict[str, Any]) -> str:
-    """`label  probability  text` on one line, or every word with its tag."""
-    if "tags" in row:
-        words = row["tokens"] if "tokens" in row else row["text"].split()
-        return " ".join(word if tag == "O" else f"{word}/{tag}" for word, tag in zip(words, row["tags"], strict=True))
-    text = row["text"] + (f" | {row['text_pair']}" if "text_pair" in row else "")
-    shown = text if len(text) <= 100 else f"{text[:99]}…"
-    return f"{row['label']:<16} {row['probabilities'][row['label']]:.4f}  {shown}"

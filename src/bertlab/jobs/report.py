@@ -13,7 +13,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   order="from scratch; pretrained"    in which order
   metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
-  formats=md,html,csv,tex             keep_runs=true   with copies of the runs, weights left out, to make the report again anywhere
+  formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make the report again anywhere: runs=OUT
 """
 
 import csv
@@ -23,28 +23,24 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import yaml
 from omegaconf import MISSING
 
-from bertlab.checkpoint import write_atomically, write_text
-from bertlab.config import Paths, flag, string
+from bertlab.config.schema import Node, Paths, flag, string
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report.arms import Study, counted, studies_of
 from bertlab.report.build import build_page
-from bertlab.report.page import Page, Table, to_html, to_latex, to_markdown
+from bertlab.report.page import Page, PageTable, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
-from bertlab.report.reading import LOADER, RunRecord, find_runs
-from bertlab.results import Context
-from bertlab.runtime import to_json
+from bertlab.runs.files import to_json, write_atomically, write_text
+from bertlab.runs.outcome import Context
+from bertlab.runs.records import RunRecord, find_runs, keep_runs, without_paths
 
 FORMATS = ("md", "html", "csv", "tex")
-KEPT = ("config.yaml", "summary.json", "identity.json", "environment.json", "metrics.jsonl", "labels.json", "predictions/*.jsonl")
 
 
 @dataclass
-class Schema:
+class Schema(Node):
     """What to compare, and how."""
 
     runs: str = string(MISSING, "run folders or folders that hold them, separated by commas")
@@ -64,7 +60,7 @@ class Schema:
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
     texts: bool = flag(True, "show the hardest examples' texts; false for a report that is published where the data may not be")
     keep_runs: bool = flag(
-        False, "copy what the report reads of its runs (all but weights) to OUT/runs, so that it can be made again anywhere"
+        False, "keep what the report reads of its runs (all but weights) in OUT/runs.parquet, so that it can be made again anywhere"
     )
     contamination: bool = flag(True, "look for evaluation texts in what was trained on, where the datasets are at hand")
     paths: Paths = field(default_factory=Paths)
@@ -93,8 +89,7 @@ def run(config: Schema, context: Context) -> None:
     out = Path(config.out).expanduser()
     write_report(out, page, studies, config, context.command)
     if config.keep_runs:
-        for one in runs:
-            keep_run(one.folder, out / "runs" / one.name)
+        keep_runs([one for one in runs if not one.problem], out)
     for study in studies:
         print(f"{study.title}: {study.sizes}" + (f", baseline “{study.baseline.name}”" if len(study.arms) > 1 else ""))
     if bad := [one for one in runs if one.problem]:
@@ -152,7 +147,7 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
         command = " ".join(word for word in command.split(" ") if not word.startswith(("out=", "'out=", "paths.")))
         commands = [one_run_command(one) for study in studies for arm in study.arms for one in arm.in_order()]
         names = [one.name for study in studies for arm in study.arms for one in arm.in_order()]
-        configs = {one.name: portable_config(one) for study in studies for arm in study.arms for one in arm.in_order()}
+        configs = {one.name: without_paths(one.tree) for study in studies for arm in study.arms for one in arm.in_order()}
         write_text(out / "report.json", to_json({"command": command, "request": request, "runs": dict(zip(names, commands, strict=True)),
                                                  "configs": configs, "scores": scores_of(studies)}))  # fmt: skip
     except OSError as error:
@@ -169,36 +164,16 @@ def scores_of(studies: Sequence[Study]) -> dict[str, dict[str, float]]:
     }
 
 
-def keep_run(folder: Path, place: Path) -> None:
-    """Copy a run without weights, tokenizer and the machine's folders; one that lies there already (the report is made again) stays."""
-    if folder.resolve() == place.resolve():
-        return
-    for name in KEPT:
-        for file in sorted(folder.glob(name)):
-            text = file.read_text(encoding="utf-8", errors="replace")
-            if name == "config.yaml":
-                tree = yaml.load(text, Loader=LOADER)
-                if isinstance(tree, dict) and "paths" in tree:
-                    text = yaml.safe_dump({**tree, "paths": dataclasses.asdict(Paths())}, sort_keys=False)
-            (place / file.relative_to(folder)).parent.mkdir(parents=True, exist_ok=True)
-            write_text(place / file.relative_to(folder), text)
-
-
-def portable_config(run: RunRecord) -> dict[str, Any]:
-    """A run's config as it was recorded, without the folders of the machine that it ran on."""
-    return {key: value for key, value in run.tree.items() if key != "paths"}
-
-
-def named_tables(page: Page) -> list[tuple[str, Table]]:
+def named_tables(page: Page) -> list[tuple[str, PageTable]]:
     """The page's tables by a name of their own: where each stands, and the words of its caption."""
-    tables = [block for block in page.blocks if isinstance(block, Table)]
+    tables = [block for block in page.blocks if isinstance(block, PageTable)]
     return [
         (f"{number:02d}-{re.sub('[^a-z0-9]+', '-', table.caption.lower().partition(';')[0])[:48].strip('-')}", table)
         for number, table in enumerate(tables, start=1)
     ]
 
 
-def table_csv(table: Table) -> str:
+def table_csv(table: PageTable) -> str:
     """A table's cells as they are shown."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([table.headers, *table.rows])

@@ -1,17 +1,21 @@
 """Own BERT's weights and config as Hugging Face's, and back: names, sizes, and a refusal of what the other side lacks.
 
-The checkpoint format is that of transformers' BertModel and BertFor… classes (config.json, model.safetensors). A model that has a
-Hugging Face counterpart keeps its interchange in `models/_NAME_hf.py`; `init=pretrained` and the export look for it there.
+The checkpoint format is that of transformers' BertModel and BertFor… classes (config.json, model.safetensors).
 """
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from bertlab.config import validate
-from bertlab.errors import ConfigError, did_you_mean
+from bertlab.config.schema import validate
+from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.models.bert import GATED, Bert, BertEncoder, intermediate_width
+from bertlab.runs.files import load_weights
+
+SAME_AS_CHECKPOINT = ("num_attention_heads", "activation", "norm_eps", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 
 HF_ACTIVATIONS = {
     "gelu": "gelu",
@@ -129,3 +133,30 @@ def require_hf(config: Bert) -> None:
     """Raise ConfigError naming every option that Hugging Face's BERT lacks."""
     if changed := unlike_hf(config):
         raise ConfigError(f"{', '.join(changed)}: Hugging Face's BERT lacks this, so weights can neither come from it nor go to it")
+
+
+def load_pretrained(encoder: nn.Module, config: Bert, folder: Path, asked: str) -> None:
+    """Fill the encoder from a folder with config.json and model.safetensors. Raises UserError naming what does not fit."""
+    for file in ("config.json", "model.safetensors"):
+        if not (folder / file).is_file():
+            raise DataError(f"{asked}: there is no {file}; it must be a folder with a BERT checkpoint")
+    try:
+        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(described, dict):
+            raise ValueError("no object with named fields")
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{asked}: {folder / 'config.json'} is not JSON ({error})") from None
+    theirs = from_hf_config(described)
+    for key in SAME_AS_CHECKPOINT:
+        if getattr(config, key) != getattr(theirs, key):
+            raise ConfigError(
+                f"model.{key}={getattr(config, key)} is not the checkpoint's {getattr(theirs, key)} ({asked}); set model.{key}"
+            )
+    mapped, own = from_hf_state(config, load_weights(folder / "model.safetensors")), encoder.state_dict()
+    for key, value in mapped.items():
+        if value.shape != own[key].shape:
+            raise ConfigError(
+                f"{asked}: the checkpoint's '{key}' has shape {tuple(value.shape)}, this model's {tuple(own[key].shape)}; take its own "
+                "vocabulary: tokenizer=inherited"
+            )
+    encoder.load_state_dict(mapped)

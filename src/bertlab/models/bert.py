@@ -10,15 +10,19 @@ Legend: B batch, T tokens, D width, H heads, d = D / H head size, I intermediate
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bertlab.config import ModelConfig, choice, flag, integer, number
+from bertlab.config.schema import ModelConfig, choice, flag, integer, number
+from bertlab.contracts import Encoder
 from bertlab.errors import ConfigError
+from bertlab.kernels import dropout, in_autocast_dtype
 
 GATED = ("swiglu", "geglu")
 
@@ -52,7 +56,6 @@ class Bert(ModelConfig):
     attention_dropout: float = number(0.1, "dropout of attention weights", low=0, below=1)
     embedding_dropout: float | None = number(None, "dropout of the embeddings; null = hidden_dropout", low=0, below=1)
     tie_embeddings: bool = flag(True, "vocabulary heads project with the token embedding's matrix")
-    pooling: str = choice("cls", "cls", "mean", "max", help="cls = Devlin's dense + tanh of the first token; else over real tokens")
     initializer_range: float = number(0.02, "standard deviation of initial weights", above=0)
     scaled_residual_init: bool = flag(False, "initial residual output weights times 1/sqrt(2 x layers) (GPT-2, §2.3)")
 
@@ -77,6 +80,53 @@ class Bert(ModelConfig):
                 f"take {at}hidden_size={width + 1} or another {at}positions"
             )
 
+    def build(self, vocab_size: int, pad_id: int = 0) -> "BertEncoder":
+        """See `build`."""
+        return build(self, vocab_size, pad_id)
+
+    def longest(self) -> int:
+        """As many as there are positions."""
+        return self.max_position_embeddings
+
+    def head_range(self) -> float:
+        """As the encoder's weights."""
+        return self.initializer_range
+
+    def load_pretrained(self, encoder: Encoder, folder: Path, asked: str) -> None:
+        """From a Hugging Face BERT's folder."""
+        from bertlab.models import _bert_hf
+
+        _bert_hf.load_pretrained(encoder, self, folder, asked)
+
+    def unlike_transformers(self) -> list[str]:
+        """What Hugging Face's BERT lacks."""
+        from bertlab.models import _bert_hf
+
+        return _bert_hf.unlike_hf(self)
+
+    def transformers_config(self, vocab_size: int, pad_id: int) -> dict[str, Any]:
+        """BertConfig's."""
+        from bertlab.models import _bert_hf
+
+        return _bert_hf.to_hf_config(self, vocab_size, pad_id)
+
+    def transformers_state(self, state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """BertModel's."""
+        from bertlab.models import _bert_hf
+
+        return _bert_hf.to_hf_state(self, state, prefix)
+
+    def may_differ(self) -> frozenset[str]:
+        """What changes no weight's meaning."""
+        return super().may_differ() | {
+            "vocab_size", "attention", "hidden_dropout", "attention_dropout", "embedding_dropout", "tie_embeddings", "initializer_range",
+            "scaled_residual_init",
+        }  # fmt: skip
+
+    def free_in_pretraining(self) -> tuple[str, ...]:
+        """What leaves weights as they are."""
+        return ("attention", "hidden_dropout", "attention_dropout", "embedding_dropout")
+
 
 def intermediate_width(config: Bert) -> int:
     """I: as configured, else 4 D; gated layers have three matrices, so 8/3 D keeps their parameter count (Shazeer 2020)."""
@@ -86,16 +136,18 @@ def intermediate_width(config: Bert) -> int:
 
 
 # --- the model --------------------------------------------------------------------------------------------------------------
-class BertEncoder(nn.Module):
+class BertEncoder(Encoder):
     """The encoder behind `contracts.Encoder`; make it with `build`, which also draws the weights."""
 
+    config: Bert
+    pools_first_alone = True
     position_table: Tensor  # (P, D), fixed sinusoids
     rotary_table: Tensor  # (2, P, d), cosines and sines
 
     def __init__(self, config: Bert, vocab_size: int, pad_id: int = 0) -> None:
-        super().__init__()
-        self.config, self.hidden_size = config, config.hidden_size
+        super().__init__(config)
         width, longest = config.hidden_size, config.max_position_embeddings
+        self.hidden_size, self.longest, self.takes_segments = width, longest, config.type_vocab_size > 1
         # As in transformers the padding row starts at zero and gets no gradient from the input side.
         self.token = _embedding(vocab_size, width, pad_id)
         self.segment = _embedding(config.type_vocab_size, width)
@@ -113,11 +165,7 @@ class BertEncoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.final_norm = _norm(config) if config.norm_placement == "pre" else nn.Identity()
         self.pooler = _linear(width, width) if config.pooling == "cls" else None
-        # What heads on top go by.
         self.norm_eps, self.tie_embeddings = config.norm_eps, config.tie_embeddings
-        self.head_activation = F.gelu if config.activation in GATED else ACTIVATIONS[config.activation]
-
-    can_pool_only = True
 
     def forward(
         self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None, pooled_only: bool = False
@@ -145,16 +193,14 @@ class BertEncoder(nn.Module):
         hidden: Tensor = self.final_norm(x)  # (B, T, D)
         return hidden
 
-    def pool(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """`hidden (B, T, D)` to `(B, D)`: Devlin's pooler on the first token, or mean or maximum over real tokens."""
-        if self.pooler is not None:
-            return F.tanh(self.pooler(hidden[:, 0]))
-        if attention_mask is None:
-            return hidden.mean(1) if self.config.pooling == "mean" else hidden.amax(1)
-        real = attention_mask.bool()[:, :, None]  # (B, T, 1)
-        if self.config.pooling == "max":
-            return hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(1)
-        return hidden.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)
+    def pool_first(self, hidden: Tensor) -> Tensor:
+        """Devlin's pooler on the first token, `(B, D)`."""
+        assert self.pooler is not None
+        return F.tanh(self.pooler(hidden[:, 0]))
+
+    def head_activation(self, x: Tensor) -> Tensor:
+        """That of the feed-forward; of gated ones GELU."""
+        return F.gelu(x) if self.config.activation in GATED else ACTIVATIONS[self.config.activation](x)
 
     def token_weight(self) -> Tensor:
         """The token embedding matrix `(V, D)`."""
@@ -166,6 +212,14 @@ class BertEncoder(nn.Module):
         top = [self.final_norm, *([] if self.pooler is None else [self.pooler])]
         parts: list[list[nn.Module]] = [bottom, *([layer] for layer in self.layers), top]
         return [[weight for module in part for weight in module.parameters()] for part in parts]
+
+    def hidden_matrices(self) -> set[nn.Parameter]:
+        """Those of the layers."""
+        return {weight for weight in self.layers.parameters() if weight.ndim >= 2}
+
+    def replace_embedding(self, embedding: nn.Module) -> None:
+        """Read tokens by another module."""
+        self.token = embedding  # type: ignore[assignment]  # the generator's reads the encoder's table
 
     def redraw(self, layers: int) -> None:
         """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
@@ -251,36 +305,6 @@ class Attention(nn.Module):
             return True
         slower = q.device.type == "cpu" and q.dtype == torch.bfloat16
         return p == 0.0 and (self.kind == "sdpa" or not slower)
-
-
-def in_autocast_dtype(x: Tensor) -> Tensor:
-    """`x` as products under autocast want it; autocast itself remembers only the casts of weights."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
-
-
-def dropout(x: Tensor, p: float) -> Tensor:
-    """Dropout (Srivastava et al. 2014): each value is zeroed with probability `p`, the others divided by 1 - p.
-
-    Differs: on a CPU one 64-bit draw decides four values, `p` rounded to 1/65536; 5 times as fast as torch's.
-    """
-    if p == 0.0:
-        return x
-    if x.device.type != "cpu":
-        return F.dropout(x, p)
-    kept = torch.empty(x.shape, dtype=torch.bool)
-    (opaque_draw if torch.compiler.is_compiling() else draw)(kept, p)
-    return x * kept.to(x.dtype).mul_(1 / (1 - p))
-
-
-def draw(kept: Tensor, p: float) -> None:
-    """Fill a bool tensor: False with probability `p`."""
-    draws = torch.empty((kept.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    torch.ge(draws[: kept.numel()].view(kept.shape), round(p * 2**16) - 2**15, out=kept)
-
-
-# The same for torch.compile, whose own random numbers cost more than all of dropout. It writes, so that no two calls are taken for one.
-opaque_draw = torch.library.custom_op("bertlab::draw", draw, mutates_args=("kept",))
 
 
 class Dropout(nn.Module):

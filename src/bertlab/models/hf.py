@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import MISSING
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bertlab.config import ModelConfig, choice, number, string
+from bertlab.config.hub import resolve
+from bertlab.config.schema import ModelConfig, Train, choice, number, string
+from bertlab.contracts import Encoder
 from bertlab.errors import ConfigError, DataError
-from bertlab.hub import resolve
+from bertlab.runs.files import file_digest
 
-DROPOUT = {  # ours -> what architectures call it
-    "hidden_dropout": ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout"),
-    "attention_dropout": ("attention_probs_dropout_prob", "attention_dropout"),
-}
+HIDDEN_DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")  # what architectures call it
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
 @dataclass
@@ -34,53 +32,81 @@ class Hf(ModelConfig):
     """A Hugging Face encoder by its hub name or folder."""
 
     name_or_path: str = string(MISSING, "hub name, or a folder with config.json and model.safetensors")
-    pooling: str = choice(
-        "cls", "cls", "mean", "max", help="cls = its own pooler, or the first token where it has none; else over real tokens"
-    )
     attention: str = choice(
         "auto", "auto", "sdpa", "eager", help="torch's fused attention, plain matrix products; auto: the fused one if it can"
     )
     hidden_dropout: float | None = number(None, "dropout of hidden states; null = as its config says", low=0, below=1)
     attention_dropout: float | None = number(None, "dropout of attention weights; null = as its config says", low=0, below=1)
 
+    def build(self, vocab_size: int, pad_id: int = 0) -> "HfEncoder":
+        """See `build`."""
+        return build(self, vocab_size, pad_id)
 
-class HfEncoder(nn.Module):
+    def hub_name(self) -> str:
+        """What it opens."""
+        return self.name_or_path
+
+    def load_pretrained(self, encoder: Encoder, folder: Path, asked: str) -> None:
+        """See `load_pretrained`."""
+        assert isinstance(encoder, HfEncoder)
+        load_pretrained(encoder, self, folder)
+
+    def unlike_transformers(self) -> list[str]:
+        """It is one of theirs."""
+        return []
+
+    def may_differ(self) -> frozenset[str]:
+        """What changes no weight's meaning."""
+        return super().may_differ() | {"attention", "hidden_dropout", "attention_dropout"}
+
+    def free_in_pretraining(self) -> tuple[str, ...]:
+        """What leaves weights as they are."""
+        return ("attention", "hidden_dropout", "attention_dropout")
+
+    def deciding(self) -> dict[str, Any]:
+        """A folder is known by its config.json, wherever it lies."""
+        return super().deciding() | ({"name_or_path": "folder"} if Path(self.name_or_path).expanduser().exists() else {})
+
+    def inputs(self, _run: Train) -> dict[str, str]:
+        """Its architecture."""
+        return {"model": file_digest(resolve(self.name_or_path, "model.name_or_path") / "config.json")}
+
+
+class HfEncoder(Encoder):
     """See contracts.Encoder."""
 
+    config: Hf
+
     def __init__(self, config: Hf, described: Any) -> None:
-        super().__init__()
+        super().__init__(config)
         transformers = transformers_module("model=hf_*")
-        self.config, self.described = config, described
-        self.model = transformers.AutoModel.from_config(described, **_attention(config))
+        self.described = described
+        self.model = transformers.AutoModel.from_config(described, trust_remote_code=False, **_attention(config))
         self.hidden_size = int(described.hidden_size)
-        self.max_position_embeddings = _longest(described)
-        self.norm_eps = float(getattr(described, "layer_norm_eps", getattr(described, "norm_eps", 1e-12)))
-        self.tie_embeddings, self.head_activation = bool(getattr(described, "tie_word_embeddings", True)), F.gelu
+        # What architectures have, each says in its own config.json and its own modules: there is no other contract to ask.
+        stated, modules = described.to_dict(), dict(self.model.named_children())
+        self.longest = _longest(stated)
+        self.norm_eps = float(stated.get("layer_norm_eps", stated.get("norm_eps", 1e-12)))
+        self.tie_embeddings = bool(stated.get("tie_word_embeddings", True))
         takes = inspect.signature(self.model.forward).parameters
-        self.takes_segments = "token_type_ids" in takes and getattr(described, "type_vocab_size", 0) > 1
-        pooler = getattr(self.model, "pooler", None)
-        self.has_pooler = config.pooling == "cls" and isinstance(pooler, nn.Module)
-        if not self.has_pooler and isinstance(pooler, nn.Module):
+        self.takes_segments = "token_type_ids" in takes and stated.get("type_vocab_size", 0) > 1
+        self.has_pooler = config.pooling == "cls" and "pooler" in modules
+        if "pooler" in modules and not self.has_pooler:
             self.model.pooler = None
 
-    def forward(self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None, pooled_only: bool = False
+    ) -> Tensor:
         """To `hidden (B, T, D)`."""
         mask = None if attention_mask is None else attention_mask[:, None] if attention_mask.ndim == 3 else attention_mask.long()
         segments = {"token_type_ids": segment_ids} if self.takes_segments and segment_ids is not None else {}
         hidden: Tensor = self.model(input_ids=input_ids, attention_mask=mask, **segments).last_hidden_state
         return hidden
 
-    def pool(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """`hidden (B, T, D)` to `(B, D)`."""
-        if self.config.pooling == "cls":
-            pooled: Tensor = self.model.pooler(hidden) if self.has_pooler else hidden[:, 0]
-            return pooled
-        if attention_mask is None:
-            return hidden.mean(1) if self.config.pooling == "mean" else hidden.amax(1)
-        real = attention_mask.bool()[:, :, None]
-        if self.config.pooling == "max":
-            return hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(1)
-        return hidden.masked_fill(~real, 0).sum(1) / real.sum(1).clamp(min=1)
+    def pool_first(self, hidden: Tensor) -> Tensor:
+        """Its own pooler, or the first token where it has none."""
+        pooled: Tensor = self.model.pooler(hidden) if self.has_pooler else hidden[:, 0]
+        return pooled
 
     def token_weight(self) -> Tensor:
         """The token embedding matrix `(V, E)`; E is D but for factorised embeddings (ELECTRA)."""
@@ -94,6 +120,10 @@ class HfEncoder(nn.Module):
         outside = {name: weight for name, weight in self.named_parameters() if weight not in inside}
         bottom = [weight for name, weight in outside.items() if "embed" in name]
         return [bottom, *layers, [weight for name, weight in outside.items() if "embed" not in name]]
+
+    def hidden_matrices(self) -> set[nn.Parameter]:
+        """Those of the layers."""
+        return {weight for layer in self._layers() for weight in layer.parameters() if weight.ndim >= 2}
 
     def redraw(self, layers: int) -> None:
         """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
@@ -114,10 +144,10 @@ class HfEncoder(nn.Module):
             raise ConfigError(f"model={self.config.name}: {type(self.model).__name__} does not tell its layers")
         return list(found[0])
 
-    def save_description(self, folder: Path) -> None:
+    def save_description(self, folder: Path) -> bool:
         """The architecture's config.json, from which the encoder is built again without its hub or folder."""
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.described.to_dict(), indent=2, default=str) + "\n", encoding="utf-8")
+        return True
 
 
 def build(config: Hf, vocab_size: int, _pad_id: int = 0) -> HfEncoder:
@@ -127,10 +157,10 @@ def build(config: Hf, vocab_size: int, _pad_id: int = 0) -> HfEncoder:
         raise ConfigError(
             f"the tokenizer has {vocab_size} tokens, {config.name_or_path} {described.vocab_size}; take its own: tokenizer=inherited"
         )
-    for ours, theirs in DROPOUT.items():
-        value = getattr(config, ours)
-        for name in theirs if value is not None else ():
-            if hasattr(described, name):
+    stated = described.to_dict()
+    for value, names in ((config.hidden_dropout, HIDDEN_DROPOUT), (config.attention_dropout, ATTENTION_DROPOUT)):
+        for name in names if value is not None else ():
+            if name in stated:
                 setattr(described, name, value)
     try:
         return HfEncoder(config, described)
@@ -142,7 +172,9 @@ def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
     """Copy the checkpoint's weights. What it lacks (a pooler) keeps its fresh ones. Raises DataError where it cannot be read."""
     transformers = transformers_module("model=hf_*")
     try:
-        found, report = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, output_loading_info=True, **_attention(config))
+        found, report = transformers.AutoModel.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False, **_attention(config)
+        )
     except Exception as error:  # of several libraries, none of them ours
         raise DataError(f"init=pretrained: {folder}: its weights cannot be read ({_line(error)})") from error
     missing = set(report["missing_keys"])
@@ -159,15 +191,16 @@ def _described(config: Hf) -> Any:
     transformers = transformers_module("model=hf_*")
     folder = resolve(config.name_or_path, "model.name_or_path")
     try:
-        return transformers.AutoConfig.from_pretrained(folder)
+        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of several libraries, none of them ours
         raise DataError(f"model.name_or_path={config.name_or_path}: its config.json cannot be read ({_line(error)})") from error
 
 
-def _longest(described: Any) -> int:
+def _longest(stated: dict[str, Any]) -> int | None:
     """Tokens that its positions reach; RoBERTa's begin after the padding id."""
-    longest = int(getattr(described, "max_position_embeddings", 1 << 30))
-    return longest - described.pad_token_id - 1 if described.model_type in ("roberta", "xlm-roberta", "camembert") else longest
+    longest = stated.get("max_position_embeddings")
+    offset = stated["pad_token_id"] + 1 if stated["model_type"] in ("roberta", "xlm-roberta", "camembert") else 0
+    return None if longest is None else int(longest) - offset
 
 
 def _attention(config: Hf) -> dict[str, str]:

@@ -7,19 +7,21 @@ Legend: B batch, T tokens, V vocabulary, M masked tokens of a batch.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertlab.config import ObjectiveConfig, choice, number
-from bertlab.contracts import FIXED, Batch, Draw, Loss, Vocabulary
+from bertlab.config.schema import ObjectiveConfig, choice, number
+from bertlab.contracts import BITS_PER_CHARACTER, FIXED, TEXT, TEXT_PAIR, Batch, Draw, Loss, Metric, Vocabulary, loss_metric
 from bertlab.errors import ConfigError, DataError
+from bertlab.kernels import SummedCrossEntropy
 
+PER_TOKEN = "nats per masked token"
 NOTHING_TO_MASK = "there is no text to predict tokens of: a split holds nothing but special and unknown tokens"
 MASKS = 1  # the stream of masks; 0 draws sentence pairs
 SPAN_CONTINUES, SPAN_LONGEST = 0.8, 10  # SpanBERT §3.1: each further word with 1 - p = 0.8, at most 10
@@ -30,6 +32,11 @@ SPAN_LENGTHS = SPAN_CONTINUES ** np.arange(SPAN_LONGEST) / (SPAN_CONTINUES ** np
 class Masked(ObjectiveConfig):
     """How many tokens are predicted, which, and what becomes of them."""
 
+    roles: ClassVar = (TEXT, TEXT_PAIR)
+    prepared_by: ClassVar = ("max_length", "packing")
+    predicts: ClassVar = False
+    loss_unit: ClassVar = PER_TOKEN
+
     rate: float = number(0.15, "share of a block's tokens that is predicted", above=0, below=1)
     final_rate: float | None = number(None, "the share at the end of training, reached on a straight line; null = rate", above=0, below=1)
     mask_share: float = number(0.8, "of these, how many become the mask token", low=0, high=1)
@@ -37,11 +44,29 @@ class Masked(ObjectiveConfig):
     unit: str = choice("token", "token", "word", "span", help="what is hidden together: a token, a whole word, a span of words")
     evaluation_rate: float = number(0.15, "share predicted when scoring: single tokens, the same in every run", above=0, below=1)
 
+    def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
+        """See `masked_metrics`."""
+        return masked_specs()
+
+    def needs_end(self) -> str | None:
+        """A rate that moves ends somewhere."""
+        return None if self.final_rate is None else "final_rate"
+
     def check(self, path: str) -> None:
         """Shares of a whole."""
         if self.mask_share + self.random_share > 1 + 1e-9:
             shares = f"{path}.mask_share={self.mask_share} and {path}.random_share={self.random_share}"
             raise ConfigError(f"{shares} are more than 1 together")
+
+
+def masked_specs(prefix: str = "") -> tuple[Metric, ...]:
+    """What `masked_metrics` scores."""
+    return (
+        loss_metric(PER_TOKEN, f"{prefix}loss", per_token=True),
+        Metric(f"{prefix}masked_accuracy", higher_is_better=True, per_token=True),
+        Metric(f"{prefix}perplexity", higher_is_better=False, unit="", bounds=(1.0, None), per_token=True),
+        loss_metric(BITS_PER_CHARACTER, f"{prefix}bits_per_character"),
+    )
 
 
 @dataclass(frozen=True)
@@ -127,57 +152,16 @@ def masked_loss(logits: Tensor | Projection, batch: Batch) -> Loss:
     return Loss(total, max(1, len(label)))
 
 
-class SummedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of `hidden (M, D) @ weight (V, D).T + bias (V,)` with label (M,), summed, with all its gradients computed on the way.
-
-    Products run in hidden's dtype, the softmax in float32 (or float64) a few rows at a time, so that it stays in the cache; its gradient
-    (softmax less the one right class) takes the logits' place. First order only.
-    """
-
-    BLOCK, ROWS = 2048, 16
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, label: Tensor) -> Tensor:
-        narrow, narrow_bias = weight.detach().to(hidden.dtype), bias.detach().to(hidden.dtype)
-        exact = torch.promote_types(hidden.dtype, torch.float32)
-        total = torch.zeros((), dtype=exact)
-        to_hidden, to_weight, to_bias = torch.empty_like(hidden), None, torch.zeros_like(bias, dtype=exact)
-        blocks = (torch.split(rows, SummedCrossEntropy.BLOCK) for rows in (hidden.detach(), label[:, None], to_hidden))
-        for states, labels, gradient in zip(*blocks, strict=True):
-            logits = torch.addmm(narrow_bias, states, narrow.T)  # (block, V)
-            parts = (torch.split(rows, SummedCrossEntropy.ROWS) for rows in (logits, labels))
-            for part, right in zip(*parts, strict=True):
-                x = part.to(exact, copy=True)
-                x -= x.amax(1, keepdim=True)
-                total -= x.gather(1, right).sum()
-                x.exp_()
-                normaliser = x.sum(1, keepdim=True)
-                total += normaliser.log().sum()
-                x /= normaliser
-                x.scatter_add_(1, right, torch.full_like(normaliser, -1.0))
-                to_bias += x.sum(0)
-                part.copy_(x)
-            torch.mm(logits, narrow, out=gradient)
-            product = (logits.T @ states).to(weight.dtype)
-            to_weight = product if to_weight is None else to_weight.add_(product)
-        ctx.save_for_backward(to_hidden, torch.zeros_like(weight) if to_weight is None else to_weight, to_bias.to(bias.dtype))
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        # In place: fresh memory costs ten times the product. A second backward pass is refused by torch, as the saved tensors have changed.
-        return *(gradient.mul_(upstream) for gradient in ctx.saved_tensors), None
-
-
-def mask_batch(objective: Any, ids: np.ndarray, rows: np.ndarray, draw: Draw | None) -> dict[str, Tensor]:
+def mask_batch(
+    config: Masked, training: Masking, scoring: Masking, ids: np.ndarray, rows: np.ndarray, draw: Draw | None
+) -> dict[str, Tensor]:
     """Hide tokens of `ids` in place, for training by `draw` or, for None, the same in every evaluation; the targets."""
-    config = objective.config
     if draw is None:
-        positions, labels = objective.scoring.apply(ids, rows, FIXED, config.evaluation_rate)
+        positions, labels = scoring.apply(ids, rows, FIXED, config.evaluation_rate)
     else:
         final = config.rate if config.final_rate is None else config.final_rate
         rate = config.rate + (final - config.rate) * draw.progress
-        positions, labels = objective.training.apply(ids, rows, draw, rate)
+        positions, labels = training.apply(ids, rows, draw, rate)
     return {"masked": torch.from_numpy(positions), "label": torch.from_numpy(labels)}
 
 

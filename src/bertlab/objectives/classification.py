@@ -5,24 +5,45 @@ Legend: B batch, T tokens, C classes, N examples of a split.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.config import ObjectiveConfig, number
-from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Special, Vocabulary, examples_of, pad_rows
+from bertlab.config.schema import ObjectiveConfig, number
+from bertlab.contracts import (
+    TEXT,
+    TEXT_PAIR,
+    Batch,
+    Draw,
+    Encode,
+    Encoder,
+    Examples,
+    Head,
+    HfHead,
+    Loss,
+    Metric,
+    Objective,
+    Role,
+    Special,
+    Vocabulary,
+    examples_of,
+    loss_metric,
+    pad_rows,
+    shortened,
+)
 
-COLUMNS = ("text", "label")  # what a dataset must have
-PREPARED_BY = ("max_length",)  # the options that decide what `prepare` makes
 PIECE = 10_000  # texts tokenised at a time
 
 
 @dataclass
 class Classification(ObjectiveConfig):
     """`[CLS] text [SEP]` or `[CLS] text [SEP] text_pair [SEP]`, cross-entropy over classes."""
+
+    roles: ClassVar = (TEXT, TEXT_PAIR, Role("label", "label", is_answer=True))
+    prepared_by: ClassVar = ("max_length",)
 
     label_smoothing: float = number(0.0, "share of the target spread over all classes (Szegedy et al. 2016)", low=0, below=1)
     head_dropout: float = number(0.1, "dropout between pooled output and classifier", low=0, below=1)
@@ -33,8 +54,26 @@ class Classification(ObjectiveConfig):
         below=1,
     )
 
+    def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
+        """See `ClassificationObjective.scores`."""
+        return (
+            Metric("accuracy", higher_is_better=True),
+            Metric("f1_macro", higher_is_better=True),
+            Metric("matthews", higher_is_better=True, bounds=(-1.0, 1.0)),
+            loss_metric(self.loss_unit),
+        )
 
-class ClassificationHead(nn.Module):
+    def build(self, vocabulary: Vocabulary, label_names: Sequence[str]) -> "ClassificationObjective":
+        """The objective for one tokenizer's vocabulary and one dataset's classes."""
+        return ClassificationObjective(self, vocabulary, label_names)
+
+    def hf_head(self) -> HfHead:
+        """A linear layer on the pooled output."""
+        config = {"classifier_dropout": self.head_dropout, "problem_type": "single_label_classification"}
+        return HfHead("SequenceClassification", {"classifier": "classifier"}, names_classes=True, config=config)
+
+
+class ClassificationHead(Head):
     """Pooled output (B, D) to logits (B, C)."""
 
     reads_pooled_only = True  # the encoder may leave out what pooling does not read
@@ -52,16 +91,12 @@ class ClassificationHead(nn.Module):
         return logits
 
 
-HF_TASK, HF_NAMES = "SequenceClassification", {"classifier": "classifier"}  # in a Hugging Face …ForSequenceClassification
-
-
-class ClassificationObjective:
+class ClassificationObjective(Objective):
     """See contracts.Objective."""
 
-    primary = Metric("accuracy", higher_is_better=True)
-
     def __init__(self, config: Classification, vocabulary: Vocabulary, label_names: Sequence[str]) -> None:
-        self.config, self.special, self.label_names = config, vocabulary.special, list(label_names)
+        super().__init__(config, vocabulary, label_names)
+        self.config = config
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """Token ids with special tokens, truncated to `max_length` (the longer text of a pair first); columns label, second_start."""
@@ -100,7 +135,7 @@ class ClassificationObjective:
             drop = draw.generator(int(row)).random(ids.shape[1]) < self.config.token_dropout
             ids[position, drop & ~special[position]] = self.special.unk_id
 
-    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+    def build_head(self, encoder: Encoder, initializer_range: float) -> ClassificationHead:
         """Dropout and a linear layer."""
         return ClassificationHead(encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range)
 
@@ -113,7 +148,7 @@ class ClassificationObjective:
         """Logits (B, C) float32 and labels (B,)."""
         return {"logits": outputs.float().cpu().numpy(), "label": batch.targets["label"].cpu().numpy()}
 
-    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+    def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (nats per example, without label smoothing), accuracy, f1_macro, matthews, confusion (rows: true class)."""
         logits, label = measured["logits"].astype(np.float64), measured["label"]
         confusion = np.zeros((len(self.label_names),) * 2, dtype=np.int64)
@@ -127,7 +162,7 @@ class ClassificationObjective:
             "confusion": confusion.tolist(),
         }
 
-    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """Label (class name) and probabilities (class name -> p), in the examples' order."""
         logits = measured["logits"].astype(np.float64)
         probability = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
@@ -136,10 +171,18 @@ class ClassificationObjective:
             for row in probability
         ]
 
+    def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
+        """`label  probability  text`."""
+        text = row["text"] + (f" | {row['text_pair']}" if "text_pair" in row else "")
+        return f"{prediction['label']:<16} {prediction['probabilities'][prediction['label']]:.4f}  {shortened(text)}"
 
-def build(config: Classification, vocabulary: Vocabulary, label_names: Sequence[str]) -> ClassificationObjective:
-    """The objective for one tokenizer's vocabulary and one dataset's classes."""
-    return ClassificationObjective(config, vocabulary, label_names)
+    def describe_scores(self, scores: dict[str, Any]) -> list[str]:
+        """The confusion matrix, rows: true class."""
+        width = max(8, *(len(label) + 1 for label in self.label_names))
+        lines = [f"{'true / predicted':<18}" + "".join(f"{label:>{width}}" for label in self.label_names)]
+        for label, counts in zip(self.label_names, scores["confusion"], strict=True):
+            lines.append(f"{label:<18}" + "".join(f"{count:>{width}}" for count in counts))
+        return lines
 
 
 def join_texts(first: list[int], second: list[int] | None, max_length: int, special: Special) -> tuple[list[int], int]:

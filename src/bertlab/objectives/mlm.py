@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from bertlab.config import choice, flag
-from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary, examples_of, pad_rows
+from bertlab.config.schema import choice, flag
+from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Head, HfHead, Loss, Objective, Vocabulary, examples_of, pad_rows
 from bertlab.errors import DataError
 from bertlab.objectives._documents import batched, documents, pack
 from bertlab.objectives._masking import (
@@ -33,10 +32,6 @@ from bertlab.objectives._masking import (
     measure_masked,
 )
 
-COLUMNS = ("text",)  # what a dataset must have
-PREPARED_BY = ("max_length", "packing")  # the options that decide what `prepare` makes
-PREDICTS = False  # it has no labels to give to texts of the user's own
-
 
 @dataclass
 class Mlm(Masked):
@@ -44,6 +39,23 @@ class Mlm(Masked):
 
     packing: str = choice("blocks", "blocks", "documents", help="blocks: filled across documents; documents: a block holds one at most")
     attend_across: bool = flag(True, "tokens of one block see each other also across documents")
+
+    def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> Objective:
+        """The objective for one tokenizer's vocabulary; it has no classes."""
+        return MlmObjective(self, vocabulary)
+
+    def hf_head(self) -> HfHead | None:
+        """Devlin's."""
+        return HfHead("MaskedLM", HF_NAMES, reads_pooler=False)
+
+
+# Our head's modules, and theirs in a Hugging Face BertForPreTraining or BertForMaskedLM.
+HF_NAMES = {
+    "transform": "cls.predictions.transform.dense",
+    "norm": "cls.predictions.transform.LayerNorm",
+    "bias": "cls.predictions.bias",
+    "decoder": "cls.predictions.decoder",
+}
 
 
 # --- what is seen -----------------------------------------------------------------------------------------------------------
@@ -56,16 +68,15 @@ def block_attention(ids: np.ndarray, inside: np.ndarray, sep_id: int) -> np.ndar
 
 
 # --- head -----------------------------------------------------------------------------------------------------------------------
-class MlmHead(nn.Module):
+class MlmHead(Head):
     """Hidden states at the masked positions to logits over the vocabulary."""
 
     def __init__(self, encoder: Encoder, initializer_range: float) -> None:
         super().__init__()
         width, (rows, narrow) = encoder.hidden_size, encoder.token_weight().shape  # narrow < width: factorised embeddings (ELECTRA, §3.2)
-        self.activation = getattr(encoder, "head_activation", F.gelu)
         self.transform = nn.Linear(width, narrow)
-        self.norm = nn.LayerNorm(narrow, eps=getattr(encoder, "norm_eps", 1e-12))
-        self.decoder = None if getattr(encoder, "tie_embeddings", True) else nn.Linear(narrow, rows, bias=False)
+        self.norm = nn.LayerNorm(narrow, eps=encoder.norm_eps)
+        self.decoder = None if encoder.tie_embeddings else nn.Linear(narrow, rows, bias=False)
         self.bias = nn.Parameter(torch.zeros(rows))
         for layer in (self.transform, self.decoder):
             if layer is not None:
@@ -78,30 +89,17 @@ class MlmHead(nn.Module):
 
     def projection(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> Projection:
         """The transformed states at the masked positions, (M, D), and what they are multiplied with."""
-        x = self.norm(self.activation(self.transform(hidden.flatten(0, 1)[batch.targets["masked"]])))
+        x = self.norm(encoder.head_activation(self.transform(hidden.flatten(0, 1)[batch.targets["masked"]])))
         return Projection(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
 
 
-# Our head's weights, and theirs in a Hugging Face BertForPreTraining or BertForMaskedLM.
-HF_TASK, HF_NAMES = (
-    "MaskedLM",
-    {
-        "transform": "cls.predictions.transform.dense",
-        "norm": "cls.predictions.transform.LayerNorm",
-        "bias": "cls.predictions.bias",
-        "decoder": "cls.predictions.decoder",
-    },
-)
-
-
 # --- objective ------------------------------------------------------------------------------------------------------------------
-class MlmObjective:
+class MlmObjective(Objective):
     """See contracts.Objective."""
 
-    primary = Metric("loss", higher_is_better=False)
-
     def __init__(self, config: Mlm, vocabulary: Vocabulary, scoring: Masking | None = None) -> None:
-        self.config, self.vocabulary, self.label_names = config, vocabulary, list[str]()
+        super().__init__(config, vocabulary)
+        self.config = config
         self.training = Masking(vocabulary, config.unit, config.mask_share, config.random_share)
         self.scoring = scoring or Masking(vocabulary, "token", 0.8, 0.1)
 
@@ -119,16 +117,16 @@ class MlmObjective:
         """Blocks with tokens hidden; targets `masked (M,)`, flat positions, and `label (M,)`, what stood there."""
         ids, inside = pad_rows([examples[row] for row in rows], self.vocabulary.special.pad_id)
         attention = inside if self.config.attend_across else block_attention(ids, inside, self.vocabulary.special.sep_id)
-        targets = mask_batch(self, ids, rows, draw)
+        targets = mask_batch(self.config, self.training, self.scoring, ids, rows, draw)
         mask = None if attention.all() else torch.from_numpy(attention)
         tensor = torch.from_numpy(ids)
         return Batch(tensor, torch.zeros_like(tensor), mask, targets, int(inside.sum()), len(rows))
 
-    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+    def build_head(self, encoder: Encoder, initializer_range: float) -> MlmHead:
         """Transform and tied projection."""
         return MlmHead(encoder, initializer_range)
 
-    def loss(self, outputs: Tensor, batch: Batch) -> Loss:
+    def loss(self, outputs: Tensor | Projection, batch: Batch) -> Loss:
         """Cross-entropy in nats, summed over masked tokens; float32."""
         return masked_loss(outputs, batch)
 
@@ -136,16 +134,11 @@ class MlmObjective:
         """Of each example: nats, right guesses, masked tokens and their letters."""
         return measure_masked(outputs, batch, self.vocabulary)
 
-    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+    def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (nats per masked token), masked_accuracy, perplexity, bits_per_character (of the masked text, without white space)."""
         return masked_metrics(measured)
 
-    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """Nats, right guesses and masked tokens of each block."""
         columns = [measured[name].tolist() for name in ("nats", "right", "masked")]
         return [{"nats": nats, "right": right, "masked": masked} for nats, right, masked in zip(*columns, strict=True)]
-
-
-def build(config: Mlm, vocabulary: Vocabulary, _label_names: Sequence[str]) -> MlmObjective:
-    """The objective for one tokenizer's vocabulary; it has no classes."""
-    return MlmObjective(config, vocabulary)

@@ -9,30 +9,45 @@ Legend: B batch, T tokens, V vocabulary, M masked tokens of a batch.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from bertlab.config import choice
-from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary
-from bertlab.objectives._masking import Masked, Masking, mask_batch, masked_loss, masked_metrics, measure_masked
+from bertlab.config.schema import choice
+from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Head, HfHead, Loss, Metric, Objective, Vocabulary, loss_metric
+from bertlab.objectives._masking import PER_TOKEN, Masked, Masking, mask_batch, masked_loss, masked_metrics, masked_specs, measure_masked
 from bertlab.objectives.mlm import HF_NAMES as MLM_NAMES
 from bertlab.objectives.mlm import MlmHead
 from bertlab.objectives.nsp import HF_NAMES as PAIR_NAMES
-from bertlab.objectives.nsp import Nsp, NspObjective, PairHead, measure_pairs, pair_metrics, prepare_runs
+from bertlab.objectives.nsp import SHARE_NEXT, Nsp, NspObjective, PairHead, measure_pairs, pair_metrics, prepare_runs
 from bertlab.objectives.sop import SopObjective
-
-COLUMNS = ("text", "document")  # what a dataset must have
-PREPARED_BY = ("max_length", "delimiters", "short_share")  # the options that decide what `prepare` makes
-PREDICTS = False  # it has no labels to give to texts of the user's own
 
 
 @dataclass
 class MlmNsp(Masked, Nsp):
     """Pairs of texts with masked tokens: which tokens were hidden, and does the second text follow the first?"""
 
+    needs_documents: ClassVar = True
+    prepared_by: ClassVar = Nsp.prepared_by
+    loss_unit: ClassVar = "nats per masked token and per pair, summed"
+
     pairs: str = choice("next", "next", "order", help="next: random second texts (NSP); order: swapped texts (SOP)")
+
+    def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
+        """See `MlmNspObjective.scores`."""
+        return (
+            loss_metric(self.loss_unit, per_token=True), *masked_specs()[1:], loss_metric(PER_TOKEN, "masked_loss", per_token=True), loss_metric("nats per pair", "next_loss"),
+            Metric("next_accuracy", higher_is_better=True), SHARE_NEXT,
+        )  # fmt: skip
+
+    def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> Objective:
+        """The objective for one tokenizer's vocabulary; its two classes are its own."""
+        return MlmNspObjective(self, vocabulary)
+
+    def hf_head(self) -> HfHead | None:
+        """Devlin's; of sentence order there is none."""
+        return HfHead("PreTraining", HF_NAMES) if self.pairs == "next" else None
 
     def check(self, path: str) -> None:
         """Shares of a whole, something to split at."""
@@ -40,7 +55,7 @@ class MlmNsp(Masked, Nsp):
         Nsp.check(self, path)
 
 
-class PretrainingHead(nn.Module):
+class PretrainingHead(Head):
     """Both heads; outputs are logits over the vocabulary (M, V) and over pairs (B, 2)."""
 
     def __init__(self, encoder: Encoder, initializer_range: float) -> None:
@@ -52,22 +67,20 @@ class PretrainingHead(nn.Module):
         return self.tokens(encoder, hidden, batch), self.pairs(encoder, hidden, batch)
 
 
-HF_TASK = "PreTraining"
 HF_NAMES = {
     **{f"tokens.{ours}": theirs for ours, theirs in MLM_NAMES.items()},
     **{f"pairs.{ours}": theirs for ours, theirs in PAIR_NAMES.items()},
 }
 
 
-class MlmNspObjective:
+class MlmNspObjective(Objective):
     """See contracts.Objective."""
 
-    primary = Metric("loss", higher_is_better=False)
-
     def __init__(self, config: MlmNsp, vocabulary: Vocabulary) -> None:
-        self.config, self.vocabulary = config, vocabulary
-        self.sentences = NspObjective(config, vocabulary) if config.pairs == "next" else SopObjective(config, vocabulary)
-        self.label_names = self.sentences.label_names
+        names = ("next", "random") if config.pairs == "next" else ("ordered", "swapped")
+        super().__init__(config, vocabulary, names)
+        self.config = config
+        self.sentences = (NspObjective if config.pairs == "next" else SopObjective)(config, vocabulary, names)
         self.training = Masking(vocabulary, config.unit, config.mask_share, config.random_share)
         self.scoring = Masking(vocabulary, "token", 0.8, 0.1)
 
@@ -78,10 +91,10 @@ class MlmNspObjective:
     def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
         """Pairs with tokens hidden; targets `next (B,)`, `masked (M,)`, `label (M,)`."""
         batch = self.sentences.collate(examples, rows, draw)
-        batch.targets |= mask_batch(self, batch.input_ids.numpy(), rows, draw)
+        batch.targets |= mask_batch(self.config, self.training, self.scoring, batch.input_ids.numpy(), rows, draw)
         return batch
 
-    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+    def build_head(self, encoder: Encoder, initializer_range: float) -> PretrainingHead:
         """Both heads."""
         return PretrainingHead(encoder, initializer_range)
 
@@ -94,7 +107,7 @@ class MlmNspObjective:
         """Sums over masked tokens and the pair's scores, of each example."""
         return {**measure_masked(outputs[0], batch, self.vocabulary), **measure_pairs(outputs[1], batch)}
 
-    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+    def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (the sum of both), masked_loss, masked_accuracy, perplexity, bits_per_character; next_loss, next_accuracy, share_next."""
         masked, pairs = masked_metrics(measured), pair_metrics(measured)
         return {
@@ -106,14 +119,9 @@ class MlmNspObjective:
             "share_next": pairs["share_next"],
         }
 
-    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """Of each pair: predicted and true class, probability of class 1; nats, right guesses, masked tokens."""
         names = ("nats", "right", "masked")
         tokens = zip(*(measured[name].tolist() for name in names), strict=True)
         pairs = self.sentences.predictions(measured)
         return [{**pair, **dict(zip(names, values, strict=True))} for pair, values in zip(pairs, tokens, strict=True)]
-
-
-def build(config: MlmNsp, vocabulary: Vocabulary, _label_names: Sequence[str]) -> MlmNspObjective:
-    """The objective for one tokenizer's vocabulary; its two classes are its own."""
-    return MlmNspObjective(config, vocabulary)

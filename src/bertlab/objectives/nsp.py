@@ -12,31 +12,67 @@ Legend: B batch, T tokens, D width, N examples of a split.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.config import ObjectiveConfig, number, string
-from bertlab.contracts import FIXED, Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Special, Vocabulary, examples_of, pad_rows
+from bertlab.config.schema import ObjectiveConfig, number, string
+from bertlab.contracts import (
+    FIXED,
+    TEXT,
+    TEXT_PAIR,
+    Batch,
+    Draw,
+    Encode,
+    Encoder,
+    Examples,
+    Head,
+    HfHead,
+    Loss,
+    Metric,
+    Objective,
+    Special,
+    Vocabulary,
+    examples_of,
+    loss_metric,
+    pad_rows,
+)
 from bertlab.errors import ConfigError, DataError
 from bertlab.objectives._documents import sentence_splitter, split_documents
 
-COLUMNS = ("text", "document")  # what a dataset must have
-PREPARED_BY = ("max_length", "delimiters", "short_share")  # the options that decide what `prepare` makes
-PREDICTS = False  # it has no labels to give to texts of the user's own
 ATTEMPTS = 8  # random partners tried for one that fits whole
 PIECE = 4096  # examples written at a time
+HF_NAMES = {"classifier": "cls.seq_relationship"}  # in a Hugging Face BertForPreTraining or BertForNextSentencePrediction
+SHARE_NEXT = Metric("share_next", higher_is_better=True)  # of the true class 0: chance is near one half; a check, not a score
 
 
 @dataclass
 class Nsp(ObjectiveConfig):
     """`[CLS] A [SEP] B [SEP]`: is B what follows A (class 0) or text from elsewhere (class 1)?"""
 
+    roles: ClassVar = (TEXT, TEXT_PAIR)
+    needs_documents: ClassVar = True
+    prepared_by: ClassVar = ("max_length", "delimiters", "short_share")
+    predicts: ClassVar = False
+    loss_unit: ClassVar = "nats per pair"
+
     delimiters: str = string(".!?", "characters that end a sentence, before white space; one public system uses '.,;:!? '")
     short_share: float = number(0.1, "share of examples of any shorter length", low=0, high=1)
+
+    def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
+        """See `pair_metrics`."""
+        return (Metric("accuracy", higher_is_better=True), loss_metric("nats per pair"), SHARE_NEXT)
+
+    def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> Objective:
+        """The objective for one tokenizer's vocabulary; its two classes are its own."""
+        return NspObjective(self, vocabulary)
+
+    def hf_head(self) -> HfHead | None:
+        """Devlin's."""
+        return HfHead("NextSentencePrediction", HF_NAMES)
 
     def check(self, path: str) -> None:
         """Room for a pair, something to split at."""
@@ -180,7 +216,7 @@ def pair_batch(pairs: list[tuple[np.ndarray, np.ndarray]], labels: Sequence[int]
     return Batch(torch.from_numpy(ids), torch.from_numpy(segments), mask, targets, int(inside.sum()), len(rows))
 
 
-class PairHead(nn.Module):
+class PairHead(Head):
     """Pooled output (B, D) to two logits (B, 2), without dropout, as in transformers."""
 
     reads_pooled_only = True
@@ -197,20 +233,13 @@ class PairHead(nn.Module):
         return logits
 
 
-HF_TASK, HF_NAMES = (
-    "NextSentencePrediction",
-    {"classifier": "cls.seq_relationship"},
-)  # in a Hugging Face BertForPreTraining or BertForNextSentencePrediction
-
-
 # --- objective ------------------------------------------------------------------------------------------------------------------
-class NspObjective:
+class NspObjective(Objective):
     """See contracts.Objective."""
 
-    primary = Metric("accuracy", higher_is_better=True)
-
     def __init__(self, config: ObjectiveConfig, vocabulary: Vocabulary, label_names: Sequence[str] = ("next", "random")) -> None:
-        self.config, self.special, self.label_names = config, vocabulary.special, list(label_names)
+        super().__init__(config, vocabulary, label_names)
+        self.config = config
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """Runs of sentences; see `prepare_runs`."""
@@ -233,7 +262,7 @@ class NspObjective:
             return first, second, 0
         return first, partner(examples, row, len(second), max(1, int(examples.columns["target"][row]) - len(first)), rng), 1
 
-    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+    def build_head(self, encoder: Encoder, initializer_range: float) -> PairHead:
         """A linear layer on the pooled output."""
         return PairHead(encoder.hidden_size, initializer_range)
 
@@ -245,11 +274,11 @@ class NspObjective:
         """Of each pair: nats, true class, whether it was recognised, probability of class 1."""
         return measure_pairs(outputs, batch)
 
-    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+    def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (nats per pair) and accuracy; share_next, of the true class 0 (chance is near one half)."""
         return pair_metrics(measured)
 
-    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """Predicted and true class, and the probability of class 1."""
         return [
             {"label": self.label_names[int(p > 0.5)], "true": self.label_names[int(true)], "probability": float(p)}
@@ -276,8 +305,3 @@ def pair_metrics(measured: dict[str, np.ndarray]) -> dict[str, Any]:
         "accuracy": float(measured["recognised"].mean()),
         "share_next": float((measured["next"] == 0).mean()),
     }
-
-
-def build(config: Nsp, vocabulary: Vocabulary, _label_names: Sequence[str]) -> NspObjective:
-    """The objective for one tokenizer's vocabulary; its two classes are its own."""
-    return NspObjective(config, vocabulary)

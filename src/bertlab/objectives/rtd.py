@@ -16,23 +16,19 @@ Legend: B batch, T tokens, D width of the encoder, G width of the generator, V v
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.config import choice, integer, number
-from bertlab.contracts import FIXED, Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary
-from bertlab.errors import ConfigError
-from bertlab.objectives._masking import Masking, masked_loss, masked_metrics, measure_masked
+from bertlab.config.schema import choice, integer, number
+from bertlab.contracts import FIXED, Batch, Draw, Encode, Encoder, Examples, Head, HfHead, Loss, Metric, Objective, Vocabulary, loss_metric
+from bertlab.objectives._masking import Masking, masked_loss, masked_metrics, masked_specs, measure_masked
 from bertlab.objectives.mlm import Mlm, MlmHead, MlmObjective
 
 SAMPLES = 2  # the stream of what the generator samples
-COLUMNS = ("text",)  # what a dataset must have
-PREPARED_BY = ("max_length", "packing")  # the options that decide what `prepare` makes
-PREDICTS = False  # it has no labels to give to texts of the user's own
 
 
 @dataclass
@@ -45,6 +41,25 @@ class Rtd(Mlm):
     generator_width: float = number(0.25, "the generator's width, heads and feed-forward as a share of the encoder's", above=0, high=1)
     generator_layers: int | None = integer(None, "the generator's layers; null = the encoder's", low=1)
     detection_weight: float = number(50.0, "weight of the encoder's loss beside the generator's (Clark et al. 2020: 50)", above=0)
+
+    loss_unit: ClassVar = "nats per token, detector; in training weighted, with the generator's per masked token"
+
+    def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
+        """See `RtdObjective.scores`."""
+        found = ("accuracy", "precision", "recall")
+        return (
+            loss_metric("nats per token", per_token=True),
+            *(Metric(f"detection_{name}", higher_is_better=True, per_token=True) for name in found),
+            *masked_specs("generator_"),
+        )
+
+    def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> Objective:
+        """The objective for one tokenizer's vocabulary; it has no classes."""
+        return RtdObjective(self, vocabulary)
+
+    def hf_head(self) -> HfHead | None:
+        """None: the generator stands in the head."""
+        return None
 
 
 @dataclass
@@ -78,14 +93,16 @@ def _linear(inputs: int, outputs: int, initializer_range: float) -> nn.Linear:
     return layer
 
 
-class RtdHead(nn.Module):
+class RtdHead(Head):
     """Generator with its head, and the detector on the encoder's states: dense, GELU, one logit (ELECTRA's discriminator head)."""
 
-    def __init__(self, config: Rtd, encoder: Any, initializer_range: float) -> None:
+    rewrites = True
+
+    def __init__(self, config: Rtd, encoder: Encoder, initializer_range: float) -> None:
         super().__init__()
         self.generator = encoder.narrower(config.generator_width, config.generator_layers)
         width, narrow = encoder.hidden_size, self.generator.hidden_size
-        self.generator.token = SharedEmbedding(encoder, narrow, initializer_range)
+        self.generator.replace_embedding(SharedEmbedding(encoder, narrow, initializer_range))
         self.to_embedding = _linear(narrow, width, initializer_range)
         self.generator_head = MlmHead(encoder, initializer_range)
         self.detector = nn.Sequential(_linear(width, width, initializer_range), nn.GELU(), _linear(width, 1, initializer_range))
@@ -111,13 +128,12 @@ class RtdHead(nn.Module):
         return Outputs(batch.targets["generated"], detected, batch.targets["replaced"], real)
 
 
-class RtdObjective:
+class RtdObjective(Objective):
     """See contracts.Objective."""
 
-    primary = Metric("loss", higher_is_better=False)
-
     def __init__(self, config: Rtd, vocabulary: Vocabulary) -> None:
-        self.config, self.vocabulary, self.label_names = config, vocabulary, list[str]()
+        super().__init__(config, vocabulary)
+        self.config = config
         self.masked = MlmObjective(config, vocabulary, scoring=Masking(vocabulary, "token", 1.0, 0.0))
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
@@ -134,10 +150,8 @@ class RtdObjective:
         batch.targets["uniform"] = torch.from_numpy(np.concatenate(drawn))
         return batch
 
-    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+    def build_head(self, encoder: Encoder, initializer_range: float) -> RtdHead:
         """Generator and detector. Raises ConfigError for a model of which there is no narrower copy."""
-        if not hasattr(encoder, "narrower"):
-            raise ConfigError("objective=rtd: this model cannot make a narrower copy of itself for the generator; use model=bert_*")
         return RtdHead(self.config, encoder, initializer_range)
 
     def loss(self, outputs: Outputs, batch: Batch) -> Loss:
@@ -162,9 +176,9 @@ class RtdObjective:
         found = {name: values.cpu().double().sum(-1).numpy() for name, values in sums.items()}
         return {**measure_masked(outputs.generated, batch, self.vocabulary), **found}
 
-    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+    def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (nats per token of the detector), detection accuracy, precision and recall of replaced tokens; the generator's scores."""
-        total = {name: float(values.sum()) for name, values in measured.items()}
+        total = {name: float(values.sum()) for name, values in measured.items() if name != "row"}
         return {
             "loss": total["detection_nats"] / total["tokens"],
             "detection_accuracy": total["correct"] / total["tokens"],
@@ -173,12 +187,7 @@ class RtdObjective:
             **{f"generator_{name}": value for name, value in masked_metrics(measured).items()},
         }
 
-    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """Nats, tokens, replaced tokens and how many of them were caught, of each block."""
         names = ("detection_nats", "tokens", "replaced", "caught")
         return [dict(zip(names, values, strict=True)) for values in zip(*(measured[name].tolist() for name in names), strict=True)]
-
-
-def build(config: Rtd, vocabulary: Vocabulary, _label_names: Sequence[str]) -> RtdObjective:
-    """The objective for one tokenizer's vocabulary; it has no classes."""
-    return RtdObjective(config, vocabulary)

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertlab.contracts import Examples, Vocabulary
+from bertlab.contracts import Examples, HfHead, Objective, Vocabulary
 from bertlab.objectives.nsp import Nsp, NspObjective, cut_run
-
-COLUMNS = ("text", "document")  # what a dataset must have
-PREPARED_BY = ("max_length", "delimiters", "short_share")  # the options that decide what `prepare` makes
-PREDICTS = False  # it has no labels to give to texts of the user's own
 
 
 @dataclass
 class Sop(Nsp):
     """`[CLS] A [SEP] B [SEP]`: in the document's order (class 0) or swapped (class 1)?"""
+
+    def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> Objective:
+        """The objective for one tokenizer's vocabulary; its two classes are its own."""
+        return SopObjective(self, vocabulary, ("ordered", "swapped"))
+
+    def hf_head(self) -> HfHead | None:
+        """Transformers has none."""
+        return None
 
 
 class SopObjective(NspObjective):
@@ -28,8 +32,3 @@ class SopObjective(NspObjective):
         """First text, second text, class."""
         first, second = cut_run(examples, row, rng)
         return (first, second, 0) if rng.random() < 0.5 else (second, first, 1)
-
-
-def build(config: Sop, vocabulary: Vocabulary, _label_names: Sequence[str]) -> SopObjective:
-    """The objective for one tokenizer's vocabulary; its two classes are its own."""
-    return SopObjective(config, vocabulary, ("ordered", "swapped"))

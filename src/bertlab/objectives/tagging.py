@@ -8,19 +8,33 @@ Legend: B batch, T tokens, C tags, K entity types.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.config import ObjectiveConfig, number
-from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Loss, Metric, Vocabulary, examples_of, pad_rows
+from bertlab.config.schema import ObjectiveConfig, number
+from bertlab.contracts import (
+    Batch,
+    Draw,
+    Encode,
+    Encoder,
+    Examples,
+    Head,
+    HfHead,
+    Loss,
+    Metric,
+    Objective,
+    Role,
+    Vocabulary,
+    examples_of,
+    loss_metric,
+    pad_rows,
+)
 from bertlab.errors import ConfigError
 
-COLUMNS = ("tokens", "tags")  # what a dataset must have
-PREPARED_BY = ("max_length",)  # the options that decide what `prepare` makes
 PIECE = 5000  # sentences tokenised at a time
 IGNORED, UNKNOWN = -100, -1  # no word begins here; a word whose tag is not known
 
@@ -31,8 +45,40 @@ class Tagging(ObjectiveConfig):
 
     head_dropout: float = number(0.1, "dropout between hidden states and classifier", low=0, below=1)
 
+    roles: ClassVar = (Role("tokens", "words"), Role("tags", "tags", is_answer=True, about="tokens"))
+    prepared_by: ClassVar = ("max_length",)
+    loss_unit: ClassVar = "nats per word"
 
-class TaggingHead(nn.Module):
+    def metrics(self, label_names: Sequence[str]) -> tuple[Metric, ...]:
+        """See `TaggingObjective.scores`; F1 first where the tags have entity types, or are not known yet."""
+        types, words = types_of(label_names), (Metric("accuracy", higher_is_better=True), loss_metric(self.loss_unit))
+        if label_names and not types:
+            return words
+        names = ("f1", "precision", "recall", *(f"f1_{kind}" for kind in types))
+        return (*(Metric(name, higher_is_better=True) for name in names), *words)
+
+    def primary_metric(self, label_names: Sequence[str] = ()) -> Metric:
+        """Before the tags are known, an entity type's F1 may be one."""
+        if not label_names and self.primary is not None and self.primary.startswith("f1_"):
+            return Metric(self.primary, higher_is_better=True)
+        return super().primary_metric(label_names)
+
+    def build(self, vocabulary: Vocabulary, label_names: Sequence[str]) -> Objective:
+        """The objective for one tokenizer's vocabulary and one dataset's tags."""
+        return TaggingObjective(self, vocabulary, label_names)
+
+    def hf_head(self) -> HfHead:
+        """A linear layer at every token."""
+        config = {"classifier_dropout": self.head_dropout}
+        return HfHead("TokenClassification", {"classifier": "classifier"}, reads_pooler=False, names_classes=True, config=config)
+
+
+def types_of(label_names: Sequence[str]) -> list[str]:
+    """Entity types of BIO tags, sorted."""
+    return sorted({name[2:] for name in label_names if name[:2] in ("B-", "I-")})
+
+
+class TaggingHead(Head):
     """Hidden states (B, T, D) to logits (B, T, C)."""
 
     def __init__(self, hidden_size: int, num_tags: int, dropout: float, initializer_range: float) -> None:
@@ -48,21 +94,17 @@ class TaggingHead(nn.Module):
         return logits
 
 
-HF_TASK, HF_NAMES = "TokenClassification", {"classifier": "classifier"}  # in a Hugging Face …ForTokenClassification
-
-
-class TaggingObjective:
+class TaggingObjective(Objective):
     """See contracts.Objective."""
 
     def __init__(self, config: Tagging, vocabulary: Vocabulary, label_names: Sequence[str]) -> None:
-        self.config, self.special, self.label_names = config, vocabulary.special, list(label_names)
-        self.types = sorted({name[2:] for name in self.label_names if name[:2] in ("B-", "I-")})
+        super().__init__(config, vocabulary, label_names)
+        self.config, self.types = config, types_of(label_names)
         other = [name for name in self.label_names if name[:2] not in ("B-", "I-") and name != "O"]
         if self.types and other:
             raise ConfigError(f"objective=tagging: the tag {other[0]} is not of the BIO scheme (B-…, I-…, O) that the others are of")
         if self.types and "O" not in self.label_names:
             raise ConfigError(f"objective=tagging: there is no tag O among {', '.join(self.label_names[:8])}")
-        self.primary = Metric("f1" if self.types else "accuracy", higher_is_better=True)
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """Sub-words of each sentence, cut where `max_length` ends; token column `tag`: at a word's first sub-word its tag, else -100.
@@ -127,7 +169,7 @@ class TaggingObjective:
         mask = None if inside.all() else torch.from_numpy(inside)
         return Batch(tensor, torch.zeros_like(tensor), mask, targets, int(inside.sum()), len(rows))
 
-    def build_head(self, encoder: Encoder, initializer_range: float) -> nn.Module:
+    def build_head(self, encoder: Encoder, initializer_range: float) -> TaggingHead:
         """Dropout and a linear layer at every token."""
         return TaggingHead(encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range)
 
@@ -163,7 +205,7 @@ class TaggingObjective:
             "tags": guesses,
         }
 
-    def metrics(self, measured: dict[str, np.ndarray]) -> dict[str, Any]:
+    def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (nats per word that fits), accuracy (of all words), precision, recall and F1 of entities, over all types and of each."""
         loss = measured["nats"].sum() / max(1, measured["read"].sum())
         found: dict[str, Any] = {"loss": float(loss), "accuracy": float(measured["right"].sum() / max(1, measured["words"].sum()))}
@@ -173,17 +215,17 @@ class TaggingObjective:
             found |= {f"f1_{kind}": precision_recall_f1(*map(int, totals[:, index]))[2] for index, kind in enumerate(self.types)}
         return found
 
-    def predictions(self, measured: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """The tag of each word, in the examples' order."""
         return [{"tags": [self.label_names[tag] if tag >= 0 else None for tag in row]} for row in measured["tags"]]
+
+    def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
+        """Every word with its tag."""
+        words = row["tokens"] if "tokens" in row else row["text"].split()
+        return " ".join(word if tag == "O" else f"{word}/{tag}" for word, tag in zip(words, prediction["tags"], strict=True))
 
 
 def precision_recall_f1(true: int, predicted: int, right: int) -> tuple[float, float, float]:
     """Each 0 where it has nothing to divide by, as in conlleval."""
     precision, recall = right / max(1, predicted), right / max(1, true)
     return precision, recall, 2 * right / max(1, true + predicted)
-
-
-def build(config: Tagging, vocabulary: Vocabulary, label_names: Sequence[str]) -> TaggingObjective:
-    """The objective for one tokenizer's vocabulary and one dataset's tags."""
-    return TaggingObjective(config, vocabulary, label_names)

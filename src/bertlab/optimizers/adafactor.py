@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bertlab.config import OptimizerConfig, number
+from bertlab.config.schema import OptimizerConfig, number
 from bertlab.contracts import ParameterGroup
 
 
@@ -20,12 +20,11 @@ class Adafactor(OptimizerConfig):
     clip_threshold: float = number(1.0, "largest root mean square of an update", above=0)
     weight_decay: float = number(0.0, "decoupled decay, multiplied by the learning rate", low=0)
 
-
-def build(config: Adafactor, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
-    """One torch parameter group for each of ours."""
-    return torch.optim.Adafactor(
-        [group.to_torch(config.lr, config.weight_decay) for group in groups],
-        lr=config.lr,
-        beta2_decay=config.beta2_decay,
-        d=config.clip_threshold,
-    )
+    def build(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
+        """One torch parameter group for each of ours."""
+        return torch.optim.Adafactor(
+            [group.to_torch(self.lr, self.weight_decay) for group in groups],
+            lr=self.lr,
+            beta2_decay=self.beta2_decay,
+            d=self.clip_threshold,
+        )

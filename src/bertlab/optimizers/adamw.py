@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bertlab.config import OptimizerConfig, flag, number
+from bertlab.config.schema import OptimizerConfig, flag, number
 from bertlab.contracts import ParameterGroup
 
 
@@ -19,14 +19,13 @@ class AdamW(OptimizerConfig):
     weight_decay: float = number(0.01, "decoupled decay, multiplied by the learning rate", low=0)
     amsgrad: bool = flag(False, "keep the largest second moment (Reddi et al. 2018)")
 
-
-def build(config: AdamW, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
-    """One torch parameter group for each of ours."""
-    return torch.optim.AdamW(
-        [group.to_torch(config.lr, config.weight_decay) for group in groups],
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        amsgrad=config.amsgrad,
-        fused=True,
-    )
+    def build(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
+        """One torch parameter group for each of ours."""
+        return torch.optim.AdamW(
+            [group.to_torch(self.lr, self.weight_decay) for group in groups],
+            lr=self.lr,
+            betas=(self.beta1, self.beta2),
+            eps=self.eps,
+            amsgrad=self.amsgrad,
+            fused=True,
+        )

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bertlab.config import OptimizerConfig, number
+from bertlab.config.schema import OptimizerConfig, number
 from bertlab.contracts import ParameterGroup
 
 
@@ -18,6 +18,10 @@ class Lion(OptimizerConfig):
     beta1: float = number(0.9, "share of the momentum in the update's direction", low=0, below=1)
     beta2: float = number(0.99, "decay of the momentum", low=0, below=1)
     weight_decay: float = number(0.1, "decoupled decay, multiplied by the learning rate", low=0)
+
+    def build(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
+        """One torch parameter group for each of ours."""
+        return _Lion([group.to_torch(self.lr, self.weight_decay) for group in groups], self.lr, (self.beta1, self.beta2))
 
 
 class _Lion(torch.optim.Optimizer):
@@ -39,8 +43,3 @@ class _Lion(torch.optim.Optimizer):
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
                 weight.add_(torch.lerp(weight.grad, momentum, beta1).sign_(), alpha=-group["lr"])
                 momentum.lerp_(weight.grad, 1 - beta2)
-
-
-def build(config: Lion, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
-    """One torch parameter group for each of ours."""
-    return _Lion([group.to_torch(config.lr, config.weight_decay) for group in groups], config.lr, (config.beta1, config.beta2))

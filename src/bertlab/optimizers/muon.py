@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bertlab.config import OptimizerConfig, integer, number
+from bertlab.config.schema import OptimizerConfig, integer, number
 from bertlab.contracts import ParameterGroup
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steepest at zero, singular values end in about [0.7, 1.2]
@@ -31,6 +31,14 @@ class Muon(OptimizerConfig):
     beta2: float = number(0.98, "AdamW's decay of the mean of squared gradients", low=0, below=1)
     eps: float = number(1e-8, "AdamW's addition to the root of the second moment", above=0)
     weight_decay: float = number(0.01, "decoupled decay, multiplied by the learning rate", low=0)
+
+    def build(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
+        """One torch parameter group for each of ours; matrices within layers are marked `muon`."""
+        options = [
+            {**group.to_torch(self.lr, self.weight_decay), "muon": group.hidden, "momentum": self.momentum, "iterations": self.iterations}
+            for group in groups
+        ]
+        return MuonAdamW(options, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)
 
 
 class MuonAdamW(torch.optim.AdamW):
@@ -75,17 +83,3 @@ def orthogonalised(matrices: Tensor, iterations: int) -> Tensor:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x if wide else x.mT
-
-
-def build(config: Muon, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
-    """One torch parameter group for each of ours; matrices within layers are marked `muon`."""
-    options = [
-        {
-            **group.to_torch(config.lr, config.weight_decay),
-            "muon": group.hidden,
-            "momentum": config.momentum,
-            "iterations": config.iterations,
-        }
-        for group in groups
-    ]
-    return MuonAdamW(options, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bertlab.config import OptimizerConfig, flag, number
+from bertlab.config.schema import OptimizerConfig, flag, number
 from bertlab.contracts import ParameterGroup
 
 
@@ -17,13 +17,12 @@ class Sgd(OptimizerConfig):
     nesterov: bool = flag(True, "look ahead along the momentum")
     weight_decay: float = number(0.0, "coupled decay", low=0)
 
-
-def build(config: Sgd, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
-    """One torch parameter group for each of ours."""
-    return torch.optim.SGD(
-        [group.to_torch(config.lr, config.weight_decay) for group in groups],
-        lr=config.lr,
-        momentum=config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-        fused=True,
-    )
+    def build(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
+        """One torch parameter group for each of ours."""
+        return torch.optim.SGD(
+            [group.to_torch(self.lr, self.weight_decay) for group in groups],
+            lr=self.lr,
+            momentum=self.momentum,
+            nesterov=self.nesterov and self.momentum > 0,
+            fused=True,
+        )

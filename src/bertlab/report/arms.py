@@ -1,18 +1,18 @@
 """What varies between runs, and the arms that it makes: runs that are equal but for their seed."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertlab.config.declarations import BITS_PER_CHARACTER, Metric, metric_named
+from bertlab.config.schema import Evaluation, Train
 from bertlab.errors import ConfigError, did_you_mean
-from bertlab.report.reading import RunRecord
+from bertlab.runs.records import RunRecord
 
-WITHOUT_INFLUENCE = ("compute", "tracker", "paths", "tags")
-SPEED_ONLY = ("evaluation.batch_size", "evaluation.save_predictions")
 SEEDS = ("seed", "init.seed")
 ABSENT = "–"
-PER_CHARACTER = "bits_per_character"
 
 
 @dataclass
@@ -28,10 +28,27 @@ class Arm:
         """Its runs by seed."""
         return [run for _, run in sorted(self.runs.items())]
 
-    def scores(self, split: str, metric: str) -> dict[int, float]:
+    def scores(self, split: str, metric: Metric) -> dict[int, float]:
         """Seed -> score, where there is one."""
-        found = {seed: run.score(split, metric) for seed, run in sorted(self.runs.items())}
-        return {seed: value for seed, value in found.items() if value is not None}
+        scores = {seed: run.score(split, metric.name) for seed, run in sorted(self.runs.items())}
+        return {seed: value for seed, value in scores.items() if value is not None}
+
+    def resolved(self, key: str) -> str:
+        """What a key comes to in its runs; an inherited tokenizer is that of the pretraining."""
+        values = []
+        for run in self.in_order():
+            value = run.config.get(key, ABSENT)
+            if key == "tokenizer.component" and value == "inherited":
+                origin = run.config.get("init.tokenizer.component") or run.config.get("init.path") or run.config.get("model.name_or_path")
+                value = f"inherited: {origin or 'of the weights'}"
+            values.append(str(value))
+        return ", ".join(dict.fromkeys(values))
+
+    @property
+    def parameters(self) -> str:
+        """How many weights its models have."""
+        counts = dict.fromkeys(run.summary.get("cost", {}).get("parameters") for run in self.in_order())
+        return ", ".join(f"{count / 1e6:.1f} M" if isinstance(count, int) else ABSENT for count in counts)
 
 
 @dataclass
@@ -40,7 +57,7 @@ class Study:
 
     dataset: str
     objective: str
-    metric: str
+    metric: Metric
     keys: list[str]  # what varies, keys that follow from others left out
     arms: list[Arm]
     baseline: Arm
@@ -84,34 +101,40 @@ def studies_of(
             groups.setdefault((str(run.config["dataset.name"]), str(run.config["objective.component"])), []).append(run)
     studies = []
     for (dataset, objective), members in sorted(groups.items()):
-        found = metric or _comparable(members)
-        _check_metric(members, found)
+        chosen_metric = _metric(members, metric)
         chosen = _chosen_keys(members, keys)
         arms = _arms(members, chosen)
         first = _of_settings(arms, baseline) or _baseline(arms)
         for arm in arms:
             arm.name = arm_name(arm, first, chosen) if len(arms) > 1 else "all runs"
-        studies.append(Study(dataset, objective, found, chosen, arms, first))
+        studies.append(Study(dataset, objective, chosen_metric, chosen, arms, first))
     _rename(studies, names or {})
     _order(studies, order, baseline)
     return studies
 
 
-def _comparable(runs: list[RunRecord]) -> str:
-    """The objective's own score; per character where that is one per token and tokenizers cut the text differently."""
-    per_character = all(run.score("validation", PER_CHARACTER) is not None for run in runs)
-    return PER_CHARACTER if per_character and _tokenizers_differ(runs) else runs[0].primary
+def _metric(runs: list[RunRecord], asked: str | None) -> Metric:
+    """The metric asked for, or the one that selected; per character where that is about tokens and tokenizers cut the text differently.
+
+    Raises ConfigError for a name that is none, and where runs mean different things by it.
+    """
+    offered = {metric.name: metric for run in runs for metric in run.metrics()}
+    name = asked or runs[0].primary
+    if asked is None and offered[name].per_token and _tokenizers_differ(runs):
+        name = next((metric.name for metric in offered.values() if metric.unit == BITS_PER_CHARACTER), name)
+    if name not in offered:
+        raise ConfigError(f"metric={asked}: these runs have no such score, {did_you_mean(name, sorted(offered))}")
+    for run in runs:
+        own = metric_named(run.metrics(), name)
+        if own is not None and own.record() != offered[name].record():
+            raise ConfigError(
+                f"metric={name}: {run.name} means something else by it ({own.record()}) than others ({offered[name].record()})"
+            )
+    return offered[name]
 
 
 def _tokenizers_differ(runs: Sequence[RunRecord]) -> bool:
     return len({str(sorted((key, value) for key, value in run.config.items() if key.startswith("tokenizer."))) for run in runs}) > 1
-
-
-def _check_metric(runs: list[RunRecord], metric: str) -> None:
-    numbers = {key for run in runs for key, value in run.summary["metrics"].items() if isinstance(value, int | float)}
-    offered = sorted(key.split("/", 1)[1] for key in numbers if key.startswith("validation/"))
-    if metric not in offered:
-        raise ConfigError(f"metric={metric}: these runs have no such score, {did_you_mean(metric, offered)}")
 
 
 def varying_keys(runs: Sequence[RunRecord]) -> list[str]:
@@ -123,7 +146,7 @@ def varying_keys(runs: Sequence[RunRecord]) -> list[str]:
     every = sorted({key for run in runs for key in run.config}, key=lambda key: (not key.endswith(".component"), key.count("."), key))
     kept: list[str] = []
     for key in every:
-        if key in SEEDS or key in SPEED_ONLY or key.split(".")[0] in WITHOUT_INFLUENCE or key.endswith(".name"):
+        if not decides(key) or key.endswith(".name"):
             continue
         together: dict[tuple[str, ...], set[str]] = {}
         for run in runs:
@@ -131,6 +154,33 @@ def varying_keys(runs: Sequence[RunRecord]) -> list[str]:
         if any(len(values) > 1 for values in together.values()):
             kept.append(key)
     return kept
+
+
+def decides(dotted: str) -> bool:
+    """Whether a key may change results, by its declaration; seeds are what runs are paired by."""
+    if dotted in SEEDS:
+        return False
+    group, _, rest = dotted.partition(".")
+    fields = {item.name: item for item in dataclasses.fields(Train)}
+    if group in fields and not fields[group].metadata.get("decides", True):
+        return False
+    return (
+        not any(item.name == rest and not item.metadata.get("decides", True) for item in dataclasses.fields(Evaluation))
+        or group != "evaluation"
+    )
+
+
+def differing_keys(arms: Sequence[Arm]) -> list[str]:
+    """Every key in which the arms differ, also those that follow from others; of a pretraining that only some have, none."""
+    every = sorted({key for arm in arms for run in arm.in_order() for key in run.config}, key=lambda key: (key.count("."), key))
+    differing = []
+    for key in every:
+        if decides(key) and not key.endswith(".name"):
+            values = [arm.resolved(key) for arm in arms]
+            inner = key.startswith("init.") and ABSENT in values
+            if len(set(values)) > 1 and not inner:
+                differing.append(key)
+    return differing
 
 
 def _chosen_keys(runs: list[RunRecord], keys: Sequence[str]) -> list[str]:

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bertlab import stats
+from bertlab.config.declarations import FRACTION, Metric
 from bertlab.errors import UserError
-from bertlab.report import examples, figures
-from bertlab.report.arms import Study
-from bertlab.report.comparison import Row, compare, is_fraction, last_scores, lower_is_better, shown, warnings_of
-from bertlab.report.page import Block, Heading, Page, Table, Text
+from bertlab.report import by_example, figures, stats
+from bertlab.report.arms import Study, differing_keys
+from bertlab.report.comparison import Row, compare, last_scores, warnings_of
+from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
-from bertlab.report.reading import RunRecord
+from bertlab.runs.records import RunRecord
 
 MOST_SIDE_BY_SIDE = 6  # arms
 
@@ -32,7 +32,7 @@ def build_page(
     for study in studies:
         rows = compare(study, stages)
         page.blocks += study_blocks(study, rows)
-        if study.objective == "classification" and with_examples:
+        if by_example.tells_classes(study) and with_examples:
             page.blocks += example_blocks(study, rows, with_texts, mirror)
         if with_contamination:
             page.blocks += contamination_blocks(study, stages, mirror)
@@ -42,9 +42,7 @@ def build_page(
 
 # --- the comparison ---------------------------------------------------------------------------------------------------------------
 def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
-    """Table, words, figures."""
-    unit = " (%)" if is_fraction(study.metric) else ""
-    arrow = "lower is better" if lower_is_better(study.metric) else "higher is better"
+    """PageTable, words, figures."""
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
     selection = (
         "validation, which also chose each run's checkpoint; the test split was scored once with that checkpoint and chooses nothing."
@@ -56,7 +54,7 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
             f"Differences are to “{study.baseline.name}”, paired by seed, on {selection} p: exact two-sided sign-flip permutation test, "
             "corrected for the number of arms after Holm; intervals: 95 % t over seeds."
         )
-    blocks.append(Text(f"{study.sizes}; {study.metric}{unit}, {arrow}. {tests}"))
+    blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
     blocks.append(comparison_table(study, rows))
     blocks += [Text(conclusion(study, rows)), further_table(study, rows), *other_scores(study), cost_table(rows), *settings_table(study)]
@@ -66,7 +64,13 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
     return blocks
 
 
-def comparison_table(study: Study, rows: Sequence[Row]) -> Table:
+def shown_name(metric: Metric) -> str:
+    """Its name as runs write it, and its unit: `f1_macro (%)`."""
+    unit = "%" if metric.unit == FRACTION else metric.unit
+    return f"{metric.name} ({unit})" if unit else metric.name
+
+
+def comparison_table(study: Study, rows: Sequence[Row]) -> PageTable:
     """Scores and what may be said of them."""
     has_test, alone = any(row.test is not None for row in rows), len(rows) == 1
     headers = [
@@ -81,7 +85,7 @@ def comparison_table(study: Study, rows: Sequence[Row]) -> Table:
     lines = []
     for row in rows:
         found = row.difference
-        difference = "" if found is None else f"{shown(found.mean, study.metric, sign=True)} {interval(found, study.metric, sign=True)}"
+        difference = "" if found is None else f"{study.metric.show(found.mean, sign=True)} {interval(found, study.metric, sign=True)}"
         lines.append(
             [
                 row.arm.name,
@@ -94,10 +98,10 @@ def comparison_table(study: Study, rows: Sequence[Row]) -> Table:
             ]
         )
     bold = frozenset(index for index, row in enumerate(rows) if row.is_baseline)
-    return Table(headers, lines, "Scores over seeds", bold, wide=() if alone else (len(headers) - 1,))
+    return PageTable(headers, lines, "Scores over seeds", bold, wide=() if alone else (len(headers) - 1,))
 
 
-def further_table(study: Study, rows: Sequence[Row]) -> Table:
+def further_table(study: Study, rows: Sequence[Row]) -> PageTable:
     """Every seed's score, the last step's, and p before correction."""
     seeds = sorted({seed for row in rows for seed in row.arm.runs})
     lines = []
@@ -106,7 +110,7 @@ def further_table(study: Study, rows: Sequence[Row]) -> Table:
         lines.append(
             [
                 row.arm.name,
-                *(shown(scores.get(seed), study.metric) for seed in seeds),
+                *(study.metric.show(scores.get(seed)) for seed in seeds),
                 spread(last_scores(row.arm, study.metric), study.metric),
                 "" if row.difference is None else p_text(row.difference.p),
             ]
@@ -114,39 +118,35 @@ def further_table(study: Study, rows: Sequence[Row]) -> Table:
     headers = ["arm", *(f"seed {seed}" for seed in seeds), "last step, mean ± sd", "p, one test"]
     if len(rows) == 1:
         headers, lines = headers[:-1], [line[:-1] for line in lines]
-    return Table(headers, lines, "Validation, seed by seed")
+    return PageTable(headers, lines, "Validation, seed by seed")
 
 
-def other_scores(study: Study) -> list[Table]:
+def other_scores(study: Study) -> list[PageTable]:
     """What else was measured at the selected checkpoint: the parts of a loss, scores by class, what other papers report."""
-    every = {key for arm in study.arms for run in arm.runs.values() for key, value in run.summary["metrics"].items() if is_number(value)}
-    names = sorted(key.removeprefix("validation/") for key in every if key.startswith("validation/"))
-    names = [name for name in names if name != study.metric]
-    if not names:
+    offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
+    others = [offered[name] for name in sorted(offered) if name != study.metric.name]
+    if not others:
         return []
     lines = []
     for arm in study.arms:
-        scores = [list(arm.scores("validation", name).values()) for name in names]
-        spreads = [spread(stats.summarize(values) if values else None, name) for values, name in zip(scores, names, strict=True)]
+        scores = [list(arm.scores("validation", metric).values()) for metric in others]
+        spreads = [spread(stats.summarize(values) if values else None, metric) for values, metric in zip(scores, others, strict=True)]
         lines.append([arm.name, *spreads])
-    headers = [f"{name} (%)" if is_fraction(name) else name for name in names]
-    return [Table(["arm", *headers], lines, "Other scores on validation, mean ± sd over seeds", folded=len(names) > MOST_SIDE_BY_SIDE)]
+    headers = [shown_name(metric) for metric in others]
+    return [PageTable(["arm", *headers], lines, "Other scores on validation, mean ± sd over seeds", folded=len(others) > MOST_SIDE_BY_SIDE)]
 
 
-def is_number(value: object) -> bool:
-    """A score, and no confusion matrix."""
-    return isinstance(value, int | float)
-
-
-def settings_table(study: Study) -> list[Table]:
-    """What sets the arms apart, key by key; nothing where one key does, or where arms are too many to stand side by side."""
-    if len(study.keys) < 2 or len(study.arms) > MOST_SIDE_BY_SIDE:
+def settings_table(study: Study) -> list[PageTable]:
+    """Everything that sets the arms apart, key by key; nothing where arms are too many to stand side by side."""
+    keys = differing_keys(study.arms)
+    if len(study.arms) < 2 or len(study.arms) > MOST_SIDE_BY_SIDE:
         return []
-    lines = [[key.removesuffix(".component"), *(str(arm.settings[key]) for arm in study.arms)] for key in study.keys]
-    return [Table(["key", *(arm.name for arm in study.arms)], lines, "What sets the arms apart", left=1 + len(study.arms), folded=True)]
+    lines = [[key.removesuffix(".component"), *(arm.resolved(key) for arm in study.arms)] for key in keys]
+    lines.append(["parameters", *(arm.parameters for arm in study.arms)])
+    return [PageTable(["key", *(arm.name for arm in study.arms)], lines, "What sets the arms apart", left=1 + len(study.arms), folded=True)]
 
 
-def cost_table(rows: Sequence[Row]) -> Table:
+def cost_table(rows: Sequence[Row]) -> PageTable:
     """What each arm cost, pretraining beside: quality is never shown without it."""
     headers = [
         "arm",
@@ -179,7 +179,7 @@ def cost_table(rows: Sequence[Row]) -> Table:
     caption = "Cost of one run (means); a pretraining that several seeds share is counted once a run"
     if any(row.cost.pretrained_elsewhere for row in rows):
         caption += ". † began from weights whose own cost is not on record"
-    return Table(headers, lines, caption)
+    return PageTable(headers, lines, caption)
 
 
 def conclusion(study: Study, rows: Sequence[Row]) -> str:
@@ -193,23 +193,24 @@ def conclusion(study: Study, rows: Sequence[Row]) -> str:
         if found.n == 0:
             words.append(f"“{row.arm.name}”: {row.verdict}.")
             continue
-        moved = f"{shown(found.mean, study.metric, sign=True)} {interval(found, study.metric, sign=True)}"
+        moved = f"{study.metric.show(found.mean, sign=True)} {interval(found, study.metric, sign=True)}"
         words.append(f"“{row.arm.name}”: {row.verdict}, {moved}, p = {p_text(row.p_holm)}.")
     return " ".join(words)
 
 
-def spread(found: stats.Summary | None, metric: str) -> str:
+def spread(found: stats.Summary | None, metric: Metric) -> str:
     """`82.4 ± 0.1`."""
     if found is None:
         return "–"
-    return shown(found.mean, metric) if math.isnan(found.sd) else f"{shown(found.mean, metric)} ± {shown(found.sd, metric)}"
+    return metric.show(found.mean) if math.isnan(found.sd) else f"{metric.show(found.mean)} ± {metric.show(found.sd)}"
 
 
-def interval(found: stats.Summary | stats.Paired | None, metric: str, sign: bool = False) -> str:
+def interval(found: stats.Summary | stats.Paired | None, metric: Metric, sign: bool = False) -> str:
     """`[82.2, 82.6]`."""
     if found is None or math.isnan(found.low):
         return "–"
-    return f"[{shown(found.low, metric, sign=sign)}, {shown(found.high, metric, sign=sign)}]"
+    low, high = (found.low, found.high) if isinstance(found, stats.Paired) else (metric.clip(found.low), metric.clip(found.high))
+    return f"[{metric.show(low, sign=sign)}, {metric.show(high, sign=sign)}]"
 
 
 def p_text(p: float) -> str:
@@ -221,44 +222,44 @@ def p_text(p: float) -> str:
 def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: str | None) -> list[Block]:
     """Paired tests over examples, per class, calibration, hardest errors; or why they are not here."""
     try:
-        evaluated = examples.load_evaluated(study, "validation", mirror)
+        evaluated = by_example.load_evaluated(study, "validation", mirror)
     except UserError as error:
         return [Heading("Example by example", 3), Text(f"Left out: {error}.", "warning")]
     blocks: list[Block] = [Heading("Example by example", 3)]
     lines = []
     for row in rows:
-        test = None if row.is_baseline else examples.compare_examples(evaluated, row.arm.name, study.baseline.name)
+        test = None if row.is_baseline else by_example.compare_examples(evaluated, row.arm.name, study.baseline.name)
         if test is not None:
-            low, high = (shown(value, "accuracy", sign=True) for value in (test.low, test.high))
+            low, high = (by_example.ACCURACY.show(value, sign=True) for value in (test.low, test.high))
             smallest, largest = map(p_text, test.mcnemar)
             lines.append([row.arm.name, f"[{low}, {high}]", smallest if smallest == largest else f"{smallest} to {largest}"])
     if lines:
         blocks.append(
-            Table(
+            PageTable(
                 ("arm", "95 % bootstrap interval over examples", "McNemar p, seed by seed"),
                 lines,
                 f"Difference of accuracies to {study.baseline.name} on the same {len(evaluated.texts):,} validation examples: would "
                 "other examples say the same?",
             )
         )
-    found = examples.calibrations(evaluated)
+    found = by_example.calibrations(evaluated)
     per_class = []
     for name in found:
-        counts = examples.confusion(evaluated, name)
+        counts = by_example.confusion(evaluated, name)
         with np.errstate(invalid="ignore"):
             recall, precision = np.diag(counts) / counts.sum(1), np.diag(counts) / counts.sum(0)
         cells = [f"{percent(r)} / {percent(p)}" for r, p in zip(recall, precision, strict=True)]
         per_class.append([name, *cells, f"{100 * found[name].error:.1f}"])
     blocks.append(
-        Table(
+        PageTable(
             ("arm", *(f"{name}: recall / precision" for name in evaluated.names), "ECE"),
             per_class,
             "Per class and calibration (%), all seeds",
         )
     )
-    confusion = examples.confusion(evaluated, study.baseline.name)
+    confusion = by_example.confusion(evaluated, study.baseline.name)
     blocks.append(
-        Table(
+        PageTable(
             ("true / predicted", *evaluated.names),
             [[name, *(f"{count:.1f}" for count in row)] for name, row in zip(evaluated.names, confusion, strict=True)],
             f"Confusion of {study.baseline.name}, mean counts over seeds",
@@ -268,13 +269,13 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
         blocks.append(figure)
     if not with_texts:
         return blocks
-    wrong = examples.hardest(evaluated, study.arms)
+    wrong = by_example.hardest(evaluated, study.arms)
     names = list(wrong[0][2])[:6]
     lines = [
         [text if len(text) <= 300 else text[:299] + "…", label, *(f"{by_arm[arm]:.2f}" for arm in names)] for text, label, by_arm in wrong
     ]
     caption = "Hardest validation examples: mean probability of the right class"
-    blocks.append(Table(("text", "class", *(f"p, {name}" for name in names)), lines, caption, left=2, wide=(0,), folded=True))
+    blocks.append(PageTable(("text", "class", *(f"p, {name}" for name in names)), lines, caption, left=2, wide=(0,), folded=True))
     return blocks
 
 
@@ -283,7 +284,7 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
     """How much of the evaluation the runs had read, and the scores without it."""
     heading = Heading("Contamination", 3)
     try:
-        found, skipped = examples.contaminations(study, stages, mirror)
+        found, skipped = by_example.contaminations(study, stages, mirror)
         clean = _clean_scores(study, found, mirror)
     except UserError as error:
         return [heading, Text(f"Not checked: {error}.", "warning")]
@@ -303,11 +304,11 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
     ]
     headers = ("read in", "split", "rows", "whole", "inside longer", "near", "together", "stock phrases", "arms")
     caption = "Evaluation texts found in what was trained on; stock phrases (under five words, inside longer texts) are counted apart"
-    blocks: list[Block] = [heading, Table(headers, lines, caption, left=2, wide=(8,))]
+    blocks: list[Block] = [heading, PageTable(headers, lines, caption, left=2, wide=(8,))]
     blocks += [Text(f"Not checked: {note}.", "warning") for note in skipped]
     if clean:
         blocks.append(
-            Table(
+            PageTable(
                 ("arm", "validation accuracy, all", "on what it had not read", "rows left"),
                 clean,
                 "Scores on the clean part (%), mean over seeds",
@@ -316,11 +317,11 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
     return blocks
 
 
-def _clean_scores(study: Study, found: Sequence[examples.SeenBy], mirror: str | None) -> list[list[str]]:
+def _clean_scores(study: Study, found: Sequence[by_example.SeenBy], mirror: str | None) -> list[list[str]]:
     """Accuracy on the validation rows that an arm had read nowhere; nothing where every row is clean or the study is no classification."""
-    if study.objective != "classification" or not any(seen.found.seen.any() for seen in found if seen.found.split == "validation"):
+    if not by_example.tells_classes(study) or not any(seen.found.seen.any() for seen in found if seen.found.split == "validation"):
         return []
-    evaluated = examples.load_evaluated(study, "validation", mirror)
+    evaluated = by_example.load_evaluated(study, "validation", mirror)
     lines = []
     for arm in study.arms:
         read = np.zeros(len(evaluated.texts), dtype=bool)

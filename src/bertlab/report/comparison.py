@@ -5,33 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bertlab import stats
-from bertlab.report.arms import PER_CHARACTER, Arm, Study, counted
-from bertlab.report.reading import RunRecord
+from bertlab.config.declarations import BITS_PER_CHARACTER, Metric
+from bertlab.report import stats
+from bertlab.report.arms import Arm, Study, counted, differing_keys
+from bertlab.runs.records import RunRecord
 
-LOWER_IS_BETTER = ("loss", "perplexity", PER_CHARACTER)
-PER_TOKEN = ("loss", "perplexity", "masked_accuracy")  # of the masked-token objectives
-FRACTIONS = ("accuracy", "f1", "precision", "recall", "matthews")  # shown in percent
 LEVEL = 0.05
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether less of it is more."""
-    return metric.endswith(LOWER_IS_BETTER)
-
-
-def is_fraction(metric: str) -> bool:
-    """Whether it is shown in percent."""
-    return any(part in metric for part in FRACTIONS)
-
-
-def shown(value: float | None, metric: str, digits: int = 2, sign: bool = False) -> str:
-    """A score as people read it: percent for fractions, else as it is."""
-    if value is None or math.isnan(value):
-        return "–"
-    scaled = 100 * value if is_fraction(metric) else value
-    text = f"{scaled:{'+' if sign else ''}.{digits if is_fraction(metric) else digits + 1}f}"
-    return text.replace("-", "−")  # a minus is no hyphen
 
 
 @dataclass(frozen=True)
@@ -86,7 +65,7 @@ def compare(study: Study, stages: dict[str, RunRecord]) -> list[Row]:
     return rows
 
 
-def _summary(arm: Arm, split: str, metric: str) -> stats.Summary | None:
+def _summary(arm: Arm, split: str, metric: Metric) -> stats.Summary | None:
     scores = list(arm.scores(split, metric).values())
     return stats.summarize(scores) if scores else None
 
@@ -120,13 +99,13 @@ def _elsewhere(run: RunRecord, stages: dict[str, RunRecord]) -> bool:
     return stage is not None and stage.config.get("init.component") in ("pretrained", "checkpoint")
 
 
-def verdict(found: stats.Paired, p_holm: float, tests: int, metric: str) -> str:
+def verdict(found: stats.Paired, p_holm: float, tests: int, metric: Metric) -> str:
     """In words: better, worse, or not distinguishable, and what it would take to know."""
     if found.n == 0:
         return "no seed in common with the baseline: not compared"
     if found.n == 1:
         return "one seed: no statement"
-    better = (found.mean > 0) != lower_is_better(metric)
+    better = (found.mean > 0) == metric.higher_is_better
     if p_holm <= LEVEL:
         return "better" if better else "worse"
     words = f"not distinguishable at {found.n} seeds"
@@ -155,11 +134,14 @@ def warnings_of(study: Study) -> list[str]:
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
         found.append(f"Left out, where a newer run has the same settings and seed: {counted(len(doubles), 'run')}, {', '.join(doubles)}.")
-    scored = {key.removeprefix("validation/") for arm in study.arms for run in arm.in_order() for key in run.summary["metrics"]}
-    if study.tokenizers_differ and PER_CHARACTER in scored:
-        advice = "" if study.metric == PER_CHARACTER else f" Compare them with metric={PER_CHARACTER}."
+    found += confounds(study)
+    offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
+    per_character = next((metric.name for metric in offered.values() if metric.unit == BITS_PER_CHARACTER), None)
+    if study.tokenizers_differ and per_character is not None:
+        advice = "" if study.metric.name == per_character else f" Compare them with metric={per_character}."
+        about_tokens = ", ".join(metric.name for metric in offered.values() if metric.per_token)
         found.append(
-            f"Tokenizers differ, and with them what a token is: {', '.join(key for key in PER_TOKEN if key in scored)} are not comparable "
+            f"Tokenizers differ, and with them what a token is: {about_tokens} are not comparable "
             f"between arms of different tokenizers, bits per character of the masked text are.{advice}"
         )
     counts = {arm.name: len(arm.runs) for arm in study.arms}
@@ -167,12 +149,23 @@ def warnings_of(study: Study) -> list[str]:
         found.append(
             f"Arms have different numbers of seeds ({', '.join(f'{name}: {n}' for name, n in counts.items())}); pairs use those in common."
         )
-    if not any(run.score("test", study.metric) is not None for arm in study.arms for run in arm.in_order()):
+    if not any(run.score("test", study.metric.name) is not None for arm in study.arms for run in arm.in_order()):
         found.append(
             "There is no test split: the scores are of the split that chose the checkpoint, which flatters every arm by a little; "
             "compare them with the last step's, below."
         )
     return found
+
+
+def confounds(study: Study) -> list[str]:
+    """What the arms differ in beside what they are named for: a difference may be its."""
+    named = set(study.keys)
+    others = [key for key in differing_keys(study.arms) if key not in named]
+    told = [f"{key.removesuffix('.component')} ({' / '.join(dict.fromkeys(arm.resolved(key) for arm in study.arms))})" for key in others]
+    sizes = list(dict.fromkeys(arm.parameters for arm in study.arms))
+    if len(sizes) > 1 and not any(key.startswith("model.") for key in named):
+        told.append(f"parameters ({' / '.join(sizes)})")
+    return [f"Beside what they are named for, the arms differ in {', '.join(told)}: a difference may come from there."] if told else []
 
 
 def code_differences(study: Study) -> list[str]:
@@ -185,8 +178,8 @@ def code_differences(study: Study) -> list[str]:
     return sorted(module for module, found in versions.items() if len(found) > 1)
 
 
-def last_scores(arm: Arm, metric: str) -> stats.Summary | None:
+def last_scores(arm: Arm, metric: Metric) -> stats.Summary | None:
     """The last step's validation scores: what no selection has flattered."""
-    found = [run.summary.get("last", {}).get(f"validation/{metric}") for run in arm.in_order()]
+    found = [run.summary.get("last", {}).get(f"validation/{metric.name}") for run in arm.in_order()]
     values = [float(value) for value in found if isinstance(value, int | float)]
     return stats.summarize(values) if values else None

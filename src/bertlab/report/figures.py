@@ -12,9 +12,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from bertlab import stats
+from bertlab.config.declarations import Metric
+from bertlab.report import stats
 from bertlab.report.arms import Study
-from bertlab.report.comparison import Row, is_fraction, lower_is_better
+from bertlab.report.comparison import Row
 from bertlab.report.page import Figure
 
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#666666", "#17becf", "#bcbd22")
@@ -25,26 +26,27 @@ MOST_NAMED = 20  # arms in a legend
 
 def curves(study: Study) -> Figure | None:
     """The validation score over training and, beside it, the losses: mean over seeds, band from the worst to the best seed."""
-    metrics = list(dict.fromkeys((study.metric, "loss")))
+    offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
+    metrics = [study.metric, *(offered[name] for name in ("loss",) if name in offered and name != study.metric.name)]
     figure, panels = plt.subplots(1, len(metrics), figsize=(9.5 if metrics[1:] else 7.5, 4.2), layout="constrained", squeeze=False)
-    histories = [[run.history() for run in arm.in_order()] for arm in study.arms[:MOST_NAMED]]
+    histories = [[run.source.history() for run in arm.in_order()] for arm in study.arms[:MOST_NAMED]]
     drawn = [_draw_curves(axes, study, metric, histories) for axes, metric in zip(panels[0], metrics, strict=True)]
     if not drawn[0]:
         plt.close(figure)
         return None
     for axes, metric, count in zip(panels[0], metrics, drawn, strict=True):
-        axes.set(xlabel="epoch of the training data", ylabel=_label(metric))
+        axes.set(xlabel="epoch of the training data", ylabel=metric.label)
         _dress(axes, count if axes is panels[0][0] else 0)
-    caption = f"Validation {study.metric} over training{' and the losses, dotted on training' if metrics[1:] else ''}"
+    caption = f"Validation {study.metric.name} over training{' and the losses, dotted on training' if metrics[1:] else ''}"
     return _finish(figure, f"{_slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed.")
 
 
-def _draw_curves(axes: Axes, study: Study, metric: str, histories: Sequence[Sequence[Any]]) -> int:
+def _draw_curves(axes: Axes, study: Study, metric: Metric, histories: Sequence[Sequence[Any]]) -> int:
     """One line an arm, two where training tells the score as well and it is not the one compared; how many arms there were."""
     drawn = 0
     for index, (arm, of_seeds) in enumerate(zip(study.arms, histories, strict=False)):
         colour, style = COLOURS[index % len(COLOURS)], "-" if index < len(COLOURS) else "--"
-        if (found := _over_seeds(of_seeds, f"validation/{metric}")) is None:
+        if (found := _over_seeds(of_seeds, f"validation/{metric.name}")) is None:
             continue
         at, values = found
         values = _scale(values, metric)
@@ -52,7 +54,7 @@ def _draw_curves(axes: Axes, study: Study, metric: str, histories: Sequence[Sequ
         axes.plot(at, values.mean(0), style, color=colour, label=label, linewidth=1.8, marker=marker)
         if len(values) > 1:
             axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-        if metric != study.metric and (found := _over_seeds(of_seeds, f"train/{metric}")) is not None:
+        if metric != study.metric and (found := _over_seeds(of_seeds, f"train/{metric.name}")) is not None:
             axes.plot(found[0], found[1].mean(0), ":", color=colour, linewidth=1.2)
         drawn += 1
     return drawn
@@ -76,7 +78,7 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     if not shown:
         return None
     figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(shown)), layout="constrained")
-    factor = 100 if is_fraction(study.metric) else 1
+    factor = study.metric.factor
     for place, row in enumerate(reversed(shown)):
         found = row.difference
         assert found is not None
@@ -88,8 +90,7 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     axes.axvline(0, color="#333333", linewidth=1)
     axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={row.difference.n})" for row in reversed(shown) if row.difference])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    way = "lower is better" if lower_is_better(study.metric) else "higher is better"
-    axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({way})")
+    axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {study.metric.label} ({study.metric.direction})")
     _dress(axes, 0)
     caption = f"Paired differences to {study.baseline.name} with 95 % t intervals; coloured: significant after Holm's correction."
     return _finish(figure, f"{_slug(study)}-differences", caption)
@@ -117,7 +118,7 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
             axes.set_xscale("log")
         axes.set_xlabel(f"{label}, pretraining included")
         _dress(axes, 0)
-    panels[0].set_ylabel(_label(study.metric))
+    panels[0].set_ylabel(study.metric.label)
     if len(shown) <= MOST_NAMED:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return _finish(figure, f"{_slug(study)}-cost",
@@ -145,10 +146,10 @@ def best_of_k(study: Study) -> Figure | None:
     values = [value for arm in study.arms for value in arm.scores("validation", study.metric).values()]
     if len(study.arms) < 8 or len(values) > 2 * len(study.arms):
         return None
-    expected = _scale(stats.expected_best_of(values, not lower_is_better(study.metric)), study.metric)
+    expected = _scale(stats.expected_best_of(values, study.metric.higher_is_better), study.metric)
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
     axes.plot(np.arange(1, len(expected) + 1), expected, color=COLOURS[0])
-    axes.set(xlabel="trials", ylabel=f"expected best {_label(study.metric)}")
+    axes.set(xlabel="trials", ylabel=f"expected best {study.metric.label}")
     _dress(axes, 0)
     return _finish(figure, f"{_slug(study)}-best-of-k", "Expected best validation score after so many trials (Dodge et al. 2019).")
 
@@ -158,12 +159,8 @@ def _curve(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 
 
-def _scale(values: Any, metric: str) -> Any:
-    return 100 * values if is_fraction(metric) else values
-
-
-def _label(metric: str) -> str:
-    return f"{metric.replace('_', ' ')} (%)" if is_fraction(metric) else metric.replace("_", " ")
+def _scale(values: Any, metric: Metric) -> Any:
+    return metric.factor * values
 
 
 def _short(name: str) -> str:

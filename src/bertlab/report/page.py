@@ -30,7 +30,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """Cells are text; `bold` names rows (from 0) that stand out. The first `left` columns are words, the rest numbers."""
 
     headers: Sequence[str]
@@ -52,7 +52,7 @@ class Figure:
     caption: str
 
 
-Block = Heading | Text | Listing | Table | Figure
+Block = Heading | Text | Listing | PageTable | Figure
 
 
 @dataclass
@@ -82,7 +82,7 @@ def to_markdown(page: Page) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
+def _markdown_table(table: PageTable) -> str:
     def line(cells: Sequence[str], bold: bool = False) -> str:
         clean = [re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in cells]
         return "| " + " | ".join(f"**{cell}**" if bold and cell and index == 0 else cell for index, cell in enumerate(clean)) + " |"
@@ -115,12 +115,12 @@ def to_latex(page: Page) -> str:
             parts.append(rf"\subsection*{{{latex_text(block.text)}}}")
         elif isinstance(block, Text):
             parts.append(latex_text(block.text) + "\n")
-        elif isinstance(block, Table) and not block.folded:
+        elif isinstance(block, PageTable) and not block.folded:
             parts.append(_latex_table(block))
     return "\n".join([*parts, r"\end{document}"]) + "\n"
 
 
-def _latex_table(table: Table) -> str:
+def _latex_table(table: PageTable) -> str:
     columns = "".join(
         "p{5cm}" if index in table.wide else "l" if index < table.left else "r" for index in range(len(table.headers))
     )  # fmt: skip
@@ -172,7 +172,7 @@ def _html_block(block: Block) -> str:
     return _html_table(block)
 
 
-def _html_table(table: Table) -> str:
+def _html_table(table: PageTable) -> str:
     def kind(index: int) -> str:
         return "prose" if index in table.wide else "word" if index < table.left else "number"
 

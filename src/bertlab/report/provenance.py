@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from bertlab.config.declarations import Metric, metric_named
 from bertlab.report.arms import Study, counted
-from bertlab.report.comparison import shown
-from bertlab.report.page import Block, Heading, Listing, Table, Text
-from bertlab.report.reading import RunRecord
+from bertlab.report.page import Block, Heading, Listing, PageTable, Text
+from bertlab.runs.records import RunRecord
 
 
 def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]) -> list[Block]:
@@ -15,12 +15,12 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
     blocks: list[Block] = [Heading("Runs")]
     used = [(arm.name, study.metric, run) for study in studies for arm in study.arms for run in arm.in_order()]
     needed = {run.stage for _, _, run in used if run.stage}
-    used += [("pretraining", stages[name].primary, stages[name]) for name in sorted(needed) if name in stages]
+    used += [("pretraining", primary_of(stages[name]), stages[name]) for name in sorted(needed) if name in stages]
     lines = []
     for arm, metric, run in used:
         git: dict[str, Any] = run.environment.get("git") or {}
         revision = f"{str(git.get('revision', '–'))[:10]}{' + changes' if git.get('dirty') else ''}"
-        scores = [shown(run.score(split, metric), metric) for split in ("validation", "test")]
+        scores = [metric.show(run.score(split, metric.name)) for split in ("validation", "test")]
         lines.append(
             [
                 arm,
@@ -33,13 +33,13 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
             ]
         )
     headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")
-    blocks.append(Table(headers, lines, "Every run behind these numbers", left=3, folded=True))
+    blocks.append(PageTable(headers, lines, "Every run behind these numbers", left=3, folded=True))
     missing = sorted(needed - set(stages))
     if missing:
         blocks.append(Text(f"Pretrainings that are not among the runs read: {', '.join(missing)}.", "warning"))
     bad = [[run.name, run.problem] for run in runs if run.problem]
     if bad:
-        blocks.append(Table(("run", "what is wrong"), bad, f"{counted(len(bad), 'run')} without a result, counted nowhere", wide=(1,)))
+        blocks.append(PageTable(("run", "what is wrong"), bad, f"{counted(len(bad), 'run')} without a result, counted nowhere", wide=(1,)))
     commands = dict.fromkeys(one_run_command(run) for _, _, run in used if run.summary.get("command"))
     words = (
         "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER` runs what is missing and "
@@ -47,6 +47,13 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
     )
     blocks += [Heading("Again"), Text(words), Listing(list(commands))]
     return blocks
+
+
+def primary_of(run: RunRecord) -> Metric:
+    """What selected a run's checkpoint."""
+    metric = metric_named(run.metrics(), run.primary)
+    assert metric is not None  # a record without it has a problem and is counted nowhere
+    return metric
 
 
 def one_run_command(run: RunRecord) -> str:

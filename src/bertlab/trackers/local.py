@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertlab.checkpoint import write_atomically
-from bertlab.config import TrackerConfig
-from bertlab.contracts import RunInfo
+from bertlab.config.schema import TrackerConfig
+from bertlab.contracts import RunInfo, Tracker
+from bertlab.runs.files import write_atomically
 
 
 @dataclass
 class Local(TrackerConfig):
-    """Nothing to set."""
+    """Nothing to set: these files are written for every run."""
+
+    def build(self, _info: RunInfo) -> None:
+        """Nothing beside them."""
 
 
-class LocalTracker:
+class LocalTracker(Tracker):
     """See contracts.Tracker."""
 
     def __init__(self, info: RunInfo) -> None:
@@ -33,17 +36,12 @@ class LocalTracker:
         """Close the file and draw the curves."""
         self.file.close()
         if self.records:
-            best = summary.get("metrics", {}).get(f"best_possible/{self.info.primary}")
-            draw_curves(self.records, self.info.primary, self.info.title, self.info.folder / "curves.png", best)
+            best = summary.get("metrics", {}).get(f"best_possible/{self.info.primary.name}")
+            draw_curves(self.records, self.info, self.info.folder / "curves.png", best)
 
 
-def build(config: Local, info: RunInfo) -> LocalTracker:  # noqa: ARG001  # nothing to set, but the contract's signature
-    """A tracker writing into the run's folder."""
-    return LocalTracker(info)
-
-
-def draw_curves(records: list[dict[str, Any]], primary: str, title: str, path: Path, best_possible: float | None = None) -> None:
-    """Loss (nats) and the primary metric over epochs, train and validation, side by side, as PNG."""
+def draw_curves(records: list[dict[str, Any]], info: RunInfo, path: Path, best_possible: float | None = None) -> None:
+    """The loss and the primary metric over epochs, train and validation, side by side, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -53,21 +51,22 @@ def draw_curves(records: list[dict[str, Any]], primary: str, title: str, path: P
     for axes, name, label in (
         (loss, "train/loss", "training"),
         (loss, "validation/loss", "validation"),
-        (score, f"validation/{primary}", "validation"),
+        (score, f"validation/{info.primary.name}", "validation"),
     ):
-        points = [(record["epoch"], record[name]) for record in records if name in record]
+        factor = info.primary.factor if axes is score else 1
+        points = [(record["epoch"], factor * record[name]) for record in records if name in record]
         if points:
             few = len(points) < 40
             color = "C0" if label == "training" else "C1"
             axes.plot(*zip(*points, strict=True), label=label, color=color, linewidth=1.6, marker="o" if few else None, markersize=3.5)
     if best_possible is not None:
-        score.axhline(best_possible, color="black", linestyle=":", linewidth=1.2, label="best possible")
-    for axes, name in ((loss, "loss (nats)"), (score, primary)):
+        score.axhline(info.primary.factor * best_possible, color="black", linestyle=":", linewidth=1.2, label="best possible")
+    for axes, name in ((loss, f"loss ({info.loss_unit})"), (score, f"{info.primary.label}, {info.primary.direction}")):
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
             axes.legend(frameon=False)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(info.title, fontsize=10)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))

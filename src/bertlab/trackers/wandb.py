@@ -4,8 +4,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, cast
 
-from bertlab.config import TrackerConfig, choice, string
-from bertlab.contracts import RunInfo
+from bertlab.config.schema import TrackerConfig, choice, string
+from bertlab.contracts import RunInfo, Tracker
 from bertlab.errors import ConfigError
 
 
@@ -18,8 +18,14 @@ class Wandb(TrackerConfig):
     entity: str | None = string(None, "W&B user or team; null = the account's default")
     group: str | None = string(None, "null = the sweep's name, where the run belongs to one")
 
+    def build(self, info: RunInfo) -> "WandbTracker":
+        """Start (or continue) the W&B run with this run's id. Raises ConfigError where W&B refuses."""
+        if self.mode == "online" and os.environ.get("WANDB_MODE") in ("offline", "disabled"):
+            self.mode = os.environ["WANDB_MODE"]
+        return WandbTracker(self, info)
 
-class WandbTracker:
+
+class WandbTracker(Tracker):
     """See contracts.Tracker."""
 
     def __init__(self, config: Wandb, info: RunInfo) -> None:
@@ -46,7 +52,7 @@ class WandbTracker:
             raise ConfigError(
                 f"tracker=wandb: cannot start ({str(error).splitlines()[0][:160]}); log in with `wandb login`, or use tracker.mode=offline"
             ) from error
-        self.wandb, self.labels, self.primary = wandb, list(info.labels), info.primary
+        self.wandb, self.labels = wandb, list(info.labels)
 
     def log(self, record: dict[str, Any]) -> None:
         """Under the run's own step, so that a continued run does not count twice."""
@@ -68,10 +74,3 @@ class WandbTracker:
             self.run.summary["status"] = summary["status"]
         finally:
             self.run.finish(exit_code=0 if summary["status"] == "finished" else 1)
-
-
-def build(config: Wandb, info: RunInfo) -> WandbTracker:
-    """Start (or continue) the W&B run with this run's id. Raises ConfigError where W&B refuses."""
-    if config.mode == "online" and os.environ.get("WANDB_MODE") in ("offline", "disabled"):
-        config.mode = os.environ["WANDB_MODE"]
-    return WandbTracker(config, info)

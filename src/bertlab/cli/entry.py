@@ -1,0 +1,268 @@
+"""The one entrypoint: job word, help, sweep check, Hydra, and an exit status that tells whose fault it was.
+
+0 done · 2 something the user can mend (one line on standard error) · 128 + n interrupted by signal n · 1 a bug of ours (traceback).
+"""
+
+import logging
+import os
+import re
+import shlex
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from bertlab.cli.help import help_text
+from bertlab.cli.sweeps import check_sweep, plan, searches, summary_of
+from bertlab.config import registry
+from bertlab.config.registry import conf_folder
+from bertlab.errors import ConfigError, UserError, did_you_mean
+
+FLAGS = {
+    "--hydra-help": "",
+    "--dry-run": "",
+    "--version": "",
+    "--cfg": "-c",
+    "--resolve": "",
+    "--package": "-p",
+    "--run": "-r",
+    "--multirun": "-m",
+    "--shell-completion": "-sc",
+    "--config-path": "-cp",
+    "--config-name": "-cn",
+    "--config-dir": "-cd",
+    "--info": "-i",
+}
+EXAMPLES_OF_VALUES = {"--cfg": "job", "--package": "model", "--config-path": "FOLDER", "--config-name": "NAME", "--config-dir": "FOLDER"}
+CHOICES = {"--cfg": ("job", "hydra", "all"), "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
+COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
+TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets and signs included
+    "predict": ("text", "text_pair"),
+    "export": ("run", "to"),
+    "report": ("runs", "out", "title", "where", "baseline", "group_by", "names", "order", "formats"),
+}
+
+
+def main() -> None:
+    """Console script and `python -m bertlab`."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line; returns the exit status and prints what a person needs, nothing more."""
+    try:
+        job, rest = split_job(arguments)
+        if "--help" in rest or "-h" in rest:
+            print(help_text(job), end="")
+            return 0
+        if rest == ["--version"]:
+            from bertlab import __version__
+
+            print(f"bertlab {__version__}")
+            return 0
+        flags, overrides = split_flags(rest)
+        check_words(flags, overrides)
+    except UserError as error:
+        return _refuse(error)
+    try:
+        with hydra_raises():
+            if job == "plan" or "--dry-run" in flags:
+                if job not in ("plan", "train"):
+                    raise ConfigError(f"--dry-run plans training runs, not {job}")
+                return plan(flags, overrides)
+            _run(job, flags, overrides, shlex.join(["bertlab", *([job] if job != "train" else []), *rest]))
+        return 0
+    except SystemExit as stop:  # `_task`, which keeps Hydra from announcing an error; 1 is Hydra's own, after its message
+        return 2 if stop.code == 1 else int(stop.code or 0)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except UserError as error:
+        return _refuse(error)
+    except Exception as error:
+        if type(error).__name__ == "SpaceError":  # the sweeper's own word for what the user can mend
+            return _refuse(UserError(str(error)))
+        return _explain_or_raise(error, job)
+
+
+def split_job(arguments: list[str]) -> tuple[str, list[str]]:
+    """The job word (train if the first word is none) and the rest. Raises ConfigError for a word that is no job and no override."""
+    if arguments and not arguments[0].startswith("-") and "=" not in arguments[0] and not arguments[0].startswith(("+", "~")):
+        if arguments[0] not in (jobs := registry.jobs()):
+            raise ConfigError(f"unknown job '{arguments[0]}', {did_you_mean(arguments[0], jobs)}; settings are written key=value")
+        return arguments[0], arguments[1:]
+    return "train", arguments
+
+
+def split_flags(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:
+    """Flags by their long names, each with its value, and the other words. Raises ConfigError before Hydra's parser answers with a page."""
+    flags: dict[str, str | None] = {}
+    words = list(arguments)
+    rest = []
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-"):
+            rest.append(word)
+            continue
+        given, attached, value = word.partition("=")
+        name = next((long for long, short in FLAGS.items() if given in (long, short)), None)
+        if name is None:
+            raise ConfigError(f"unknown flag '{given}', {did_you_mean(given, FLAGS)}")
+        flags[name] = value if attached else None
+        if attached and name not in EXAMPLES_OF_VALUES and name not in CHOICES:
+            raise ConfigError(f"{word}: {name} takes no value")
+        if not attached and name in EXAMPLES_OF_VALUES:
+            if not words or words[0].startswith("-"):
+                raise ConfigError(f"{given} needs a value, e.g. {given} {EXAMPLES_OF_VALUES[name]}")
+            flags[name] = words.pop(0)
+        elif not attached and name == "--info":
+            flags[name] = words.pop(0) if words and "=" not in words[0] and not words[0].startswith(("-", "~")) else "all"
+        chosen = flags[name]
+        if chosen is not None and name in CHOICES and chosen not in CHOICES[name]:
+            raise ConfigError(f"{name} {chosen}: unknown, {did_you_mean(chosen, CHOICES[name])}")
+    return flags, rest
+
+
+def check_words(flags: dict[str, str | None], overrides: list[str]) -> None:
+    """Flags that do not go together, and words that are no settings. Raises ConfigError."""
+    commands = [name for name in COMMANDS if name in flags]
+    if len(commands) > 1:
+        raise ConfigError(f"{' and '.join(commands)} exclude each other; keep one")
+    for name in ("--resolve", "--package"):
+        if name in flags and "--cfg" not in flags:
+            raise ConfigError(f"{name} only says how --cfg prints; write --cfg job {name}{'' if name == '--resolve' else ' …'}")
+    folder = flags.get("--config-dir")
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"--config-dir {folder}: there is no such folder")
+    if "--shell-completion" in flags and not any(word.startswith(("install=", "uninstall=", "query=")) for word in overrides):
+        raise ConfigError("--shell-completion: write -sc install=bash (or zsh, fish), or -sc uninstall=bash")
+    for word in overrides:
+        if not word.isascii() and word != word.encode("utf-8", "replace").decode("utf-8"):
+            raise ConfigError(f"{word!a}: not UTF-8 text")
+        if word.startswith("="):
+            raise ConfigError(f"'{word}': there is no key before '='; write key=value (see bertlab --help)")
+        if "=" not in word and not word.startswith("~") and "--shell-completion" not in flags:
+            raise ConfigError(f"'{word}' is not a setting; write key=value (see bertlab --help)")
+
+
+def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: str) -> None:
+    import hydra
+
+    from bertlab.config.composition import complete, install, literal, smoke_of_stages
+
+    install()
+    if any(word.startswith("query=") for word in overrides) and "--shell-completion" in flags:
+        job = job_being_completed(job)
+        job = "train" if job == "plan" else job  # which takes train's words
+    if "--multirun" not in flags:
+        overrides = [literal(word) if word.partition("=")[0] in TAKEN_AS_TEXT.get(job, ()) else word for word in overrides]
+    if job == "train":
+        overrides = smoke_of_stages(overrides)
+    words = [name if value is None else f"{name}={value}" for name, value in flags.items()]
+    sys.argv = [sys.argv[0], *words, *complete(overrides)]
+    if searches(overrides) and "--multirun" not in flags and "--cfg" not in flags:
+        raise ConfigError("a search makes several runs: add -m")
+    runs = check_sweep(job, flags, overrides) if "--multirun" in flags else []
+    if searches(overrides) and "--cfg" not in flags and not getattr(registry.load_job(job), "HAS_SCORE", True):
+        raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
+    is_grid = len(runs) > 1 and job == "train" and not searches(overrides)
+    with summary_of(runs) if is_grid else nullcontext():
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()
+
+
+def job_being_completed(job: str) -> str:
+    """Take the job word out of the line that a shell wants completed (Hydra knows none); offer job words for the first one."""
+    line = os.environ.get("COMP_LINE", "")
+    if found := re.match(r"(\S+)\s+(\w+)(\s.*)", line):
+        if found.group(2) in registry.jobs():
+            job = found.group(2)
+            os.environ["COMP_LINE"] = found.group(1) + found.group(3)
+            os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
+    elif started := re.fullmatch(r"\S+\s+(\w*)", line):
+        print(" ".join(name for name in registry.jobs() if name.startswith(started.group(1))))
+    return job
+
+
+def _task(job: str, command: str) -> Callable[[Any], Any]:
+    def task(composed: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from bertlab.config.composition import to_schema
+        from bertlab.runs.outcome import Context
+        from bertlab.training.loop import Interrupted
+        from hydra_plugins.bertlab_optuna.trial import current_trial
+
+        settings = HydraConfig.get()
+        sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None  # the same after a restart
+        try:
+            if (trial := current_trial()) is not None:
+                return _run_trial(trial, job, lambda: to_schema(composed, settings), command)
+            return registry.load_job(job).run(to_schema(composed, settings), Context(command, sweep))
+        except UserError as error:
+            if sweep is None:
+                sys.exit(_refuse(error))
+            print(f"bertlab: {shlex.join(settings.overrides.task)}: {' '.join(str(error).split())}", file=sys.stderr)
+            raise  # the sweep goes on; its exit status will tell
+        except Interrupted as stop:
+            print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
+            sys.exit(stop.exit_status)
+
+    return task
+
+
+def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) -> None:
+    """A job that is a trial of a search tells its result itself. What it raises fails the trial, a bad config too;
+    an interrupted one is left as it is, and the sweep tries its point again.
+    """
+    from bertlab.runs.outcome import Context
+    from bertlab.training.loop import Interrupted, Pruned
+
+    interrupted: Interrupted | None = None
+    with trial:
+        if trial.is_over:
+            print("this trial has been ended or taken over by another process; nothing is done")
+            return
+        try:
+            trial.complete(registry.load_job(job).run(config(), Context(command, trial.name, trial)))
+        except Pruned:
+            trial.prune()
+            print("pruned: checkpoint written; the run's own command continues it")
+        except Interrupted as stop:
+            interrupted = stop
+    if interrupted is not None:
+        raise interrupted
+
+
+@contextmanager
+def hydra_raises() -> Iterator[None]:
+    """Let Hydra raise instead of printing and exiting, so that errors are told in our words; put back what it does to logging."""
+    before, root = os.environ.get("HYDRA_FULL_ERROR"), logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _refuse(error: UserError) -> int:
+    print(f"bertlab: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _explain_or_raise(error: Exception, job: str) -> int:
+    from bertlab.config.explain import explain, is_explained
+
+    if not is_explained(error):
+        raise error
+    return _refuse(ConfigError(explain(error, job)))

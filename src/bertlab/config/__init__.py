@@ -1,0 +1,1 @@
+"""The typed config: schema, composition, registry of components, errors explained."""

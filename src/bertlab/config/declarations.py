@@ -1,0 +1,159 @@
+"""What components say of themselves, so that nobody has to guess: roles of columns, metrics, counterparts in transformers.
+
+Importing this needs neither torch nor Hydra. `bertlab.contracts` hands these names on beside the contracts that do compute.
+"""
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+FRACTION = "fraction"  # a unit: a number of which 1 is the whole, shown in percent
+BITS_PER_CHARACTER = "bits per character"  # a unit: of text, however a tokenizer cuts it
+
+
+@dataclass(frozen=True)
+class Role:
+    """A column that an objective reads: what it is for, and what its cells are (a file of data/kinds/)."""
+
+    name: str  # the dataset's key for it is dataset.NAME_column, or dataset.columns.NAME
+    kind: str  # text, label, labels, number, words, tags, spans, choices, or a kind of the user's own
+    is_answer: bool = False  # what is to be predicted: texts to predict for lack it
+    optional: bool = False  # read where the dataset has it
+    about: str | None = None  # a role named before it, whose cell its own is checked against (tags: the words)
+
+
+TEXT = Role("text", "text")
+TEXT_PAIR = Role("text_pair", "text", optional=True)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a score means: its direction, its unit, and the numbers that it can be."""
+
+    name: str
+    higher_is_better: bool
+    unit: str = FRACTION
+    bounds: tuple[float | None, float | None] = (0.0, 1.0)  # None: none on this side
+    per_token: bool = False  # whether it is about tokens, and so in another unit for every tokenizer
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether `new` beats `old` (anything beats None)."""
+        return old is None or (new > old if self.higher_is_better else new < old)
+
+    def record(self) -> dict[str, Any]:
+        """As summary.json has it, under the score's full name."""
+        told = {"higher_is_better": self.higher_is_better, "unit": self.unit, "bounds": list(self.bounds)}
+        return {**told, "per_token": True} if self.per_token else told
+
+    @classmethod
+    def from_record(cls, name: str, record: Mapping[str, Any]) -> "Metric":
+        """Inverse of `record`. Raises KeyError, TypeError or ValueError for what is none."""
+        low, high = record["bounds"]
+        if not isinstance(record["higher_is_better"], bool):
+            raise TypeError(f"{name}: higher_is_better is neither true nor false")
+        return cls(name, record["higher_is_better"], str(record["unit"]), (low, high), record.get("per_token") is True)
+
+    @property
+    def factor(self) -> int:
+        """What people multiply it by: 100 for fractions."""
+        return 100 if self.unit == FRACTION else 1
+
+    @property
+    def label(self) -> str:
+        """Its name and unit, for axes and tables: `f1 macro (%)`, `loss (nats per example)`."""
+        unit = "%" if self.unit == FRACTION else self.unit
+        return f"{self.name.replace('_', ' ')}{f' ({unit})' if unit else ''}"
+
+    @property
+    def direction(self) -> str:
+        """In words."""
+        return "higher is better" if self.higher_is_better else "lower is better"
+
+    def show(self, value: float | None, digits: int = 2, sign: bool = False) -> str:
+        """As people read it: percent for fractions, a digit more for the rest; – for none."""
+        if value is None or math.isnan(value):
+            return "–"
+        text = f"{self.factor * value:{'+' if sign else ''}.{digits if self.unit == FRACTION else digits + 1}f}"
+        return text.replace("-", "−")  # a minus is no hyphen
+
+    def clip(self, value: float) -> float:
+        """Within its bounds: what an interval may not leave."""
+        low, high = self.bounds
+        value = value if low is None else max(low, value)
+        return value if high is None else min(high, value)
+
+
+def loss_metric(unit: str, name: str = "loss", per_token: bool = False) -> Metric:
+    """Something in nats (or another unit) that is never negative and better when small."""
+    return Metric(name, higher_is_better=False, unit=unit, bounds=(0.0, None), per_token=per_token)
+
+
+@dataclass(frozen=True)
+class HfHead:
+    """A head's counterpart in transformers: `AutoModelFor{task}`, and our modules' names in a BERT of that class."""
+
+    task: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    reads_pooler: bool = True
+    names_classes: bool = False  # its config names classes (id2label)
+    config: Mapping[str, Any] = field(default_factory=dict)  # further entries of its config.json
+
+
+def metric_named(metrics: Sequence[Metric], name: str) -> Metric | None:
+    """The metric of that name; None where there is none."""
+    return next((metric for metric in metrics if metric.name == name), None)
+
+
+# --- kinds of columns --------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Column:
+    """One column of one file: what a reader of its cells, and an error about them, must know."""
+
+    where: str  # the file, or the hub's name and split
+    name: str
+    key: str  # the dataset's key that names it
+    dataset: Any  # the dataset's config, for the options that a kind goes by
+
+    @property
+    def named(self) -> str:
+        """`column 'label' (dataset.label_column)`."""
+        return f"column '{self.name}' ({self.key})"
+
+
+class Kind(abc.ABC):
+    """How the cells of one column become what objectives read; one file of data/kinds/ (or of a plugin's kinds/) each.
+
+    A table is read a piece at a time, twice where the kind `looks_first`: through `look`, then through `convert`.
+    """
+
+    looks_first: ClassVar[bool] = False
+
+    def __init__(self, column: Column) -> None:
+        self.column = column
+
+    def look(self, cells: Sequence[Any], before: int) -> None:
+        """See cells before any is converted; `before` rows went before these."""
+
+    def is_unanswered(self) -> bool:
+        """After looking at all of them: whether not one cell holds an answer, as in a benchmark's test split."""
+        return False
+
+    def names(self, declared: Sequence[str] | None) -> list[str]:
+        """After looking at the training split: names of its classes in id order; `declared` by the data. None but for kinds that have them."""
+        return []
+
+    def finish(self) -> None:
+        """After all cells were converted. Raises DataError where they cannot be what was meant."""
+
+    @abc.abstractmethod
+    def arrow_type(self) -> Any:
+        """The pyarrow type of a converted cell."""
+
+    @abc.abstractmethod
+    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
+        """Cells as objectives read them; None for a row that is to be left out. Raises DataError naming the first row that cannot be read.
+
+        `about`: the converted cells of the role that this one is about, where its role says so.
+        """

@@ -1,0 +1,216 @@
+"""Find components by file name: `optimizers/lion.py` is `optimizer=lion`.
+
+Four groups are folders in which every file is an option (`models objectives optimizers trackers`), and so are the kinds of columns
+(`data/kinds`); the others are a short table below. Folders named in the environment's BERTLAB_PLUGINS (separated like PATH) are searched
+too: each may hold `models/ objectives/ optimizers/ trackers/ kinds/` with Python files and `conf/` with presets. Only the options that a
+config names are imported, so that help and config errors do not wait for what they do not use.
+"""
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from bertlab.config import schema
+from bertlab.config.declarations import Kind
+from bertlab.errors import ConfigError, did_you_mean
+
+ROOT = Path(__file__).parents[1]
+FOLDERS: dict[str, tuple[str, str, type]] = {  # group -> folder of ours, of a plugin, and what its one class derives from
+    "model": ("models", "models", schema.ModelConfig),
+    "objective": ("objectives", "objectives", schema.ObjectiveConfig),
+    "optimizer": ("optimizers", "optimizers", schema.OptimizerConfig),
+    "tracker": ("trackers", "trackers", schema.TrackerConfig),
+    "kind": ("data/kinds", "kinds", Kind),
+}
+COMPONENT_ROOMS = ("models", "objectives", "optimizers")  # whose files' content is in a run's identity
+GROUPS = {
+    "model": "the encoder and its size",
+    "dataset": "what is read",
+    "tokenizer": "how text becomes ids",
+    "objective": "what is learned",
+    "optimizer": "how weights move",
+    "schedule": "the learning rate over time",
+    "budget": "how much training",
+    "init": "the first weights",
+    "compute": "where and how fast",
+    "tracker": "where progress is logged",
+    "experiment": "a whole study's recipe",
+    "search": "a search space for a sweep with Optuna: bertlab -m search=…",
+    "debug": "quick checks of any recipe",
+}
+TABLE = {
+    "dataset": {"table": "bertlab.data.table:TableDataset", "synthetic": "bertlab.data.synthetic:Synthetic"},
+    "tokenizer": {
+        "wordlevel": "bertlab.data.tokenizer:WordLevel",
+        "wordpiece": "bertlab.data.tokenizer:WordPiece",
+        "bpe": "bertlab.data.tokenizer:Bpe",
+        "unigram": "bertlab.data.tokenizer:Unigram",
+        "pretrained": "bertlab.data.tokenizer:GivenTokenizer",
+        "inherited": "bertlab.data.tokenizer:InheritedTokenizer",
+    },
+    "schedule": {
+        "linear": "bertlab.training.schedule:Linear",
+        "cosine": "bertlab.training.schedule:Cosine",
+        "constant": "bertlab.training.schedule:Constant",
+        "inverse_sqrt": "bertlab.training.schedule:InverseSqrt",
+        "wsd": "bertlab.training.schedule:Wsd",
+    },
+    "init": {
+        "scratch": "bertlab.training.init:FromScratch",
+        "checkpoint": "bertlab.training.init:FromCheckpoint",
+        "stage": "bertlab.training.init:FromStage",
+        "pretrained": "bertlab.training.init:FromPretrained",
+    },
+    "schema": {"train": "bertlab.config.schema:Train", "stage": "bertlab.training.init:FromStage"},
+}
+
+
+def conf_folder() -> Path:
+    """The presets: beside the package in a wheel, at the top of a checkout."""
+    inside = ROOT / "conf"
+    return inside if inside.is_dir() else ROOT.parents[1] / "conf"
+
+
+def plugin_folders() -> list[Path]:
+    """Folders of the user's own components and presets. Raises ConfigError for one that does not exist."""
+    folders = [Path(item).expanduser().absolute() for item in os.environ.get("BERTLAB_PLUGINS", "").split(os.pathsep) if item]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"BERTLAB_PLUGINS: {folder} is not a folder")
+    return folders
+
+
+def options(group: str) -> list[str]:
+    """Names of the Python options of a group, sorted; empty for a group that has none."""
+    if group in FOLDERS:
+        return sorted(_files(group))
+    return sorted({*TABLE.get(group, {}), *(jobs() if group == "schema" else ())})
+
+
+def options_of(group: str) -> list[str]:
+    """What can be chosen as `group=…`: presets and components, of ours and of plugins."""
+    conf = conf_folder()
+    try:
+        folders = [conf, *(plugin / "conf" for plugin in plugin_folders())]
+        names = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+        names |= set(options(group)) - {"table"}
+    except ConfigError:
+        names = {file.stem for file in (conf / group).glob("*.yaml")}
+    return sorted(names)
+
+
+def _files(group: str) -> dict[str, Path]:
+    ours, theirs, _ = FOLDERS[group]
+    folders = [ROOT / ours, *(plugin / theirs for plugin in plugin_folders())]
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
+
+
+def load_schema(group: str, option: str) -> Any:
+    """The option's dataclass, as an instance with its defaults. Raises ConfigError for an unknown option or a file without one."""
+    if group in FOLDERS:
+        kind = _load_class(group, option)
+        if not dataclasses.is_dataclass(kind):
+            raise ConfigError(f"{sys.modules[kind.__module__].__file__}: {kind.__name__} must be a dataclass")
+        return kind(name=option)
+    if group == "schema" and option in jobs() and option not in TABLE[group]:
+        return load_job(option).Schema()
+    if option not in TABLE.get(group, {}):
+        raise ConfigError(f"{group}={option}: unknown option, {did_you_mean(option, options(group))}")
+    module_name, class_name = TABLE[group][option].split(":")
+    kind = getattr(importlib.import_module(module_name), class_name)
+    return kind() if group == "schema" else kind(name=option)
+
+
+def load_kind(name: str) -> type[Kind]:
+    """How cells of this kind are read. Raises ConfigError for a kind that there is not."""
+    kind: type[Kind] = _load_class("kind", name)
+    return kind
+
+
+def _load_class(group: str, option: str) -> Any:
+    """The one class of an option's file that derives from the group's base."""
+    base = FOLDERS[group][2]
+    module = _load_file(group, option)
+    own = [
+        item for item in vars(module).values() if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
+    ]
+    last = [item for item in own if not any(issubclass(other, item) and other is not item for other in own)]
+    if len(last) != 1:
+        raise ConfigError(f"{module.__file__}: needs exactly one class derived from {base.__module__}.{base.__name__}, not {len(last)}")
+    return last[0]
+
+
+def _load_file(group: str, option: str) -> ModuleType:
+    file = _files(group).get(option)
+    if file is None:
+        lacking = "" if group not in GROUPS or os.environ.get("BERTLAB_PLUGINS") else "; is it a plugin's, and BERTLAB_PLUGINS not set?"
+        raise ConfigError(f"{group}={option}: unknown option, {did_you_mean(option, options(group))}{lacking}")
+    if file.is_relative_to(ROOT):
+        return importlib.import_module(".".join(("bertlab", *file.relative_to(ROOT).with_suffix("").parts)))
+    name = f"bertlab_plugins.{file.parent.name}.{option}"
+    if name in sys.modules and sys.modules[name].__file__ == str(file):
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        del sys.modules[name]
+        if isinstance(error, Exception):
+            raise ConfigError(f"{file}{_line_of(error, file)}: {type(error).__name__}: {error}") from error
+        raise
+    return module
+
+
+def _line_of(error: Exception, file: Path) -> str:
+    """`, line 3` where importing the user's file failed; empty if the error does not say."""
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}" if error.filename == str(file.absolute()) else ""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.absolute())]
+    return f", line {lines[-1]}" if lines else ""
+
+
+def option_of(group: str, component: schema.Component) -> str:
+    """The option's name: its file's, or its entry in the table."""
+    kind = type(component)
+    if group in FOLDERS:
+        return kind.__module__.rsplit(".", 1)[-1]
+    return next(option for option, place in TABLE[group].items() if place == f"{kind.__module__}:{kind.__name__}")
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------------------
+# A job is one file in jobs/: its docstring is its help (summary, blank line, usage and the rest), `Schema` its typed config (composed by
+# conf/JOB.yaml), `run(config, context)` the work; what it returns is what a sweeper wants to know.
+def jobs() -> list[str]:
+    """Names of the jobs, `train` first."""
+    names = sorted(file.stem for file in (ROOT / "jobs").glob("*.py") if not file.stem.startswith("_"))
+    return sorted(names, key=lambda name: name != "train")
+
+
+def load_job(job: str) -> ModuleType:
+    """The job's module."""
+    return importlib.import_module(f"bertlab.jobs.{job}")
+
+
+def job_summary(job: str) -> str:
+    """What a job does, in one line; its module is read, not imported, so that help does not wait for torch."""
+    return _job_docstring(job)[0].partition(": ")[2]
+
+
+def job_help(job: str) -> str:
+    """A job's usage."""
+    return "\n".join(_job_docstring(job)[2:])
+
+
+def _job_docstring(job: str) -> list[str]:
+    source = (ROOT / "jobs" / f"{job}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or f"`bertlab {job}`: (undescribed)").splitlines()

@@ -1,0 +1,54 @@
+"""Datasets off the Hugging Face hub; without a network one line says what to do."""
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bertlab.data.reading import PIECE, Rows, class_names, lacking_column
+from bertlab.errors import DataError
+
+
+def load_from_hub(config: Any) -> dict[str, Any]:
+    """Split -> `datasets.Dataset`, of a data/table.py `TableDataset`. Raises DataError saying what to do without a network."""
+    where = f"dataset={config.name}"
+    if not config.hub:
+        raise DataError(
+            f"{where}: not in the mirror; set BERTLAB_DATA or paths.mirror to a folder that holds {min(config.mirror_files.values())}"
+        )
+    if "HF_HUB_OFFLINE" not in os.environ and not _hub_answers():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before its import, or `datasets` retries for 23 seconds
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        return dict(datasets.load_dataset(config.hub, config.hub_config))
+    except Exception as error:  # of several libraries, none of them ours
+        wanted = config.mirror_files.get("train", f"{config.name}/train.parquet")
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise DataError(
+            f"{where}: cannot get {config.hub} from the hub ({line}). Without a network, set BERTLAB_DATA or "
+            f"paths.mirror to a folder that holds {wanted}"
+        ) from error
+
+
+def hub_pieces(config: Any, dataset: Any, where: str, wanted: Sequence[str]) -> Iterator[Rows]:
+    """Some columns of a split, a piece at a time."""
+    for name in wanted:
+        if name not in dataset.column_names:
+            raise DataError(f"{where}: {lacking_column(name, dataset.column_names, config)}")
+    declared = class_names(dataset.features)
+    for start in range(0, len(dataset), PIECE):
+        piece = dataset[start : start + PIECE]
+        yield Rows({name: piece[name] for name in wanted}, declared)
+
+
+def _hub_answers() -> bool:
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HF_ENDPOINT")):
+        return True  # cannot be told by a plain connection
+    try:
+        socket.create_connection(("huggingface.co", 443), timeout=2).close()
+    except OSError:
+        return False
+    return True

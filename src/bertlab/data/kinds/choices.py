@@ -1,0 +1,33 @@
+"""Several texts of a row, of which one is right."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bertlab.config.declarations import Kind
+from bertlab.errors import DataError
+
+
+class Choices(Kind):
+    """See config.declarations.Kind."""
+
+    count = 0  # of the first row's
+
+    def arrow_type(self) -> Any:
+        """A list of strings."""
+        import pyarrow
+
+        return pyarrow.list_(pyarrow.large_string())
+
+    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
+        """As many in every row as in the first."""
+        for row, cell in enumerate(cells, start=before + 1):
+            if not isinstance(cell, list) or len(cell) < 2 or not all(isinstance(text, str) for text in cell):
+                raise DataError(
+                    f"{self.column.where}: row {row} holds no list of two or more texts in {self.column.named} ({str(cell)[:40]})"
+                )
+            self.count = self.count or len(cell)
+            if len(cell) != self.count:
+                raise DataError(
+                    f"{self.column.where}: row {row} has {len(cell)} choices in {self.column.named}, the rows before it {self.count}"
+                )
+        return list(cells)

@@ -1,0 +1,192 @@
+"""What single examples say: per class, calibration, hardest errors, paired tests over examples, and what was seen in training.
+
+Reads the datasets that the runs were made on; where they are not at hand, that is said and the rest of the report stands.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bertlab.config.declarations import Metric, Role
+from bertlab.config.schema import Train
+from bertlab.data.dataset import load_dataset, roles_for
+from bertlab.errors import UserError
+from bertlab.report import stats
+from bertlab.report.arms import Arm, Study
+from bertlab.report.contamination import Contamination, check_contamination
+from bertlab.runs.records import RunRecord
+
+ACCURACY = Metric("accuracy", higher_is_better=True)
+
+
+def tells_classes(study: Study) -> bool:
+    """Whether one class is predicted for each row, as the runs' own records say."""
+    return all(list(run.summary.get("answers", {}).values()) == ["label"] for arm in study.arms for run in arm.in_order())
+
+
+@dataclass
+class Evaluated:
+    """A study's evaluation split: its texts and answers, and each run's probabilities."""
+
+    split: str
+    texts: list[str]
+    labels: np.ndarray  # (N,) class ids
+    names: list[str]
+    probabilities: dict[str, dict[int, np.ndarray]]  # arm -> seed -> (N, C)
+
+    def right(self, arm: str) -> dict[int, np.ndarray]:
+        """Seed -> (N,) bool: whether the most probable class is the right one."""
+        return {seed: found.argmax(1) == self.labels for seed, found in self.probabilities[arm].items()}
+
+
+@dataclass(frozen=True)
+class ExampleTest:
+    """An arm beside the baseline, example by example."""
+
+    low: float  # 95 % bootstrap interval over examples of the difference of accuracies, averaged over seeds
+    high: float
+    mcnemar: tuple[float, float]  # smallest and largest p over the seeds in common
+
+
+def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
+    """Texts, labels and predictions of a classification study. Raises UserError where data or predictions are not at hand."""
+    run = next(iter(study.baseline.runs.values()))
+    config = _config(run, mirror)
+    dataset = _dataset_of(config, run, roles_for(config.dataset, config.objective))
+    if split not in dataset.splits:
+        raise UserError(f"there is no {split} split")
+    rows = dataset.splits[split]
+    names = [str(name) for name in dataset.label_names]
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for arm in study.arms:
+        found[arm.name] = {}
+        for seed, one in sorted(arm.runs.items()):
+            predicted = one.source.predictions(split)
+            if predicted is not None and len(predicted) == len(rows) and all("probabilities" in row for row in predicted):
+                found[arm.name][seed] = np.array([[row["probabilities"].get(name, 0.0) for name in names] for row in predicted])
+    if not any(found.values()):
+        raise UserError("no run has kept its predictions")
+    pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else None
+    texts = rows["text"][:] if pairs is None else [f"{one} | {other}" for one, other in zip(rows["text"][:], pairs, strict=True)]
+    return Evaluated(split, list(texts), np.asarray(rows["label"][:]), names, found)
+
+
+def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTest | None:
+    """None where they share no seed with predictions."""
+    own, base = evaluated.right(arm), evaluated.right(baseline)
+    seeds = sorted(set(own) & set(base))
+    if not seeds:
+        return None
+    difference = np.mean([own[seed].astype(float) - base[seed] for seed in seeds], axis=0)
+    low, high = stats.bootstrap_interval(difference)
+    p_values = [stats.mcnemar_p(own[seed], base[seed]) for seed in seeds]
+    return ExampleTest(low, high, (min(p_values), max(p_values)))
+
+
+def calibrations(evaluated: Evaluated) -> dict[str, stats.Calibration]:
+    """Arm -> calibration over all its seeds together."""
+    found = {}
+    for arm, by_seed in evaluated.probabilities.items():
+        if by_seed:
+            confidence = np.concatenate([one.max(1) for one in by_seed.values()])
+            found[arm] = stats.calibration(confidence, np.concatenate(list(evaluated.right(arm).values())))
+    return found
+
+
+def confusion(evaluated: Evaluated, arm: str) -> np.ndarray:
+    """(C, C): rows true, columns predicted; mean counts over seeds."""
+    classes, by_seed = len(evaluated.names), evaluated.probabilities[arm].values()
+    counts = [np.bincount(evaluated.labels * classes + one.argmax(1), minlength=classes**2) for one in by_seed]
+    found: np.ndarray = np.mean(counts, axis=0).reshape(classes, classes)
+    return found
+
+
+def hardest(evaluated: Evaluated, arms: list[Arm], most: int = 20) -> list[tuple[str, str, dict[str, float]]]:
+    """Texts that all arms together get most wrong: (text, its class, arm -> mean probability of that class)."""
+    of_truth = {
+        arm.name: np.mean([one[np.arange(len(one)), evaluated.labels] for one in evaluated.probabilities[arm.name].values()], axis=0)
+        for arm in arms
+        if evaluated.probabilities.get(arm.name)
+    }
+    order = np.argsort(np.mean(list(of_truth.values()), axis=0))[:most]
+    return [
+        (evaluated.texts[row], evaluated.names[evaluated.labels[row]], {arm: float(found[row]) for arm, found in of_truth.items()})
+        for row in map(int, order)
+    ]
+
+
+# --- contamination --------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class SeenBy:
+    """An evaluation split against what one kind of training read; which arms trained so."""
+
+    found: Contamination
+    arms: list[str]
+
+
+def contaminations(study: Study, stages: dict[str, RunRecord], mirror: str | None) -> tuple[list[SeenBy], list[str]]:
+    """Each evaluation split against each distinct training text of the study's arms, stages included; and what could not be checked."""
+    texts_of: dict[str, tuple[str, Train]] = {}  # key of the texts -> their name and config
+    readers: dict[str, list[str]] = {}
+    skipped: list[str] = []
+    for arm in study.arms:
+        run = next(iter(arm.runs.values()))
+        for role, one in (("training", run), ("pretraining", stages.get(run.stage or ""))):
+            if one is None:
+                if role == "pretraining" and run.stage is not None:
+                    skipped.append(f"{arm.name}: its pretraining {run.stage} is not among the runs")
+                continue
+            try:
+                config = _config(one, mirror)
+            except UserError as error:
+                skipped.append(f"{arm.name}: {error}")
+                continue
+            key = str({k: v for k, v in sorted(one.config.items()) if k.startswith("dataset.") and k != "dataset.clean"})
+            texts_of.setdefault(key, (f"{role} on {config.dataset.name}", config))
+            if arm.name not in readers.setdefault(key, []):
+                readers[key].append(arm.name)
+        if run.config.get("init.component") in ("pretrained", "checkpoint"):
+            skipped.append(f"{arm.name}: what its weights from elsewhere were trained on is not on record")
+    found = []
+    evaluated = _evaluation_texts(study, mirror)
+    for key, (name, config) in texts_of.items():
+        for split, texts in evaluated.items():
+            found.append(SeenBy(check_contamination(split, name, texts, _training_texts(config)), readers[key]))
+    return found, sorted(set(skipped))
+
+
+def _evaluation_texts(study: Study, mirror: str | None) -> dict[str, list[str]]:
+    run = next(iter(study.baseline.runs.values()))
+    config = _config(run, mirror)
+    loaded = _dataset_of(config, run, roles_for(config.dataset, config.objective))
+    roles = roles_for(config.dataset, config.objective)
+    return {split: list(_rows_of(loaded.splits[split], roles)) for split in ("validation", "test") if split in loaded.splits}
+
+
+def _training_texts(config: Train) -> Iterator[str]:
+    roles = roles_for(config.dataset, config.objective)
+    yield from _rows_of(load_dataset(config.dataset, config.paths, roles).splits["train"], roles)
+
+
+def _rows_of(rows: Any, roles: Sequence[Role]) -> Iterator[str]:
+    """What is read of each row as one text, answers left out."""
+    columns = [role.name for role in roles if not role.is_answer]
+    for start in range(0, len(rows), 1000):
+        piece = rows[start : start + 1000]
+        for values in zip(*(piece[name] for name in columns), strict=True):
+            yield " ".join(" ".join(value) if isinstance(value, list) else value for value in values)
+
+
+def _config(run: RunRecord, mirror: str | None) -> Train:
+    config = run.typed_config()
+    return replace(config, paths=replace(config.paths, mirror=mirror or config.paths.mirror))
+
+
+def _dataset_of(config: Train, run: RunRecord, roles: Sequence[Role]) -> Any:
+    """The run's dataset, if it is still the one that the run was trained on. Raises UserError."""
+    recorded = run.identity.get("inputs", {}).get("dataset")
+    if recorded is not None and config.dataset.fingerprint(config.paths) != recorded:
+        raise UserError(f"{config.dataset.name}'s files are not those that the runs were trained on")
+    return load_dataset(config.dataset, config.paths, roles)

@@ -1,0 +1,98 @@
+"""What a run needs to go on as if nothing had happened: one folder `step-000123` a checkpoint.
+
+It holds `weights.safetensors`, `state.pt` (tensors and plain values only, read with `weights_only=True`) and `manifest.json` with the
+checksums of both and of the best weights so far, which lie beside it. The newest whole one wins; a torn one is skipped.
+"""
+
+import json
+import pickle
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bertlab.errors import RunError
+from bertlab.runs.files import file_digest, load_weights, publish_folder
+
+KEPT = 2  # newest checkpoints that stay on disk
+
+
+@dataclass
+class ResumeState:
+    """Everything at one step, and the file beside the checkpoints that it needs too (the best weights), by name and SHA-256."""
+
+    step: int
+    weights: dict[str, Tensor]
+    state: dict[str, Any]
+    best: dict[str, str]
+
+
+def save_checkpoint(folder: Path, state: ResumeState) -> None:
+    """Write `folder/step-…`, then drop all but the newest whole ones, and best weights that none of them needs."""
+
+    def fill(temporary: Path) -> None:
+        copied = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
+        save_file(copied, temporary / "weights.safetensors")
+        torch.save(state.state, temporary / "state.pt")
+        sums = {name: file_digest(temporary / name) for name in ("weights.safetensors", "state.pt")}
+        (temporary / "manifest.json").write_text(json.dumps({"step": state.step, "sha256": sums, "best": state.best}))
+
+    place = folder / f"step-{state.step:08d}"
+    if place.exists():
+        if _is_whole(place):
+            return  # the same step of the same run: identical by construction
+        shutil.rmtree(place)
+    publish_folder(place, fill)
+    folders = _folders(folder)
+    for old in folders[KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    needed = {name for place in folders[:KEPT] for name in _manifest(place).get("best", {})}
+    for file in folder.glob("best-*.safetensors"):
+        if file.name not in needed:
+            file.unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> ResumeState | None:
+    """The newest whole checkpoint below `folder`, or None. Torn ones are passed over."""
+    for place in _folders(folder):
+        if _is_whole(place):
+            try:
+                state = torch.load(place / "state.pt", weights_only=True, map_location="cpu")
+            except (pickle.UnpicklingError, RuntimeError, EOFError) as error:  # written with checksums of its own, by somebody else
+                raise RunError(f"{place}/state.pt: not a checkpoint of this program ({type(error).__name__}); remove {place}") from None
+            manifest = _manifest(place)
+            return ResumeState(manifest["step"], load_weights(place / "weights.safetensors"), state, manifest["best"])
+    return None
+
+
+def newest_step(folder: Path) -> int:
+    """The step of the newest checkpoint, whole or not; 0 where there is none."""
+    return max((int(place.name.partition("-")[2]) for place in _folders(folder)), default=0)
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Checkpoints, the newest first."""
+    places = (place for place in folder.glob("step-*") if place.name[5:].isdigit() and place.is_dir() and not place.is_symlink())
+    return sorted(places, reverse=True) if folder.is_dir() else []
+
+
+def _manifest(place: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((place / "manifest.json").read_text())
+        return content if isinstance(content, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _is_whole(place: Path) -> bool:
+    try:
+        manifest = _manifest(place)
+        sums = {place / name: manifest["sha256"][name] for name in ("weights.safetensors", "state.pt")}
+        sums |= {place.parent / name: expected for name, expected in manifest["best"].items()}
+        return all(file_digest(file) == expected for file, expected in sums.items())
+    except (OSError, KeyError, TypeError, AttributeError):
+        return False

@@ -1,0 +1,346 @@
+"""A run's folder: the one module that knows its files. It reads, checks and writes them; everything else asks here.
+
+config.yaml identity.json environment.json sessions.jsonl    what the run is, and who computed it
+metrics.jsonl curves.png checkpoints/                        while it goes on
+model.safetensors last.safetensors tokenizer.json labels.json encoder/    the model
+predictions/SPLIT.jsonl summary.json manifest.json           the result, and the checksums of what it stands on
+"""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from bertlab.config import registry
+from bertlab.config.schema import Budget, Component, Compute, Evaluation, Finetune, Paths, Train
+from bertlab.errors import ConfigError, RunError
+from bertlab.runs.files import clear_temporaries, file_digest, load_weights, publish_folder, save_weights, to_json, write_text
+
+LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
+PLAIN: dict[str, Any] = {"finetune": Finetune, "budget": Budget, "evaluation": Evaluation, "compute": Compute, "paths": Paths}
+ENCODER = "encoder"  # an architecture's own description, where it is more than our config
+CHECKED = ("config.yaml", "identity.json", "labels.json", "tokenizer.json", "model.safetensors", "last.safetensors")
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        """DATASET-OBJECTIVE-ID."""
+        return self.path.name
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run has begun here."""
+        return (self.path / "config.yaml").is_file()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the loop keeps what it resumes from."""
+        return self.path / "checkpoints"
+
+    @property
+    def weights_file(self) -> Path:
+        """The selected weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """Every record of training, one a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def curves_file(self) -> Path:
+        """Loss and score over training."""
+        return self.path / "curves.png"
+
+    @property
+    def description(self) -> Path | None:
+        """The folder that describes the architecture beyond the config, where there is one."""
+        return self.path / ENCODER if (self.path / ENCODER).is_dir() else None
+
+    # --- reading: RunError in one line for what is missing or damaged ---
+    def summary(self) -> dict[str, Any] | None:
+        """`summary.json`; None where the run has not ended yet."""
+        try:
+            summary = self._json("summary.json")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{self}/summary.json: damaged ({error}); remove the file to finish the run again") from error
+        if not isinstance(summary.get("status"), str):
+            raise RunError(f"{self}/summary.json: not a run's summary")
+        if summary["status"] == "finished" and not self._is_complete(summary):
+            raise RunError(
+                f"{self}/summary.json: damaged (it says finished, but lacks scores or costs); remove the file to finish the run again"
+            )
+        return summary
+
+    @staticmethod
+    def _is_complete(summary: dict[str, Any]) -> bool:
+        metrics, cost = summary.get("metrics"), summary.get("cost")
+        return isinstance(metrics, dict) and isinstance(cost, dict) and isinstance(summary.get("selected_by"), str)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The summary of a finished run; None where there is still something to do."""
+        summary = self.summary()
+        return summary if summary is not None and summary["status"] == "finished" else None
+
+    def tree(self) -> dict[str, Any]:
+        """`config.yaml` as it stands."""
+        file = self.path / "config.yaml"
+        try:
+            tree = yaml.load(file.read_text(encoding="utf-8"), Loader=LOADER)
+        except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+            raise RunError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
+        if not isinstance(tree, dict) or "seed" not in tree:
+            raise RunError(f"{file}: not a run's config")
+        return tree
+
+    def config(self) -> Train:
+        """The typed config."""
+        return config_of(self.tree(), f"{self}/config.yaml")
+
+    def identity(self) -> dict[str, Any]:
+        """`identity.json`: what the id is a hash of."""
+        try:
+            identity = self._json("identity.json")
+            identity["numerics"]["precision"], identity["inputs"]["dataset"]  # what is needed of it
+            return identity
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self}/identity.json: damaged ({type(error).__name__}: {error})") from error
+
+    def environment(self) -> dict[str, Any]:
+        """`environment.json`: versions, revision, machine; empty where it is missing or damaged."""
+        try:
+            return self._json("environment.json")
+        except (OSError, ValueError):
+            return {}
+
+    def labels(self) -> list[str]:
+        """Names of the classes, in id order."""
+        try:
+            labels = json.loads((self.path / "labels.json").read_text(encoding="utf-8"))
+            if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+                raise ValueError("not a list of class names")
+            return labels
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self}/labels.json: damaged ({error})") from error
+
+    def tokenizer(self) -> str:
+        """`tokenizer.json`'s content."""
+        try:
+            return self.tokenizer_file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.tokenizer_file}: cannot be read ({error})") from error
+
+    def weights(self) -> dict[str, Tensor]:
+        """The selected weights."""
+        return load_weights(self.weights_file)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Records of training; a last line torn by a kill is left out."""
+        records = []
+        with contextlib.suppress(OSError, ValueError):
+            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+                records.append(json.loads(line))
+        return records
+
+    def predictions(self, split: str) -> list[dict[str, Any]] | None:
+        """Rows of predictions/SPLIT.jsonl; None where they were not kept or are damaged."""
+        try:
+            lines = (self.path / "predictions" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError):
+            return None
+
+    def verify(self) -> None:
+        """Compare the finished run's files with the checksums they were written with. Raises RunError for the first that is another."""
+        try:
+            sums = self._json("manifest.json")
+        except FileNotFoundError:
+            return  # of an earlier version
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self}/manifest.json: damaged ({error})") from error
+        for name, expected in sums.items():
+            try:
+                is_whole = file_digest(self.path / name) == expected
+            except OSError:
+                is_whole = False
+            if not is_whole:
+                raise RunError(f"{self}/{name}: missing or damaged since the run finished; remove {self} and run its command again")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object with named fields")
+        return content
+
+    # --- writing: each file is whole or not there ---
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process a run; the system frees the lock of a killed one. A second one waits for the first, then finds it finished.
+
+        Raises RunError where the folder cannot be used.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            guard = FileLock(self.path / ".lock")
+            try:
+                guard.acquire(timeout=0)
+            except Timeout:
+                print(f"{self} is being computed by another process; waiting for it", flush=True)
+                guard.acquire()
+        except OSError as error:
+            raise RunError(f"{self}: cannot be used ({error.strerror or error}); name another folder with paths.output") from error
+        try:
+            yield
+        finally:
+            guard.release()
+
+    def begin(self, config: Train, identity: dict[str, Any], environment: dict[str, Any]) -> None:
+        """What the run is and who computes it; a line for each process that works on it. Leftovers of a killed one go."""
+        clear_temporaries(self.path)
+        write_text(self.path / "config.yaml", config_yaml(config))
+        write_text(self.path / "identity.json", to_json(identity))
+        write_text(self.path / "environment.json", to_json(environment))
+        with (self.path / "sessions.jsonl").open("a", encoding="utf-8") as sessions:
+            sessions.write(json.dumps({"started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment}) + "\n")
+
+    def write_tokenizer(self, content: str) -> None:
+        """`tokenizer.json`."""
+        write_text(self.tokenizer_file, content)
+
+    def write_model(
+        self, selected: dict[str, Tensor], last: dict[str, Tensor], labels: Sequence[str], describe: Callable[[Path], bool]
+    ) -> None:
+        """Weights of the selected and of the last step, names of classes, and the architecture's description, where `describe` has one."""
+        if self.description is None:
+            with contextlib.suppress(_NothingToDescribeError):
+                publish_folder(self.path / ENCODER, lambda place: _described(place, describe))
+        write_text(self.path / "labels.json", json.dumps(list(labels), ensure_ascii=False) + "\n")
+        save_weights(self.path / "last.safetensors", last)
+        save_weights(self.weights_file, selected, {"format": "pt"})
+
+    def write_predictions(self, split: str, rows: Iterable[dict[str, Any]]) -> None:
+        """One JSON line a row."""
+        lines = (json.dumps({"index": index, **row}, ensure_ascii=False) for index, row in enumerate(rows))
+        write_text(self.path / "predictions" / f"{split}.jsonl", "".join(f"{line}\n" for line in lines))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """`summary.json`; before that of a finished run the checksums of what it stands on."""
+        if summary["status"] == "finished":
+            described = () if self.description is None else sorted(f"{ENCODER}/{file.name}" for file in self.description.iterdir())
+            kept = sorted(f"predictions/{file.name}" for file in (self.path / "predictions").glob("*.jsonl"))
+            write_text(
+                self.path / "manifest.json", to_json({name: file_digest(self.path / name) for name in (*CHECKED, *described, *kept)})
+            )
+        write_text(self.path / "summary.json", to_json(summary))
+
+
+class _NothingToDescribeError(Exception):
+    """The config says all of the architecture."""
+
+
+def _described(place: Path, describe: Callable[[Path], bool]) -> None:
+    if not describe(place):
+        raise _NothingToDescribeError
+
+
+# --- finding ---------------------------------------------------------------------------------------------------------------------
+def run_folder(config: Train, run_id: str) -> RunFolder:
+    """`paths.output/DATASET-OBJECTIVE-ID`."""
+    return RunFolder(Path(config.paths.output) / f"{config.dataset.name}-{config.objective.name}-{run_id}")
+
+
+def find_run(given: str, paths: Paths) -> RunFolder:
+    """A finished run by its folder or its id. Raises RunError naming what was looked for."""
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        root = Path(paths.output)
+        places = root.iterdir() if root.is_dir() else ()
+        fitting = sorted(place for place in places if given in place.name and RunFolder(place).is_run)
+        if len(fitting) > 1:
+            raise RunError(f"run={given}: {len(fitting)} runs fit, e.g. {fitting[0].name} and {fitting[1].name}; give more of the id")
+        if not fitting:
+            raise RunError(f"run={given}: no such folder, and no run in {root} has it in its name")
+        folder = fitting[0]
+    run = RunFolder(folder)
+    if run.finished() is None:
+        state = "is not a run folder" if not run.is_run else "has not finished; run its command again"
+        raise RunError(f"run={given}: {folder} {state}")
+    return run
+
+
+# --- config.yaml -----------------------------------------------------------------------------------------------------------------
+def config_of(tree: dict[str, Any], where: str) -> Train:
+    """A run's config from its recorded tree. Raises RunError where it does not fit this version's schema."""
+    config = Train()
+    try:
+        for item in dataclasses.fields(Train):
+            value = tree[item.name]
+            if item.name not in ("seed", "tags") and not isinstance(value, dict):
+                raise TypeError(f"{item.name} is not a group of keys")
+            setattr(config, item.name, _typed(item.name, value))
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise RunError(f"{where}: does not fit this version of bertlab ({key}{str(error).splitlines()[0]})") from error
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        line = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+        raise RunError(f"{where}: does not fit this version of bertlab ({line})") from error
+    return config
+
+
+def _typed(name: str, value: Any) -> Any:
+    """A key of a run's config, or of the pretraining within it, as its dataclass."""
+    if name in COMPONENTS and isinstance(value, dict):
+        value = dict(value)
+        schema: Any = registry.load_schema(name, str(value.pop("component")))
+        for item in dataclasses.fields(schema):
+            is_group = item.name in (*COMPONENTS, *PLAIN) and isinstance(value.get(item.name), dict)
+            if is_group and item.name != "model":  # there a few keys, not a component
+                setattr(schema, item.name, _typed(item.name, value.pop(item.name)))
+    elif name in PLAIN:
+        schema = PLAIN[name]()
+    else:
+        return value
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), value))
+
+
+def config_yaml(config: Train) -> str:
+    """A run's config with, for each group, the component it chose; `config_of` reads it back."""
+    return OmegaConf.to_yaml(OmegaConf.create(_with_components(config)))
+
+
+def _with_components(node: Any) -> dict[str, Any]:
+    tree = {}
+    for item in dataclasses.fields(node):
+        value = getattr(node, item.name)
+        if isinstance(value, Component):
+            tree[item.name] = {"component": registry.option_of(item.name, value), **_with_components(value)}
+        else:
+            tree[item.name] = _with_components(value) if dataclasses.is_dataclass(value) else value
+    return tree

@@ -1,0 +1,80 @@
+"""What a job is told of how it was asked for, and what it tells: scores, and the few lines a person reads at the end."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bertlab.errors import ConfigError, did_you_mean
+from bertlab.runs.folder import RunFolder
+
+
+class SweepTrial(Protocol):
+    """A sweep that wants to hear of a run while it goes on, and may stop it."""
+
+    directions: list[str]  # maximize or minimize, for each of the scores that it wants
+    objectives: list[str]  # their names; empty: the primary metric on validation
+
+    def report(self, step: int, value: float) -> None:
+        """The score of one evaluation, numbered from 1."""
+        ...
+
+    def should_prune(self) -> bool:
+        """Whether going on is not worth it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """How a run was asked for; written beside its results, without influence on them."""
+
+    command: str
+    sweep: str | None = None
+    trial: SweepTrial | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job returns to its caller."""
+
+    folder: RunFolder
+    summary: dict[str, Any] = field(default_factory=dict)
+    skipped: bool = False
+
+    @property
+    def score(self) -> float:
+        """The primary metric on validation, which selection and sweeps look at."""
+        return float(self.summary["metrics"][self.summary["selected_by"]])
+
+    def scores(self, names: list[str]) -> list[float]:
+        """Scores by name, `validation/loss` or `cost/seconds`; without names, `score`. Raises ConfigError for one that is not there."""
+        known = {**self.summary["metrics"], **{f"cost/{name}": value for name, value in self.summary["cost"].items()}}
+        known = {name: value for name, value in known.items() if isinstance(value, int | float)}
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"hydra.sweeper.objectives: {name} is no score of this run, {did_you_mean(name, known, most=40)}")
+        return [float(known[name]) for name in names] or [self.score]
+
+
+def announce(outcome: Outcome) -> None:
+    """Scores against the best possible, where they lie, and last the line `run: FOLDER`."""
+    summary = outcome.summary
+    metrics = summary["metrics"]
+    name = summary["selected_by"].split("/", 1)[1]
+    if outcome.skipped:
+        print("this run is finished already; nothing was computed")
+    for split in ("validation", "test"):
+        if f"{split}/{name}" in metrics:
+            print(f"{split} {name}  {metrics[f'{split}/{name}']:.4f}{_bound(metrics, split, name)}")
+    cost = summary["cost"]
+    print(
+        f"training took {cost['seconds'] / 60:.1f} min: {cost['steps']} steps, {cost['tokens']:,} tokens, {cost['parameters']:,} parameters"
+    )
+    if "stage" in summary:
+        before = summary["stage"]["cost"]
+        print(f"pretraining {before['seconds'] / 60:.1f} min: {before['tokens']:,} tokens, run {summary['stage']['run']}")
+    print(f"results {outcome.folder}/summary.json · curves {outcome.folder}/curves.png")
+    print(f"run: {outcome.folder}", flush=True)
+
+
+def _bound(metrics: dict[str, Any], split: str, name: str) -> str:
+    key = f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"
+    return f"  (best possible {metrics[key]:.4f}: that many labels of this split are right)" if key in metrics else ""

@@ -1,0 +1,51 @@
+"""A finished run, ready to score and predict."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bertlab.config.schema import Compute, Train
+from bertlab.contracts import Objective
+from bertlab.data.tokenizer import Tokenizer
+from bertlab.errors import DataError, RunError
+from bertlab.models.hf import Hf
+from bertlab.runs.folder import RunFolder
+from bertlab.runs.machine import Device, choose_device
+from bertlab.training.assembly import Model, build_model, build_objective
+
+
+@dataclass
+class FinishedRun:
+    """A finished run's parts, with the selected weights, in evaluation mode."""
+
+    folder: RunFolder
+    config: Train
+    tokenizer: Tokenizer
+    objective: Objective
+    model: Model
+    identity: dict[str, Any]
+
+    def device(self, compute: Compute) -> Device:
+        """Where to compute; the precision is that of training unless another is asked for."""
+        precision = self.identity["numerics"]["precision"] if compute.precision == "auto" else compute.precision
+        return choose_device(compute.device, precision, compute.threads)
+
+
+def load_run(folder: RunFolder) -> FinishedRun:
+    """Everything of a finished run. Raises RunError where the folder is damaged or of another version."""
+    folder.verify()
+    config, identity = folder.config(), folder.identity()
+    try:
+        tokenizer = Tokenizer.from_json(folder.tokenizer())
+    except DataError as error:
+        raise RunError(f"{folder.tokenizer_file}: damaged ({error})") from error
+    objective = build_objective(config, tokenizer, folder.labels())
+    if isinstance(config.model, Hf) and folder.description is not None:
+        config.model.name_or_path = str(folder.description)
+    model = build_model(config, tokenizer, objective)
+    weights = folder.weights()
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RunError(f"{folder}: its weights do not fit this version's model ({str(error).splitlines()[1].strip()[:160]})") from error
+    model.eval()
+    return FinishedRun(folder, config, tokenizer, objective, model, identity)

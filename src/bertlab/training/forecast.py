@@ -1,0 +1,192 @@
+"""What runs would cost and what is done of them already, without training any: for `bertlab plan`.
+
+Data is read and tokenised (which the runs need anyway, and find in the cache), models are built, and a few steps of each kind of run are
+timed on this machine; everything else follows from the order of batches.
+"""
+
+import dataclasses
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bertlab.config.schema import Train
+from bertlab.data.batches import BatchOrder, order_batches
+from bertlab.data.feeding import WHOLE, Feed
+from bertlab.kernels import keep_freed_memory
+from bertlab.runs.checkpoints import newest_step
+from bertlab.runs.files import digest, write_text
+from bertlab.runs.folder import RunFolder
+from bertlab.runs.machine import Device, threads
+from bertlab.training.assembly import Material, Model, build_model, build_optimizer, frozen_weights, prepare
+from bertlab.training.flops import BACKWARD, count_forward
+from bertlab.training.lifecycle import Located, locate
+from bertlab.training.loop import accumulate, evaluation_interval
+
+SECONDS_OF_TIMING = 2.0  # for each kind of run
+STATES_OF_OPTIMIZER = 2  # of the size of the weights, as Adam has
+
+
+@dataclass
+class Forecast:
+    """One run: where it lies, how far it is, what the whole of it takes."""
+
+    folder: Path
+    status: str  # finished, interrupted, pruned, failed, new
+    parameters: int
+    steps: int | None  # None: the budget is time alone
+    steps_done: int
+    tokens: float  # real tokens, over the whole run
+    flops: float  # over the whole run
+    seconds: float  # still to go, evaluations included
+    stage: "Forecast | None"  # the pretraining that it needs
+
+    @property
+    def bytes_after(self) -> int:
+        """Disk that the finished run takes: two sets of weights."""
+        return 2 * 4 * self.parameters
+
+    @property
+    def bytes_during(self) -> int:
+        """Disk while it runs: a checkpoint, the next one being written, the best weights."""
+        return (2 * (1 + STATES_OF_OPTIMIZER) + 1) * 4 * self.parameters
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its command would compute nothing."""
+        return self.status == "finished"
+
+
+class Forecaster:
+    """Surveys runs; what several of them share (data, timings, pretraining) is looked at once."""
+
+    def __init__(self) -> None:
+        self.stages: dict[Path, Forecast] = {}
+        self.tokenizers: dict[Path, str] = {}  # what each run will leave behind, as JSON
+        self.timings: dict[str, float] = {}
+        self.materials: dict[str, Material] = {}
+
+    def survey(self, config: Train) -> Forecast:
+        """One run. Raises UserError for what would stop it before its first step."""
+        return self._survey_located(locate(config))
+
+    def _survey_located(self, run: Located) -> Forecast:
+        stage, tokenizer = None, None
+        if run.stage is not None:
+            stage = self._survey_located(run.stage)
+            stage = self.stages.setdefault(stage.folder, stage)
+            tokenizer = self.tokenizers[stage.folder]
+        with threads(run.device.threads):
+            material = self._material(run, tokenizer)
+            self.tokenizers[run.folder.path] = material.tokenizer.to_json()
+            return self._survey(run.config, run.device, run.folder, material, stage)
+
+    def _material(self, run: Located, tokenizer: str | None) -> Material:
+        """As `prepare`; a tokenizer that a pretraining still to come will leave behind is given as JSON."""
+        config = run.config
+        parts = [dataclasses.asdict(part) for part in (config.dataset, config.tokenizer, config.objective, config.paths)]
+        key = digest({"parts": parts, "inputs": run.identity["inputs"], "tokenizer": tokenizer})
+        if key not in self.materials:
+            with tempfile.TemporaryDirectory() as folder:
+                own = Path(folder) / "tokenizer.json"
+                if tokenizer is not None:
+                    write_text(own, tokenizer)
+                source = None if tokenizer is not None else config.init.source(config)
+                self.materials[key] = prepare(config, own, source)
+        return self.materials[key]
+
+    def _survey(self, config: Train, device: Device, folder: RunFolder, material: Material, stage: Forecast | None) -> Forecast:
+        summary = folder.summary()
+        status = "new" if summary is None else str(summary["status"])
+        done = newest_step(folder.checkpoints)
+        status = "interrupted" if done and status == "new" else status
+        model = build_model(config, material.tokenizer, material.objective)
+        train = material.examples["train"]
+        order = order_batches(train.lengths, config.budget, config.seed)
+        steps = order.total_steps(config.budget)
+        tokens_per_step = float(train.lengths.mean()) * len(train.lengths) / max(1, order.steps_in(1.0))
+        flops_per_token = self._flops_per_token(config, model, material, order)
+        seconds_per_step = 0.0 if status == "finished" else self._seconds_per_step(config, model, material, order, device)
+        if steps is None:  # as many as the hours allow
+            assert config.budget.hours is not None
+            spent = 3600 * config.budget.hours
+            seconds, seen = spent, spent / max(seconds_per_step, 1e-9)
+        else:
+            seen = float(steps)
+            seconds = max(0, steps - done) * seconds_per_step
+            seconds += (
+                self._evaluations(config, material, order, steps, done) * seconds_per_step / max(tokens_per_step, 1e-9) / (1 + BACKWARD)
+            )
+            if config.budget.hours is not None:  # a cap on the other unit
+                seconds, seen = (
+                    min(seconds, 3600 * config.budget.hours),
+                    min(seen, 3600 * config.budget.hours / max(seconds_per_step, 1e-9)),
+                )
+        if status == "finished" and summary is not None:
+            seconds, seen = 0.0, float(summary["cost"]["steps"])
+        tokens = seen * tokens_per_step
+        parameters = sum(weight.numel() for weight in model.parameters())
+        return Forecast(folder.path, status, parameters, steps, done, tokens, flops_per_token * tokens, seconds, stage)
+
+    def _flops_per_token(self, config: Train, model: Model, material: Material, order: BatchOrder) -> float:
+        batch = material.objective.collate(material.examples["train"], order.epoch(0)[0], None)
+        model.eval()
+        return (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens
+
+    def _evaluations(self, config: Train, material: Material, order: BatchOrder, steps: int, done: int) -> float:
+        """Tokens that evaluations still to come will read."""
+        if "validation" not in material.examples:
+            return 0.0
+        remaining = -(-steps // evaluation_interval(config, order, steps)) - done // evaluation_interval(config, order, steps)
+        lengths = {name: float(examples.lengths.sum()) for name, examples in material.examples.items() if name != "train"}
+        return (remaining + 1) * lengths["validation"] + lengths.get("test", 0.0)  # and once more with the selected weights
+
+    def _seconds_per_step(self, config: Train, model: Model, material: Material, order: BatchOrder, device: Device) -> float:
+        """Of real steps on the run's own batches: the mean of those after the first, as many as fit in SECONDS_OF_TIMING."""
+        length: dict[str, Any] = dict.fromkeys(("epochs", "steps", "tokens", "examples", "hours"))
+        deciding = {"dataset": config.dataset, "objective": config.objective, "model": config.model, "finetune": config.finetune}
+        parts = {name: dataclasses.asdict(part) for name, part in {**deciding, "compute": config.compute}.items()}
+        parts |= {"budget": dataclasses.asdict(dataclasses.replace(config.budget, **length)), "optimizer": {"name": config.optimizer.name}}
+        key = digest({"words": material.tokenizer.vocab_size, **parts})
+        if key not in self.timings:
+            if device.device.type == "cpu":
+                keep_freed_memory()
+            self.timings[key] = time_steps(config, model, material, order, device)
+        return self.timings[key]
+
+
+def time_steps(config: Train, model: Model, material: Material, order: BatchOrder, device: Device) -> float:
+    """Mean seconds of an optimizer step, the first one left out; of the model as it is written, compiled or not in the run."""
+    model.to(device.device).train()
+    for weight in frozen_weights(config.finetune, model):
+        weight.requires_grad_(False)
+    optimizer = build_optimizer(config, model)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    feed = Feed(material.objective, material.examples["train"], order, None, config.compute.micro_batch_size or WHOLE)
+    steps = feed.steps(0, device, config.compute.workers)
+    began, taken = time.perf_counter(), []
+    while True:
+        before = time.perf_counter()
+        loss, _, _ = accumulate(model, feed, next(steps), device, weights)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        float(loss.total)  # waits for an accelerator
+        taken.append(time.perf_counter() - before)
+        if len(taken) > 1 and time.perf_counter() - began > SECONDS_OF_TIMING:
+            break
+    del optimizer
+    if device.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return sum(taken[1:]) / len(taken[1:])
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk where the folder is, or will be."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free

@@ -1,0 +1,246 @@
+"""A run's life: where it lies and what it is, whether anything is left to do, its pretraining first, then training, scores, summary."""
+
+import dataclasses
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bertlab.config.schema import Train
+from bertlab.contracts import Metric, RunInfo, Tracker
+from bertlab.data.batches import order_batches
+from bertlab.errors import ConfigError
+from bertlab.runs.folder import RunFolder, run_folder
+from bertlab.runs.identity import identify
+from bertlab.runs.machine import Device, choose_device, provenance, threads
+from bertlab.runs.outcome import Context, Outcome, SweepTrial
+from bertlab.trackers.local import LocalTracker
+from bertlab.training.assembly import Material, Model, build_initialized, build_optimizer, check_combination, prepare, set_up
+from bertlab.training.evaluation import score
+from bertlab.training.flops import BACKWARD, count_forward, product_rate
+from bertlab.training.loop import Interrupted, Progress, Pruned, fit, load_best
+
+
+@dataclass(frozen=True)
+class Located:
+    """A run before anything is computed: what it is on this machine, where it lies, and the pretraining that it begins with."""
+
+    config: Train
+    device: Device
+    identity: dict[str, Any]
+    folder: RunFolder
+    stage: "Located | None"
+
+    @property
+    def id(self) -> str:
+        """12 hex digits."""
+        return str(self.identity["id"])
+
+
+def locate(config: Train) -> Located:
+    """Raises UserError for what would stop the run before its first step, as far as that shows without reading data whole."""
+    stage = None if (described := config.init.stage(config)) is None else locate(described)
+    check_combination(config)
+    device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
+    identity = identify(config, device, None if stage is None else stage.id)
+    return Located(config, device, identity, run_folder(config, identity["id"]), stage)
+
+
+def train(config: Train, context: Context) -> Outcome:
+    """Run, continue or skip: whatever this config's folder needs. Raises UserError for what the user can mend."""
+    return train_located(locate(config), context)
+
+
+def train_located(run: Located, context: Context) -> Outcome:
+    """The same for a run that has been located."""
+    if (summary := run.folder.finished()) is not None:
+        return Outcome(run.folder, summary, skipped=True)
+    pretraining = None if run.stage is None else train_located(run.stage, dataclasses.replace(context, trial=None))
+    source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
+    with threads(run.device.threads):
+        material = prepare(run.config, run.folder.tokenizer_file, source)
+        model = build_initialized(run.config, material.tokenizer, material.objective, source)
+        with run.folder.locked():
+            if (summary := run.folder.finished()) is not None:  # by another process, while this one waited
+                return Outcome(run.folder, summary, skipped=True)
+            return compute(run, context, material, model, pretraining)
+
+
+def compute(run: Located, context: Context, material: Material, model: Model, pretraining: Outcome | None) -> Outcome:
+    """Everything between an empty or interrupted folder and a summary with status `finished`."""
+    config, folder, objective = run.config, run.folder, material.objective
+    folder.begin(config, run.identity, {**provenance(context.command), "threads": run.device.threads})
+    folder.write_tokenizer(material.tokenizer.to_json())
+    optimizer = build_optimizer(config, set_up(model, config, run.device))
+    trackers: list[Tracker] = []
+    summary: dict[str, Any] = {"status": "failed", "id": run.id, "seed": config.seed, "command": context.command}
+    try:
+        print(
+            f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples",
+            flush=True,
+        )
+        trackers += start_trackers(run, context, material)
+        should_prune = None if context.trial is None else context.trial.should_prune
+        progress = fit(
+            config, model, optimizer, objective, material.examples, material.dataset.splits, run.device, folder.checkpoints,
+            broadcast(trackers), should_prune,
+        )  # fmt: skip
+        last = {name: value.clone() for name, value in model.state_dict().items()}
+        selected = load_best(folder.checkpoints, progress) if config.evaluation.keep == "best" else last
+        folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
+        model.load_state_dict(selected)
+        metrics = final_scores(run, model, material)
+        summary = {
+            "status": "finished",
+            "id": run.id,
+            "metrics": metrics,
+            "metric_specs": metric_specs(objective.metrics, metrics),
+            "answers": config.objective.answers(),
+            "selected_by": f"validation/{objective.primary.name}",
+            "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
+            "last": last_validation(progress),
+            "cost": cost(config, progress, model, material, run.device),
+            "stopped": progress.stopped or "budget",
+            "seed": config.seed,
+            "notes": material.dataset.notes,
+            "command": context.command,
+        }
+        if pretraining is not None:
+            summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
+        folder.write_summary(summary)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
+    except (Interrupted, KeyboardInterrupt):
+        summary["status"] = "interrupted"
+        raise
+    except Pruned:
+        summary["status"] = "pruned"
+        raise
+    except BaseException as error:
+        summary["error"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if summary["status"] != "finished":
+            folder.write_summary(summary)
+        with ExitStack() as closing:  # all of them, whatever happens to one
+            for tracker in trackers:
+                closing.callback(tracker.finish, summary)
+    return Outcome(folder, summary)
+
+
+# --- trackers --------------------------------------------------------------------------------------------------------------------
+def start_trackers(run: Located, context: Context, material: Material) -> list[Tracker]:
+    """Local files always, then the chosen tracker, then the sweep's."""
+    config, objective = run.config, material.objective
+    info = RunInfo(
+        run_id=run.id,
+        folder=run.folder.path,
+        title=f"{config.dataset.name} {config.objective.name} seed {config.seed} ({run.id})",
+        job="train",
+        config=json.loads(json.dumps(dataclasses.asdict(config))),
+        labels=objective.label_names,
+        primary=objective.primary,
+        loss_unit=config.objective.loss_unit,
+        tags=config.tags,
+        sweep=context.sweep,
+    )
+    chosen = config.tracker.build(info)
+    reporting = [] if context.trial is None else [TrialTracker(context.trial, objective.primary)]
+    return [LocalTracker(info), *([] if chosen is None else [chosen]), *reporting]
+
+
+class TrialTracker(Tracker):
+    """Tells a sweep the primary metric of every evaluation, those before a restart included.
+
+    Evaluations are numbered, not dated by their step: with another batch size a step has seen other amounts of data.
+    """
+
+    def __init__(self, trial: SweepTrial, primary: Metric) -> None:
+        self.trial, self.name, self.evaluations = trial, f"validation/{primary.name}", 0
+        wanted = "maximize" if primary.higher_is_better else "minimize"
+        if not trial.objectives and trial.directions != [wanted]:  # would choose the worst run
+            raise ConfigError(f"hydra.sweeper.direction={', '.join(trial.directions)}: this objective's score is to {wanted}")
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Training records pass by."""
+        if self.name in record:
+            self.evaluations += 1
+            self.trial.report(self.evaluations, record[self.name])
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The command line tells the final result."""
+
+
+def broadcast(trackers: list[Tracker]) -> Callable[[dict[str, float]], None]:
+    """One `log` for all trackers."""
+
+    def log(record: dict[str, float]) -> None:
+        for tracker in trackers:
+            tracker.log(record)
+
+    return log
+
+
+# --- the summary -----------------------------------------------------------------------------------------------------------------
+def final_scores(run: Located, model: Model, material: Material) -> dict[str, Any]:
+    """Validation and, once, test, with the selected weights; the bound where it is known; predictions for later statistics."""
+    metrics: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        if split not in material.examples:
+            continue
+        rows = material.dataset.splits[split]
+        scores, measured = score(
+            model, material.objective, material.examples[split], run.device, run.config.evaluation.batch_size, split, rows
+        )
+        metrics |= scores
+        if run.config.evaluation.save_predictions:
+            run.folder.write_predictions(split, material.objective.predictions(measured, rows))
+        for name, best in material.dataset.best_possible.get(split, {}).items():
+            metrics[f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"] = best
+    return metrics
+
+
+def metric_specs(declared: tuple[Metric, ...], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Direction, unit and bounds of every score of a split, under its full name."""
+    named = {metric.name: metric for metric in declared}
+    full = {name: name.partition("/")[2] for name, value in metrics.items() if isinstance(value, int | float)}
+    return {name: named[short].record() for name, short in full.items() if short in named and not name.startswith("best_possible/")}
+
+
+def last_validation(progress: Progress) -> dict[str, float]:
+    """The last evaluation of training, for those who do not want the best of several."""
+    records = [record for record in progress.records if any(name.startswith("validation/") for name in record)]
+    return records[-1] if records else {}
+
+
+def cost(config: Train, progress: Progress, model: Model, material: Material, device: Device) -> dict[str, Any]:
+    """What the result cost: steps, examples, real tokens, seconds of training, parameters, estimated operations.
+
+    `flops` is an estimate: products of a forward pass over the first training batch, three times that for training, for every token
+    seen. `utilisation` is its rate as a share of the rate that this machine reaches on large matrix products at the same precision.
+    """
+    parameters = sum(weight.numel() for weight in model.parameters())
+    train = material.examples["train"]
+    batch = material.objective.collate(train, order_batches(train.lengths, config.budget, config.seed).epoch(0)[0], None).to(device.device)
+    model.eval()
+    with device.autocast():
+        flops = (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens * progress.tokens
+    reachable = product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32)
+    return {
+        "steps": progress.step,
+        "epochs": round(progress.epoch, 4),
+        "examples": progress.examples,
+        "tokens": progress.tokens,
+        "micro_batch": progress.micro_batch or None,
+        "seconds": round(progress.seconds, 3),
+        "core_seconds": round(progress.core_seconds, 3),
+        "tokens_per_s": round(progress.tokens / max(progress.seconds, 1e-9), 1),
+        "flops": float(f"{flops:.4g}"),
+        "utilisation": round(flops / max(progress.seconds, 1e-9) / reachable, 4),
+        "parameters": parameters,
+        "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }

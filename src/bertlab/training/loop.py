@@ -1,0 +1,333 @@
+"""The training loop: plain torch, every step in sight, exact to the bit after a kill.
+
+A step is a function of (weights, optimizer, generators, step number); a checkpoint holds the first three, the batch plan makes the
+data of any step from its number. Losses are summed over units (examples, masked tokens) and divided by the effective batch's
+count, so that micro-batches of unequal counts weigh right.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from bertlab.config.schema import Train
+from bertlab.contracts import Examples, Loss, Objective
+from bertlab.data.batches import BatchOrder, order_batches
+from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
+from bertlab.errors import DivergedError, RunError
+from bertlab.runs.checkpoints import ResumeState, load_checkpoint, save_checkpoint
+from bertlab.runs.files import file_digest, load_weights, save_weights
+from bertlab.runs.machine import Device, is_interactive, restore_rng_state, rng_state
+from bertlab.training.assembly import Model
+from bertlab.training.evaluation import scalars, score
+
+LOG_EVERY = 20  # steps between training records
+
+
+class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
+    """SIGINT or SIGTERM: the run has been checkpointed and can be continued."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_status = 128 + number
+
+
+class Pruned(Exception):  # noqa: N818  # not an error: a sweep has better things to do
+    """A sweep asked to stop after an evaluation: the run has been checkpointed and can be continued."""
+
+
+@dataclass
+class Progress:
+    """What changes during a run beside weights, optimizer and generators; saved with every checkpoint."""
+
+    step: int = 0
+    epoch: float = 0.0
+    examples: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    core_seconds: float = 0.0  # processor time, evaluation included: honest where the machine is shared
+    loss_total: float = 0.0  # since the last training record
+    loss_count: float = 0.0
+    best_score: float | None = None
+    best_step: int = 0
+    best_sha256: str = ""  # of the file with the best weights
+    best_loss: float = math.inf  # the validation loss beside the best score, which decides between equal ones
+    evaluations_without_improvement: int = 0
+    micro_batch: int = 0  # examples per forward pass after memory ran out; 0 = it never did
+    stopped: str = ""  # why training ended before its budget
+    records: list[dict[str, float]] = field(default_factory=list)
+
+
+def fit(
+    config: Train,
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    objective: Objective,
+    examples: dict[str, Examples],
+    rows: dict[str, Any],
+    device: Device,
+    folder: Path,
+    log: Callable[[dict[str, float]], None],
+    should_prune: Callable[[], bool] | None = None,
+) -> Progress:
+    """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
+
+    `rows` are the splits that the examples are of.
+    Afterwards `model` holds the last weights; the best ones lie in `folder/best-STEP.safetensors`. Every record goes to `log`, those of
+    the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned
+    after one where `should_prune`, asked after every evaluation but the last, says that going on is not worth it.
+    """
+    order = order_batches(examples["train"].lengths, config.budget, config.seed)
+    total = order.total_steps(config.budget)
+    evaluate_at = evaluation_interval(config, order, total)
+    progress = resume(folder, model, optimizer, device)
+    for earlier in progress.records:
+        log(earlier)
+    feed = Feed(objective, examples["train"], order, total, progress.micro_batch or config.compute.micro_batch_size or WHOLE)
+    peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    model.train()
+
+    def record(values: dict[str, float]) -> None:
+        values = {"step": progress.step, "epoch": round(progress.epoch, 6), **values}
+        progress.records.append(values)
+        log(values)
+
+    def checkpoint() -> None:
+        state = {"optimizer": optimizer.state_dict(), "rng": rng_state(device.device), "progress": vars(progress)}
+        best = {best_file(folder, progress).name: progress.best_sha256} if progress.best_sha256 else {}
+        save_checkpoint(folder, ResumeState(progress.step, model.state_dict(), state, best))
+
+    started_cores = time.process_time() - progress.core_seconds
+    started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
+    recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
+    bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
+    steps = feed.steps(progress.step, device, config.compute.workers)
+    running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)  # loss since the last record
+    with interruptible() as received, bar, worker_deaths_explained():
+        while not progress.stopped and (total is None or progress.step < total):
+            step = next(steps)
+            factor = config.schedule.factor(progress.step, total)
+            for group, peak in zip(optimizer.param_groups, peak_lr, strict=True):
+                group["lr"] = peak * factor
+
+            # one optimizer step: forward and backward by micro-batch, clip, update
+            loss, tokens, fitted = accumulate(model, feed, step, device, weights)
+            if fitted < feed.micro_batch:
+                progress.micro_batch = feed.micro_batch = fitted
+                steps = feed.steps(progress.step + 1, device, config.compute.workers)
+            norm = clip_gradients(weights, config.optimizer.clip_norm)
+            if device.device.type == "cpu":  # elsewhere reading a value would make the host wait: checked with the next record
+                check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+            progress.step += 1
+            progress.epoch = step.epochs_done
+            progress.examples += len(step.rows)
+            progress.tokens += tokens
+            progress.loss_count += loss.count
+            running += loss.total
+            now = time.perf_counter()
+            progress.seconds, progress.core_seconds = now - started, time.process_time() - started_cores
+            bar.update()
+            is_last = progress.step == total or over_time(config, progress)
+            wants_evaluation = "validation" in examples and (progress.step % evaluate_at == 0 or is_last)
+            wants_checkpoint = bool(received) or now - saved_at >= config.compute.checkpoint_seconds or is_last
+            if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
+                check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
+                progress.loss_total = float(running)
+            if progress.step % LOG_EVERY == 0 or is_last:
+                speed = (progress.tokens - recorded_tokens) / max(now - recorded_at, 1e-9)
+                record(
+                    {
+                        "train/loss": progress.loss_total / progress.loss_count,
+                        "train/lr": optimizer.param_groups[0]["lr"],
+                        "train/grad_norm": float(norm),
+                        "train/tokens_per_s": speed,
+                        "train/tokens": progress.tokens,
+                    }
+                )
+                bar.set_postfix_str(f"loss {progress.loss_total / progress.loss_count:.4f}", refresh=False)
+                progress.loss_total, progress.loss_count = 0.0, 0.0
+                running.zero_()
+                recorded_at, recorded_tokens = now, progress.tokens
+            if over_time(config, progress):
+                progress.stopped = "budget.hours"
+            if wants_evaluation:
+                metrics, _ = score(
+                    model, objective, examples["validation"], device, config.evaluation.batch_size, "validation", rows["validation"]
+                )
+                record(scalars(metrics))
+                keep_best(config, objective, model, progress, metrics, folder)
+                tqdm.write(describe(progress, metrics, objective))
+                started += time.perf_counter() - now  # evaluation is not training time
+                recorded_at = time.perf_counter()
+            prune = wants_evaluation and not (is_last or progress.stopped) and should_prune is not None and should_prune()
+            if wants_checkpoint or progress.stopped or prune:
+                checkpoint()
+                saved_at = time.perf_counter()
+            if prune:
+                raise Pruned
+            if received and not is_last:
+                raise Interrupted(received[0])
+    return progress
+
+
+def accumulate(model: Model, feed: Feed, step: Step, device: Device, weights: list[torch.nn.Parameter]) -> tuple[Loss, int, int]:
+    """Gradients of the mean loss over a step; returns the summed loss, the real tokens and the micro-batch size that fitted in memory."""
+    before = rng_state(device.device)
+    smaller = feed
+    batches = step.batches
+    while True:
+        try:
+            total, count, tokens = torch.zeros((), device=device.device), 0.0, 0
+            for made in batches:
+                batch = made.to(device.device)
+                with device.autocast():
+                    outputs = model(batch)
+                loss = feed.objective.loss(outputs, batch)
+                (loss.total / loss.count if len(batches) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch's has no types
+                total, count, tokens = total + loss.total.detach(), count + loss.count, tokens + batch.num_tokens
+            if len(batches) > 1:
+                torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count))
+            return Loss(total, count), tokens, smaller.micro_batch
+        except RuntimeError as error:
+            fitting = min(len(step.rows), smaller.micro_batch)
+            if not is_out_of_memory(error) or fitting == 1:
+                raise
+        outputs = loss = batch = None  # type: ignore[assignment]  # let go of the graph that did not fit
+        smaller = replace(feed, micro_batch=(fitting + 1) // 2)
+        batches = smaller.batches(step.rows, step.draw)
+        for weight in weights:
+            weight.grad = None
+        restore_rng_state(before, device.device)
+        if device.device.type == "cuda":
+            torch.cuda.empty_cache()
+        print(f"out of memory: going on with micro-batches of {smaller.micro_batch} examples (the effective batch stays)")
+
+
+def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:
+    """Scale all gradients down to a global norm of `largest` (0 = never) and return the norm before (Pascanu et al. 2013)."""
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if largest > 0 and (norm.is_cuda or float(norm) > largest):  # a CPU is spared the pass over all gradients where nothing changes
+        torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """CUDA's own class, or the CPU allocator's message."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -> None:
+    """Stop before a non-finite update reaches the weights. Raises DivergedError."""
+    if math.isfinite(float(loss.total)) and math.isfinite(float(norm)):
+        return
+    saved = sorted(folder.glob("step-*"))
+    last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+    raise DivergedError(
+        f"training diverged at step {step}: loss {float(loss.total) / loss.count:.4g}, gradient norm {float(norm):.4g}, learning "
+        f"rate {lr:.3g}; {last}. Lower optimizer.lr, lengthen schedule.warmup_fraction or lower optimizer.clip_norm"
+    )
+
+
+def evaluation_interval(config: Train, order: BatchOrder, total: int | None) -> int:
+    """Steps between evaluations: as configured, else once an epoch."""
+    if config.evaluation.every_steps is not None:
+        return config.evaluation.every_steps
+    interval = order.steps_in(1.0) if config.evaluation.every_epochs is None else order.steps_in(config.evaluation.every_epochs)
+    return interval if total is None else max(1, min(interval, total))
+
+
+def over_time(config: Train, progress: Progress) -> bool:
+    """Whether the wall-clock budget is spent."""
+    return config.budget.hours is not None and progress.seconds >= 3600 * config.budget.hours
+
+
+def keep_best(config: Train, objective: Objective, model: Model, progress: Progress, metrics: dict[str, Any], folder: Path) -> None:
+    """Save the weights of a new best validation score, count evaluations without one, stop when patience ends."""
+    value, loss = primary_score(objective, metrics), float(metrics.get("validation/loss", math.inf))
+    is_better = objective.primary.better(value, progress.best_score)
+    if is_better or (value == progress.best_score and loss < progress.best_loss):
+        progress.best_score, progress.best_loss, progress.best_step = value, loss, progress.step
+        save_weights(best_file(folder, progress), model.state_dict())
+        progress.best_sha256 = file_digest(best_file(folder, progress))
+    if is_better:
+        progress.evaluations_without_improvement = 0
+        return
+    progress.evaluations_without_improvement += 1
+    if config.evaluation.patience is not None and progress.evaluations_without_improvement >= config.evaluation.patience:
+        progress.stopped = "evaluation.patience"
+
+
+def primary_score(objective: Objective, metrics: dict[str, Any]) -> float:
+    """The validation score that selection looks at."""
+    return float(metrics[f"validation/{objective.primary.name}"])
+
+
+def describe(progress: Progress, metrics: dict[str, Any], objective: Objective) -> str:
+    """One line an evaluation."""
+    name = f"validation/{objective.primary.name}"
+    star = " *" if progress.best_step == progress.step else ""
+    scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in dict.fromkeys((name, "validation/loss")) if key in metrics)
+    return f"step {progress.step}  epoch {progress.epoch:.2f}  {scores}{star}"
+
+
+def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, device: Device) -> Progress:
+    """Put weights, optimizer, generators and progress back from the newest whole checkpoint; a fresh Progress where there is none."""
+    found = load_checkpoint(folder)
+    if found is None:
+        return Progress()
+    model.load_state_dict(found.weights)
+    optimizer.load_state_dict(found.state["optimizer"])
+    restore_rng_state(found.state["rng"], device.device)
+    print(f"continuing at step {found.step}")
+    return Progress(**found.state["progress"])
+
+
+def best_file(folder: Path, progress: Progress) -> Path:
+    """Named by its step: after a kill, weights from beyond the checkpoint are not taken for the checkpoint's best."""
+    return folder / f"best-{progress.best_step:08d}.safetensors"
+
+
+def load_best(folder: Path, progress: Progress) -> dict[str, Tensor]:
+    """Weights of the best validation score. Raises RunError where they are no longer what was written."""
+    file = best_file(folder, progress)
+    if not file.is_file() or file_digest(file) != progress.best_sha256:
+        raise RunError(f"{file}: missing or damaged since it was written; the same command goes on from before it")
+    return load_weights(file)
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying by them; the loop looks after every step. A second SIGINT acts at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(int(number))
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
