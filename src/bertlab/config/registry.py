@@ -7,7 +7,6 @@ config names are imported, so that help and config errors do not wait for what t
 """
 
 import ast
-import dataclasses
 import importlib
 import importlib.util
 import os
@@ -115,8 +114,8 @@ def _files(group: str) -> dict[str, Path]:
 def load_schema(group: str, option: str) -> Any:
     """The option's dataclass, as an instance with its defaults. Raises ConfigError for an unknown option or a file without one."""
     if group in FOLDERS:
-        kind = _load_class(group, option)
-        if not dataclasses.is_dataclass(kind):
+        kind: Any = _load_class(group, option)
+        if "__dataclass_fields__" not in vars(kind):
             raise ConfigError(f"{sys.modules[kind.__module__].__file__}: {kind.__name__} must be a dataclass")
         return kind(name=option)
     if group == "schema" and option in jobs() and option not in TABLE[group]:
