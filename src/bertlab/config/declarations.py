@@ -129,6 +129,7 @@ class Kind(abc.ABC):
     """
 
     looks_first: ClassVar[bool] = False
+    holds_text: ClassVar[bool] = False  # whether a converted cell is a text, or a list of texts, that a tokenizer reads
 
     def __init__(self, column: Column) -> None:
         self.column = column

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bertlab.config import registry
 from bertlab.config.declarations import Role
 from bertlab.config.schema import DatasetConfig, ObjectiveConfig, Paths
 from bertlab.errors import DataError
@@ -34,6 +35,11 @@ def roles_for(dataset: DatasetConfig, objective: ObjectiveConfig) -> tuple[Role,
     """The roles that an objective reads of a dataset: those that it needs, and optional ones that are there."""
     offered = dataset.offers()
     return tuple(role for role in objective.roles if not role.optional or role.name in offered)
+
+
+def text_roles(roles: Sequence[Role]) -> list[str]:
+    """Names of the roles that a tokenizer reads, answers left out."""
+    return [role.name for role in roles if not role.is_answer and registry.load_kind(role.kind).holds_text]
 
 
 def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:

@@ -11,7 +11,7 @@ import numpy as np
 
 from bertlab.config.declarations import Metric, Role
 from bertlab.config.schema import Train
-from bertlab.data.dataset import load_dataset, roles_for
+from bertlab.data.dataset import load_dataset, roles_for, text_roles
 from bertlab.errors import UserError
 from bertlab.report import stats
 from bertlab.report.arms import Arm, Study
@@ -172,7 +172,7 @@ def _training_texts(config: Train) -> Iterator[str]:
 
 def _rows_of(rows: Any, roles: Sequence[Role]) -> Iterator[str]:
     """What is read of each row as one text, answers left out."""
-    columns = [role.name for role in roles if not role.is_answer]
+    columns = text_roles(roles)
     for start in range(0, len(rows), 1000):
         piece = rows[start : start + 1000]
         for values in zip(*(piece[name] for name in columns), strict=True):

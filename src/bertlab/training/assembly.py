@@ -11,7 +11,7 @@ from torch import nn
 import bertlab.data
 from bertlab.config.schema import Finetune, Train, validate
 from bertlab.contracts import Batch, Encoder, Examples, Head, Objective, ParameterGroup
-from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for
+from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for, text_roles
 from bertlab.data.example_files import read_examples, write_examples
 from bertlab.data.tokenizer import (
     GivenTokenizer,
@@ -148,8 +148,8 @@ def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], 
     if isinstance(given, TrainedTokenizer):
 
         def fill(folder: Path) -> None:
-            train = dataset.splits["train"]
-            columns = [train[role.name] for role in config.objective.roles if role.name in train.column_names and not role.is_answer]
+            train, roles = dataset.splits["train"], roles_for(config.dataset, config.objective)
+            columns = [train[name] for name in text_roles(roles)]
             write_text(folder / "tokenizer.json", train_tokenizer(given, batches_of_texts(columns)).to_json())
 
         return _read_tokenizer(

@@ -10,6 +10,8 @@ from bertlab.errors import DataError
 class Choices(Kind):
     """See config.declarations.Kind."""
 
+    holds_text = True
+
     count = 0  # of the first row's
 
     def arrow_type(self) -> Any:

@@ -11,6 +11,8 @@ from bertlab.errors import DataError
 class Text(Kind):
     """See config.declarations.Kind."""
 
+    holds_text = True
+
     letters = 0  # that were seen so far
 
     def arrow_type(self) -> Any:

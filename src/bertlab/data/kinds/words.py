@@ -10,6 +10,8 @@ from bertlab.errors import DataError
 class Words(Kind):
     """See config.declarations.Kind."""
 
+    holds_text = True
+
     def arrow_type(self) -> Any:
         """A list of strings."""
         import pyarrow
