@@ -13,8 +13,6 @@ from encoders import TOLERANCE, encoder_of, random_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlab.config import registry
-from bertlab.training.assembly import Model, build_objective
 from bertlab.config.composition import compose_schema
 from bertlab.data.tokenizer import WordPiece, train_tokenizer
 from bertlab.errors import ConfigError
@@ -23,9 +21,11 @@ from bertlab.export import verification
 from bertlab.models import _bert_hf
 from bertlab.models.bert import Bert, build
 from bertlab.objectives.classification import join_texts
+from bertlab.training.assembly import Model, build_objective
 
 transformers = pytest.importorskip("transformers")
 TOKENIZER = train_tokenizer(WordPiece(name="wordpiece", vocab_size=60), ["a film was good", "a dull plot was bad"])
+LABELLED = ("SequenceClassification", "TokenClassification")  # the tasks whose head is as wide as there are classes
 OBJECTIVES = ["classification", "mlm", "mlm_nsp", "nsp", "tagging"]
 
 
@@ -56,7 +56,7 @@ def configs(draw: Any) -> dict[str, Any]:
 
 def theirs_of(described: dict[str, Any], task: str, labels: int, seed: int) -> Any:
     torch.manual_seed(seed)
-    config = transformers.BertConfig(**described, **({"num_labels": labels} if task in export.LABELLED else {}))
+    config = transformers.BertConfig(**described, **({"num_labels": labels} if task in LABELLED else {}))
     theirs = getattr(transformers, f"BertFor{task}" if task else "BertModel")(config).eval()
     for weight in theirs.parameters():
         weight.data.normal_(std=0.3)
@@ -71,7 +71,7 @@ def ours_of(config: Any, state: dict[str, torch.Tensor], names: list[str]) -> Mo
     encoder.load_state_dict(_bert_hf.from_hf_state(config.model, state, allow_missing_pooler=True), strict=False)
     model = Model(encoder, build_objective(config, TOKENIZER, names).build_head(encoder, 0.02)).eval()
     if any(name.startswith(("cls.", "classifier.")) for name in state):
-        mapped = registry.module_of(config.objective).HF_NAMES
+        mapped = config.objective.hf_head().names
         model.head.load_state_dict({name: state[export._renamed(name, mapped)] for name in model.head.state_dict()})
     return model
 

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bertlab.training.assembly import Model
 from bertlab.contracts import Batch, Special, Vocabulary
 from bertlab.models import _bert_hf
 from bertlab.models.bert import build
 from bertlab.objectives import mlm, mlm_nsp, nsp, tagging
+from bertlab.training.assembly import Model
 
 transformers = pytest.importorskip("transformers")
 
@@ -81,7 +81,7 @@ NAMES = {**{f"tokens.{ours}": theirs for ours, theirs in mlm.HF_NAMES.items() if
 @settings(PROPERTY, max_examples=40)
 @given(cases())
 def test_joint_pretraining_equals_bert_for_pretraining(case: Case) -> None:
-    objective = mlm_nsp.build(mlm_nsp.MlmNsp(name="mlm_nsp"), vocabulary(case[1]), [])
+    objective = mlm_nsp.MlmNsp(name="mlm_nsp").build(vocabulary(case[1]), [])
     ours, theirs = pair_of(case, transformers.BertForPreTraining, objective, NAMES)
     batch, labels, follows = case_batch(case)
     expected = theirs(
@@ -101,7 +101,7 @@ def test_joint_pretraining_equals_bert_for_pretraining(case: Case) -> None:
 @settings(PROPERTY, max_examples=20)
 @given(cases())
 def test_masked_modelling_equals_bert_for_masked_lm(case: Case) -> None:
-    objective = mlm.build(mlm.Mlm(name="mlm"), vocabulary(case[1]), [])
+    objective = mlm.Mlm(name="mlm").build(vocabulary(case[1]), [])
     names = {ours: theirs for ours, theirs in mlm.HF_NAMES.items() if ours != "decoder"}
     ours, theirs = pair_of(case, transformers.BertForMaskedLM, objective, names)
     batch, labels, _ = case_batch(case)
@@ -116,7 +116,7 @@ def test_masked_modelling_equals_bert_for_masked_lm(case: Case) -> None:
 @given(cases(), st.integers(1, 9))
 def test_tagging_equals_bert_for_token_classification(case: Case, tags: int) -> None:
     config, vocab, pad_id, _, seed = case
-    objective = tagging.build(tagging.Tagging(name="tagging"), vocabulary(vocab), [f"T{index}" for index in range(tags)])
+    objective = tagging.Tagging(name="tagging").build(vocabulary(vocab), [f"T{index}" for index in range(tags)])
     theirs = transformers.BertForTokenClassification(
         transformers.BertConfig(**_bert_hf.to_hf_config(config, vocab, pad_id), num_labels=tags)
     ).eval()
@@ -124,7 +124,7 @@ def test_tagging_equals_bert_for_token_classification(case: Case, tags: int) -> 
     encoder = build(config, vocab, pad_id)
     ours = Model(encoder, objective.build_head(encoder, 0.02)).eval()
     encoder.load_state_dict(_bert_hf.from_hf_state(config, theirs.state_dict(), allow_missing_pooler=True), strict=False)
-    ours.head.load_state_dict(head_state(theirs, tagging.HF_NAMES, theirs.state_dict()))
+    ours.head.load_state_dict(head_state(theirs, dict(tagging.Tagging(name="tagging").hf_head().names), theirs.state_dict()))
     batch, labels, _ = case_batch(case)
     labels = labels.clamp(max=tags - 1)
     batch.targets["tag"] = labels

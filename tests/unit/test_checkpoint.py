@@ -5,12 +5,30 @@ from pathlib import Path
 import pytest
 import torch
 
-from bertlab.runs.files import Checkpoint, load_checkpoint, load_weights, save_checkpoint, save_weights, write_atomically
 from bertlab.errors import RunError
+from bertlab.runs.checkpoints import ResumeState, load_checkpoint, save_checkpoint
+from bertlab.runs.files import file_digest, load_weights, save_weights, write_atomically
 
 
-def checkpoint(step: int) -> Checkpoint:
-    return Checkpoint(step, {"w": torch.full((3,), float(step))}, {"progress": {"step": step}, "rng": {"cpu": torch.get_rng_state()}})
+def checkpoint(step: int, best: dict[str, str] | None = None) -> ResumeState:
+    state = {"progress": {"step": step}, "rng": {"cpu": torch.get_rng_state()}}
+    return ResumeState(step, {"w": torch.full((3,), float(step))}, state, best or {})
+
+
+def best_weights(folder: Path, step: int) -> dict[str, str]:
+    """Written as the loop does: a file beside the checkpoints, known by its checksum."""
+    file = folder / f"best-{step:08d}.safetensors"
+    save_weights(file, {"w": torch.full((3,), -float(step))})
+    return {file.name: file_digest(file)}
+
+
+def damage(file: Path, how: str) -> None:
+    content = bytearray(file.read_bytes())
+    if how == "gone":
+        file.unlink()
+    else:
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content if how == "flip" else content[: len(content) // 2])
 
 
 def test_newest_whole_checkpoint_wins(tmp_path: Path) -> None:
@@ -22,19 +40,32 @@ def test_newest_whole_checkpoint_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("victim", ["weights.safetensors", "state.pt", "manifest.json"])
-@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
-def test_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, victim: str, damage: str) -> None:
+@pytest.mark.parametrize("how", ["cut", "flip", "gone"])
+def test_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, victim: str, how: str) -> None:
     for step in (1, 2):
         save_checkpoint(tmp_path, checkpoint(step))
-    file = tmp_path / "step-00000002" / victim
-    content = bytearray(file.read_bytes())
-    if damage == "gone":
-        file.unlink()
-    else:
-        content[len(content) // 2] ^= 0xFF
-        file.write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    damage(tmp_path / "step-00000002" / victim, how)
     found = load_checkpoint(tmp_path)
     assert found is not None and found.step == 1
+
+
+@pytest.mark.parametrize("how", ["cut", "flip", "gone"])
+def test_a_checkpoint_whose_best_weights_are_damaged_is_skipped_too(tmp_path: Path, how: str) -> None:
+    first = best_weights(tmp_path, 1)
+    save_checkpoint(tmp_path, checkpoint(1, first))
+    second = best_weights(tmp_path, 2)
+    save_checkpoint(tmp_path, checkpoint(2, second))
+    damage(tmp_path / next(iter(second)), how)
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found.step == 1 and found.best == first
+
+
+def test_best_weights_stay_as_long_as_a_checkpoint_needs_them(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save_checkpoint(tmp_path, checkpoint(step, best_weights(tmp_path, 1 if step < 4 else 4)))
+    assert {file.name for file in tmp_path.glob("best-*")} == {"best-00000001.safetensors", "best-00000004.safetensors"}
+    save_checkpoint(tmp_path, checkpoint(5, best_weights(tmp_path, 4)))
+    assert {file.name for file in tmp_path.glob("best-*")} == {"best-00000004.safetensors"}
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -64,7 +95,7 @@ def test_pickled_code_is_never_run(tmp_path: Path) -> None:
 
     old = manifest.split('"state.pt": "')[1][:64]
     (place / "manifest.json").write_text(manifest.replace(old, sha256((place / "state.pt").read_bytes()).hexdigest()))
-    with pytest.raises(Exception, match=r"[Ww]eights.only|Unsupported"):
+    with pytest.raises(RunError, match=r"not a checkpoint of this program \(UnpicklingError\)"):
         load_checkpoint(tmp_path)
     assert not (tmp_path / "owned").exists()
 

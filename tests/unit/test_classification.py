@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pretraining import Rows
 
 from bertlab.contracts import Draw, Special, Vocabulary, join_examples
-from bertlab.objectives.classification import Classification, build, f1_macro, join_texts, matthews
+from bertlab.objectives.classification import Classification, f1_macro, join_texts, matthews
 
 SPECIAL = Special(0, 1, 2, 3, 4)
 VOCABULARY = Vocabulary(SPECIAL, np.zeros(300, dtype=bool), np.ones(300, dtype=np.int64), np.arange(300) < 5)
@@ -22,7 +22,7 @@ def encode(texts: Any) -> list[list[int]]:
 
 
 def objective(**options: Any) -> Any:
-    return build(Classification(name="classification", **options), VOCABULARY, ["no", "yes", "maybe"])
+    return Classification(name="classification", **options).build(VOCABULARY, ["no", "yes", "maybe"])
 
 
 def test_pairs_are_laid_out_as_devlin_does() -> None:
@@ -71,7 +71,7 @@ def test_f1_and_matthews_follow_their_definitions(pairs: list[tuple[int, int]]) 
 
 def test_metrics_of_a_hand_counted_split() -> None:
     logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], dtype=np.float32))
-    found = objective(label_smoothing=0.1).metrics({"logits": logits, "label": np.array([0, 1, 1, 2])})
+    found = objective(label_smoothing=0.1).scores({"logits": logits, "label": np.array([0, 1, 1, 2])})
     assert found["accuracy"] == 0.75 and found["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     assert found["loss"] == pytest.approx(-np.mean(np.log([0.7, 0.8, 0.3, 0.6])), abs=1e-6)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bertlab.data.feeding import Feed, death_of_a_worker_told
+from bertlab.data.feeding import Feed, worker_deaths_explained
 from bertlab.errors import RunError
 from bertlab.runs.machine import Device
 
@@ -42,16 +42,16 @@ def only_break() -> None:
 
 
 def feed(batch: type) -> Feed:
-    plan = SimpleNamespace(seed=0, from_step=lambda _: iter([(0, 1.0, np.arange(3))]))
-    return Feed(SimpleNamespace(collate=lambda *_: batch()), None, plan, 1)  # type: ignore[arg-type]  # no more than a feed asks for
+    order = SimpleNamespace(seed=0, from_step=lambda _: iter([(0, 1.0, np.arange(3))]))
+    return Feed(SimpleNamespace(collate=lambda *_: batch()), None, order, 1)  # type: ignore[arg-type]  # no more than a feed asks for
 
 
 def test_a_maker_that_dies_while_it_hands_a_batch_over_is_told_in_one_line() -> None:
-    with pytest.raises(RunError, match="a process that makes batches died"), death_of_a_worker_told():
+    with pytest.raises(RunError, match="a process that makes batches died"), worker_deaths_explained():
         next(feed(Torn).steps(0, CPU, 2))
 
 
 def test_a_broken_connection_without_a_death_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertlab.data.feeding.LAST_BREATH", 0.1)
-    with pytest.raises(ConnectionResetError), death_of_a_worker_told():
+    with pytest.raises(ConnectionResetError), worker_deaths_explained():
         next(feed(Broken).steps(0, CPU, 2))

@@ -6,13 +6,12 @@ import pytest
 import torch
 
 import bertlab
-from bertlab.training import assembly
-from bertlab.runs import identity
 from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
+from bertlab.training import assembly
+from tiny import tiny
 
-RUN = ["dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "model.hidden_size=32",
-       "model.num_attention_heads=1",       "model.num_hidden_layers=3", "budget.steps=6", "compute.threads=1"]  # fmt: skip
+RUN = tiny("model.num_hidden_layers=3", "budget.steps=6")
 
 
 def changed(*overrides: str) -> set[str]:
@@ -42,7 +41,7 @@ def test_frozen_parts_stay_as_they_are(overrides: list[str], expected: set[str])
 
 def model_of(*overrides: str) -> tuple[Any, Any]:
     config: Any = compose_schema("train", [*RUN, *overrides])
-    material = assembly.prepare(config, identity.inputs_fingerprint(config))
+    material = assembly.prepare(config)
     return config, assembly.build_initialized(config, material.tokenizer, material.objective)
 
 

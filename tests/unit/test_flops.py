@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from bertlab.training.flops import count_forward, product_rate
 from bertlab.models.bert import Bert, build
+from bertlab.training.flops import count_forward, product_rate
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

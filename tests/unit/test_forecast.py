@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from bertlab.jobs.plan import Asked, count, describe, duration, size
-from bertlab.training.forecast import Planned
+from bertlab.training.forecast import Forecast
 
 
-def planned(name: str, status: str = "new", done: int = 0, seconds: float = 60.0, stage: Planned | None = None) -> Planned:
-    return Planned(Path("multirun") / name, status, 1_000_000, 100, done, 5e5, 1e12, seconds, stage)
+def forecast(name: str, status: str = "new", done: int = 0, seconds: float = 60.0, stage: Forecast | None = None) -> Forecast:
+    return Forecast(Path("multirun") / name, status, 1_000_000, 100, done, 5e5, 1e12, seconds, stage)
 
 
 def asked(*words: str) -> Asked:
@@ -23,12 +23,12 @@ def test_durations_sizes_and_counts_are_words() -> None:
 
 
 def test_a_shared_pretraining_and_a_double_run_are_counted_once() -> None:
-    stage = planned("pre", seconds=3600)
+    stage = forecast("pre", seconds=3600)
     runs = [
-        (asked("seed=0"), planned("a", stage=stage)),
-        (asked("seed=1"), planned("b", "finished", seconds=0.0, stage=stage)),
-        (asked("seed=2"), planned("c", "interrupted", done=40, seconds=30.0, stage=stage)),
-        (asked("seed=3"), planned("a", stage=stage)),
+        (asked("seed=0"), forecast("a", stage=stage)),
+        (asked("seed=1"), forecast("b", "finished", seconds=0.0, stage=stage)),
+        (asked("seed=2"), forecast("c", "interrupted", done=40, seconds=30.0, stage=stage)),
+        (asked("seed=3"), forecast("a", stage=stage)),
     ]
     lines = list(describe(runs, [stage], 0, None))
     assert lines[0].startswith("pretraining: multirun/pre  new")
@@ -37,7 +37,7 @@ def test_a_shared_pretraining_and_a_double_run_are_counted_once() -> None:
 
 
 def test_a_search_is_told_by_its_fastest_and_its_slowest_trial() -> None:
-    runs = [(asked("lr=1"), planned("a", seconds=10.0)), (asked("lr=2"), planned("b", seconds=20.0))]
+    runs = [(asked("lr=1"), forecast("a", seconds=10.0)), (asked("lr=2"), forecast("b", seconds=20.0))]
     lines = list(describe(runs, [], 1, 30))
     assert lines[0] == "a search of 30 trials; 2 points that hold every choice and bound of its space, 1 with errors:"
     assert "a trial takes 10 s to 20 s: 30 of them one after the other 5 min to 10 min" in lines[-2]

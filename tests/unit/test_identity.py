@@ -6,14 +6,13 @@ from typing import Any
 import pytest
 
 from bertlab.config.composition import compose_schema
-from bertlab.runs.identity import identify
+from bertlab.runs.identity import _component_files, code_version, identify
 from bertlab.runs.machine import choose_device
-from bertlab.runs.store import code_version
 
 
 def run_id(*overrides: str) -> str:
     config: Any = compose_schema("train", ["compute=cpu", *overrides])
-    return str(identify(config, choose_device(config.compute.device, config.compute.precision, config.compute.threads))["id"])
+    return str(identify(config, choose_device(config.compute.device, config.compute.precision, config.compute.threads), None)["id"])
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,5 @@ def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None
 
 
 def test_code_that_a_component_builds_on_is_part_of_the_identity(tmp_path: Path) -> None:
-    from bertlab.runs.store import _components_below
-
     (tmp_path / "mine.py").write_text("from bertlab.objectives.classification import Classification\n")
-    assert "objectives/classification" in _components_below(tmp_path / "mine.py")
+    assert "objectives/classification" in _component_files(tmp_path / "mine.py")

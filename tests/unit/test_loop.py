@@ -9,10 +9,10 @@ from torch import nn
 
 import bertlab
 from bertlab.training.loop import clip_gradients
+from tiny import tiny
 
-RUN = ["dataset.train_size=200", "dataset.validation_size=50", "dataset.test_size=50", "budget.steps=6", "budget.batch_size=24",
-       "model.hidden_size=32", "model.num_attention_heads=1", "model.hidden_dropout=0", "model.attention_dropout=0",
-       "objective.head_dropout=0", "compute.threads=1", "compute.precision=float32"]  # fmt: skip
+RUN = tiny("budget.steps=6", "budget.batch_size=24", "model.hidden_dropout=0", "model.attention_dropout=0", "objective.head_dropout=0",
+           "compute.precision=float32", sizes=(200, 50, 50))  # fmt: skip
 
 
 @pytest.mark.parametrize("largest", [0.5, 100.0, 0.0])

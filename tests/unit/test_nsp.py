@@ -21,7 +21,7 @@ DOCUMENTS = [". ".join(letter * length for length in (3, 5, 2, 4, 6, 1, 3) * 6) 
 
 def objective(kind: Any = nsp, **options: Any) -> Any:
     config = {nsp: nsp.Nsp, sop: sop.Sop, mlm_nsp: mlm_nsp.MlmNsp}[kind]
-    return kind.build(config(name=kind.__name__, **{"max_length": 32, **options}), V, [])
+    return config(name=kind.__name__, **{"max_length": 32, **options}).build(V, [])
 
 
 def prepared(o: Any, documents: list[str] = DOCUMENTS) -> Examples:
@@ -136,7 +136,7 @@ def test_joint_loss_is_the_sum_of_both() -> None:
     outputs = torch.zeros(len(batch.targets["label"]), SIZE), torch.zeros(6, 2)
     loss = o.loss(outputs, batch)
     assert (loss.total / loss.count).item() == pytest.approx(np.log(SIZE) + np.log(2), rel=1e-5)
-    found = o.metrics(o.measure(outputs, batch))
+    found = o.scores(o.measure(outputs, batch))
     assert found["loss"] == pytest.approx(found["masked_loss"] + found["next_loss"]) == pytest.approx(np.log(SIZE) + np.log(2))
     assert (batch.input_ids[batch.segment_ids == 1] >= 0).all() and (o.collate(examples, np.arange(6), None).targets["label"] >= 5).all()
 

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from bertlab.config import registry
-from bertlab.training.assembly import prepare
 from bertlab.config.composition import compose_schema
-from bertlab.runs.identity import inputs_fingerprint
+from bertlab.training.assembly import prepare
+from tiny import rows
 
-SMALL = ["dataset.train_size=80", "dataset.validation_size=20", "dataset.test_size=20"]
 WORDS = [f'{{"tokens": ["Ann", "went", "to", "town {i}"], "tags": ["B-PER", "O", "O", "B-LOC"]}}' for i in range(40)]
 OBJECTIVES: dict[str, list[str]] = {
     "classification": [],
@@ -39,11 +37,10 @@ class Watched:
 def test_prepare_reads_what_the_examples_are_filed_under(name: str) -> None:
     Path("words.jsonl").write_text("\n".join(WORDS))
     words = [f"objective={name}", *OBJECTIVES[name]]
-    config = compose_schema("train", words if name == "tagging" else [*SMALL, *words])  # there is no synthetic data with tags
-    material = prepare(config, inputs_fingerprint(config))
+    config = compose_schema("train", words if name == "tagging" else [*rows(80, 20, 20), *words])  # there is no synthetic data with tags
+    material = prepare(config)
     watched: Any = Watched(config.objective)
-    module = registry.module_of(config.objective)
-    objective = module.build(watched, material.tokenizer.vocabulary(), material.objective.label_names)
+    objective = type(config.objective).build(watched, material.tokenizer.vocabulary(), material.objective.label_names)
     watched.read.clear()
     list(objective.prepare(material.dataset.splits["train"], material.tokenizer.encode))
-    assert watched.read == set(module.PREPARED_BY)
+    assert watched.read == set(config.objective.prepared_by)

@@ -8,18 +8,19 @@ import pytest
 import torch
 from pretraining import SIZE, Rows, encode, vocabulary
 
-from bertlab.training.assembly import Model
-from bertlab.contracts import Draw, join_examples
+from bertlab.config.schema import ModelConfig
+from bertlab.contracts import Draw, Encoder, join_examples
 from bertlab.errors import ConfigError
 from bertlab.models.bert import Bert
 from bertlab.models.bert import build as build_bert
-from bertlab.objectives.rtd import Rtd, build
+from bertlab.objectives.rtd import Rtd
+from bertlab.training.assembly import Model
 
 
 def setup(**options: Any) -> tuple[Any, Any, Any]:
     """Objective, model, batch."""
     torch.manual_seed(0)
-    objective = build(Rtd(name="rtd", max_length=24, **options), vocabulary(), [])
+    objective = Rtd(name="rtd", max_length=24, **options).build(vocabulary(), [])
     config = Bert(hidden_size=32, num_attention_heads=4, num_hidden_layers=2, hidden_dropout=0.0, attention_dropout=0.0)
     encoder = build_bert(config, SIZE)
     examples = join_examples(objective.prepare(Rows(text=["abcdefghijklmnopqrstuvwxyz0123456789" * 6]), encode))
@@ -73,7 +74,7 @@ def test_loss_is_the_weighted_sum_of_both() -> None:
     outputs.generated, outputs.detected = torch.zeros_like(outputs.generated), torch.zeros_like(outputs.detected)
     loss = objective.loss(outputs, batch)
     assert (loss.total / loss.count).item() == pytest.approx(np.log(SIZE) + 7 * np.log(2), rel=1e-5)
-    found = objective.metrics(objective.measure(outputs, batch))
+    found = objective.scores(objective.measure(outputs, batch))
     assert found["loss"] == pytest.approx(np.log(2)) and found["generator_loss"] == pytest.approx(np.log(SIZE), rel=1e-5)
     assert found["detection_recall"] == 0 and 0.5 < found["detection_accuracy"] < 1
 
@@ -89,4 +90,4 @@ def test_scoring_samples_the_same_every_time() -> None:
 def test_a_model_without_a_narrower_copy_is_refused() -> None:
     objective, _, _ = setup()
     with pytest.raises(ConfigError, match="objective=rtd"):
-        objective.build_head(torch.nn.Linear(2, 2), 0.02)
+        objective.build_head(Encoder(ModelConfig(name="mine")), 0.02)

@@ -12,13 +12,13 @@ from pretraining import SPECIAL, Rows, encode, vocabulary
 
 from bertlab.contracts import join_examples
 from bertlab.errors import ConfigError
-from bertlab.objectives.tagging import Tagging, build
+from bertlab.objectives.tagging import Tagging
 
 NAMES = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
 
 def objective(names: list[str] | None = None, **options: Any) -> Any:
-    return build(Tagging(name="tagging", **options), vocabulary(), NAMES if names is None else names)
+    return Tagging(name="tagging", **options).build(vocabulary(), NAMES if names is None else names)
 
 
 def outputs_for(batch: Any, guesses: list[list[int]]) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_f1_is_its_definition(sentences: list[list[tuple[int, int]]]) -> None:
     examples = join_examples(o.prepare(Rows(tokens=[["a"] * len(tags) for tags in true], tags=true), encode))
     batch = o.collate(examples, np.arange(len(true)), None)
     measured = o.measure(outputs_for(batch, guesses), batch)
-    found = o.metrics(measured)
+    found = o.scores(measured)
     gold = {(row, *entity) for row, tags in enumerate(true) for entity in by_regular_expression(tags)}
     said = {(row, *entity) for row, tags in enumerate(guesses) for entity in by_regular_expression(tags)}
     assert found["f1"] == pytest.approx(2 * len(gold & said) / max(1, len(gold) + len(said)))
@@ -76,7 +76,7 @@ def test_entities_beyond_the_cut_count_as_missed() -> None:
     batch = o.collate(examples, np.array([0]), None)
     assert batch.input_ids.shape == (1, 6)
     measured = o.measure(outputs_for(batch, [[1, 0, 0, 3]]), batch)
-    assert o.metrics(measured)["recall"] == 2 / 4 and o.metrics(measured)["precision"] == 1
+    assert o.scores(measured)["recall"] == 2 / 4 and o.scores(measured)["precision"] == 1
     assert o.predictions(measured)[0]["tags"] == ["B-PER", "O", "O", "B-LOC", "O", "O", "O", "O"]
 
 
@@ -85,7 +85,7 @@ def test_an_entity_that_the_cut_goes_through_is_missed() -> None:
     o = objective(max_length=4)
     examples = join_examples(o.prepare(Rows(tokens=[list("abc")], tags=[[3, 4, 4]]), encode))
     batch = o.collate(examples, np.array([0]), None)
-    found = o.metrics(o.measure(outputs_for(batch, [[3, 4]]), batch))
+    found = o.scores(o.measure(outputs_for(batch, [[3, 4]]), batch))
     assert found["f1"] == 0 and found["accuracy"] == pytest.approx(2 / 3)
 
 
