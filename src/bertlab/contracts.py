@@ -123,6 +123,14 @@ class Head(nn.Module):
         """The batch as the encoder reads it, e.g. with tokens of a generator."""
         return batch
 
+    def exported_state(self) -> dict[str, Tensor]:
+        """Weights as the counterpart in transformers (`ObjectiveConfig.hf_head`) computes with them, under our names."""
+        return self.state_dict()
+
+    def exported_outputs(self, outputs: Any, _batch: "Batch") -> tuple[Tensor, ...]:
+        """Outputs as that counterpart gives them, for comparison; where it gives several, in its order."""
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
 
 # --- batches ---------------------------------------------------------------------------------------------------------------------
 @dataclass
@@ -288,6 +296,12 @@ class Objective(abc.ABC):
         """Tokenise one split, a `datasets.Dataset` whose columns are roles, a piece at a time.
 
         Where an example is not the row of the same number, its column `row` says which row of the split it is of.
+        """
+
+    def fit_to(self, train: Examples) -> None:  # noqa: B027  # most have nothing to learn here
+        """Look at the training split, once, before a head is built. What is learned of it must go into the head's weights or buffers.
+
+        An objective of a finished run looks at nothing: its head is loaded.
         """
 
     @abc.abstractmethod

@@ -1,7 +1,12 @@
-"""What a user did wrong, said in one line. Anything else that escapes is a bug of ours and keeps its traceback."""
+"""What a user did wrong, said in one line, and no secret in it. Anything else that escapes is a bug of ours and keeps its traceback."""
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
+
+SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)  # in the name of an environment variable
+SHORTEST_SECRET = 8  # letters; shorter values are words that occur by themselves
 
 
 class UserError(Exception):
@@ -37,3 +42,13 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
     guess = f"did you mean '{close}'? " if close else ""
     listed = ", ".join(names[:most]) + (", …" if len(names) > most else "")
     return f"{guess}(options: {listed})" if names else guess.strip()
+
+
+def redact(text: str) -> str:
+    """Text as it may leave this process: without passwords of addresses, and without values of variables whose names say that they are secret."""
+    text = re.sub(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"]*@", r"\1***@", text)
+    text = re.sub(r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"]+", r"\1***", text, flags=re.IGNORECASE)
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST_SECRET and SECRET.search(name) and value in text and not os.path.exists(value):  # noqa: PTH110  # a path is none
+            text = text.replace(value, "***")
+    return text

@@ -134,7 +134,7 @@ class Kind(abc.ABC):
     def __init__(self, column: Column) -> None:
         self.column = column
 
-    def look(self, cells: Sequence[Any], before: int) -> None:
+    def look(self, cells: Sequence[Any], before: int) -> None:  # noqa: B027  # most kinds need no look
         """See cells before any is converted; `before` rows went before these."""
 
     def is_unanswered(self) -> bool:
@@ -142,10 +142,10 @@ class Kind(abc.ABC):
         return False
 
     def names(self, declared: Sequence[str] | None) -> list[str]:
-        """After looking at the training split: names of its classes in id order; `declared` by the data. None but for kinds that have them."""
+        """After looking at the training split: names of its classes in id order, where the kind has such; `declared` by the data."""
         return []
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027  # most kinds have nothing to say
         """After all cells were converted. Raises DataError where they cannot be what was meant."""
 
     @abc.abstractmethod

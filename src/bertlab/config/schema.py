@@ -7,6 +7,7 @@ imports neither torch nor Hydra: a config error must answer at once.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,6 +216,11 @@ class DatasetConfig(Component):
     )
     test_fraction: float = number(0.0, "share of train held out as test, where the dataset has none; 0 = no test", low=0, below=1)
     split_seed: int = integer(0, "seed of the hold-out splits and of the fraction; independent of the run's seed", low=0)
+
+    def check(self, path: str) -> None:
+        """Its name is part of a folder's name."""
+        if not re.fullmatch(r"\w[\w.+-]{0,79}", self.name):
+            raise ConfigError(f"{path}.name={self.name[:80]}: must be a short name of letters, digits, '_', '-' and '.', for folders are called so")
 
     def offers(self) -> tuple[str, ...]:
         """Roles that it has a column for, known before anything is read."""

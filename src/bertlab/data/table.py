@@ -83,6 +83,7 @@ class TableDataset(DatasetConfig):
 
     def check(self, path: str) -> None:
         """Some source must be named; label options must fit each other."""
+        super().check(path)
         if not (self.hub or self.mirror_files or self.train_file):
             raise ConfigError(f"{path}: no source; set {path}.train_file to a CSV, TSV, JSONL or Parquet file, or {path}.hub to a hub name")
         self.label_map = {str(raw): name for raw, name in self.label_map.items()}

@@ -91,9 +91,10 @@ def _of_the_task(config: Train, label_names: Sequence[str], task: str) -> dict[s
     """Entries of a config that belong to the head."""
     found: dict[str, Any] = {}
     head = config.objective.hf_head()
-    if task and head is not None and head.names_classes:
-        found["id2label"] = dict(enumerate(label_names))
-        found["label2id"] = {name: index for index, name in enumerate(label_names)}
+    if task and head is not None:
+        if head.names_classes:
+            found["id2label"] = dict(enumerate(label_names))
+            found["label2id"] = {name: index for index, name in enumerate(label_names)}
         found |= head.config
     return found
 
@@ -107,7 +108,7 @@ def _head_state(config: Train, model: Model) -> dict[str, Tensor]:
     """The head's weights under BERT's names."""
     head = config.objective.hf_head()
     assert head is not None
-    return {_renamed(ours, head.names): value.detach().cpu() for ours, value in model.head.state_dict().items()}
+    return {_renamed(ours, head.names): value.detach().cpu() for ours, value in model.head.exported_state().items()}
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ from bertlab.training.finished import FinishedRun
 
 TOLERANCE = 1e-5  # of an output's largest element, where that is above 1
 ROWS = 8  # of the validation split
+LOGITS = {"PreTraining": ("prediction_logits", "seq_relationship_logits"), "QuestionAnswering": ("start_logits", "end_logits")}
 SAMPLE = (
     "A film that's not bad at all.", "naïve café — 3.14 % of THE time", "x", "[MASK] and [SEP] in a text", "東京 🎬 don't\tstop", " two  ",
 )  # fmt: skip
@@ -70,7 +71,8 @@ def largest_difference(trained: FinishedRun, folder: Path, task: str, longest: i
         getattr(module, f"AutoModelFor{task}" if task else "AutoModel").from_pretrained(folder, trust_remote_code=False).eval().double()
     )
     names = tuple(trained.objective.label_names)
-    if task in ("SequenceClassification", "TokenClassification") and tuple(theirs.config.id2label.values()) != names:
+    head = trained.config.objective.hf_head()
+    if task and head is not None and head.names_classes and tuple(theirs.config.id2label.values()) != names:
         raise RunError("the exported model names its classes otherwise than the run; nothing was written")
     model = copy.deepcopy(trained.model).cpu().eval().double()
     batches = [random_batch(trained.tokenizer, longest), *_validation_batch(trained, rows)]
@@ -99,18 +101,20 @@ def _difference(model: Model, theirs: Any, batch: Batch, task: str) -> float:
     batch.attention_mask = mask = mask.diagonal(dim1=1, dim2=2) if mask.ndim == 3 else mask
     segmented = "token_type_ids" in inspect.signature(theirs.forward).parameters and theirs.config.to_dict().get("type_vocab_size", 0) > 1
     segments = {"token_type_ids": batch.segment_ids} if segmented else {}
-    found = theirs(input_ids=batch.input_ids, attention_mask=mask.long(), **segments)
+    given = {"input_ids": batch.input_ids, "attention_mask": mask.long(), **segments}
+    if task == "MultipleChoice":  # it is asked for all choices of a question in one row
+        given = {name: value.unflatten(0, (batch.num_examples, -1)) for name, value in given.items()}
+    found = theirs(**given)
     if not task:
         hidden = model.encoder(batch.input_ids, batch.segment_ids, mask)
         ours, answers = [hidden[mask]], [found.last_hidden_state[mask]]
     else:
-        outputs = model(batch)
-        ours = list(outputs) if isinstance(outputs, tuple) else [outputs]
-        answers = [found.prediction_logits, found.seq_relationship_logits] if task == "PreTraining" else [found.logits]
+        ours = list(model.head.exported_outputs(model(batch), batch))
+        answers = [found[name] for name in LOGITS.get(task, ("logits",))]
         if task in ("MaskedLM", "PreTraining"):
             answers[0] = answers[0].flatten(0, 1)[batch.targets["masked"]]
-        if task == "TokenClassification":
-            ours, answers = [ours[0][mask]], [answers[0][mask]]
+        if task in ("TokenClassification", "QuestionAnswering"):  # what stands at padding means nothing
+            ours, answers = [one[mask] for one in ours], [one[mask] for one in answers]
     return _largest(ours, answers)
 
 

@@ -23,12 +23,14 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, choice, flag, string
 from bertlab.errors import ConfigError, RunError
 from bertlab.export.card import model_card
 from bertlab.export.model import check_names, has_transformers, task_of, write_model
 from bertlab.export.tokenizer_files import write_tokenizer
 from bertlab.export.verification import compare_tokens, largest_difference, validation_rows
+from bertlab.runs.files import write_record
 from bertlab.runs.folder import find_run
 from bertlab.runs.outcome import Context
 from bertlab.training.finished import FinishedRun, load_run
@@ -68,7 +70,7 @@ def run(config: Schema, _context: Context) -> None:
         try:
             kind = write_folder(trained, temporary, config.what)
             card = model_card(described, folder, task, kind, longest(trained))
-            (temporary / "README.md").write_text(card, encoding="utf-8")
+            write_record(temporary / "README.md", card)
             checked = verified(trained, temporary, task, config.verify)
             temporary.chmod(0o755)
             temporary.rename(to)  # fails where something has appeared there meanwhile; takes the place of an empty folder
@@ -129,3 +131,6 @@ def upload(folder: Path, name: str, private: bool) -> str:
     except Exception as error:  # of several libraries, none of them ours
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise RunError(f"push_to_hub={name}: {line}; the folder {folder} is complete and can be uploaded later") from error
+
+
+JOB = Job(Schema, run)

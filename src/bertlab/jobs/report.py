@@ -26,13 +26,14 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, flag, string
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report.arms import Study, counted, studies_of
 from bertlab.report.build import build_page
 from bertlab.report.page import Page, PageTable, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
-from bertlab.runs.files import to_json, write_atomically, write_text
+from bertlab.runs.files import to_json, write_atomically, write_record
 from bertlab.runs.outcome import Context
 from bertlab.runs.records import RunRecord, find_runs, keep_runs, without_paths
 
@@ -89,7 +90,7 @@ def run(config: Schema, context: Context) -> None:
     out = Path(config.out).expanduser()
     write_report(out, page, studies, config, context.command)
     if config.keep_runs:
-        keep_runs([one for one in runs if not one.problem], out)
+        keep_runs([one for one in runs if one.config], out)  # those without a result too: the report lists them
     for study in studies:
         print(f"{study.title}: {study.sizes}" + (f", baseline “{study.baseline.name}”" if len(study.arms) > 1 else ""))
     if bad := [one for one in runs if one.problem]:
@@ -134,21 +135,21 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
         if "md" in formats:
             for figure in page.figures():
                 write_atomically(out / "figures" / f"{figure.name}.png", lambda file, png=figure.png: file.write_bytes(png))  # type: ignore[misc]  # a lambda's default
-            write_text(out / "report.md", to_markdown(page))
+            write_record(out / "report.md", to_markdown(page))
         if "html" in formats:
-            write_text(out / "report.html", to_html(page))
+            write_record(out / "report.html", to_html(page))
         if "tex" in formats:
-            write_text(out / "report.tex", to_latex(page))
+            write_record(out / "report.tex", to_latex(page))
         if "csv" in formats:
-            write_text(out / "runs.csv", runs_csv(studies))
+            write_record(out / "runs.csv", runs_csv(studies))
             for name, table in named_tables(page):
-                write_text(out / "tables" / f"{name}.csv", table_csv(table))
+                write_record(out / "tables" / f"{name}.csv", table_csv(table))
         request = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("paths", "out")}
         command = " ".join(word for word in command.split(" ") if not word.startswith(("out=", "'out=", "paths.")))
         commands = [one_run_command(one) for study in studies for arm in study.arms for one in arm.in_order()]
         names = [one.name for study in studies for arm in study.arms for one in arm.in_order()]
         configs = {one.name: without_paths(one.tree) for study in studies for arm in study.arms for one in arm.in_order()}
-        write_text(out / "report.json", to_json({"command": command, "request": request, "runs": dict(zip(names, commands, strict=True)),
+        write_record(out / "report.json", to_json({"command": command, "request": request, "runs": dict(zip(names, commands, strict=True)),
                                                  "configs": configs, "scores": scores_of(studies)}))  # fmt: skip
     except OSError as error:
         raise RunError(f"out={out}: cannot be written ({error.strerror or error})") from error
@@ -176,8 +177,13 @@ def named_tables(page: Page) -> list[tuple[str, PageTable]]:
 def table_csv(table: PageTable) -> str:
     """A table's cells as they are shown."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([table.headers, *table.rows])
+    csv.writer(stream, lineterminator="\n").writerows([map(inert, row) for row in (table.headers, *table.rows)])
     return stream.getvalue()
+
+
+def inert(cell: object) -> object:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-][\d.,e+-]+( .*)?", cell) else cell
 
 
 def runs_csv(studies: Sequence[Study]) -> str:
@@ -192,7 +198,10 @@ def runs_csv(studies: Sequence[Study]) -> str:
         for arm in study.arms:
             for seed, run in sorted(arm.runs.items()):
                 cost = run.summary.get("cost", {})
-                table.writerow([study.title, arm.name, seed, run.name, *(run.config.get(key, "") for key in keys),
+                table.writerow([inert(study.title), inert(arm.name), seed, inert(run.name), *(inert(run.config.get(key, "")) for key in keys),
                                 *(every[run.name].get(key, "") for key in metrics),
                                 *(cost.get(key, "") for key in ("parameters", "tokens", "seconds", "flops"))])  # fmt: skip
     return stream.getvalue()
+
+
+JOB = Job(Schema, run)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bertlab.config.schema import validate
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.models.bert import GATED, Bert, BertEncoder, intermediate_width
-from bertlab.runs.files import load_weights
+from bertlab.runs.files import check_weights, load_weights
 
 SAME_AS_CHECKPOINT = ("num_attention_heads", "activation", "norm_eps", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 
@@ -159,4 +159,5 @@ def load_pretrained(encoder: nn.Module, config: Bert, folder: Path, asked: str) 
                 f"{asked}: the checkpoint's '{key}' has shape {tuple(value.shape)}, this model's {tuple(own[key].shape)}; take its own "
                 "vocabulary: tokenizer=inherited"
             )
+    check_weights(mapped, own, asked)
     encoder.load_state_dict(mapped)

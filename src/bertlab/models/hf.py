@@ -21,7 +21,7 @@ from bertlab.config.hub import resolve
 from bertlab.config.schema import ModelConfig, Train, choice, number, string
 from bertlab.contracts import Encoder
 from bertlab.errors import ConfigError, DataError
-from bertlab.runs.files import file_digest
+from bertlab.runs.files import check_weights, file_digest
 
 HIDDEN_DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")  # what architectures call it
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
@@ -182,9 +182,9 @@ def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
     if lacking:
         raise DataError(f"init=pretrained: {folder} lacks the weight {lacking[0]}{f' and {len(lacking) - 1} more' * (len(lacking) > 1)}")
     own = encoder.model.state_dict()
-    encoder.model.load_state_dict(
-        {**own, **{name: value for name, value in found.state_dict().items() if name in own and name not in missing}}
-    )
+    taken = {name: value for name, value in found.state_dict().items() if name in own and name not in missing}
+    check_weights(taken, own, f"init=pretrained: {folder}")
+    encoder.model.load_state_dict({**own, **taken})
 
 
 def _described(config: Hf) -> Any:

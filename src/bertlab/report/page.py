@@ -67,12 +67,12 @@ class Page:
 # --- Markdown ------------------------------------------------------------------------------------------------------------------
 def to_markdown(page: Page) -> str:
     """Figures are files beside it, figures/NAME.png."""
-    parts = [f"# {page.title}"]
+    parts = [f"# {plain(page.title)}"]
     for block in page.blocks:
         if isinstance(block, Heading):
-            parts.append(f"{'#' * block.level} {block.text}")
+            parts.append(f"{'#' * block.level} {plain(block.text)}")
         elif isinstance(block, Text):
-            parts.append(f"> **Note.** {block.text}" if block.kind == "warning" else block.text)
+            parts.append(f"> **Note.** {plain(block.text)}" if block.kind == "warning" else plain(block.text))
         elif isinstance(block, Listing):
             parts.append("\n".join(f"    {line}" for line in block.lines))
         elif isinstance(block, Figure):
@@ -82,9 +82,14 @@ def to_markdown(page: Page) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def plain(text: str) -> str:
+    """Text in which no HTML begins."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", text)
+
+
 def _markdown_table(table: PageTable) -> str:
     def line(cells: Sequence[str], bold: bool = False) -> str:
-        clean = [re.sub(r"\s+", " ", cell).replace("|", "\\|") for cell in cells]
+        clean = [plain(re.sub(r"\s+", " ", cell)).replace("|", "\\|") for cell in cells]
         return "| " + " | ".join(f"**{cell}**" if bold and cell and index == 0 else cell for index, cell in enumerate(clean)) + " |"
 
     rule = "|" + "|".join("---" if index < table.left or index in table.wide else "---:" for index in range(len(table.headers))) + "|"

@@ -6,6 +6,7 @@ A folder is used only if every file of its manifest is there with its bytes; a d
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bertlab.errors import RunError
 from bertlab.runs.files import file_digest, publish_folder
 
 MANIFEST = "manifest.json"
+OLD = 24 * 3600.0  # seconds
 
 
 def cache_folder(paths: Paths) -> Path:
@@ -31,10 +33,18 @@ def cached(paths: Paths, kind: str, key: str, fill: Callable[[Path], object]) ->
             shutil.rmtree(folder.with_name(f"{key}.damaged"), ignore_errors=True)
             folder.rename(folder.with_name(f"{key}.damaged"))
         if not folder.is_dir():
+            clear_orphans(folder.parent)
             publish_folder(folder, lambda temporary: _fill(temporary, fill))
         return folder
     except OSError as error:
         raise RunError(f"paths.cache={root}: cannot be used ({error.strerror or error}); name another folder") from error
+
+
+def clear_orphans(folder: Path) -> None:
+    """Remove what killed processes left half-made here, once it is so old that nobody can be at it."""
+    for leftover in folder.glob(".*.tmp"):
+        if time.time() - leftover.stat().st_mtime > OLD:
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _fill(temporary: Path, fill: Callable[[Path], object]) -> None:

@@ -4,6 +4,7 @@ It holds `weights.safetensors`, `state.pt` (tensors and plain values only, read 
 checksums of both and of the best weights so far, which lie beside it. The newest whole one wins; a torn one is skipped.
 """
 
+import io
 import json
 import pickle
 import shutil
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from bertlab.errors import RunError
-from bertlab.runs.files import file_digest, load_weights, publish_folder
+from bertlab.runs.files import file_digest, load_weights, publish_folder, unusable
 
 KEPT = 2  # newest checkpoints that stay on disk
 
@@ -36,8 +37,10 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
 
     def fill(temporary: Path) -> None:
         copied = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
-        save_file(copied, temporary / "weights.safetensors")
-        torch.save(state.state, temporary / "state.pt")
+        (temporary / "weights.safetensors").write_bytes(save(copied))
+        buffer = io.BytesIO()  # torch writes to files itself, and says of a full disk something else
+        torch.save(state.state, buffer)
+        (temporary / "state.pt").write_bytes(buffer.getbuffer())
         sums = {name: file_digest(temporary / name) for name in ("weights.safetensors", "state.pt")}
         (temporary / "manifest.json").write_text(json.dumps({"step": state.step, "sha256": sums, "best": state.best}))
 
@@ -46,7 +49,10 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
         if _is_whole(place):
             return  # the same step of the same run: identical by construction
         shutil.rmtree(place)
-    publish_folder(place, fill)
+    try:
+        publish_folder(place, fill)
+    except OSError as error:
+        raise unusable(place, error) from error
     folders = _folders(folder)
     for old in folders[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from bertlab.config import registry
 from bertlab.config.schema import Budget, Component, Compute, Evaluation, Finetune, Paths, Train
-from bertlab.errors import ConfigError, RunError
-from bertlab.runs.files import clear_temporaries, file_digest, load_weights, publish_folder, save_weights, to_json, write_text
+from bertlab.errors import ConfigError, RunError, redact
+from bertlab.runs.files import clear_temporaries, file_digest, load_weights, open_new, publish_folder, save_weights, to_json, write_record, write_text
 
 LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
@@ -82,12 +82,19 @@ class RunFolder:
         """The folder that describes the architecture beyond the config, where there is one."""
         return self.path / ENCODER if (self.path / ENCODER).is_dir() else None
 
+    def own(self, name: str) -> Path:
+        """One of its files. Raises RunError for a link: what it points to is not this run's."""
+        file = self.path / name
+        if file.is_symlink() or file.parent.is_symlink() and file.parent != self.path:
+            raise RunError(f"{file}: is a link; a run's folder holds its own files")
+        return file
+
     # --- reading: RunError in one line for what is missing or damaged ---
     def summary(self) -> dict[str, Any] | None:
         """`summary.json`; None where the run has not ended yet."""
         try:
             summary = self._json("summary.json")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):  # a file is in the place of its folders: `locked` says so
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self}/summary.json: damaged ({error}); remove the file to finish the run again") from error
@@ -111,7 +118,7 @@ class RunFolder:
 
     def tree(self) -> dict[str, Any]:
         """`config.yaml` as it stands."""
-        file = self.path / "config.yaml"
+        file = self.own("config.yaml")
         try:
             tree = yaml.load(file.read_text(encoding="utf-8"), Loader=LOADER)
         except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
@@ -143,7 +150,7 @@ class RunFolder:
     def labels(self) -> list[str]:
         """Names of the classes, in id order."""
         try:
-            labels = json.loads((self.path / "labels.json").read_text(encoding="utf-8"))
+            labels = json.loads(self.own("labels.json").read_text(encoding="utf-8"))
             if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
                 raise ValueError("not a list of class names")
             return labels
@@ -165,14 +172,14 @@ class RunFolder:
         """Records of training; a last line torn by a kill is left out."""
         records = []
         with contextlib.suppress(OSError, ValueError):
-            for line in self.metrics_file.read_text(encoding="utf-8").splitlines():
+            for line in self.own("metrics.jsonl").read_text(encoding="utf-8").splitlines():
                 records.append(json.loads(line))
         return records
 
     def predictions(self, split: str) -> list[dict[str, Any]] | None:
         """Rows of predictions/SPLIT.jsonl; None where they were not kept or are damaged."""
         try:
-            lines = (self.path / "predictions" / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = self.own(f"predictions/{split}.jsonl").read_text(encoding="utf-8").splitlines()
             return [json.loads(line) for line in lines]
         except (OSError, ValueError):
             return None
@@ -194,7 +201,7 @@ class RunFolder:
                 raise RunError(f"{self}/{name}: missing or damaged since the run finished; remove {self} and run its command again")
 
     def _json(self, name: str) -> dict[str, Any]:
-        content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        content = json.loads(self.own(name).read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("not an object with named fields")
         return content
@@ -224,11 +231,11 @@ class RunFolder:
     def begin(self, config: Train, identity: dict[str, Any], environment: dict[str, Any]) -> None:
         """What the run is and who computes it; a line for each process that works on it. Leftovers of a killed one go."""
         clear_temporaries(self.path)
-        write_text(self.path / "config.yaml", config_yaml(config))
-        write_text(self.path / "identity.json", to_json(identity))
-        write_text(self.path / "environment.json", to_json(environment))
-        with (self.path / "sessions.jsonl").open("a", encoding="utf-8") as sessions:
-            sessions.write(json.dumps({"started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment}) + "\n")
+        write_record(self.path / "config.yaml", config_yaml(config))
+        write_record(self.path / "identity.json", to_json(identity))
+        write_record(self.path / "environment.json", to_json(environment))
+        with open_new(self.path / "sessions.jsonl", "a") as sessions:
+            sessions.write(redact(json.dumps({"started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment})) + "\n")
 
     def write_tokenizer(self, content: str) -> None:
         """`tokenizer.json`."""
@@ -258,7 +265,7 @@ class RunFolder:
             write_text(
                 self.path / "manifest.json", to_json({name: file_digest(self.path / name) for name in (*CHECKED, *described, *kept)})
             )
-        write_text(self.path / "summary.json", to_json(summary))
+        write_record(self.path / "summary.json", to_json(summary))
 
 
 class _NothingToDescribeError(Exception):

@@ -29,6 +29,7 @@ class Context:
     command: str
     sweep: str | None = None
     trial: SweepTrial | None = None
+    in_grid: bool = False  # one of several runs, which are told beside each other at the end
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,16 @@ class Outcome:
         return [float(known[name]) for name in names] or [self.score]
 
 
-def announce(outcome: Outcome) -> None:
-    """Scores against the best possible, where they lie, and last the line `run: FOLDER`."""
+def announce(outcome: Outcome, in_a_line: bool = False) -> None:
+    """Scores against the best possible, where they lie, and last the line `run: FOLDER`; or the scores and the folder in a line."""
     summary = outcome.summary
     metrics = summary["metrics"]
     name = summary["selected_by"].split("/", 1)[1]
+    if in_a_line:
+        found = ", ".join(f"{split} {metrics[f'{split}/{name}']:.4f}" for split in ("validation", "test") if f"{split}/{name}" in metrics)
+        how = "finished already" if outcome.skipped else f"{summary['cost']['seconds'] / 60:.1f} min"
+        print(f"{name}: {found} ({how}) {outcome.folder}", flush=True)
+        return
     if outcome.skipped:
         print("this run is finished already; nothing was computed")
     for split in ("validation", "test"):

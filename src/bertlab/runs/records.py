@@ -7,14 +7,14 @@ numbers in float32; both zstd-compressed.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from bertlab.config.declarations import Metric
 from bertlab.config.schema import Train
-from bertlab.errors import RunError
+from bertlab.errors import RunError, redact
 from bertlab.runs.files import write_atomically
 from bertlab.runs.folder import RunFolder, config_of
 
@@ -119,7 +119,10 @@ class RunRecord:
 
 
 def find_runs(paths: Sequence[str]) -> list[RunRecord]:
-    """The runs at or below the given places, each once, by name. Raises RunError where a path does not exist or holds none."""
+    """The runs at or below the given places, by name; a kept one once, and not where its own folder, finished, is there too.
+
+    Raises RunError where a path does not exist or holds none.
+    """
     records: dict[Path, list[RunRecord]] = {}
     for given in paths:
         root = Path(given).expanduser()
@@ -131,7 +134,12 @@ def find_runs(paths: Sequence[str]) -> list[RunRecord]:
         for place in places:
             if place.resolve() not in records:
                 records[place.resolve()] = read_kept(place) if place.name == KEPT else [read_run(RunFolder(place))]
-    return sorted((run for runs in records.values() for run in runs), key=lambda run: (run.name, run.seed))
+    every = [run for runs in records.values() for run in runs]
+    finished: dict[str, RunRecord] = {}
+    for run in sorted((one for one in every if not one.problem), key=lambda one: isinstance(one.source, Kept)):
+        finished.setdefault(run.name, run)
+    found = [run for run in every if not isinstance(run.source, Kept) or finished.get(run.name, run) is run]
+    return sorted(found, key=lambda run: (run.name, run.seed))
 
 
 def _places(root: Path, depth: int) -> Iterable[Path]:
@@ -151,9 +159,9 @@ def read_run(folder: RunFolder) -> RunRecord:
     run = RunRecord(folder.name, str(folder), folder)
     try:
         run.tree = folder.tree()
-        run.summary = _json(folder.path / "summary.json", {"status": "unfinished"})
-        run.environment = _json(folder.path / "environment.json", {})
-        run.identity = _json(folder.path / "identity.json", {})
+        run.summary = _json(folder.own("summary.json"), {"status": "unfinished"})
+        run.environment = _json(folder.own("environment.json"), {})
+        run.identity = _json(folder.own("identity.json"), {})
         run.labels = folder.labels() if (folder.path / "labels.json").is_file() else []
         run.check()
     except (OSError, ValueError, RecursionError, RunError) as error:
@@ -222,7 +230,7 @@ def keep_runs(runs: Iterable[RunRecord], folder: Path) -> None:
     tables = []
     for run in runs:
         parts = (without_paths(run.tree), run.summary, run.environment, run.identity, run.labels, run.source.history())
-        told = {name: json.dumps(part, ensure_ascii=False) for name, part in zip(COLUMNS, parts, strict=True)}
+        told = {name: redact(json.dumps(part, ensure_ascii=False)) for name, part in zip(COLUMNS, parts, strict=True)}
         rows.append({"run": run.name, **told})
         for split in ("validation", "test"):
             if predicted := run.source.predictions(split):
@@ -237,10 +245,34 @@ def keep_runs(runs: Iterable[RunRecord], folder: Path) -> None:
         lambda file: pyarrow.parquet.write_table(pyarrow.table({name: [row[name] for row in rows] for name in names}), file, **options),
     )
     if tables:
-        joined = pyarrow.concat_tables(tables, promote_options="permissive")
-        write_atomically(
-            folder / KEPT_PREDICTIONS, lambda file: pyarrow.parquet.write_table(joined, file, row_group_size=20_000, **options)
-        )
+        joined = pyarrow.concat_tables(tables, promote_options="permissive").combine_chunks()
+        options |= {"row_group_size": 200_000, **_encodings(joined)}
+        write_atomically(folder / KEPT_PREDICTIONS, lambda file: pyarrow.parquet.write_table(joined, file, **options))
+
+
+def _encodings(table: Any) -> dict[str, Any]:
+    """What compresses best: numbers of which most differ as streams of bytes, all else by its distinct values."""
+    import pyarrow
+
+    leaves = [leaf for name in table.column_names for leaf in _leaves(name, table[name].combine_chunks())]
+    scattered = {path for path, values in leaves if pyarrow.types.is_floating(values.type) and 2 * len(values.unique()) > len(values)}
+    return {
+        "use_dictionary": [path for path, _ in leaves if path not in scattered],
+        "use_byte_stream_split": sorted(scattered) or False,
+    }
+
+
+def _leaves(path: str, values: Any) -> Iterator[tuple[str, Any]]:
+    """The columns that Parquet stores for one column, under its names for them."""
+    import pyarrow
+
+    if pyarrow.types.is_struct(values.type):
+        for place in range(values.type.num_fields):
+            yield from _leaves(f"{path}.{values.type.field(place).name}", values.field(place))
+    elif pyarrow.types.is_list(values.type):
+        yield from _leaves(f"{path}.list.element", values.flatten())
+    else:
+        yield path, values
 
 
 def _narrowed(table: Any) -> Any:

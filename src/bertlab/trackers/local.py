@@ -7,7 +7,7 @@ from typing import Any
 
 from bertlab.config.schema import TrackerConfig
 from bertlab.contracts import RunInfo, Tracker
-from bertlab.runs.files import write_atomically
+from bertlab.runs.files import open_new, unusable, write_atomically
 
 
 @dataclass
@@ -24,13 +24,16 @@ class LocalTracker(Tracker):
     def __init__(self, info: RunInfo) -> None:
         self.info = info
         self.records: list[dict[str, Any]] = []
-        self.file = (info.folder / "metrics.jsonl").open("w", encoding="utf-8")
+        self.file = open_new(info.folder / "metrics.jsonl", "w")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line; flushed, so that a killed run leaves what it knew."""
         self.records.append(record)
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(record) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise unusable(self.info.folder / "metrics.jsonl", error) from error
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Close the file and draw the curves."""

@@ -8,6 +8,8 @@ from bertlab.config.schema import TrackerConfig, choice, string
 from bertlab.contracts import RunInfo, Tracker
 from bertlab.errors import ConfigError
 
+PATIENCE = 20.0  # seconds that a server has to answer when a run starts
+
 
 @dataclass
 class Wandb(TrackerConfig):
@@ -31,7 +33,7 @@ class WandbTracker(Tracker):
     def __init__(self, config: Wandb, info: RunInfo) -> None:
         import wandb
 
-        settings = wandb.Settings(console="off", silent=True, x_disable_stats=True)
+        settings = wandb.Settings(console="off", silent=True, x_disable_stats=True, init_timeout=PATIENCE)
         try:
             self.run = wandb.init(
                 project=config.project,
@@ -48,10 +50,9 @@ class WandbTracker(Tracker):
                 settings=settings,
                 reinit="finish_previous",
             )
-        except wandb.Error as error:
-            raise ConfigError(
-                f"tracker=wandb: cannot start ({str(error).splitlines()[0][:160]}); log in with `wandb login`, or use tracker.mode=offline"
-            ) from error
+        except (wandb.Error, OSError, TimeoutError) as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0][:160]
+            raise ConfigError(f"tracker=wandb: cannot start ({line}); log in with `wandb login`, or use tracker.mode=offline") from error
         self.wandb, self.labels = wandb, list(info.labels)
 
     def log(self, record: dict[str, Any]) -> None:

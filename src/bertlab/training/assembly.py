@@ -130,7 +130,9 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None) 
             write_examples(folder, split, objective.prepare(rows, tokenizer))
 
     folder = cached(config.paths, "examples", key, fill)
-    return Material(dataset, tokenizer, objective, {split: read_examples(folder, split) for split in dataset.splits})
+    examples = {split: read_examples(folder, split) for split in dataset.splits}
+    objective.fit_to(examples["train"])
+    return Material(dataset, tokenizer, objective, examples)
 
 
 def _prepared_by(config: Train) -> dict[str, Any]:

@@ -27,7 +27,10 @@ def measure(
         batch = objective.collate(examples, order[start : start + batch_size], None).to(device.device)
         with device.autocast():
             outputs = model(batch)
-        parts.append(objective.measure(outputs, batch))
+        part = objective.measure(outputs, batch)
+        if any(np.isnan(values).any() for values in part.values() if values.dtype.kind == "f"):
+            raise DivergedError(f"{label or 'predictions'}: the model's outputs are not finite numbers")
+        parts.append(part)
     model.train(was_training)
     back = np.argsort(order, kind="stable")
     return {**{name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}, "row": examples.rows}

@@ -8,6 +8,7 @@ from bertlab.contracts import Objective
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import DataError, RunError
 from bertlab.models.hf import Hf
+from bertlab.runs.files import check_weights
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.machine import Device, choose_device
 from bertlab.training.assembly import Model, build_model, build_objective
@@ -43,6 +44,7 @@ def load_run(folder: RunFolder) -> FinishedRun:
         config.model.name_or_path = str(folder.description)
     model = build_model(config, tokenizer, objective)
     weights = folder.weights()
+    check_weights(weights, model.state_dict(), str(folder.weights_file))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

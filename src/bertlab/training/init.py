@@ -26,7 +26,7 @@ from bertlab.config.schema import (
     string,
 )  # fmt: skip
 from bertlab.errors import ConfigError, RunError, did_you_mean
-from bertlab.runs.files import digest, file_digest, load_weights
+from bertlab.runs.files import check_weights, digest, file_digest, load_weights
 from bertlab.runs.folder import RunFolder
 
 
@@ -171,7 +171,9 @@ def load_from_run(path: Path, model: nn.Module, run: Train, tokenizer: str, head
                 f"{asked}: '{name}' has shape {tuple(weights[name].shape)}, this model {tuple(own[name].shape)}; "
                 "model and tokenizer must be those of that run"
             )
-    model.load_state_dict({name: weights[name] for name in expected}, strict=False)
+    chosen = {name: weights[name] for name in expected}
+    check_weights(chosen, own, asked)
+    model.load_state_dict(chosen, strict=False)
 
 
 def _check_run(folder: RunFolder, run: Train, tokenizer: str, asked: str) -> None:

@@ -14,7 +14,7 @@ import torch
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.batches import order_batches
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, redact
 from bertlab.runs.folder import RunFolder, run_folder
 from bertlab.runs.identity import identify
 from bertlab.runs.machine import Device, choose_device, provenance, threads
@@ -112,6 +112,7 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
         }
         if pretraining is not None:
             summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
+        finish(trackers, summary)  # before it counts as finished: a kill between the two costs no curves
         folder.write_summary(summary)
         shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
     except (Interrupted, KeyboardInterrupt):
@@ -126,9 +127,7 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
     finally:
         if summary["status"] != "finished":
             folder.write_summary(summary)
-        with ExitStack() as closing:  # all of them, whatever happens to one
-            for tracker in trackers:
-                closing.callback(tracker.finish, summary)
+        finish(trackers, summary)
     return Outcome(folder, summary)
 
 
@@ -141,7 +140,7 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
         folder=run.folder.path,
         title=f"{config.dataset.name} {config.objective.name} seed {config.seed} ({run.id})",
         job="train",
-        config=json.loads(json.dumps(dataclasses.asdict(config))),
+        config=json.loads(redact(json.dumps(dataclasses.asdict(config)))),
         labels=objective.label_names,
         primary=objective.primary,
         loss_unit=config.objective.loss_unit,
@@ -173,6 +172,13 @@ class TrialTracker(Tracker):
 
     def finish(self, summary: dict[str, Any]) -> None:
         """The command line tells the final result."""
+
+
+def finish(trackers: list[Tracker], summary: dict[str, Any]) -> None:
+    """Each of them once, whatever happens to one."""
+    with ExitStack() as closing:
+        while trackers:
+            closing.callback(trackers.pop().finish, summary)
 
 
 def broadcast(trackers: list[Tracker]) -> Callable[[dict[str, float]], None]:
