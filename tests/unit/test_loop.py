@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import bertlab
+import bertlab.errors
 from bertlab.training.loop import clip_gradients
 from tiny import tiny
 
@@ -35,23 +36,40 @@ def test_micro_batches_of_unequal_size_give_the_same_training() -> None:
         torch.testing.assert_close(parts.model.state_dict()[name], weight, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_out_of_memory_halves_the_micro_batch_and_keeps_the_result(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "said"), [(0, torch.OutOfMemoryError("CUDA out of memory")), (0, MemoryError()), (2, RuntimeError("could not create a primitive"))]
+)
+def test_out_of_memory_is_begun_again_in_smaller_parts_as_a_run_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, workers: int, said: BaseException
+) -> None:
+    """To the bit what was asked for with that micro-batch; and the same command finds it again."""
     from bertlab.objectives import classification
 
-    whole = bertlab.run(RUN)
     loss = classification.ClassificationObjective.loss
 
     def small_machine(self: Any, outputs: Any, batch: Any) -> Any:
         if batch.num_examples > 6 and outputs.requires_grad:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise said
         return loss(self, outputs, batch)
 
+    asked = bertlab.run([*RUN, "compute.micro_batch_size=6", "paths.output=asked"])
     monkeypatch.setattr(classification.ClassificationObjective, "loss", small_machine)
     squeezed = bertlab.run([*RUN, "paths.output=squeezed", f"compute.workers={workers}"])
-    assert squeezed.summary["cost"]["micro_batch"] == 6
-    for name, weight in whole.model.state_dict().items():
-        torch.testing.assert_close(squeezed.model.state_dict()[name], weight, rtol=1e-4, atol=2e-5)
+    assert squeezed.summary["cost"]["micro_batch"] == 6 and squeezed.folder.name == asked.folder.name
+    for name, weight in asked.model.state_dict().items():
+        assert torch.equal(squeezed.model.state_dict()[name], weight), name
+    assert bertlab.run([*RUN, "paths.output=squeezed"]).folder == squeezed.folder
+
+
+def test_one_example_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bertlab.objectives import classification
+
+    def tiny_machine(self: Any, outputs: Any, batch: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(classification.ClassificationObjective, "loss", tiny_machine)
+    with pytest.raises(bertlab.errors.RunError, match="one example at a time"):
+        bertlab.run(RUN)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12, of any fork

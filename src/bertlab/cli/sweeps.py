@@ -44,7 +44,7 @@ def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) ->
 
 def check_direction(sweep: Sweep, config: Any) -> None:
     """A search for the worst run, by what the objective says of its primary score. Raises ConfigError."""
-    wanted = "maximize" if config.objective.primary_metric().higher_is_better else "minimize"
+    wanted = "maximize" if config.objective.for_task(config.dataset).primary_metric().higher_is_better else "minimize"
     if sweep.direction is not None and sweep.direction != wanted:
         raise ConfigError(f"hydra.sweeper.direction={sweep.direction}: the score of objective={config.objective.name} is to {wanted}")
 

@@ -180,6 +180,12 @@ class ObjectiveConfig(Component):
             )
         return chosen
 
+    def for_task(self, dataset: "DatasetConfig") -> "ObjectiveConfig":
+        """Itself, with what the dataset declares of its task where nothing else was set."""
+        if self.primary is not None or dataset.metric is None or metric_named(self.metrics(()), dataset.metric) is None:
+            return self
+        return dataclasses.replace(self, primary=dataset.metric)
+
     def answers(self) -> dict[str, str]:
         """Role -> kind of what it predicts."""
         return {role.name: role.kind for role in self.roles if role.is_answer}
@@ -216,6 +222,11 @@ class DatasetConfig(Component):
     )
     test_fraction: float = number(0.0, "share of train held out as test, where the dataset has none; 0 = no test", low=0, below=1)
     split_seed: int = integer(0, "seed of the hold-out splits and of the fraction; independent of the run's seed", low=0)
+    metric: str | None = string(None, "the task's official score: what objective.primary is where that is not set and the objective has it")
+
+    def deciding(self) -> dict[str, Any]:
+        """An official score decides where there is one."""
+        return {name: value for name, value in super().deciding().items() if name != "metric" or value is not None}
 
     def check(self, path: str) -> None:
         """Its name is part of a folder's name."""

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -55,7 +55,7 @@ class Feed:
     total_steps: int | None  # None where the budget is time alone
     micro_batch: int = WHOLE  # examples a forward pass
 
-    def steps(self, first: int, device: Device, workers: int | None) -> Iterator[Step]:
+    def steps(self, first: int, device: Device, workers: int | None) -> Generator[Step, None, None]:
         """Every step from number `first` on, for ever, made by so many processes; None = as this machine suggests, 0 = by this one."""
         workers = suggested_workers(device) if workers is None else workers
         if workers == 0:
@@ -76,7 +76,7 @@ class Feed:
             )
             return _wait_for_death(iter(loader))
 
-    def walk(self, first: int, part: int, parts: int) -> Iterator[Step]:
+    def walk(self, first: int, part: int, parts: int) -> Generator[Step, None, None]:
         """Every `parts`-th step, beginning with step `first + part`."""
         for number, (epoch, done, rows) in enumerate(self.order.from_step(first)):
             if number % parts == part:
@@ -122,7 +122,7 @@ def worker_deaths_explained() -> Iterator[None]:
         ) from error
 
 
-def _wait_for_death(steps: Iterator[Step]) -> Iterator[Step]:
+def _wait_for_death(steps: Iterator[Step]) -> Generator[Step, None, None]:
     """The same steps. A worker killed while it hands one over breaks the connection before its death is known: wait until torch tells."""
     try:
         yield from steps

@@ -103,7 +103,7 @@ def _difference(model: Model, theirs: Any, batch: Batch, task: str) -> float:
     segments = {"token_type_ids": batch.segment_ids} if segmented else {}
     given = {"input_ids": batch.input_ids, "attention_mask": mask.long(), **segments}
     if task == "MultipleChoice":  # it is asked for all choices of a question in one row
-        given = {name: value.unflatten(0, (batch.num_examples, -1)) for name, value in given.items()}
+        given = {name: value.view(batch.num_examples, -1, value.shape[1]) for name, value in given.items()}
     found = theirs(**given)
     if not task:
         hidden = model.encoder(batch.input_ids, batch.segment_ids, mask)

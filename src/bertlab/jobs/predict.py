@@ -31,6 +31,9 @@ from bertlab.training.evaluation import measure
 from bertlab.training.finished import FinishedRun, load_run
 
 
+BARE = ("text", "text_pair", "tokens")  # roles that bare texts can stand for
+
+
 @dataclass
 class Schema(FileColumns):
     """`bertlab predict`: label texts with a finished run."""
@@ -111,9 +114,10 @@ def rows_to_label(trained: FinishedRun, config: Schema) -> Any:
 def from_pairs(trained: FinishedRun, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
     """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing or too much."""
     roles = roles_for(trained.config.dataset, trained.config.objective)
-    if unfit := [role.name for role in roles if not role.is_answer and role.kind not in ("text", "words")]:
+    read = [role.name for role in roles if not role.is_answer]
+    if unfit := [name for name in read if name not in BARE]:
         raise DataError(f"this run reads {', '.join(unfit)} too: give a file with such columns")
-    wants_pair = "text_pair" in [role.name for role in roles]
+    wants_pair = "text_pair" in read
     if wants_pair and pairs is None:
         raise DataError("this run labels pairs of texts: give text_pair too, or a file with both columns")
     if pairs is not None and not wants_pair:

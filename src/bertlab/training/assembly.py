@@ -76,7 +76,7 @@ def check_combination(config: Train) -> None:
             f"objective={objective.name} needs document, which dataset={dataset.name} does not have (it has {', '.join(offered)}); "
             "dataset.documents=true if its texts have several sentences each"
         )
-    objective.primary_metric()
+    objective.for_task(dataset).primary_metric()
 
 
 def _check_stage(stage: Train) -> None:
@@ -171,7 +171,7 @@ def _read_tokenizer(file: Path) -> Tokenizer:
 # --- objective, model, optimizer ---------------------------------------------------------------------------------------------------
 def build_objective(config: Train, tokenizer: Tokenizer, label_names: list[str]) -> Objective:
     """The objective for this tokenizer and these classes."""
-    return config.objective.build(tokenizer.vocabulary(), label_names)
+    return config.objective.for_task(config.dataset).build(tokenizer.vocabulary(), label_names)
 
 
 def build_model(config: Train, tokenizer: Tokenizer, objective: Objective, head_seed: int | None = None) -> Model:

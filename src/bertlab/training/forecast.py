@@ -171,7 +171,7 @@ def time_steps(config: Train, model: Model, material: Material, order: BatchOrde
     began, taken = time.perf_counter(), []
     while True:
         before = time.perf_counter()
-        loss, _, _ = accumulate(model, feed, next(steps), device, weights)
+        loss, _ = accumulate(model, feed, next(steps), device, weights)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         float(loss.total)  # waits for an accelerator

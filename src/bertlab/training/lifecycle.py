@@ -23,7 +23,9 @@ from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Material, Model, build_initialized, build_optimizer, check_combination, prepare, set_up
 from bertlab.training.evaluation import score
 from bertlab.training.flops import BACKWARD, count_forward, product_rate
-from bertlab.training.loop import Interrupted, Progress, Pruned, fit, load_best
+from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit, load_best
+
+OUT_OF_MEMORY = "out_of_memory"  # a status: another run, with fewer examples a forward pass, stands for this one
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,11 @@ def train(config: Train, context: Context) -> Outcome:
 
 def train_located(run: Located, context: Context) -> Outcome:
     """The same for a run that has been located."""
-    if (summary := run.folder.finished()) is not None:
+    summary = run.folder.summary()
+    if summary is not None and summary["status"] == "finished":
         return Outcome(run.folder, summary, skipped=True)
+    if summary is not None and summary["status"] == OUT_OF_MEMORY:
+        return train_located(in_parts(run, int(summary["micro_batch_size"])), context)
     pretraining = None if run.stage is None else train_located(run.stage, dataclasses.replace(context, trial=None))
     source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
     with threads(run.device.threads):
@@ -68,7 +73,19 @@ def train_located(run: Located, context: Context) -> Outcome:
         with run.folder.locked():
             if (summary := run.folder.finished()) is not None:  # by another process, while this one waited
                 return Outcome(run.folder, summary, skipped=True)
-            return compute(run, context, material, model, pretraining)
+            try:
+                return compute(run, context, material, model, pretraining)
+            except MemoryExhausted as error:
+                smaller = in_parts(run, error.micro_batch)
+    size = smaller.config.compute.micro_batch_size
+    print(f"out of memory: begun again as {smaller.folder.name}, compute.micro_batch_size={size} (the effective batch stays)", flush=True)
+    return train_located(smaller, context)
+
+
+def in_parts(run: Located, micro_batch: int) -> Located:
+    """The same run with fewer examples a forward pass, which rounds otherwise and so is a run of its own; the effective batch stays."""
+    compute = dataclasses.replace(run.config.compute, micro_batch_size=micro_batch)
+    return locate(dataclasses.replace(run.config, compute=compute))
 
 
 def compute(run: Located, context: Context, material: Material, model: Model, pretraining: Outcome | None) -> Outcome:
@@ -120,6 +137,9 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
         raise
     except Pruned:
         summary["status"] = "pruned"
+        raise
+    except MemoryExhausted as error:
+        summary |= {"status": OUT_OF_MEMORY, "micro_batch_size": error.micro_batch}
         raise
     except BaseException as error:
         summary["error"] = f"{type(error).__name__}: {error}"
@@ -241,7 +261,7 @@ def cost(config: Train, progress: Progress, model: Model, material: Material, de
         "epochs": round(progress.epoch, 4),
         "examples": progress.examples,
         "tokens": progress.tokens,
-        "micro_batch": progress.micro_batch or None,
+        "micro_batch": config.compute.micro_batch_size,
         "seconds": round(progress.seconds, 3),
         "core_seconds": round(progress.core_seconds, 3),
         "tokens_per_s": round(progress.tokens / max(progress.seconds, 1e-9), 1),

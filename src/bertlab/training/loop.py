@@ -7,11 +7,12 @@ count, so that micro-batches of unequal counts weigh right.
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +25,7 @@ from bertlab.config.schema import Train
 from bertlab.contracts import Examples, Loss, Objective
 from bertlab.data.batches import BatchOrder, order_batches
 from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
-from bertlab.errors import DivergedError, RunError
+from bertlab.errors import DataError, DivergedError, RunError
 from bertlab.runs.checkpoints import ResumeState, load_checkpoint, save_checkpoint
 from bertlab.runs.files import file_digest, load_weights, save_weights
 from bertlab.runs.machine import Device, is_interactive, restore_rng_state, rng_state
@@ -32,10 +33,11 @@ from bertlab.training.assembly import Model
 from bertlab.training.evaluation import scalars, score
 
 LOG_EVERY = 20  # steps between training records
+HANGUP = () if sys.platform == "win32" else (signal.SIGHUP,)  # a terminal that goes away
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
-    """SIGINT or SIGTERM: the run has been checkpointed and can be continued."""
+    """SIGINT, SIGTERM or SIGHUP: the run has been checkpointed and can be continued."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -44,6 +46,14 @@ class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
 
 class Pruned(Exception):  # noqa: N818  # not an error: a sweep has better things to do
     """A sweep asked to stop after an evaluation: the run has been checkpointed and can be continued."""
+
+
+class MemoryExhausted(Exception):  # noqa: N818  # the run is begun again in smaller parts
+    """A forward or backward pass did not fit in memory; so many examples at a time may."""
+
+    def __init__(self, micro_batch: int) -> None:
+        super().__init__(micro_batch)
+        self.micro_batch = micro_batch
 
 
 @dataclass
@@ -58,12 +68,12 @@ class Progress:
     core_seconds: float = 0.0  # processor time, evaluation included: honest where the machine is shared
     loss_total: float = 0.0  # since the last training record
     loss_count: float = 0.0
+    counts: dict[str, tuple[float, float]] = field(default_factory=dict)  # Batch.counts since then
     best_score: float | None = None
     best_step: int = 0
     best_sha256: str = ""  # of the file with the best weights
     best_loss: float = math.inf  # the validation loss beside the best score, which decides between equal ones
     evaluations_without_improvement: int = 0
-    micro_batch: int = 0  # examples per forward pass after memory ran out; 0 = it never did
     stopped: str = ""  # why training ended before its budget
     records: list[dict[str, float]] = field(default_factory=list)
 
@@ -93,7 +103,7 @@ def fit(
     progress = resume(folder, model, optimizer, device)
     for earlier in progress.records:
         log(earlier)
-    feed = Feed(objective, examples["train"], order, total, progress.micro_batch or config.compute.micro_batch_size or WHOLE)
+    feed = Feed(objective, examples["train"], order, total, config.compute.micro_batch_size or WHOLE)
     peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     model.train()
@@ -114,7 +124,7 @@ def fit(
     bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
     steps = feed.steps(progress.step, device, config.compute.workers)
     running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)  # loss since the last record
-    with interruptible() as received, bar, worker_deaths_explained():
+    with interruptible() as received, bar, worker_deaths_explained(), closing(steps):
         while not progress.stopped and (total is None or progress.step < total):
             step = next(steps)
             factor = config.schedule.factor(progress.step, total)
@@ -122,10 +132,12 @@ def fit(
                 group["lr"] = peak * factor
 
             # one optimizer step: forward and backward by micro-batch, clip, update
-            loss, tokens, fitted = accumulate(model, feed, step, device, weights)
-            if fitted < feed.micro_batch:
-                progress.micro_batch = feed.micro_batch = fitted
-                steps = feed.steps(progress.step + 1, device, config.compute.workers)
+            loss, tokens = accumulate(model, feed, step, device, weights)
+            if loss.count == 0:
+                raise DataError(
+                    f"step {progress.step + 1} has nothing to learn from: objective={config.objective.name} ({config.objective.loss_unit}) "
+                    f"finds none in its {len(step.rows)} examples; raise budget.batch_size, or leave such texts out"
+                )
             norm = clip_gradients(weights, config.optimizer.clip_norm)
             if device.device.type == "cpu":  # elsewhere reading a value would make the host wait: checked with the next record
                 check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
@@ -138,6 +150,9 @@ def fit(
             progress.tokens += tokens
             progress.loss_count += loss.count
             running += loss.total
+            for name, (part, whole) in (item for batch in step.batches for item in batch.counts.items()):
+                parts, wholes = progress.counts.get(name, (0.0, 0.0))
+                progress.counts[name] = (parts + part, wholes + whole)
             now = time.perf_counter()
             progress.seconds, progress.core_seconds = now - started, time.process_time() - started_cores
             bar.update()
@@ -156,10 +171,11 @@ def fit(
                         "train/grad_norm": float(norm),
                         "train/tokens_per_s": speed,
                         "train/tokens": progress.tokens,
+                        **{f"train/{name}": part / max(whole, 1.0) for name, (part, whole) in progress.counts.items()},
                     }
                 )
                 bar.set_postfix_str(f"loss {progress.loss_total / progress.loss_count:.4f}", refresh=False)
-                progress.loss_total, progress.loss_count = 0.0, 0.0
+                progress.loss_total, progress.loss_count, progress.counts = 0.0, 0.0, {}
                 running.zero_()
                 recorded_at, recorded_tokens = now, progress.tokens
             if over_time(config, progress):
@@ -184,37 +200,27 @@ def fit(
     return progress
 
 
-def accumulate(model: Model, feed: Feed, step: Step, device: Device, weights: list[torch.nn.Parameter]) -> tuple[Loss, int, int]:
-    """Gradients of the mean loss over a step; returns the summed loss, the real tokens and the micro-batch size that fitted in memory."""
-    before = rng_state(device.device)
-    smaller = feed
-    batches = step.batches
-    while True:
-        try:
-            total, count, tokens = torch.zeros((), device=device.device), 0.0, 0
-            for made in batches:
-                batch = made.to(device.device)
-                with device.autocast():
-                    outputs = model(batch)
-                loss = feed.objective.loss(outputs, batch)
-                (loss.total / loss.count if len(batches) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch's has no types
-                total, count, tokens = total + loss.total.detach(), count + loss.count, tokens + batch.num_tokens
-            if len(batches) > 1:
-                torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count))
-            return Loss(total, count), tokens, smaller.micro_batch
-        except RuntimeError as error:
-            fitting = min(len(step.rows), smaller.micro_batch)
-            if not is_out_of_memory(error) or fitting == 1:
-                raise
-        outputs = loss = batch = None  # type: ignore[assignment]  # let go of the graph that did not fit
-        smaller = replace(feed, micro_batch=(fitting + 1) // 2)
-        batches = smaller.batches(step.rows, step.draw)
-        for weight in weights:
-            weight.grad = None
-        restore_rng_state(before, device.device)
-        if device.device.type == "cuda":
-            torch.cuda.empty_cache()
-        print(f"out of memory: going on with micro-batches of {smaller.micro_batch} examples (the effective batch stays)")
+def accumulate(model: Model, feed: Feed, step: Step, device: Device, weights: list[torch.nn.Parameter]) -> tuple[Loss, int]:
+    """Gradients of the mean loss over a step; returns the summed loss and the real tokens. Raises MemoryExhausted where they do not fit."""
+    total, count, tokens = torch.zeros((), device=device.device), 0.0, 0
+    try:
+        for made in step.batches:
+            batch = made.to(device.device)
+            with device.autocast():
+                outputs = model(batch)
+            loss = feed.objective.loss(outputs, batch)
+            (loss.total / max(loss.count, 1) if len(step.batches) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch's has no types
+            total, count, tokens = total + loss.total.detach(), count + loss.count, tokens + batch.num_tokens
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        fitting = min(len(step.rows), feed.micro_batch)
+        if fitting == 1:
+            raise RunError("out of memory with one example at a time: lower objective.max_length, or take a smaller model") from error
+        raise MemoryExhausted((fitting + 1) // 2) from None  # without the graph that did not fit
+    if len(step.batches) > 1 and count > 0:
+        torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count))
+    return Loss(total, count), tokens
 
 
 def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:
@@ -226,9 +232,12 @@ def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:
     return norm
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA's own class, or the CPU allocator's message."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive", "not enough memory", "out of memory", "unable to mmap")
+
+
+def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
+    """CUDA's own class, Python's, or what the CPU's allocator and kernels say, for which torch has no class."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY)
 
 
 def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -> None:
@@ -312,12 +321,12 @@ def load_best(folder: Path, progress: Progress) -> dict[str, Tensor]:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying by them; the loop looks after every step. A second SIGINT acts at once."""
+    """Collect SIGINT, SIGTERM and SIGHUP instead of dying by them; the loop looks after every step. A second SIGINT acts at once."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *HANGUP)}
 
     def note(number: int, _: FrameType | None) -> None:
         if received and number == signal.SIGINT:
