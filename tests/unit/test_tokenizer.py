@@ -8,17 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertlab.training import assembly
-from bertlab.runs import identity, store
-from bertlab.config.composition import compose_schema
-from bertlab.config.schema import Paths, Train, validate
-from bertlab.data.dataset import load_dataset
+from bertlab.config.schema import validate
 from bertlab.data.tokenizer import (
     ROLES,
     Bpe,
-    Pretrained,
+    GivenTokenizer,
     Tokenizer,
-    Trained,
+    TrainedTokenizer,
     Unigram,
     WordLevel,
     WordPiece,
@@ -28,7 +24,7 @@ from bertlab.data.tokenizer import (
 )  # fmt: skip
 from bertlab.errors import ConfigError, DataError
 
-KINDS: dict[str, type[Trained]] = {"wordlevel": WordLevel, "wordpiece": WordPiece, "bpe": Bpe, "unigram": Unigram}
+KINDS: dict[str, type[TrainedTokenizer]] = {"wordlevel": WordLevel, "wordpiece": WordPiece, "bpe": Bpe, "unigram": Unigram}
 TEXTS = [
     f"the {thing} was {degree} {judgement} , but nobody said so {time}"
     for thing in ("film", "acting", "soundtrack", "ending") for degree in ("very", "hardly", "truly")
@@ -167,7 +163,7 @@ def test_a_pretrained_tokenizer_is_read_from_its_file_or_folder(kind: str, token
     folder.mkdir()
     (folder / "tokenizer.json").write_text(tokenizers[kind].to_json(), encoding="utf-8")
     for path in ("given", "given/tokenizer.json"):
-        loaded = load_tokenizer(Pretrained(name="pretrained", path=path))
+        loaded = load_tokenizer(GivenTokenizer(name="pretrained", path=path))
         assert loaded.encode(TEXTS) == tokenizers[kind].encode(TEXTS)
         assert loaded.special == tokenizers[kind].special
 
@@ -177,7 +173,7 @@ def test_padding_and_truncation_of_a_given_tokenizer_are_turned_off(tokenizers: 
     copy.backend.enable_truncation(3)
     copy.backend.enable_padding(length=8)
     Path("tokenizer.json").write_text(copy.backend.to_str())
-    assert load_tokenizer(Pretrained(path="tokenizer.json")).encode(TEXTS) == tokenizers["wordpiece"].encode(TEXTS)
+    assert load_tokenizer(GivenTokenizer(path="tokenizer.json")).encode(TEXTS) == tokenizers["wordpiece"].encode(TEXTS)
 
 
 def test_special_tokens_of_roberta_are_found_by_name() -> None:
@@ -188,7 +184,7 @@ def test_special_tokens_of_roberta_are_found_by_name() -> None:
     backend = Backend(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.save("tokenizer.json")
-    special = load_tokenizer(Pretrained(path="tokenizer.json")).special
+    special = load_tokenizer(GivenTokenizer(path="tokenizer.json")).special
     assert (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id) == (1, 3, 0, 2, 5)
 
 
@@ -224,98 +220,14 @@ def test_hugging_face_reads_what_was_trained(tokenizers: dict[str, Tokenizer]) -
         assert theirs(TEXTS[0], TEXTS[1])["input_ids"] == [2, *ours[0], 3, *ours[1], 3]
 
 
-# --- in a run -----------------------------------------------------------------------------------------------------------------
-def config_of(*overrides: str) -> Train:
-    config: Train = compose_schema("train", ["dataset=files", "dataset.train_file=t.csv", "dataset.validation_file=v.csv", *overrides])
-    return config
-
-
-@pytest.fixture
-def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A word that only validation holds, and a cache of this test's own."""
-    monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path / "cache"))
-    Path("t.csv").write_text("text,label\n" + "a good film,1\na bad film,0\n" * 10)
-    Path("v.csv").write_text("text,label\n" + "an unforeseen film,1\nan unforeseen ending,0\n" * 10)
-
-
-def tokenizer_of(config: Train) -> Tokenizer:
-    return assembly.prepare(config, identity.inputs_fingerprint(config)).tokenizer
-
-
-@pytest.mark.usefixtures("files")
-def test_a_run_trains_its_tokenizer_on_the_training_split_alone() -> None:
-    tokenizer = tokenizer_of(config_of("tokenizer.min_frequency=1"))
-    assert words(tokenizer, "a good unforeseen film") == ["a", "good", "[UNK]", "film"]
-
-
-@pytest.mark.usefixtures("files")
-def test_both_texts_of_a_pair_are_trained_on() -> None:
-    Path("t.csv").write_text("text,answer,label\n" + "one,two,1\nthree,four,0\n" * 10)
-    Path("v.csv").write_text("text,answer,label\none,two,1\n")
-    assert 1 not in tokenizer_of(config_of("dataset.text_pair_column=answer")).encode(["one two three four"])[0]
-
-
-@pytest.mark.usefixtures("files")
-def test_a_tokenizer_is_trained_once_for_the_same_content(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = tokenizer_of(config_of()).to_json()
-    calls = []
-
-    def count(*arguments: Any) -> Tokenizer:
-        calls.append(arguments)
-        return train_tokenizer(*arguments)
-
-    monkeypatch.setattr(assembly, "train_tokenizer", count)
-    Path("t.csv").write_bytes(Path("t.csv").read_bytes())  # a new time, the same content
-    assert tokenizer_of(config_of("seed=5", "model=bert_mini", "objective.max_length=64")).to_json() == first
-    assert not calls
-    tokenizer_of(config_of("tokenizer.lowercase=false"))
-    assert len(calls) == 1
-    Path("t.csv").write_text(Path("t.csv").read_text() + "one more film,1\n")
-    tokenizer_of(config_of())
-    assert len(calls) == 2
-
-
-@pytest.mark.usefixtures("files")
-@pytest.mark.parametrize(
-    ("dataset", "code"), [("files", "dataset.py"), ("files", "reading.py"), ("files", "tokenizer.py"), ("synthetic", "synthetic.py")]
-)
-def test_a_tokenizer_is_trained_anew_when_code_behind_its_texts_changes(dataset: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    version, calls = store.code_version, []
-    sizes = ["dataset.train_size=40", "dataset.validation_size=10", "dataset.test_size=10"]
-    config = config_of() if dataset == "files" else compose_schema("train", sizes)
-    tokenizer_of(config)
-    monkeypatch.setattr(assembly, "train_tokenizer", lambda *arguments: calls.append(arguments) or train_tokenizer(*arguments))
-    tokenizer_of(config)
-    assert not calls
-    monkeypatch.setattr(store, "code_version", lambda file: "edited" if file.name == code else version(file))
-    tokenizer_of(config)
-    assert len(calls) == 1
-
-
-@pytest.mark.usefixtures("files")
-def test_another_training_split_of_the_same_file_is_another_tokenizer() -> None:
-    Path("t.csv").write_text("text,label\n" + "".join(f"word{index} word{index},{index % 2}\n" for index in range(40)))
-    seen = [tokenizer_of(config_of(f"dataset.split_seed={seed}", "dataset.fraction=0.5")).to_json() for seed in (0, 1)]
-    assert seen[0] != seen[1]
-
-
-def test_batches_of_texts_are_all_texts_in_order() -> None:
-    columns = [[f"{name}{index}" for index in range(2500)] for name in "ab"]
-    assert list(batches_of_texts(columns, size=1000)) == [*columns[0], *columns[1]]
-
-
-def test_the_tokenizer_of_a_real_dataset_is_as_large_as_asked_for(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BERTLAB_DATA", str(shared_data))
-    rows = load_dataset(compose_schema("train", ["dataset=rotten_tomatoes"]).dataset, Paths(), ("text",)).splits
-    tokenizer = trained("wordpiece", rows["train"]["text"][:], vocab_size=2000)
-    assert tokenizer.vocab_size == 2000
-    tokens = [token for row in tokenizer.encode(rows["validation"]["text"][:]) for token in row]
-    assert tokens.count(1) / len(tokens) < 0.001
-
-
 @pytest.mark.parametrize("split", ["words", "whitespace", "bert"])
 def test_ids_have_no_holes_where_a_word_looks_like_a_piece(split: str) -> None:
     tokenizer = trained("wordpiece", ["### a### b# ##x ax bx ###"] * 3, split=split, min_frequency=1)
     ids = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).values())
     assert ids == list(range(tokenizer.vocab_size))
     assert max(max(row, default=0) for row in tokenizer.encode(["###", "a###", "##x"])) < tokenizer.vocab_size
+
+
+def test_batches_of_texts_are_all_texts_in_order() -> None:
+    columns = [[f"{name}{index}" for index in range(2500)] for name in "ab"]
+    assert list(batches_of_texts(columns, size=1000)) == [*columns[0], *columns[1]]
