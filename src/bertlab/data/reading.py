@@ -166,8 +166,8 @@ def _line_end(file: Path) -> str:
 
 
 def _undecodable_line(file: Path, encoding: str) -> int | None:
-    with _open(file) as stream:
-        for number, line in enumerate(io.BufferedReader(stream), start=1):
+    with _open(file) as binary, io.BufferedReader(binary) as stream:
+        for number, line in enumerate(stream, start=1):
             try:
                 line.decode(encoding)
             except UnicodeError:

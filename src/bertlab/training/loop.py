@@ -158,7 +158,8 @@ def fit(
             bar.update()
             is_last = progress.step == total or over_time(config, progress)
             wants_evaluation = "validation" in examples and (progress.step % evaluate_at == 0 or is_last)
-            wants_checkpoint = bool(received) or now - saved_at >= config.compute.checkpoint_seconds or is_last
+            asked = bool(received)  # once a step: what is asked from here on is done in the next one, with a checkpoint of its own
+            wants_checkpoint = asked or now - saved_at >= config.compute.checkpoint_seconds or is_last
             if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
                 check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
                 progress.loss_total = float(running)
@@ -195,7 +196,7 @@ def fit(
                 saved_at = time.perf_counter()
             if prune:
                 raise Pruned
-            if received and not is_last:
+            if asked and not is_last:
                 raise Interrupted(received[0])
     return progress
 
