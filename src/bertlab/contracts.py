@@ -143,6 +143,7 @@ class Batch:
     targets: dict[str, Tensor]
     num_tokens: int  # real tokens
     num_examples: int
+    counts: dict[str, tuple[float, float]] = field(default_factory=dict)  # training records tell `train/NAME`, the ratio of their sums
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device; a copy from pinned memory is not waited for."""
@@ -160,6 +161,7 @@ class Batch:
             {name: change(value) for name, value in self.targets.items()},
             self.num_tokens,
             self.num_examples,
+            self.counts,
         )
 
 
@@ -168,7 +170,7 @@ class Loss:
     """Sum over units (examples, masked tokens, …) and how many there were, so that micro-batches add up right."""
 
     total: Tensor  # scalar, nats
-    count: float
+    count: float  # 0 where there is nothing to learn from: a whole step like this is refused
 
 
 @dataclass
@@ -335,6 +337,10 @@ class Objective(abc.ABC):
         """A prediction in one line for a person; `row` holds what was read (text, …)."""
         told = "  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in prediction.items())
         return f"{told}  {shortened(' | '.join(value for value in row.values() if isinstance(value, str)))}"
+
+    def show(self, batch: Batch, token_of: Callable[[int], str]) -> list[str]:
+        """A batch as the model sees it, a line an example, padding left out; for a person who looks."""
+        return [" ".join(token_of(token) for token in row if token != self.special.pad_id) for row in batch.input_ids.tolist()]
 
     def describe_scores(self, scores: dict[str, Any]) -> list[str]:
         """Lines for a person below the table of numbers, e.g. a confusion matrix; none unless it has such."""

@@ -61,6 +61,9 @@ class TableDataset(DatasetConfig):
     drop_unmapped_labels: bool = flag(False, "drop rows whose label is not in label_map")
     drop_unlabelled: bool = flag(False, "leave rows without an answer (empty, null, -1) out instead of stopping at them")
     labels_separator: str = string("|", "what stands between the names of a set of classes in one text")
+    tag_scheme: str = choice(
+        "auto", "auto", "bio", "bioes", "suffix", help="how tags of entities are written; auto: BIO, or BIOES and BILOU where S-, E-, U- or L- say so"
+    )
     documents: bool = flag(False, "each text is a document of several sentences, in order")
     column_names: list[str] = words("columns of a CSV without a header line")
     delimiter: str | None = string(None, "field separator of CSV files; default: by ending (comma, or tab for .tsv)")

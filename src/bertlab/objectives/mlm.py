@@ -4,12 +4,12 @@ Which tokens are hidden, and as what, stands in _masking.py. The head is transfo
 projection to the vocabulary tied to the token embedding, computed only at the hidden positions.
 
 Differs: hidden positions are drawn afresh in every epoch, keyed by (seed, epoch, example), instead of once for ten copies of the
-corpus; as many as the rate says in every block, so that shapes stay the same; the unknown token is never hidden.
+corpus; of single tokens as many as the rate says in every block, so that shapes stay the same; the unknown token is never hidden.
 
 Legend: B batch, T tokens, D width, V vocabulary, M masked tokens of a batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,20 @@ class MlmHead(Head):
         return Projection(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
 
 
+def show_masked(batch: Batch, pad_id: int, token_of: Callable[[int], str]) -> list[str]:
+    """A batch with masked tokens as text, a line an example."""
+    width = batch.input_ids.shape[1]
+    hidden = dict(zip(batch.targets["masked"].tolist(), batch.targets["label"].tolist(), strict=True))
+    return [
+        " ".join(
+            token_of(token) + (f"={token_of(hidden[row * width + place])}" if row * width + place in hidden else "")
+            for place, token in enumerate(tokens)
+            if token != pad_id
+        )
+        for row, tokens in enumerate(batch.input_ids.tolist())
+    ]
+
+
 # --- objective ------------------------------------------------------------------------------------------------------------------
 class MlmObjective(Objective):
     """See contracts.Objective."""
@@ -117,10 +131,14 @@ class MlmObjective(Objective):
         """Blocks with tokens hidden; targets `masked (M,)`, flat positions, and `label (M,)`, what stood there."""
         ids, inside = pad_rows([examples[row] for row in rows], self.vocabulary.special.pad_id)
         attention = inside if self.config.attend_across else block_attention(ids, inside, self.vocabulary.special.sep_id)
-        targets = mask_batch(self.config, self.training, self.scoring, ids, rows, draw)
+        targets, counts = mask_batch(self.config, self.training, self.scoring, ids, rows, draw)
         mask = None if attention.all() else torch.from_numpy(attention)
         tensor = torch.from_numpy(ids)
-        return Batch(tensor, torch.zeros_like(tensor), mask, targets, int(inside.sum()), len(rows))
+        return Batch(tensor, torch.zeros_like(tensor), mask, targets, int(inside.sum()), len(rows), counts)
+
+    def show(self, batch: Batch, token_of: Callable[[int], str]) -> list[str]:
+        """With what is to be predicted behind what stands in its place: `[MASK]=film`."""
+        return show_masked(batch, self.special.pad_id, token_of)
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> MlmHead:
         """Transform and tied projection."""

@@ -7,7 +7,7 @@ Differs: see objectives/mlm.py and nsp.py. Where a step is taken in micro-batche
 Legend: B batch, T tokens, V vocabulary, M masked tokens of a batch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from bertlab.config.schema import choice
 from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Head, HfHead, Loss, Metric, Objective, Vocabulary, loss_metric
 from bertlab.objectives._masking import PER_TOKEN, Masked, Masking, mask_batch, masked_loss, masked_metrics, masked_specs, measure_masked
 from bertlab.objectives.mlm import HF_NAMES as MLM_NAMES
-from bertlab.objectives.mlm import MlmHead
+from bertlab.objectives.mlm import MlmHead, show_masked
 from bertlab.objectives.nsp import HF_NAMES as PAIR_NAMES
 from bertlab.objectives.nsp import SHARE_NEXT, Nsp, NspObjective, PairHead, measure_pairs, pair_metrics, prepare_runs
 from bertlab.objectives.sop import SopObjective
@@ -91,8 +91,15 @@ class MlmNspObjective(Objective):
     def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
         """Pairs with tokens hidden; targets `next (B,)`, `masked (M,)`, `label (M,)`."""
         batch = self.sentences.collate(examples, rows, draw)
-        batch.targets |= mask_batch(self.config, self.training, self.scoring, batch.input_ids.numpy(), rows, draw)
+        targets, counts = mask_batch(self.config, self.training, self.scoring, batch.input_ids.numpy(), rows, draw)
+        batch.targets |= targets
+        batch.counts |= counts
         return batch
+
+    def show(self, batch: Batch, token_of: Callable[[int], str]) -> list[str]:
+        """With what is to be predicted behind what stands in its place, and the pair's class."""
+        told = show_masked(batch, self.special.pad_id, token_of)
+        return [f"{self.label_names[label]}: {line}" for label, line in zip(batch.targets["next"].tolist(), told, strict=True)]
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> PretrainingHead:
         """Both heads."""

@@ -14,7 +14,7 @@ Legend: B batch, T tokens, D width of the encoder, G width of the generator, V v
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -149,6 +149,10 @@ class RtdObjective(Objective):
         ]
         batch.targets["uniform"] = torch.from_numpy(np.concatenate(drawn))
         return batch
+
+    def show(self, batch: Batch, token_of: Callable[[int], str]) -> list[str]:
+        """As the generator sees it."""
+        return self.masked.show(batch, token_of)
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> RtdHead:
         """Generator and detector. Raises ConfigError for a model of which there is no narrower copy."""

@@ -97,6 +97,25 @@ def _markdown_table(table: PageTable) -> str:
     return "\n".join(([f"*{table.caption}*", ""] if table.caption else []) + lines)
 
 
+# --- plain text -----------------------------------------------------------------------------------------------------------------
+def to_plain(page: Page) -> str:
+    """For a terminal: columns aligned by blanks, figures left out."""
+    parts = [page.title]
+    for block in page.blocks:
+        if isinstance(block, Heading):
+            parts.append(f"== {block.text}")
+        elif isinstance(block, Text):
+            parts.append(block.text)
+        elif isinstance(block, Listing):
+            parts.append("\n".join(block.lines))
+        elif isinstance(block, PageTable):
+            lines = [list(block.headers), *map(list, block.rows)]
+            widths = [max(len(line[column]) for line in lines) for column in range(len(block.headers))]
+            told = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+            parts.append("\n".join([*([block.caption] if block.caption else []), *told]))
+    return "\n\n".join(parts)
+
+
 # --- LaTeX ---------------------------------------------------------------------------------------------------------------------
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

@@ -1,11 +1,18 @@
-"""A tag for each word of a row: ids or names, as ids in the order of the names, O first."""
+"""A tag for each word of a row: ids or names, as ids in the order of the names, O first.
 
+Tags of entities are kept in the BIO scheme (`B-PER`, `I-PER`, `O`; IOB1 too), as which they are scored. `dataset.tag_scheme` says how a file
+writes them: BIOES (`S-PER`, `E-PER`), BILOU (`U-PER`, `L-PER`), or with the prefix behind (`PER-B`, `PER_B`) or before an underscore (`B_PER`).
+"""
+
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from bertlab.config.declarations import Column, Kind
 from bertlab.data.kinds.label import given_names
 from bertlab.errors import DataError
+
+TO_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "B": "B", "I": "I"}
 
 
 class Tags(Kind):
@@ -15,7 +22,7 @@ class Tags(Kind):
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
-        self.seen: set[Any] = set()
+        self.seen: set[str | int] = set()
 
     def arrow_type(self) -> Any:
         """Tag ids."""
@@ -28,23 +35,41 @@ class Tags(Kind):
         self.seen.update(tag for cell in cells if isinstance(cell, list) for tag in cell if isinstance(tag, str | int))
 
     def names(self, declared: Sequence[str] | None) -> list[str]:
-        """Configured, declared by the data, or those of the training split."""
-        if names := given_names(self.column, declared):
-            return names
-        if not self.seen or not all(isinstance(tag, str) for tag in self.seen):
+        """Configured, declared by the data, or those of the training split; in the BIO scheme."""
+        given: Sequence[str] = given_names(self.column, declared)
+        if not given and (not self.seen or not all(isinstance(tag, str) for tag in self.seen)):
             raise DataError(f"{self.column.where}: {self.column.named} holds no tag names; name its ids in dataset.label_names")
-        return sorted(self.seen, key=lambda tag: (tag != "O", tag[2:], tag))
+        raw = list(given) or sorted(map(str, self.seen))
+        bio = list(dict.fromkeys(self.bio(tag, raw) for tag in raw))
+        return bio if given else sorted(bio, key=lambda tag: (tag != "O", tag[2:], tag))
+
+    def bio(self, tag: str, every: Sequence[str]) -> str:
+        """A tag of the file's scheme in BIO."""
+        scheme = self.column.dataset.tag_scheme
+        if scheme == "auto":  # what BIO does not know decides
+            prefixes = {other[0] for other in every if other[1:2] == "-"}
+            scheme = "bioes" if prefixes & set("SEUL") and prefixes <= set("BIESUL") else "bio"
+        if scheme == "bioes" and re.match(r"[BIESUL]-", tag):
+            return f"{TO_BIO[tag[0]]}-{tag[2:]}"
+        if scheme == "suffix" and (parts := re.fullmatch(r"(.+)[-_]([BIESUL])", tag) or re.fullmatch(r"([BIESUL])_(.+)", tag)):
+            kind, prefix = (parts[1], parts[2]) if parts[2] in TO_BIO and len(parts[2]) == 1 else (parts[2], parts[1])
+            return f"{TO_BIO[prefix]}-{kind}"
+        return tag
 
     def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
         """Ids, as many as words."""
-        known: dict[Any, int] = {**{index: index for index in range(len(names))}, **{name: index for index, name in enumerate(names)}}
-        column, converted = self.column, []
+        column = self.column
+        raw = list(column.dataset.label_names) or sorted(str(tag) for tag in self.seen)
+        known: dict[str | int, int] = {name: index for index, name in enumerate(names)}
+        known |= {tag: known[bio] for tag in raw if (bio := self.bio(tag, raw)) in known}
+        by_id = list(column.dataset.label_names) or list(names)
+        known |= {index: known[name] for index, name in enumerate(by_id) if name in known}
+        converted = []
         for row, (cell, words) in enumerate(zip(cells, about or [None] * len(cells), strict=True), start=before + 1):
             if not isinstance(cell, list) or (words is not None and len(cell) != len(words)):
                 raise DataError(f"{column.where}: row {row} has {len(words or ())} words, but {column.named} holds {str(cell)[:40]}")
             if unknown := [tag for tag in cell if not isinstance(tag, str | int) or tag not in known]:
-                raise DataError(
-                    f"{column.where}: {unknown[0]!r} in {column.named} (row {row}) is not a known tag; known: {', '.join(names)}"
-                )
+                told = ", ".join(names)
+                raise DataError(f"{column.where}: {unknown[0]!r} in {column.named} (row {row}) is not a known tag; known: {told}")
             converted.append([known[tag] for tag in cell])
         return converted

@@ -1,0 +1,58 @@
+"""`bertlab inspect`: look at a dataset as a run would read it: counts, lengths, what is cut or unknown, copies, overlaps, examples
+
+usage: bertlab inspect [group=option ...] [key=value ...] [inspect.out=FOLDER]
+
+Takes the words of `bertlab train` and trains nothing. Data is read and tokenised as that run would (which then finds it in the cache), and
+shown: splits and their lengths, answers, unknown tokens, equal texts and conflicting answers, overlap of splits, telling words, the first
+rows as read, as tokens, and as the model sees them (what is masked, by this seed's draw).
+
+  inspect.out=FOLDER     also writes inspect.md, inspect.html and figures/
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bertlab.config.registry import Job
+from bertlab.config.schema import Node, Train, string
+from bertlab.errors import ConfigError, RunError
+from bertlab.report.dataset_page import dataset_page
+from bertlab.report.page import to_html, to_markdown, to_plain
+from bertlab.runs.files import write_atomically, write_record
+from bertlab.runs.outcome import Context
+from bertlab.training.assembly import check_combination, prepare
+
+
+@dataclass
+class Inspect(Node):
+    """Where the page goes."""
+
+    out: str | None = string(None, "folder for inspect.md, inspect.html and figures/")
+
+
+@dataclass
+class Schema(Train):
+    """A run, and where what it would read is shown."""
+
+    inspect: Inspect = field(default_factory=Inspect)
+
+
+def run(config: Schema, _context: Context) -> None:
+    """Read, tokenise, show. Raises UserError for what would stop the run."""
+    check_combination(config)
+    if config.init.stage(config) is not None:
+        raise ConfigError("inspect: the tokenizer of init=stage is made by the pretraining; inspect that (dataset=… objective=mlm …), or name one")
+    page = dataset_page(config, prepare(config, None, config.init.source(config)))
+    print(to_plain(page), flush=True)
+    if config.inspect.out is not None:
+        out = Path(config.inspect.out).expanduser()
+        try:
+            for figure in page.figures():
+                write_atomically(out / "figures" / f"{figure.name}.png", lambda file, png=figure.png: file.write_bytes(png))  # type: ignore[misc]  # a lambda's default
+            write_record(out / "inspect.md", to_markdown(page))
+            write_record(out / "inspect.html", to_html(page))
+        except OSError as error:
+            raise RunError(f"inspect.out={out}: cannot be written ({error.strerror or error})") from error
+        print(f"inspect: {out}")
+
+
+JOB = Job(Schema, run)

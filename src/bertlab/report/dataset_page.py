@@ -1,0 +1,184 @@
+"""A dataset as a run would read it: splits, answers, lengths, what is cut or unknown, copies, overlaps, words, and examples as the model sees them."""
+
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertlab.config.declarations import Role
+from bertlab.config.schema import Train
+from bertlab.contracts import Draw
+from bertlab.data.dataset import roles_for, text_roles
+from bertlab.report.page import Block, Figure, Heading, Listing, Page, PageTable, Text
+from bertlab.training.assembly import Material
+
+EXAMPLES = 5  # shown of each kind
+WORDS = 10  # shown of each class
+LONGEST = 300  # letters of a text that is shown
+
+
+def dataset_page(config: Train, material: Material) -> Page:
+    """The whole page."""
+    roles = roles_for(config.dataset, config.objective)
+    texts = {split: texts_of(rows, roles) for split, rows in material.dataset.splits.items()}
+    page = Page(f"{config.dataset.name}, as objective={config.objective.name} reads it")
+    notes = [Text(note, "warning") for note in material.dataset.notes]
+    page.blocks += [*notes, Heading("Splits"), splits_table(config, material, texts), lengths_figure(config, material)]
+    page.blocks += answer_blocks(material, roles)
+    page.blocks += [Heading("Copies"), copies_table(material, roles, texts), overlaps_table(texts)]
+    page.blocks += word_blocks(material, roles, texts["train"])
+    page.blocks += example_blocks(config, material, texts["train"])
+    return page
+
+
+def texts_of(rows: Any, roles: Sequence[Role]) -> list[str]:
+    """What a tokenizer reads of each row, as one text."""
+    columns = [rows[name][:] for name in text_roles(roles)]
+    return [" | ".join(" ".join(cell) if isinstance(cell, list) else cell for cell in cells) for cells in zip(*columns, strict=True)]
+
+
+def letters_of(text: str) -> str:
+    """What two texts are compared by."""
+    return "".join(filter(str.isalnum, text.lower())) or text
+
+
+# --- splits and lengths ------------------------------------------------------------------------------------------------------------
+def splits_table(config: Train, material: Material, texts: dict[str, list[str]]) -> PageTable:
+    """Rows, examples, tokens, and what of the text does not reach the model."""
+    headers = ["split", "rows", "empty", "examples", "tokens, mean", "median", "95 %", "longest", "at max_length", "unknown tokens", "nothing but unknown"]
+    lines = []
+    for split, examples in material.examples.items():
+        lengths, unknown = examples.lengths, examples.tokens == material.tokenizer.special.unk_id
+        special = np.isin(examples.tokens, material.tokenizer.special.all()) & ~unknown
+        known_of = np.add.reduceat((~unknown & ~special).astype(np.int64), examples.offsets[:-1]) if len(examples) else np.zeros(0)
+        unknown_of = np.add.reduceat(unknown.astype(np.int64), examples.offsets[:-1]) if len(examples) else np.zeros(0)
+        full = float((lengths >= config.objective.max_length).mean())
+        lines.append([
+            split, f"{len(texts[split]):,}", str(sum(not text.strip(" |") for text in texts[split])), f"{len(examples):,}", f"{lengths.mean():.1f}",
+            *(f"{np.percentile(lengths, share):.0f}" for share in (50, 95)), str(lengths.max()), share_text(full),
+            share_text(float(unknown.sum() / max(1, (~special).sum()))), share_text(float(((known_of == 0) & (unknown_of > 0)).mean())),
+        ])  # fmt: skip
+    return PageTable(headers, lines, "Splits, their examples and the tokens of those (special ones included)")
+
+
+def share_text(share: float) -> str:
+    """A share in percent."""
+    return f"{100 * share:.1f} %"
+
+
+def lengths_figure(config: Train, material: Material) -> Figure:
+    """A histogram of tokens an example, by split."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
+    longest = max(int(examples.lengths.max()) for examples in material.examples.values())
+    edges = np.linspace(0.5, longest + 0.5, min(longest, 60) + 1)
+    for split, examples in material.examples.items():
+        heights, _ = np.histogram(examples.lengths, edges)
+        axes.stairs(100 * heights / len(examples), edges, label=split, linewidth=1.6)
+    axes.axvline(config.objective.max_length, color="black", linestyle=":", linewidth=1, label="objective.max_length")
+    axes.set(xlabel="tokens of an example", ylabel="examples (%)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    png, svg = io.BytesIO(), io.StringIO()
+    figure.savefig(png, format="png", dpi=130)
+    figure.savefig(svg, format="svg")
+    plt.close(figure)
+    return Figure("lengths", png.getvalue(), svg.getvalue(), "Lengths of examples")
+
+
+# --- answers -----------------------------------------------------------------------------------------------------------------------
+def answer_blocks(material: Material, roles: Sequence[Role]) -> list[Block]:
+    """What is to be predicted, split by split: counts of classes, or how numbers lie."""
+    blocks: list[Block] = []
+    for role in (role for role in roles if role.is_answer):
+        columns = {split: rows[role.name][:] for split, rows in material.dataset.splits.items()}
+        flat = {split: [one for cell in cells for one in (cell if isinstance(cell, list) else [cell])] for split, cells in columns.items()}
+        names = material.dataset.label_names
+        if names:
+            counts = {split: Counter(values) for split, values in flat.items()}
+            lines = [
+                [name, *(f"{counts[split][index]:,} ({share_text(counts[split][index] / max(1, len(flat[split])))})" for split in flat)]
+                for index, name in enumerate(names)
+            ]
+            blocks += [Heading(f"Answers: {role.name}"), PageTable([role.name, *flat], lines, "How often each occurs")]
+        elif all(isinstance(value, float) for values in flat.values() for value in values):
+            shown = [[split, *(f"{one:.4g}" for one in (min(v), *np.percentile(v, [25, 50, 75]), max(v), np.mean(v), np.std(v)))] for split, v in flat.items()]
+            headers = ["split", "least", "25 %", "median", "75 %", "most", "mean", "sd"]
+            blocks += [Heading(f"Answers: {role.name}"), PageTable(headers, shown, "How the numbers lie")]
+    return blocks
+
+
+# --- copies, overlaps, words -------------------------------------------------------------------------------------------------------
+def copies_table(material: Material, roles: Sequence[Role], texts: dict[str, list[str]]) -> PageTable:
+    """Equal texts within a split, and those of them whose answers differ."""
+    answers = [role.name for role in roles if role.is_answer]
+    lines = []
+    for split, rows in material.dataset.splits.items():
+        told = zip(*(rows[name][:] for name in answers), strict=True) if answers else [()] * len(texts[split])
+        by_text: dict[str, set[str]] = defaultdict(set)
+        counts: Counter[str] = Counter()
+        for text, answer in zip(texts[split], told, strict=True):
+            by_text[letters_of(text)].add(repr(answer))
+            counts[letters_of(text)] += 1
+        copies = sum(count - 1 for count in counts.values())
+        conflicting = sum(counts[text] for text, said in by_text.items() if len(said) > 1)
+        lines.append([split, f"{copies:,} ({share_text(copies / max(1, len(texts[split])))})", f"{conflicting:,}"])
+    return PageTable(["split", "copies of an earlier row", "rows whose copies have other answers"], lines, "Equal texts (letters and digits, case aside)")
+
+
+def overlaps_table(texts: dict[str, list[str]]) -> PageTable:
+    """Rows of one split that stand in another."""
+    sets = {split: {letters_of(text) for text in own} for split, own in texts.items()}
+    lines = [
+        [split, other, f"{count:,} ({share_text(count / max(1, len(texts[split])))})"]
+        for split in texts
+        for other in texts
+        if split != other and (count := sum(letters_of(text) in sets[other] for text in texts[split]))
+    ]
+    return PageTable(["rows of", "stand in", "how many"], lines or [["–", "–", "none"]], "Overlap of splits", left=2)
+
+
+def word_blocks(material: Material, roles: Sequence[Role], texts: Sequence[str]) -> list[Block]:
+    """The words that tell classes apart most: how much more often than elsewhere, each counted once a text."""
+    role = next((role.name for role in roles if role.kind == "label" and role.is_answer), None)
+    if role is None:
+        return []
+    labels, names = material.dataset.splits["train"][role][:], material.dataset.label_names
+    by_class: list[Counter[str]] = [Counter() for _ in names]
+    for text, label in zip(texts, labels, strict=True):
+        by_class[label].update(set(re.findall(r"\w+", text.lower())))
+    sizes, every = Counter(labels), sum(by_class, Counter[str]())
+    lines = []
+    for index, name in enumerate(names):
+        inside, outside = max(1, sizes[index]), max(1, len(labels) - sizes[index])
+        found = {word: count for word, count in by_class[index].items() if every[word] >= 5}
+        tells = {word: np.log((count + 0.5) / inside) - np.log((every[word] - count + 0.5) / outside) for word, count in found.items()}
+        best = sorted(tells, key=lambda word: (-tells[word] * np.sqrt(by_class[index][word]), word))[:WORDS]
+        lines.append([name, ", ".join(f"{word} ({by_class[index][word]})" for word in best)])
+    return [Heading("Words"), PageTable(["class", "words that tell it (texts of it that hold them)"], lines, "Most telling words of the training split", left=2)]
+
+
+# --- examples ------------------------------------------------------------------------------------------------------------------------
+def example_blocks(config: Train, material: Material, texts: Sequence[str]) -> list[Block]:
+    """Rows as they were read; examples as tokens; and what the model sees of them in the first epoch, by this seed's draw."""
+    examples, token_of = material.examples["train"], material.tokenizer.backend.id_to_token
+    count = min(EXAMPLES, len(examples))
+    rows = [f"{place}: {shorten(texts[place])}" for place in range(min(EXAMPLES, len(texts)))]
+    tokens = [" ".join(token_of(int(token)) for token in examples[place][:80]) for place in range(count)]
+    batch = material.objective.collate(examples, np.arange(count), Draw(config.seed, 0))
+    seen = material.objective.show(batch, token_of)
+    return [Heading("Rows as they were read"), Listing(rows), Heading("Examples as tokens"), Listing(tokens),
+            Heading("As the model sees them in the first epoch"), Listing([shorten(line, 600) for line in seen])]  # fmt: skip
+
+
+def shorten(text: str, most: int = LONGEST) -> str:
+    """A text on one line."""
+    text = re.sub(r"\s+", " ", text)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
