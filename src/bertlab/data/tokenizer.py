@@ -33,13 +33,13 @@ class TrainedTokenizer(TokenizerConfig):
     vocab_size: int = integer(16_000, "largest number of tokens, special ones included", low=8)
     min_frequency: int = integer(2, "rarer words or merges get no entry", low=1)
     lowercase: bool = flag(True, "lower-case all text")
-    strip_accents: bool = flag(True, "é becomes e")
+    strip_accents: bool = flag(True, "é becomes e: marks of Unicode category Mn go, as in BERT; other scripts' words may merge")
     split: str = choice(
         "words",
         "words",
         "whitespace",
         "bert",
-        help="words: \\w+ and runs of punctuation; whitespace: white space only; bert: every punctuation mark alone",
+        help="words: \\w+ and runs of punctuation; whitespace: white space only; bert: every punctuation mark and Chinese character alone",
     )
     pad_token: str = string("[PAD]", "fills up short sequences")
     unk_token: str = string("[UNK]", "stands for what the vocabulary lacks")
@@ -68,7 +68,8 @@ class WordPiece(TrainedTokenizer):
     """Sub-words, longest match first (Devlin et al. 2019: split=bert)."""
 
     kind: ClassVar[str] = "WordPiece"
-    split: str = choice("bert", "words", "whitespace", "bert", help="bert: white space, and every punctuation mark alone")
+    split: str = choice("bert", "words", "whitespace", "bert", help="bert: white space; every punctuation mark and Chinese character alone")
+    max_word_characters: int = integer(100, "longer words are unknown, e.g. DNA without spaces (BERT: 100)", low=1)
 
 
 @dataclass
@@ -261,14 +262,21 @@ def train_tokenizer(config: TrainedTokenizer, texts: Iterable[str]) -> Tokenizer
 
 
 def _normalizer(config: TrainedTokenizer) -> Any:
+    """With split=bert BERT's own: it also drops control characters, sets Chinese characters apart, and composes nothing.
+
+    Stripping is BERT's everywhere; `tokenizers`' StripAccents would delete vowel signs of Indic scripts (categories Mc and Me) too.
+    """
     from tokenizers import normalizers
 
-    steps: list[Any] = [normalizers.NFC()]
-    if config.strip_accents:
-        steps += [normalizers.NFD(), normalizers.StripAccents()]
-    if config.lowercase:
-        steps.append(normalizers.Lowercase())
-    return normalizers.Sequence(steps)
+    lower, strip = config.lowercase, config.strip_accents
+    if config.split == "bert" and config.kind != "BPE":  # which splits at bytes, whatever `split` says
+        return normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=strip, lowercase=lower)
+    steps: list[Any] = [
+        normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False)
+        if strip
+        else normalizers.NFC()
+    ]
+    return normalizers.Sequence([*steps, normalizers.Lowercase()] if lower else steps)
 
 
 def _splitter(config: TrainedTokenizer) -> Any:
@@ -297,9 +305,11 @@ def _learn_vocabulary(config: TrainedTokenizer, backend: Any, texts: Iterable[st
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(min_frequency=config.min_frequency, initial_alphabet=alphabet, **common)
         backend.train_from_iterator(texts, trainer)
-    elif config.kind == "WordPiece":
+    elif isinstance(config, WordPiece):
         backend.model = models.WordPiece(
-            vocab=_wordpieces(config, backend, texts, special), unk_token=config.unk_token, max_input_chars_per_word=100
+            vocab=_wordpieces(config, backend, texts, special),
+            unk_token=config.unk_token,
+            max_input_chars_per_word=config.max_word_characters,
         )
         backend.add_special_tokens(common["special_tokens"])
     else:
@@ -310,10 +320,11 @@ def _learn_vocabulary(config: TrainedTokenizer, backend: Any, texts: Iterable[st
         backend.model = models.Unigram([*map(tuple, pieces[: len(special)]), *scored], unk_id=content["model"]["unk_id"])
 
 
-def _wordpieces(config: TrainedTokenizer, backend: Any, texts: Iterable[str], special: list[str]) -> dict[str, int]:
+def _wordpieces(config: WordPiece, backend: Any, texts: Iterable[str], special: list[str]) -> dict[str, int]:
     """WordPiece's vocabulary as byte-pair merges of words whose inner letters are symbols of their own (`##x` for x).
 
-    Letters within a word are mapped to private code points, merged by the exact BPE trainer, and mapped back.
+    Letters within a word are mapped to private code points, merged by the exact BPE trainer, and mapped back. Where letters alone are more
+    than the vocabulary may hold, the most frequent stay.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, trainers
@@ -321,6 +332,7 @@ def _wordpieces(config: TrainedTokenizer, backend: Any, texts: Iterable[str], sp
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
+    counts = _with_room_for_letters(config, counts, config.vocab_size - len(special))
     letters = sorted({letter for word in counts for letter in word[1:]})
     inner = {letter: chr(PRIVATE + index) for index, letter in enumerate(letters)}
     outer = {private: letter for letter, private in inner.items()}
@@ -336,6 +348,23 @@ def _wordpieces(config: TrainedTokenizer, backend: Any, texts: Iterable[str], sp
 
     pieces = [piece(token) for token, _ in sorted(merges.get_vocab().items(), key=lambda item: item[1])]
     return {name: index for index, name in enumerate(dict.fromkeys(pieces))}  # `###` may be a word and an inner `#`: one id for both
+
+
+def _with_room_for_letters(config: WordPiece, counts: Counter[str], room: int) -> Counter[str]:
+    """The words all of whose letters, first and inner ones apart, are among the `room` most frequent; tells what that leaves out."""
+    often: Counter[tuple[bool, str]] = Counter()
+    for word, count in counts.items():
+        for index, letter in enumerate(word):
+            often[index > 0, letter] += count
+    if len(often) <= room:
+        return counts
+    kept = set(sorted(often, key=lambda place: (-often[place], place))[:room])
+    print(
+        f"tokenizer.vocab_size={config.vocab_size}: the training texts have {len(often):,} letters (first ones of words and others apart); "
+        f"words with the {len(often) - room:,} rarest of them are unknown; raise tokenizer.vocab_size",
+        flush=True,
+    )
+    return Counter({word: count for word, count in counts.items() if all((index > 0, letter) in kept for index, letter in enumerate(word))})
 
 
 def load_tokenizer(config: GivenTokenizer) -> Tokenizer:

@@ -3,6 +3,11 @@
 Units: single tokens; whole words (Devlin's later code; Cui et al. 2019); spans of words (Joshi et al. 2020, SpanBERT, §3.1: geometric
 lengths, p = 0.2, at most 10 words).
 
+Words are put in random order, and a window as long as the asked share is laid over their tokens. A word that one of its ends cuts is
+hidden whole with the probability of its covered part, so that the share is met on average and no length of word is preferred. Where the
+window holds no whole word and might so hide none, its own tokens are hidden: parts of one or two words.
+Differs from Devlin's code, which skips words that do not fit: in texts of long words it hides punctuation alone, or nothing.
+
 Legend: B batch, T tokens, V vocabulary, M masked tokens of a batch.
 """
 
@@ -33,7 +38,7 @@ class Masked(ObjectiveConfig):
     """How many tokens are predicted, which, and what becomes of them."""
 
     roles: ClassVar = (TEXT, TEXT_PAIR)
-    prepared_by: ClassVar = ("max_length", "packing")
+    prepared_by: ClassVar[tuple[str, ...] | None] = ("max_length", "packing")
     predicts: ClassVar = False
     loss_unit: ClassVar = PER_TOKEN
 
@@ -95,31 +100,38 @@ class Masking:
         return np.concatenate(positions), np.concatenate(labels)
 
     def choose(self, ids: np.ndarray, rate: float, rng: np.random.Generator) -> np.ndarray:
-        """Positions of one row `(T,)`: round(rate x its ordinary tokens) of them, at least one; fewer where no whole unit fits any more."""
+        """Positions of one row `(T,)`, in order: round(rate x its ordinary tokens) of them, of words and spans on average; at least one."""
         candidates = np.flatnonzero(~self.vocabulary.is_special[ids])
-        wanted = min(len(candidates), max(1, round(rate * len(candidates))))
         if self.unit == "token" or len(candidates) == 0:
+            wanted = min(len(candidates), max(1, round(rate * len(candidates))))
             return np.sort(rng.permutation(candidates)[:wanted])
         # Words: a token that continues its left neighbour belongs to its word.
         opens = ~self.vocabulary.continues[ids[candidates]] | (np.diff(candidates, prepend=-2) > 1)
-        words: list[np.ndarray] = np.split(candidates, np.flatnonzero(opens)[1:])
-        spans = self._spans(len(words), rng) if self.unit == "span" else ([index] for index in rng.permutation(len(words)))
-        taken = np.zeros(len(words), dtype=bool)
-        count = 0
-        for span in spans:
-            for word in span:
-                if not taken[word] and count + len(words[word]) <= wanted:
-                    taken[word] = True
-                    count += len(words[word])
-            if count == wanted:
-                break
-        return np.concatenate([candidates[:0], *(words[index] for index in np.flatnonzero(taken))])
+        first = np.flatnonzero(opens)
+        lengths = np.diff(first, append=len(candidates))
+        if self.unit == "span":  # from within the first: a random place would lie among the remains that earlier spans left
+            order = np.asarray(list(dict.fromkeys(word for span in self._spans(len(first), rng) for word in span)))
+            start = int(rng.integers(lengths[order[0]]))
+        else:
+            order, start = rng.permutation(len(first)), int(rng.integers(len(candidates)))
+        ordered = lengths[order]
+        tokens = np.repeat(first[order] + ordered - np.cumsum(ordered), ordered) + np.arange(len(candidates))  # word after word
+        wanted = min(len(candidates), max(1, int(rate * len(candidates) + rng.random())))
+        window = tokens[(start + np.arange(wanted)) % len(tokens)]
+        word = np.cumsum(opens) - 1  # of each candidate
+        covered = np.bincount(word[window], minlength=len(first)) / lengths
+        taken, cut = covered == 1, np.flatnonzero((covered > 0) & (covered < 1))
+        if not taken.any() and covered[cut].sum() < 1:
+            return candidates[np.sort(window)]
+        draw = rng.random()  # one for both ends, so that one of the two is taken where their parts make a whole
+        taken[cut[:1]], taken[cut[1:]] = draw < covered[cut[:1]], draw >= 1 - covered[cut[1:]]
+        return candidates[taken[word]]
 
     @staticmethod
     def _spans(words: int, rng: np.random.Generator) -> Iterator[range]:
-        for start in [*rng.permutation(words), *rng.permutation(words)]:  # twice: what the first round could not fill up
-            length = int(rng.choice(np.arange(1, SPAN_LONGEST + 1), p=SPAN_LENGTHS))
-            yield range(int(start), min(words, int(start) + length))
+        starts, lengths = rng.permutation(words), 1 + rng.choice(SPAN_LONGEST, size=words, p=SPAN_LENGTHS)
+        for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
+            yield range(start, min(words, start + length))
 
 
 @dataclass
@@ -149,20 +161,23 @@ def masked_loss(logits: Tensor | Projection, batch: Batch) -> Loss:
         total = SummedCrossEntropy.apply(logits.hidden, logits.weight, logits.bias, label)  # type: ignore[no-untyped-call]  # torch's has no types
     else:
         total = F.cross_entropy(logits.float(), label, reduction="sum")
-    return Loss(total, max(1, len(label)))
+    return Loss(total, len(label))
 
 
 def mask_batch(
     config: Masked, training: Masking, scoring: Masking, ids: np.ndarray, rows: np.ndarray, draw: Draw | None
-) -> dict[str, Tensor]:
-    """Hide tokens of `ids` in place, for training by `draw` or, for None, the same in every evaluation; the targets."""
+) -> tuple[dict[str, Tensor], dict[str, tuple[float, float]]]:
+    """Hide tokens of `ids` in place, for training by `draw` or, for None, the same in every evaluation; the targets, and Batch.counts."""
     if draw is None:
         positions, labels = scoring.apply(ids, rows, FIXED, config.evaluation_rate)
+        counts = {}
     else:
         final = config.rate if config.final_rate is None else config.final_rate
         rate = config.rate + (final - config.rate) * draw.progress
+        ordinary = np.count_nonzero(~training.vocabulary.is_special[ids])
         positions, labels = training.apply(ids, rows, draw, rate)
-    return {"masked": torch.from_numpy(positions), "label": torch.from_numpy(labels)}
+        counts = {"masked_share": (float(len(labels)), float(ordinary))}
+    return {"masked": torch.from_numpy(positions), "label": torch.from_numpy(labels)}, counts
 
 
 def measure_masked(logits: Tensor, batch: Batch, vocabulary: Vocabulary) -> dict[str, np.ndarray]:
