@@ -13,9 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bertlab.config import registry
-from bertlab.config.composition import complete, compose_schema
-from bertlab.cli.help import GROUPS
-from bertlab.config.registry import conf_folder
+from bertlab.config.composition import compose_schema, read_words
+from bertlab.config.registry import GROUPS, conf_folder
 
 CONF = conf_folder()
 Cli = Callable[..., tuple[int, str, str]]  # conftest's fixture
@@ -122,7 +121,9 @@ def test_sweep_is_checked_before_its_first_run_starts(cli: Cli) -> None:
 )
 @example("32118226e611")  # the id of a run, once: Hydra reads infinity
 def test_a_name_that_looks_like_a_number_stays_a_name(name: str) -> None:
-    for key in ("run", "dataset.train_file", "init.dataset.train_file", "paths.output", "model.name_or_path"):
-        (override,) = [word for word in complete([f"{key}={name}"]) if word.startswith(key)]
-        assert OverridesParser.create().parse_override(override).value() == name
-    assert len(list(OverridesParser.create().parse_override(complete([f"run={name},b"])[0]).sweep_iterator())) == 2
+    keys = {"run": "predict", "dataset.train_file": "train", "init.dataset.train_file": "train", "paths.output": "train"}
+    for key, job in {**keys, "model.name_or_path": "train"}.items():
+        (word,) = read_words(job, [f"{key}={name}"])
+        assert OverridesParser.create().parse_override(str(word)).value() == name
+    (word,) = read_words("predict", [f"run={name},b"])
+    assert [one.plain for one in word.singles()] == [name, "b"]

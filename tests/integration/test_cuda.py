@@ -5,16 +5,14 @@ from typing import Any
 
 import pytest
 import torch
-from test_resume import finish, kill_when, newest_step, only_run, result, start
+from children import finish, kill_when, newest_step, only_run, result, start
+from tiny import tiny
 
 import bertlab
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
-TEXT = [
-    "dataset.train_size=600", "dataset.validation_size=60", "dataset.test_size=40", "model.hidden_size=64", "model.num_attention_heads=2",
-    "budget.steps=60", "budget.batch_size=16", "evaluation.every_steps=30", "compute.threads=1",
-]  # fmt: skip
+TEXT = tiny("budget.steps=60", "budget.batch_size=16", "evaluation.every_steps=30", sizes=(600, 60, 40), width=64, heads=2)
 STILL = ["model.hidden_dropout=0", "model.attention_dropout=0"]
 TASKS = {
     "classification": ["objective.head_dropout=0"],

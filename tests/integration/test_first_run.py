@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,6 @@ def test_default_job_is_within_one_point_of_the_best_possible(cli: Any) -> None:
     summary = json.loads((Path(out.splitlines()[-1].removeprefix("run: ")) / "summary.json").read_text())
     for split, bound in (("validation", "best_possible/accuracy"), ("test", "best_possible/test_accuracy")):
         assert summary["metrics"][f"{split}/accuracy"] >= summary["metrics"][bound] - 0.01
-    assert summary["cost"]["seconds"] < 120
     assert "best possible 0.9500" in out and "curves" in out
 
 
@@ -52,9 +52,10 @@ def test_module_and_package_agree_on_the_version() -> None:
 
 
 def test_readme_names_only_what_exists() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for place in ("multirun/README.md", "conf", "src/bertlab/loop.py", "src/bertlab/models/bert.py", "experiments/001-bertsst2/README.md"):
-        assert place in readme and (ROOT / place).exists()
-    lines = [line.strip() for line in readme.splitlines()]
-    assert sum(line.endswith("&& .venv/bin/bertlab") for line in lines) == 1
-    assert sum(line.endswith("&& .venv/bin/pytest") for line in lines) == 1
+    """Links, and what looks like a place in one of this repository's folders, but for those that runs make."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", readme)
+    folders = "|".join(re.escape(place.name) for place in ROOT.iterdir() if place.is_dir() and not place.name.startswith("."))
+    paths = re.findall(rf"(?<![\w./~-])((?:{folders})/[\w./-]*[\w/](?![\w*…{{<]))", readme)
+    named = {*links, *(path for path in paths if not path.startswith("multirun/"))}
+    assert named and not [name for name in named if not (ROOT / name).exists()]

@@ -1,17 +1,30 @@
-"""Golden losses: training as it was when it was recorded. A change here changes every result; it must be meant.
+"""Golden losses and weights: training as it was when it was recorded. A change of bits changes every result; it must be meant.
 
-To record anew after such a change: `python tests/integration/test_golden.py`, and say why in the commit.
+Who means one raises RESULTS_VERSION (bertlab.runs.identity), so that no run made before is taken for one of the new kind, and records
+anew: `python tests/integration/test_golden.py`, saying why in the commit. Under the same number that refuses to change what is recorded;
+it only adds cases, and the bits of a machine that was not known.
+
+On any machine losses are those recorded up to rounding. On a known one (version of torch, processor, its instructions) losses and the last
+step's weights are the same to the bit.
 """
 
+import hashlib
 import json
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import bertlab
+from bertlab.runs.files import load_weights
+from bertlab.runs.identity import RESULTS_VERSION
+from bertlab.runs.machine import processor_name
 
 GOLDEN = Path(__file__).with_name("golden.json")
+RECORD = "python tests/integration/test_golden.py"
 COMMON = ["dataset.train_size=400", "dataset.validation_size=60", "dataset.test_size=20", "model.hidden_size=32",
           "model.num_attention_heads=2",
           "budget.steps=40", "budget.batch_size=16", "evaluation.every_steps=20", "compute=cpu", "compute.threads=1",
@@ -30,30 +43,99 @@ CASES = {
 }  # fmt: skip
 
 
-def losses(case: str) -> dict[str, float]:
-    """Step and name -> loss."""
-    history = bertlab.run([*COMMON, *CASES[case]]).history
-    return {
-        f"{int(row['step'])} {name}": round(float(row[name]), 6)
-        for _, row in history.iterrows()
+def trained(case: str, *more: str) -> dict[str, Any]:
+    """Its losses, named by step and kind, and what its last weights hash to."""
+    run = bertlab.run([*COMMON, *CASES[case], *more])
+    losses = {
+        f"{int(row['step'])} {name}": float(row[name])
+        for _, row in run.history.iterrows()
         for name in ("train/loss", "validation/loss")
         if row[name] == row[name]
     }
+    digest = hashlib.sha256()
+    for name, weight in sorted(load_weights(run.folder / "last.safetensors").items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)} ".encode() + weight.numpy().tobytes())
+    return {"losses": losses, "weights": digest.hexdigest()}
+
+
+def this_machine() -> str:
+    """What bits depend on beside the code."""
+    return f"torch {torch.__version__}, {processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def recorded() -> dict[str, Any]:
+    """`golden.json`: results_version, losses of each case, and bits by machine and case."""
+    content: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    return content
+
+
+def off(found: dict[str, float], expected: dict[str, float]) -> list[str]:
+    """Losses that are others than rounding explains."""
+    names = sorted(found.keys() ^ expected.keys())
+    return names + [name for name, value in expected.items() if name in found and found[name] != pytest.approx(value, rel=1e-3)]
+
+
+def merged(golden: dict[str, Any], found: dict[str, Any], machine: str) -> dict[str, Any]:
+    """What to record. Raises ValueError where what is recorded would change under the same number."""
+    if golden.get("results_version") != RESULTS_VERSION:
+        golden = {}
+    known, machines = golden.get("losses", {}), golden.get("machines", {})
+    bits = machines.get(machine, {})
+    changed = [case for case in found if (case in known and off(found[case]["losses"], known[case])) or bits.get(case, found[case]) != found[case]]
+    if changed:
+        raise ValueError(
+            f"other results than those recorded, of {', '.join(changed)}: mend the code, or raise RESULTS_VERSION (now {RESULTS_VERSION}) "
+            "in bertlab/runs/identity.py and record again"
+        )
+    losses = {case: known.get(case, found[case]["losses"]) for case in found}
+    return {"results_version": RESULTS_VERSION, "losses": losses, "machines": {**machines, machine: found}}
+
+
+def test_it_is_recorded_for_this_version_of_results() -> None:
+    golden = recorded()
+    assert golden["results_version"] == RESULTS_VERSION, f"RESULTS_VERSION was raised: record anew, {RECORD}"
+    assert golden["losses"].keys() == CASES.keys(), f"record the new case: {RECORD}"
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_losses_are_those_recorded(case: str) -> None:
-    expected = json.loads(GOLDEN.read_text())[case]
-    found = losses(case)
-    assert found.keys() == expected.keys() and len(found) == 4
-    for name, value in expected.items():
-        assert found[name] == pytest.approx(value, rel=1e-3), name
+def test_losses_and_weights_are_those_recorded(case: str) -> None:
+    golden, found = recorded(), trained(case)
+    assert len(found["losses"]) == 4
+    assert not off(found["losses"], golden["losses"][case]), found["losses"]
+    bits = golden["machines"].get(this_machine(), {}).get(case)
+    if bits is not None:
+        assert found == bits, f"other bits, under the same RESULTS_VERSION={RESULTS_VERSION}: mend the code, or raise it and record anew"
+
+
+def test_what_is_recorded_changes_only_under_a_new_number() -> None:
+    was = {"losses": {"1 train/loss": 0.5}, "weights": "a"}
+    golden = {"results_version": RESULTS_VERSION, "losses": {"x": was["losses"]}, "machines": {"here": {"x": was}}}
+    assert merged(golden, {"x": was}, "here") == golden
+    rounded = {"losses": {"1 train/loss": 0.50001}, "weights": "b"}
+    assert merged(golden, {"x": rounded}, "elsewhere")["machines"] == {"here": {"x": was}, "elsewhere": {"x": rounded}}
+    new_case = merged(golden, {"x": was, "y": rounded}, "here")
+    assert new_case["losses"].keys() == new_case["machines"]["here"].keys() == {"x", "y"}
+    for found, machine in (
+        ({**was, "weights": "b"}, "here"),  # a bit of the weights
+        (rounded, "here"),  # a last digit
+        ({**was, "losses": {"1 train/loss": 0.51}}, "elsewhere"),  # more than rounding
+        ({**was, "losses": {}}, "elsewhere"),
+    ):
+        with pytest.raises(ValueError, match=r"raise RESULTS_VERSION .* and record again"):
+            merged(golden, {"x": found}, machine)
+    older = {**golden, "results_version": RESULTS_VERSION - 1}
+    assert merged(older, {"x": rounded}, "here") == {
+        "results_version": RESULTS_VERSION, "losses": {"x": rounded["losses"]}, "machines": {"here": {"x": rounded}}
+    }  # fmt: skip
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        recorded = {}
-        for name in CASES:
-            COMMON.append(f"paths.output={folder}")
-            recorded[name] = losses(name)
-    GOLDEN.write_text(json.dumps(recorded, indent=1) + "\n")
+        places = (f"paths.output={folder}/runs", f"paths.cache={folder}/cache")
+        results = {name: trained(name, *places) for name in CASES}
+    try:
+        content = merged(recorded() if GOLDEN.is_file() else {}, results, this_machine())
+    except ValueError as error:
+        sys.exit(str(error))
+    GOLDEN.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(f"{GOLDEN}: {len(results)} cases on {this_machine()}")

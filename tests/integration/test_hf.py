@@ -9,7 +9,6 @@ import torch
 
 import bertlab
 from bertlab.training import assembly
-from bertlab.runs import identity
 from bertlab.config.composition import compose_schema
 from bertlab.data.tokenizer import WordPiece, train_tokenizer
 from bertlab.models import hf
@@ -78,7 +77,7 @@ def test_scratch_draws_other_weights_for_the_same_architecture(tmp_path: Path) -
     for init in ("pretrained", "scratch"):
         config: Any = compose_schema("train", [*SMALL, "model=hf", f"model.name_or_path={place}", f"init={init}", "tokenizer=inherited"])
         source = config.init.source(config)
-        material = assembly.prepare(config, identity.inputs_fingerprint(config), source=source)
+        material = assembly.prepare(config, source=source)
         found.append(assembly.build_initialized(config, material.tokenizer, material.objective, source).encoder.state_dict())
     given = transformers.AutoModel.from_pretrained(place).state_dict()
     assert all(torch.equal(found[0][f"model.{name}"], weight) for name, weight in given.items())
@@ -124,3 +123,29 @@ def test_what_cannot_be_opened_is_told_in_one_line(words: list[str], expected: s
     status, _, errors = cli(*SMALL, *(word.format(**places) for word in words))
     assert status == 2 and len(errors.splitlines()) == 1 and expected in errors, errors
     assert not Path("multirun").exists()
+
+
+FOREIGN = """
+from pathlib import Path
+Path({mark!r}).touch()
+from transformers import BertConfig as Foreign, BertModel as ForeignModel
+"""
+
+
+@pytest.mark.parametrize("model_type", ["foreign", "bert"])
+def test_code_that_comes_with_a_model_is_never_run(model_type: str, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anybody asked whether it may: what transformers does not know itself is refused, what it knows is read without that code."""
+    place, mark = folder_of("BertConfig", tmp_path / "hub"), tmp_path / "ran"
+    described = json.loads((place / "config.json").read_text())
+    code = {"AutoConfig": "foreign.Foreign", "AutoModel": "foreign.ForeignModel"}
+    (place / "config.json").write_text(json.dumps({**described, "model_type": model_type, "auto_map": code}))
+    (place / "foreign.py").write_text(FOREIGN.format(mark=str(mark)))
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    words = [*SMALL, "model=hf", f"model.name_or_path={place}", "init=pretrained", "tokenizer=inherited", "budget.steps=1"]
+    status, _, errors = cli(*words)
+    assert not mark.exists()
+    if model_type == "foreign":
+        assert status == 2 and len(errors.splitlines()) == 1 and "custom code" in errors, errors
+        assert not Path("multirun").exists()
+    else:
+        assert status == 0, errors

@@ -1,26 +1,26 @@
 """A report's runs made again: what is missing, from the report alone, with scores equal to the bit."""
 
+import contextlib
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from children import finish
+from tiny import tiny
 
-DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]
+DATA = ["debug=smoke", *tiny(), "compute=cpu"]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four runs and their report, made once."""
     folder = tmp_path_factory.mktemp("made")
-    for words in (["-m", *DATA, "seed=0,1", "optimizer.lr=1e-3,1e-2"], ["report", "runs=multirun", "out=report"]):
-        done = subprocess.run([sys.executable, "-m", "bertlab", *words], cwd=folder, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-    assert "2 arms, 4 runs" in done.stdout
+    with contextlib.chdir(folder):
+        finish("-m", *DATA, "seed=0,1", "optimizer.lr=1e-3,1e-2")
+        assert "2 arms, 4 runs" in finish("report", "runs=multirun", "out=report")
     return folder
 
 
@@ -72,16 +72,48 @@ def test_a_damaged_report_is_named(cli: Any, content: str) -> None:
     assert status == 2 and "report.json: damaged" in err and err.count("\n") == 1
 
 
+def test_another_id_is_only_noted(cli: Any, report: Path) -> None:
+    """A run that another version named: it is made again, under its name of today, and its scores are what counts."""
+    recorded = json.loads((report / "report.json").read_text())
+    name = next(iter(recorded["scores"]))
+    older = f"{name[:-12]}{'0' * 12}"
+    for part in ("runs", "configs", "scores"):
+        recorded[part][older] = recorded[part].pop(name)
+    (report / "report.json").write_text(json.dumps(recorded))
+    status, out, err = cli("reproduce", "report=report")
+    assert status == 0 and f"note: {older} is called {name} now" in out and "equal to the bit" in out, out + err
+    recorded["scores"][older]["validation/loss"] += 1e-12
+    (report / "report.json").write_text(json.dumps(recorded))
+    status, out, err = cli("reproduce", "report=report")
+    assert status == 2 and f"{older}: validation/loss was" in out and "1 of" in err
+
+
+def told(folder: Path) -> dict[str, bytes]:
+    """A report's pages and tables; report.json says where it was asked for."""
+    return {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.suffix in (".md", ".html", ".tex", ".csv", ".png")}
+
+
 @pytest.mark.usefixtures("report")
 def test_a_report_is_made_again_from_the_runs_it_kept(cli: Any) -> None:
     words = ["out=kept", "keep_runs=true", "title=Again"]
     assert cli("report", "runs=multirun", *words)[0] == 0
-    before = {file.name: file.read_bytes() for file in Path("kept").glob("report.*") if file.suffix != ".json"}
+    before, kept = told(Path("kept")), {name: (Path("kept") / name).read_bytes() for name in ("runs.parquet", "predictions.parquet")}
     shutil.move("multirun", "gone")
-    assert not list(Path("kept").rglob("*.safetensors"))
-    status, _, err = cli("report", "runs=kept/runs", *words)
-    assert status == 0, err
-    assert {file.name: file.read_bytes() for file in Path("kept").glob("report.*") if file.suffix != ".json"} == before
+    assert not list(Path("kept").rglob("*.safetensors")) and len(before) > 6
+    for runs, out in (("kept", "again"), ("kept/runs.parquet", "kept")):
+        status, _, err = cli("report", f"runs={runs}", *words, f"out={out}")
+        assert status == 0, err
+        assert told(Path(out)) == before
+        assert {name: (Path(out) / name).read_bytes() for name in kept} == kept, "what is kept of what was kept is the same"
+
+
+@pytest.mark.usefixtures("report")
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no table"])
+def test_kept_runs_that_are_damaged_are_named(cli: Any, content: bytes) -> None:
+    Path("kept").mkdir()
+    (Path("kept") / "runs.parquet").write_bytes(content)
+    status, _, err = cli("report", "runs=kept", "out=again")
+    assert status == 2 and "kept/runs.parquet: damaged" in err and err.count("\n") == 1, err
 
 
 def test_every_table_is_there_as_csv(report: Path) -> None:

@@ -7,22 +7,29 @@ from typing import Any
 
 import pytest
 import torch
+from children import finish, kill_when, result, start
 from safetensors.torch import load_file
-from test_resume import finish, kill_when, result, start
+from tiny import tiny
 
 import bertlab
 from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
+from bertlab.training.lifecycle import locate
 
-SMALL = (
-    "dataset.train_size=300", "dataset.validation_size=60", "dataset.test_size=40", "model.hidden_size=32", "model.num_attention_heads=1",
-    "compute.threads=1", "compute.checkpoint_seconds=0.2",
-)  # fmt: skip
+SMALL = (*tiny(sizes=(100, 40, 20)), "compute.checkpoint_seconds=0.02")
 STAGE = (
-    *SMALL, "budget.steps=20", "init=stage", "init.dataset=synthetic", "init.dataset.task=documents", "init.dataset.train_size=400",
-    "init.dataset.validation_size=40", "init.dataset.test_size=20", "init.objective=mlm_nsp", "init.objective.max_length=48",
+    *SMALL, "budget.steps=10", "init=stage", "init.dataset=synthetic", "init.dataset.task=documents", "init.dataset.train_size=100",
+    "init.dataset.validation_size=20", "init.dataset.test_size=20", "init.objective=mlm_nsp", "init.objective.max_length=48",
     "init.tokenizer=wordlevel", "init.budget.epochs=3", "init.budget.batch_size=8", "init.evaluation.every_epochs=1",
 )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of STAGE, never interrupted."""
+    output = tmp_path_factory.mktemp("whole")
+    finish(*STAGE, f"paths.output={output}")
+    return output
 
 
 def runs(output: Path, objective: str) -> list[Path]:
@@ -54,9 +61,8 @@ def test_first_weights_are_the_stages(tmp_path: Path) -> None:
 def test_a_stage_is_the_same_run_as_its_own_command(tmp_path: Path) -> None:
     """Content-addressed: who pretrains by hand with the same settings has computed the stage."""
     alone = [
-        "dataset.task=documents", "dataset.train_size=400", "dataset.validation_size=40", "dataset.test_size=20", "objective=mlm_nsp",
-        "objective.max_length=48", "tokenizer=wordlevel", "budget.epochs=3", "budget.batch_size=8", "evaluation.every_epochs=1",
-        "model.hidden_size=32", "model.num_attention_heads=1", "compute.threads=1", f"paths.output={tmp_path}",
+        *tiny(sizes=(100, 20, 20)), "dataset.task=documents", "objective=mlm_nsp", "objective.max_length=48", "tokenizer=wordlevel",
+        "budget.epochs=3", "budget.batch_size=8", "evaluation.every_epochs=1", f"paths.output={tmp_path}",
     ]  # fmt: skip
     by_hand = bertlab.run(alone)
     bertlab.run([*STAGE, f"paths.output={tmp_path}"])
@@ -64,12 +70,9 @@ def test_a_stage_is_the_same_run_as_its_own_command(tmp_path: Path) -> None:
 
 
 def test_what_decides_the_stage_decides_the_run() -> None:
-    from bertlab.runs.identity import identify
-    from bertlab.runs.machine import choose_device
-
     def run_id(*overrides: str) -> str:
         config: Any = compose_schema("train", [*STAGE, *overrides])
-        return str(identify(config, choose_device("cpu", "float32", 1))["id"])
+        return locate(config).id
 
     same = run_id()
     for override in ("init.optimizer.lr=1e-4", "init.objective.rate=0.3", "init.seed=1", "init.model={hidden_dropout: 0}", "seed=1"):
@@ -77,8 +80,7 @@ def test_what_decides_the_stage_decides_the_run() -> None:
     assert run_id("init.evaluation.batch_size=3", "paths.output=elsewhere") == same
 
 
-def test_kill_in_the_middle_of_a_stage_changes_nothing(tmp_path: Path) -> None:
-    finish(*STAGE, f"paths.output={tmp_path / 'whole'}")
+def test_kill_in_the_middle_of_a_stage_changes_nothing(whole: Path, tmp_path: Path) -> None:
     torn = tmp_path / "torn"
 
     def in_the_stage() -> bool:
@@ -89,18 +91,18 @@ def test_kill_in_the_middle_of_a_stage_changes_nothing(tmp_path: Path) -> None:
     out = finish(*STAGE, f"paths.output={torn}")
     assert "continuing at step" in out
     for objective in ("mlm_nsp", "classification"):
-        assert result(runs(torn, objective)[0]) == result(runs(tmp_path / "whole", objective)[0])
+        assert result(runs(torn, objective)[0]) == result(runs(whole, objective)[0])
 
 
 @pytest.mark.parametrize("objective", ["mlm", "nsp", "rtd"])
 def test_kill_in_the_middle_of_an_epoch_of_pretraining_changes_nothing(objective: str, tmp_path: Path) -> None:
     words = (
-        f"objective={objective}", "objective.max_length=48", "dataset.task=documents", *SMALL, "dataset.train_size=600", "budget.epochs=3",
-        "budget.batch_size=8", "evaluation.every_steps=25",
+        f"objective={objective}", "objective.max_length=48", "dataset.task=documents", *SMALL, "budget.epochs=4", "budget.batch_size=4",
+        "evaluation.every_steps=15",
     )  # fmt: skip
     finish(*words, f"paths.output={tmp_path / 'whole'}")
     torn = tmp_path / "torn"
-    for least in (8, 60):
+    for least in (4, 24):
         ready = lambda least=least: any(int(place.name[5:]) >= least for place in torn.glob("*/checkpoints/step-*"))  # noqa: E731
         kill_when(start(*words, f"paths.output={torn}"), ready)
     assert "continuing at step" in finish(*words, f"paths.output={torn}")
@@ -108,15 +110,15 @@ def test_kill_in_the_middle_of_an_epoch_of_pretraining_changes_nothing(objective
 
 
 def test_polite_signal_within_a_stage_leaves_with_its_status(tmp_path: Path) -> None:
-    process = start(*STAGE, f"paths.output={tmp_path}")
-    kill_when(process, lambda: bool(list(tmp_path.glob("synthetic-mlm_nsp-*/checkpoints/step-*"))), signal.SIGTERM)
-    assert process.returncode == 143
+    child = start(*STAGE, f"paths.output={tmp_path}")
+    kill_when(child, lambda: bool(list(tmp_path.glob("synthetic-mlm_nsp-*/checkpoints/step-*"))), signal.SIGTERM)
+    assert child.returncode == 143
 
 
 def test_parallel_runs_share_one_stage(tmp_path: Path) -> None:
-    processes = [start(*STAGE, f"seed={seed}", f"paths.output={tmp_path}") for seed in range(2)]
-    outs = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outs
+    children = [start(*STAGE, f"seed={seed}", f"paths.output={tmp_path}") for seed in range(2)]
+    outs = [child.wait() for child in children]
+    assert [child.returncode for child in children] == [0, 0], outs
     (stage,) = runs(tmp_path, "mlm_nsp")
     assert len((stage / "sessions.jsonl").read_text().splitlines()) == 1 and len(runs(tmp_path, "classification")) == 2
 

@@ -7,21 +7,20 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from children import Child
 
 DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]
-SWEEP = ["-m", "search=lr_batch", *DATA, "hydra.sweeper.study_name=s", "hydra.sweeper.heartbeat_seconds=0.3", "hydra.sweeper.n_trials=5"]
+SWEEP = ["-m", "search=lr_batch", *DATA, "hydra.sweeper.study_name=s", "hydra.sweeper.heartbeat_seconds=0.3", "hydra.sweeper.n_trials=4"]
 
 
-def start(storage: str, *words: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "bertlab", *SWEEP, f"hydra.sweeper.storage='{storage}'", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+def start(storage: str, *words: str) -> Child:
+    return Child(*SWEEP, f"hydra.sweeper.storage='{storage}'", *words, group=True)
 
 
 def states() -> list[str]:
@@ -34,13 +33,13 @@ def killed_then_two_at_once(storage: str) -> None:
     deadline = time.monotonic() + 120
     while not list(Path("multirun").glob("synthetic-*/summary.json")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill(group=True)
+    process.wait()
     processes = [start(storage) for _ in range(2)]
     for process in processes:
-        out, _ = process.communicate(timeout=250)
-        assert process.returncode == 0, out.decode()
-    assert sum(state in ("complete", "pruned") for state in states()) == 5
+        out = process.wait()
+        assert process.returncode == 0, out
+    assert sum(state in ("complete", "pruned") for state in states()) == 4
 
 
 def test_a_journal_file() -> None:
@@ -55,8 +54,8 @@ def test_a_postgresql_server(postgresql: str) -> None:
 
 def test_a_server_that_is_not_there_is_said_in_one_line() -> None:
     process = start("postgresql://nobody:secret@127.0.0.1:1/none")
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 2 and b"cannot be opened" in out and b"secret" not in out, out.decode()
+    out, err = process.wait()
+    assert process.returncode == 2 and "cannot be opened" in err and "secret" not in out + err, out + err
 
 
 @pytest.fixture(scope="module")

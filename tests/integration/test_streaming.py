@@ -18,7 +18,6 @@ MEASURE = """
 import re, sys, threading, time
 from pathlib import Path
 from bertlab.training import assembly
-from bertlab.runs import identity
 from bertlab.config.composition import compose_schema
 
 peak = 0
@@ -30,7 +29,7 @@ def watch():
 
 threading.Thread(target=watch, daemon=True).start()
 config = compose_schema("train", sys.argv[1:])
-material = assembly.prepare(config, identity.inputs_fingerprint(config))
+material = assembly.prepare(config)
 tokens = sum(len(examples.tokens) for examples in material.examples.values())
 print(tokens, peak)
 """

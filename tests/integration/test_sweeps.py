@@ -2,16 +2,13 @@
 
 import csv
 import json
-import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from children import Child
 
 DATA = [
     "dataset.train_size=200",
@@ -32,10 +29,8 @@ def summaries() -> list[dict[str, Any]]:
     return [json.loads(file.read_text()) for file in Path("multirun").glob("synthetic-*/summary.json")]
 
 
-def start(*words: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "bertlab", *SWEEP, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    )
+def start(*words: str) -> Child:
+    return Child(*SWEEP, *words, group=True)
 
 
 def finished() -> int:
@@ -129,11 +124,11 @@ def test_killed_at_any_moment_the_total_is_exact_and_nothing_is_run_twice() -> N
         deadline = time.monotonic() + 120
         while finished() <= wait and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill(group=True)
+        process.wait()
     process = start("hydra.sweeper.n_trials=5")
-    out, _ = process.communicate(timeout=200)
-    assert process.returncode == 0, out.decode()
+    out = process.wait()
+    assert process.returncode == 0, out
     rows = trials()
     assert sum(row["state"] in ("complete", "pruned") for row in rows) == 5, rows
     scores = [(row["optimizer.lr"], row["budget.batch_size"]) for row in rows if row["state"] in ("complete", "pruned")]
@@ -144,6 +139,6 @@ def test_killed_at_any_moment_the_total_is_exact_and_nothing_is_run_twice() -> N
 def test_two_sweeps_on_one_study_make_its_total_together() -> None:
     processes = [start("hydra.sweeper.n_trials=6") for _ in range(2)]
     for process in processes:
-        out, _ = process.communicate(timeout=250)
-        assert process.returncode == 0, out.decode()
+        out = process.wait()
+        assert process.returncode == 0, out
     assert sum(row["state"] in ("complete", "pruned") for row in trials()) == 6
