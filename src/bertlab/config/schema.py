@@ -224,9 +224,11 @@ class DatasetConfig(Component):
     split_seed: int = integer(0, "seed of the hold-out splits and of the fraction; independent of the run's seed", low=0)
     metric: str | None = string(None, "the task's official score: what objective.primary is where that is not set and the objective has it")
 
+    positive_class: str | None = string(None, "the class that an official F1 is of, where it is of one")
+
     def deciding(self) -> dict[str, Any]:
-        """An official score decides where there is one."""
-        return {name: value for name, value in super().deciding().items() if name != "metric" or value is not None}
+        """What a dataset says of its task decides where it says something."""
+        return {name: value for name, value in super().deciding().items() if name not in ("metric", "positive_class") or value is not None}
 
     def check(self, path: str) -> None:
         """Its name is part of a folder's name."""

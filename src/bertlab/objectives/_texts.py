@@ -55,14 +55,13 @@ class TextObjective(Objective):
             yield examples_of([row for row, _ in joined], {**self.targets(piece, len(first)), "second_start": starts})
 
     def collate(self, examples: Examples, rows: np.ndarray, _draw: Draw | None) -> Batch:
-        """Padded on the right; segment 1 from the second text on; targets are the columns."""
+        """Padded on the right; segment 1 from the second text on; targets are the columns, numbers as float32."""
         ids, inside = pad_rows([examples[row] for row in rows], self.special.pad_id)
         starts = examples.columns["second_start"][rows][:, None]
         segments = ((np.arange(ids.shape[1]) >= starts) & (starts > 0) & inside).astype(np.int64)
+        columns = {name: np.asarray(column[rows]) for name, column in examples.columns.items() if name not in ("second_start", "row")}
         targets = {
-            name: torch.from_numpy(np.asarray(column[rows]))
-            for name, column in examples.columns.items()
-            if name not in ("second_start", "row")
+            name: torch.from_numpy(column.astype(np.float32) if column.dtype.kind == "f" else column) for name, column in columns.items()
         }
         mask = None if inside.all() else torch.from_numpy(inside)
         return Batch(torch.from_numpy(ids), torch.from_numpy(segments), mask, targets, int(inside.sum()), len(rows))

@@ -97,15 +97,22 @@ class RegressionObjective(TextObjective):
 
     def targets(self, piece: dict[str, Any], count: int) -> dict[str, np.ndarray]:
         """The number, in the file's unit; 0 where the rows have none."""
-        return {"number": np.asarray(piece["number"] if "number" in piece else np.zeros(count), dtype=np.float32)}
+        return {"number": np.asarray(piece["number"] if "number" in piece else np.zeros(count), dtype=np.float64)}
 
     def fit_to(self, train: Examples) -> None:
         """Mean and deviation. Raises DataError where all numbers are the same."""
         numbers = np.asarray(train.columns["number"], dtype=np.float64)
         self.mean, self.scale = float(numbers.mean()), float(numbers.std())
-        if not self.scale > 1e-6 * abs(self.mean):
-            said = f"all its {len(numbers)} numbers are {self.mean:g}" if numbers.min() == numbers.max() else "its numbers hardly differ"
-            raise DataError(f"objective=regression: in the training split {said}, there is nothing to learn; see dataset.number_column")
+        if numbers.min() == numbers.max():
+            raise DataError(
+                f"objective=regression: all {len(numbers)} numbers of the training split are {self.mean:g}, there is nothing to learn; see "
+                "dataset.number_column"
+            )
+        if self.scale < 1e-5 * abs(self.mean):  # float32 would hardly tell them apart
+            raise DataError(
+                f"objective=regression: the training split's numbers ({self.mean:g} ± {self.scale:.2g}) differ too little for their size; "
+                "subtract a constant from them"
+            )
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> RegressionHead:
         """Dropout, a linear layer, and the training split's mean and deviation."""
