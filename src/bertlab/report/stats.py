@@ -1,16 +1,16 @@
 """Statistics of comparisons: seeds are the unit, intervals and exact tests rather than bare means. Plain functions over numpy and scipy.
 
-Sources: Dror et al. 2018, "The Hitchhiker's Guide to Testing Statistical Significance in NLP"; Dodge et al. 2019, "Show Your Work";
+Sources: Sellam et al. 2022, "The MultiBERTs"; Dror et al. 2018, "The Hitchhiker's Guide to Testing Statistical Significance in NLP"; Dodge et al. 2019, "Show Your Work";
 Guo et al. 2017, "On Calibration of Modern Neural Networks". Scores keep their unit; differences are `new - old`.
 """
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 EXACT_UP_TO = 16  # seeds: 65,536 sign patterns; above, patterns are drawn
 DRAWS = 100_000
@@ -36,7 +36,7 @@ class Paired:
     sd: float
     low: float  # 95 % t interval
     high: float
-    p: float  # two-sided, exact sign-flip permutation; NaN where there is no pair
+    p: float  # two-sided, of the test that was chosen; NaN where there is no pair
 
 
 def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
@@ -52,12 +52,107 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
     return Summary(n, mean, sd, mean - half, mean + half)
 
 
-def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
-    """A t interval of the mean difference and its sign-flip p."""
-    if not len(differences):
-        return Paired(0, math.nan, math.nan, math.nan, math.nan, math.nan)
+SIGN_FLIP, T_TEST = "sign_flip", "t"
+
+
+def paired(differences: Sequence[float], level: float = 0.95, test: str = SIGN_FLIP) -> Paired:
+    """A t interval of the mean difference, and the p of the test: exact sign-flip, or paired t (which assumes normal differences)."""
+    if not len(differences) or not np.isfinite(differences).all():
+        return Paired(len(differences), math.nan, math.nan, math.nan, math.nan, math.nan)
     found = summarize(differences, level)
-    return Paired(found.n, found.mean, found.sd, found.low, found.high, sign_flip_p(differences))
+    return Paired(found.n, found.mean, found.sd, found.low, found.high, t_test_p(differences) if test == T_TEST else sign_flip_p(differences))
+
+
+def t_test_p(differences: Sequence[float]) -> float:
+    """Two-sided p of a paired t test; 1 for one pair or where all differences are 0."""
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2 or not values.any():
+        return 1.0
+    spread = float(values.std(ddof=1))
+    return 0.0 if spread == 0 else float(2 * stats.t.sf(abs(values.mean()) / (spread / math.sqrt(len(values))), len(values) - 1))
+
+
+def nested(differences: Mapping[int, Sequence[float]], level: float = 0.95, test: str = SIGN_FLIP) -> Paired:
+    """Differences of two levels, outer seed -> those of its inner seeds (Sellam et al. 2022, MultiBERTs): the outer seeds' means are the unit.
+
+    Inner seeds of one pretraining are no independent evidence of its recipe; their spread is in that of the means.
+    """
+    return paired([float(np.mean(values)) for _, values in sorted(differences.items()) if len(values)], level, test)
+
+
+def spread_of_levels(differences: Mapping[int, Sequence[float]]) -> tuple[float, float]:
+    """Standard deviations of the outer and of the inner level, by the method of moments (one-way analysis of variance); 0 where negative."""
+    groups = [np.asarray(values, dtype=np.float64) for values in differences.values() if len(values)]
+    count, inner = sum(map(len, groups)), len(groups)
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / max(1, count - inner)
+    if inner < 2:
+        return math.nan, math.sqrt(within) if count > inner else math.nan
+    mean = float(np.concatenate(groups).mean())
+    between = sum(len(group) * float((group.mean() - mean) ** 2) for group in groups) / (inner - 1)
+    size = (count - sum(len(group) ** 2 for group in groups) / count) / (inner - 1)
+    return math.sqrt(max(0.0, (between - within) / size)), math.sqrt(within)
+
+
+def detectable(sd: float, n: int, level: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true difference that n pairs of this spread find with this power, by a two-sided t test at this level."""
+    if n < 2 or not math.isfinite(sd):
+        return math.nan
+    if sd == 0:
+        return 0.0
+    critical = stats.t.ppf(1 - level / 2, n - 1)
+    shift = optimize.brentq(lambda one: stats.nct.sf(critical, n - 1, one) - power, 0.0, critical + 40.0)  # noncentrality
+    return float(shift * sd / math.sqrt(n))
+
+
+def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8, test: str = SIGN_FLIP) -> int | None:
+    """Pairs of this spread with which this true difference is found with this power; None where more than 10,000 would be needed.
+
+    Never fewer than the test can show anything with.
+    """
+    if effect <= 0 or not math.isfinite(sd):
+        return None
+    fewest = smallest_n(level) if test == SIGN_FLIP else 2
+    low, high = fewest, fewest
+    while detectable(sd, high, level, power) > effect:
+        low, high = high, 2 * high
+        if low > 10_000:
+            return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if detectable(sd, middle, level, power) <= effect else (middle + 1, high)
+    return max(low, fewest)
+
+
+def tost_p(differences: Sequence[float], margin: float) -> float:
+    """p of equivalence: the larger of two one-sided t tests that the mean lies within ±margin (Schuirmann 1987); 1 for one pair."""
+    values = np.asarray(differences, dtype=np.float64)
+    if len(values) < 2:
+        return 1.0
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    if error == 0:
+        return 0.0 if abs(mean) < margin else 1.0
+    return float(max(stats.t.sf((mean + margin) / error, len(values) - 1), stats.t.sf((margin - mean) / error, len(values) - 1)))
+
+
+def family(sizes: Sequence[int], level: float = 0.05, test: str = SIGN_FLIP) -> list[bool]:
+    """Which tests of so many pairs can reach the level once corrected for their number: the others leave the family (Tarone 1990)."""
+    least = [2.0 ** (1 - n) if test == SIGN_FLIP and n else 0.0 if n > 1 else 1.0 for n in sizes]
+    for count in range(1, len(sizes) + 1):
+        able = [p <= level / count for p in least]
+        if sum(able) <= count:
+            return able
+    return [False] * len(sizes)
+
+
+def bootstrap_of_both(differences: np.ndarray, level: float = 0.95, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
+    """Percentile interval of the mean of `(seeds, examples)`, both drawn with replacement: would other seeds and other examples say the same?"""
+    rng = np.random.default_rng(seed)
+    seeds, examples = differences.shape
+    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds  # (draws, seeds)
+    by_example = rng.multinomial(examples, np.full(examples, 1 / examples), size=draws) / examples  # (draws, examples)
+    means = ((by_seed @ differences) * by_example).sum(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
