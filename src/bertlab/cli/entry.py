@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.cli.help import help_text
-from bertlab.cli.sweeps import check_sweep, plan, searches, summary_of
+from bertlab.cli.sweeps import Sweep, ToldError, check_sweep, choose_sweeper, plan, searches, telling
 from bertlab.config import registry
 from bertlab.config.registry import conf_folder
 from bertlab.errors import ConfigError, UserError, did_you_mean
@@ -81,6 +81,8 @@ def run_command(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except ToldError:
+        return 2
     except UserError as error:
         return _refuse(error)
     except Exception as error:
@@ -152,26 +154,25 @@ def check_words(flags: dict[str, str | None], overrides: list[str]) -> None:
 def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: str) -> None:
     import hydra
 
-    from bertlab.config.composition import complete, install, literal, smoke_of_stages
+    from bertlab.config.composition import install, read_words
 
     install()
     if any(word.startswith("query=") for word in overrides) and "--shell-completion" in flags:
         job = job_being_completed(job)
         job = "train" if job == "plan" else job  # which takes train's words
-    if "--multirun" not in flags:
-        overrides = [literal(word) if word.partition("=")[0] in TAKEN_AS_TEXT.get(job, ()) else word for word in overrides]
-    if job == "train":
-        overrides = smoke_of_stages(overrides)
-    words = [name if value is None else f"{name}={value}" for name, value in flags.items()]
-    sys.argv = [sys.argv[0], *words, *complete(overrides)]
-    if searches(overrides) and "--multirun" not in flags and "--cfg" not in flags:
+    several = "--multirun" in flags
+    words = read_words(job, overrides, () if several else TAKEN_AS_TEXT.get(job, ()))
+    words = choose_sweeper(words) if several else words
+    given = [name if value is None else f"{name}={value}" for name, value in flags.items()]
+    sys.argv = [sys.argv[0], *given, *map(str, words)]
+    if searches(words) and not several and "--cfg" not in flags:
         raise ConfigError("a search makes several runs: add -m")
-    runs = check_sweep(job, flags, overrides) if "--multirun" in flags else []
-    if searches(overrides) and "--cfg" not in flags and not getattr(registry.load_job(job), "HAS_SCORE", True):
+    sweep = check_sweep(job, flags, words) if several else Sweep([])
+    if searches(words) and "--cfg" not in flags and not registry.load_job(job).has_score:
         raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
-    is_grid = len(runs) > 1 and job == "train" and not searches(overrides)
-    with summary_of(runs) if is_grid else nullcontext():
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command))()
+    labels = [] if any(word.key == "hydra/sweeper" for word in words) else sweep.labels
+    with telling(sweep, with_table=bool(labels) and job == "train") if several else nullcontext():
+        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command, labels))()
 
 
 def job_being_completed(job: str) -> str:
@@ -187,7 +188,7 @@ def job_being_completed(job: str) -> str:
     return job
 
 
-def _task(job: str, command: str) -> Callable[[Any], Any]:
+def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
     def task(composed: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
@@ -199,15 +200,18 @@ def _task(job: str, command: str) -> Callable[[Any], Any]:
 
         settings = HydraConfig.get()
         sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None  # the same after a restart
+        label = "" if sweep is None else labels[settings.job.num] if labels else shlex.join(settings.overrides.task)
         try:
             if (trial := current_trial()) is not None:
                 return _run_trial(trial, job, lambda: to_schema(composed, settings), command)
-            return registry.load_job(job).run(to_schema(composed, settings), Context(command, sweep))
+            if labels:
+                print(label, flush=True)
+            return registry.load_job(job).run(to_schema(composed, settings), Context(command, sweep, in_grid=bool(labels)))
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
-            print(f"bertlab: {shlex.join(settings.overrides.task)}: {' '.join(str(error).split())}", file=sys.stderr)
-            raise  # the sweep goes on; its exit status will tell
+            _refuse(UserError(f"{label}: {error}"))
+            raise ToldError(str(error)) from None  # the sweep goes on; its exit status will tell
         except Interrupted as stop:
             print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
             sys.exit(stop.exit_status)

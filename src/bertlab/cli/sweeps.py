@@ -1,45 +1,68 @@
 """The runs that one command line asks for with `-m`: which they are, checked before the first begins, planned, summed up after the last."""
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from bertlab.config import registry
 from bertlab.errors import ConfigError, UserError
 
+if TYPE_CHECKING:
+    from bertlab.config.words import Word
+
 LARGEST_CHECKED_SWEEP = 200
+SWEEPER = "bertlab_optuna"
 
 
 @dataclass(frozen=True)
 class Sweep:
     """What a command line asks for."""
 
-    runs: list[list[str]]  # each as plain overrides
+    runs: "Sequence[list[Word]]"  # the words of each
     trials: int | None = None  # of a search, whose `runs` are corners of its space
     direction: str | None = None  # of a search by the primary score
+    configs: list[Any] = field(default_factory=list)  # of the runs that were checked, the first ones
+
+    @functools.cached_property
+    def settings(self) -> list[dict[str, str]]:
+        """Of each run, what sets it apart: key -> value."""
+        told = [[str(word) for word in words] for words in self.runs]
+        common = set(told[0]).intersection(*told[1:]) if told else set()
+        return [{word.name: word.text or "" for word in words if str(word) not in common} for words in self.runs]
+
+    @property
+    def labels(self) -> list[str]:
+        """`run 3/10: optimizer.lr=4e-5 seed=1` for each run of a grid; nothing for other sweeps, and for a grid of one."""
+        if self.trials is not None or len(self.runs) < 2:
+            return []
+        return [f"run {number}/{len(self.runs)}: {_joined(own)}" for number, own in enumerate(self.settings, start=1)]
 
 
-def check_sweep(job: str, flags: dict[str, str | None], overrides: list[str]) -> list[tuple[list[str], Any]]:
-    """Compose and validate the runs of a sweep before the first of them starts; their words and configs. Raises what a bad one raises."""
-    from bertlab.config.composition import compose_schema
+def _joined(settings: dict[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in settings.items())
+
+
+def check_sweep(job: str, flags: dict[str, str | None], words: "list[Word]") -> Sweep:
+    """Compose and validate the runs of a sweep before the first of them starts. Raises what a bad one raises."""
+    from bertlab.config.composition import compose_words
 
     if "--config-name" in flags or "--config-path" in flags:
-        return []  # not our primary config
-    checked = []
-    sweep = runs_of(job, flags, overrides)
-    for words in sweep.runs[:LARGEST_CHECKED_SWEEP]:
-        config = compose_schema(job, words)
+        return Sweep([])  # not our primary config
+    sweep = runs_of(job, flags, words)
+    for run in sweep.runs[:LARGEST_CHECKED_SWEEP]:
+        config = compose_words(job, run)
         if job == "train":
             from bertlab.training.assembly import check_combination
 
             check_combination(config)
             check_direction(sweep, config)
-        checked.append((words, config))
-    return checked
+        sweep.configs.append(config)
+    return sweep
 
 
 def check_direction(sweep: Sweep, config: Any) -> None:
@@ -51,24 +74,24 @@ def check_direction(sweep: Sweep, config: Any) -> None:
 
 def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
     """`bertlab plan`; the exit status."""
-    from bertlab.config.composition import compose_schema, install
+    from bertlab.config.composition import compose_words, install, read_words
     from bertlab.jobs.plan import Asked, show
 
     if unfit := [name for name in flags if name not in ("--multirun", "--config-dir", "--dry-run")]:
         raise ConfigError(f"{unfit[0]} does not go together with plan or --dry-run")
     install()
-    if "--multirun" in flags or searches(overrides):
-        sweep = runs_of("train", flags, overrides)
+    words = read_words("train", overrides)
+    if "--multirun" in flags or searches(words):
+        sweep = runs_of("train", flags, choose_sweeper(words))
     else:
-        sweep = Sweep([with_folder(flags, overrides)])
+        sweep = Sweep([with_folder(flags, words)])
     if not sweep.runs:
         raise ConfigError("plan: this sweeper makes its runs as it goes; there is no list of them before")
-    common = set(sweep.runs[0]).intersection(*sweep.runs[1:])
 
-    def composing(words: list[str]) -> Callable[[], Any]:
+    def composing(run: "list[Word]") -> Callable[[], Any]:
         def compose() -> Any:
             try:
-                config = compose_schema("train", words)
+                config = compose_words("train", run)
                 check_direction(sweep, config)
                 return config
             except UserError:
@@ -80,65 +103,106 @@ def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
 
         return compose
 
-    return show([Asked([word for word in words if word not in common], composing(words)) for words in sweep.runs], sweep.trials)
+    asked = zip(sweep.runs, sweep.settings, strict=True)
+    return show([Asked([f"{key}={value}" for key, value in own.items()], composing(run)) for run, own in asked], sweep.trials)
 
 
-def runs_of(job: str, flags: dict[str, str | None], overrides: list[str]) -> Sweep:
+def runs_of(job: str, flags: dict[str, str | None], words: "list[Word]") -> Sweep:
     """All runs of a grid; of a search, points that together hold every choice and bound of its space. None of a continuous space with
     somebody else's sweeper, which validates the runs it makes.
     """
-    from hydra.errors import HydraException
+    from bertlab.config.composition import combinations, compose_hydra
+    from bertlab.config.words import read
 
-    from bertlab.config.composition import compose_hydra, sweep_combinations
-
-    if not searches(overrides):
-        own = [word for word in overrides if not word.startswith("hydra") or word.startswith("hydra.searchpath=")]
+    own = [word for word in words if not word.key.startswith("hydra") or word.key == "hydra.searchpath"]
+    if not searches(words):
         try:
-            return Sweep(sweep_combinations(with_folder(flags, own)))
-        except HydraException:
+            return Sweep(combinations(with_folder(flags, own)))
+        except ValueError:
             return Sweep([])
     from omegaconf import OmegaConf
 
     from hydra_plugins.bertlab_optuna._space import SpaceError, build_space
 
-    own = [word for word in overrides if not word.startswith("hydra.launcher")]
-    plain = [word for word in own if not re.search(r"=.*(interval|range|choice|glob|tag|sort|shuffle)\(|=[^'\"\[{(]*,", word)]
+    plain = [
+        word for word in words if not word.sweep and not word.key.startswith("hydra/launcher") and not word.key.startswith("hydra.launcher")
+    ]
     sweeper: Any = OmegaConf.to_container(compose_hydra(job, with_folder(flags, plain)).sweeper, resolve=True)
     groups: Any = SimpleNamespace(get_group_options=lambda group, **_: registry.options_of(group))  # what glob(*) asks of a loader
     try:
-        space = build_space([word for word in own if not word.startswith(("hydra", "search="))], sweeper["params"], groups)
+        space = build_space([str(word) for word in own if word.key not in ("search", "hydra.searchpath")], sweeper["params"], groups)
     except SpaceError as error:
         raise ConfigError(str(error)) from None
     direction = None if sweeper["directions"] or sweeper["objectives"] else str(sweeper["direction"])
-    return Sweep([with_folder(flags, corner) for corner in space.corners()], int(sweeper["n_trials"]), direction)
+    return Sweep([with_folder(flags, read(corner)) for corner in space.corners()], int(sweeper["n_trials"]), direction)
 
 
-def with_folder(flags: dict[str, str | None], overrides: list[str]) -> list[str]:
-    """Overrides, with what `--config-dir` says among them."""
+def with_folder(flags: dict[str, str | None], words: "list[Word]") -> "list[Word]":
+    """Words, with what `--config-dir` says among them."""
+    from bertlab.config.words import Word
+
     folder = flags.get("--config-dir")
-    return overrides if folder is None else [*overrides, f"hydra.searchpath=['file://{Path(folder).absolute()}']"]
+    return words if folder is None else [*words, Word("hydra.searchpath").with_value([f"file://{Path(folder).absolute()}"])]
 
 
-def searches(overrides: list[str]) -> bool:
+def searches(words: "list[Word]") -> bool:
     """Is this a search with our sweeper, rather than a grid?"""
-    return any(word.startswith("search=") or word == "hydra/sweeper=bertlab_optuna" for word in overrides)
+    return any(word.key == "search" or (word.key == "hydra/sweeper" and word.plain == SWEEPER) for word in words)
+
+
+def choose_sweeper(words: "list[Word]") -> "list[Word]":
+    """An interval is something to search, with our sweeper unless another is chosen; a search's results lie together in one folder."""
+    from hydra.core.override_parser.types import IntervalSweep
+
+    from bertlab.config.words import parse
+
+    chosen = {word.key for word in words}
+    added: list[str] = []
+    if not chosen & {"search", "hydra/sweeper"} and any(isinstance(word.value, IntervalSweep) for word in words):
+        added = [
+            f"hydra/sweeper={SWEEPER}",
+            *(["hydra.sweeper.folder=${paths.output}/studies"] if "hydra.sweeper.folder" not in chosen else []),
+        ]
+    if (added or searches(words)) and "hydra.sweep.dir" not in chosen:
+        added.append("hydra.sweep.dir=${hydra.sweeper.folder}")  # where Hydra would leave an empty folder of its own
+    return [*map(parse, added), *words]
+
+
+class ToldError(UserError):
+    """The error of one run of a sweep, whose line has been printed: the sweep's exit status tells of it, no further line."""
+
+
+class WithoutHydrasLine:
+    """Standard error but for the line in which Hydra repeats a failed run's overrides."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """All else."""
+        return len(text) if text.startswith("Error executing job with overrides") else self._stream.write(text)
 
 
 @contextmanager
-def summary_of(runs: list[tuple[list[str], Any]]) -> Iterator[None]:
-    """Print a grid's runs beside each other at its end, also at one that a failing run or the user brings about; at most those checked."""
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, UserError | KeyboardInterrupt | SystemExit):
-            _print_grid(runs)
-        raise
-    _print_grid(runs)
+def telling(sweep: Sweep, with_table: bool) -> Iterator[None]:
+    """Each failed run is told in one line, its own; a grid ends in its runs beside each other, also one that the user ends."""
+    with redirect_stderr(cast(TextIO, WithoutHydrasLine(sys.stderr))):
+        try:
+            yield
+        except BaseException as error:
+            if with_table and isinstance(error, UserError | KeyboardInterrupt | SystemExit):
+                _print_grid(sweep)
+            raise
+    if with_table:
+        _print_grid(sweep)
 
 
-def _print_grid(runs: list[tuple[list[str], Any]]) -> None:
+def _print_grid(sweep: Sweep) -> None:
     from bertlab.cli.grid import grid_lines
 
-    print("\n".join(grid_lines(runs)), flush=True)
-    if len(runs) == LARGEST_CHECKED_SWEEP:
+    print("\n".join(grid_lines(list(zip(sweep.settings, sweep.configs, strict=False)))), flush=True)
+    if len(sweep.runs) > LARGEST_CHECKED_SWEEP:
         print(f"runs after the first {LARGEST_CHECKED_SWEEP} are not in this table: bertlab report runs=… has them all")

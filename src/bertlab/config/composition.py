@@ -5,7 +5,9 @@ Nothing unknown passes: the schema is the first entry of every primary config, a
 """
 
 import dataclasses
+import itertools
 import re
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,6 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertlab.config import registry
 from bertlab.config.schema import Budget, Component, valid_keys, validate
+from bertlab.config.words import RULES, Word, check_option, parse, read
 from bertlab.errors import ConfigError, did_you_mean
 
 SCHEME = "bertlab"
@@ -83,117 +84,75 @@ def install() -> None:
     plugins.register(SearchPath)
 
 
-def complete(overrides: list[str]) -> list[str]:
-    """Overrides as Hydra wants them. Raises ConfigError for an option that is no name.
+def read_words(job: str, overrides: Iterable[str], literal: Collection[str] = ()) -> list[Word]:
+    """A command line's words as Hydra is to read them. Raises ConfigError for an option that is no name, Hydra's errors for no words."""
+    return complete(job, smoke_of_stages(read(overrides, literal)))
+
+
+def complete(job: str, words: list[Word]) -> list[Word]:
+    """Every rule on words; harmless when repeated. Raises ConfigError for an option that is no name.
 
     A budget in one unit replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`; a stage brings its tokenizer.
     """
-    for override in overrides:
-        _check_option(override)
-    stages = [f"init={file.stem}" for file in (registry.conf_folder() / "init").glob("*.yaml")]
-    if set(stages) & set(overrides) and not any(override.startswith("tokenizer=") for override in overrides):
-        overrides = ["tokenizer=inherited", *overrides]
-    overrides = [_into_stage(_with_whole_numbers(_with_names(override))) for override in overrides]
-    given = {override.lstrip("+").partition("=")[0] for override in overrides if not override.endswith("=null")}
+    for word in words:
+        check_option(word)
+    stages = [file.stem for file in (registry.conf_folder() / "init").glob("*.yaml")]
+    if any(word.name == "init" and word.plain in stages for word in words) and all(word.name != "tokenizer" for word in words):
+        words = [parse("tokenizer=inherited"), *words]
+    for rule in RULES:
+        words = [rule(job, word) for word in words]
+    given, nulls = ({word.name for word in words if (word.value is None) == is_null} for is_null in (False, True))
+    budgets = sorted({name.rpartition(".")[0] for name in given if "budget" in name.split(".")[-2:-1]})
     cleared = []
-    for budget in sorted({name.rpartition(".")[0] for name in given if re.fullmatch(r"(init\.)*budget\.\w+", name)}):
+    for budget in budgets:
         if units := [unit for unit in Budget.UNITS if f"{budget}.{unit}" in given]:
-            cleared += [f"{budget}.{unit}=null" for unit in Budget.UNITS if unit not in units]
-    return [*cleared, *overrides]
+            cleared += [f"{budget}.{unit}" for unit in Budget.UNITS if unit not in units and f"{budget}.{unit}" not in nulls]
+    return [*(Word(key).with_value(None) for key in cleared), *words]
 
 
-def _into_stage(override: str) -> str:
-    """`init.dataset=imdb_text`, an option of the pretraining within a run, as Hydra writes it: `dataset@init.dataset=imdb_text`."""
-    key, equals, value = override.partition("=")
-    found = re.fullmatch(r"((?:init\.)+)(dataset|tokenizer|objective|init|optimizer|schedule|budget)", key)
-    return f"{found[2]}@{key}={value}" if found and equals and not value.startswith("{") else override
-
-
-def _check_option(override: str) -> None:
-    """`model=3` and `model=null` are no names of options; Hydra's own answer is a traceback."""
-    group = re.sub(r"^(init\.)+", "", override.lstrip("+~").partition("=")[0])
-    if group not in registry.GROUPS and "/" not in group:
-        return
+def smoke_of_stages(words: list[Word]) -> list[Word]:
+    """`debug=smoke` shortens the pretraining too, where an experiment or `init` describes one."""
+    smoke = next((word for word in words if word.name == "debug" and word.plain == "smoke"), None)
+    if smoke is None or not any(word.name in ("experiment", "init") for word in words):
+        return words
+    chosen = [word for word in words if word.name in ("experiment", "init", "tokenizer", "hydra.searchpath") and not word.sweep]
     try:
-        parsed = OverridesParser.create().parse_override(override)
-    except HydraException:
-        return  # Hydra meets it again and says why
-    value = "" if parsed.is_sweep_override() else parsed.value()
-    if isinstance(value, str | list | dict) or (parsed.is_delete() and value is None):
-        return
-    options = did_you_mean(str(value), registry.options_of(group))
-    wish = f"leave it out, or write ~{group} for none" if value is None else f"unknown option, {options}" if options else "unknown option"
-    raise ConfigError(f"command line: {override}: {wish}")
+        has_stage = "budget" in _compose("train", complete("train", chosen)).init
+    except (HydraException, OmegaConfBaseException, ConfigError):
+        return words  # told when all of it is composed
+    return [word.with_value("smoke_stage") if word is smoke and has_stage else word for word in words]
 
 
-def literal(override: str) -> str:
-    """`text=a film, they say` as Hydra reads one text of it, commas, brackets and apostrophes included; null and quoted texts stay."""
-    key, _, value = override.partition("=")
-    if value == "null" or re.fullmatch(r"'[^']*'|\"[^\"]*\"", value):
-        return override
-    plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation: `\${`, and `\\` for a backslash before it
-    return f"{key}={QuotedString(plain, Quote.single).with_quotes()}"
+def compose_schema(job: str, overrides: Iterable[str]) -> Any:
+    """Compose `conf/{job}.yaml` with overrides to a typed config, outside `hydra.main`: for Python callers."""
+    return compose_words(job, read_words(job, overrides))
 
 
-def _with_names(override: str) -> str:
-    """`run=32118226e611` in quotes: Hydra reads an id, or a file's name, as a number (here infinity) wherever it looks like one."""
-    key, _, value = override.partition("=")
-    if not re.fullmatch(r"run|runs|report|file|to|(benchmark\.)?out|paths\.\w+|(\w+\.)*(path|name_or_path|\w+_file)", key):
-        return override
-    looks_else = r"[+-]?[\d_]*\.?[\d_]*([eE][+-]?[\d_]+)?|[+-]?(inf|nan)|true|false"
-    names = (f"'{name}'" if name and re.fullmatch(looks_else, name, re.IGNORECASE) else name for name in value.split(","))
-    return f"{key}={','.join(names)}"
-
-
-def _with_whole_numbers(override: str) -> str:
-    """`budget.tokens=1e6` as `budget.tokens=1000000`: Hydra reads the former as a float, which a whole-number key refuses."""
-    key, _, value = override.partition("=")
-    numbers = value.split(",")
-    if not all(re.fullmatch(r"\d+(\.\d*)?([eE]\+?\d{1,2})?", number) for number in numbers):
-        return override
-    whole = [str(int(float(number))) if "e" in number.lower() and float(number).is_integer() else number for number in numbers]
-    return f"{key}={','.join(whole)}"
-
-
-def compose_schema(job: str, overrides: list[str]) -> Any:
-    """Compose `conf/{job}.yaml` with overrides to a typed config, outside `hydra.main`: for Python callers, and to check sweeps."""
-    composed = _compose(job, smoke_of_stages(overrides))
+def compose_words(job: str, words: Iterable[Word]) -> Any:
+    """The same of words that are complete: to check sweeps."""
+    composed = _compose(job, words)
     hydra = composed.hydra
     with open_dict(composed):
         del composed["hydra"]
     return to_schema(composed, hydra)
 
 
-def compose_hydra(job: str, overrides: list[str]) -> Any:
+def compose_hydra(job: str, words: Iterable[Word]) -> Any:
     """Hydra's own part of a composed config, e.g. its sweeper's options."""
-    return _compose(job, overrides).hydra
+    return _compose(job, words).hydra
 
 
-def _compose(job: str, overrides: list[str]) -> DictConfig:
+def _compose(job: str, words: Iterable[Word]) -> DictConfig:
     install()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(registry.conf_folder()), version_base="1.3", job_name=job):
-        return compose(job, overrides=complete(overrides), return_hydra_config=True)
+        return compose(job, overrides=[str(word) for word in words], return_hydra_config=True)
 
 
-def smoke_of_stages(overrides: list[str]) -> list[str]:
-    """`debug=smoke` shortens the pretraining too, where an experiment or `init` describes one."""
-    if "debug=smoke" not in overrides or not any(word.startswith(("experiment=", "init=")) for word in overrides):
-        return overrides
-    chosen = [word for word in overrides if word.startswith(("experiment=", "init=", "tokenizer=")) and "," not in word and "(" not in word]
-    try:
-        has_stage = "budget" in _compose("train", chosen).init
-    except (HydraException, OmegaConfBaseException, ConfigError):
-        return overrides  # told when all of it is composed
-    return ["debug=smoke_stage" if word == "debug=smoke" and has_stage else word for word in overrides]
-
-
-def sweep_combinations(overrides: list[str]) -> list[list[str]]:
-    """Every run of a grid (`a=1,2 b=range(3)`), as plain overrides."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    return [list(run) for batch in BasicSweeper.split_arguments(parsed, max_batch_size=None) for run in batch]
+def combinations(words: list[Word]) -> list[list[Word]]:
+    """Every run of a grid (`a=1,2 b=range(3)`), in Hydra's order. Raises ValueError where its values cannot be listed."""
+    values = {(word.prefix, word.key, word.package): word.singles() for word in words}  # what is said twice holds as said last
+    return [list(run) for run in itertools.product(*values.values())]
 
 
 def to_schema(composed: DictConfig, hydra: Any) -> Any:
@@ -251,9 +210,19 @@ def _preset_files(folders: list[Path], group: str, option: str) -> list[Path]:
         if found in files:
             break
         files.append(found)
-        defaults = OmegaConf.to_container(OmegaConf.load(found)).get("defaults", [])  # type: ignore[union-attr]  # a preset is a mapping
-        option = next((item for item in defaults if isinstance(item, str) and item != "_self_"), "")
+        option = choices_of(found).get("", "")
     return files
+
+
+def choices_of(file: Path) -> dict[str, str]:
+    """A file's defaults list: group, perhaps after `override `, -> option; under "" the preset that it builds on. Raises YAML's errors."""
+    tree: Any = OmegaConf.to_container(OmegaConf.load(file))
+    chosen: dict[str, str] = {}
+    for item in tree.get("defaults") or [] if isinstance(tree, dict) else []:
+        for group, option in item.items() if isinstance(item, dict) else [("", item)]:
+            if option != "_self_":
+                chosen.setdefault(group.replace("override /", "override ").lstrip("/"), str(option))
+    return chosen
 
 
 def _refuse_smuggled(node: DictConfig, path: str) -> None:

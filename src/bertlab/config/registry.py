@@ -12,6 +12,8 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -111,6 +113,14 @@ def _files(group: str) -> dict[str, Path]:
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
 
 
+def source_files(group: str) -> list[Path]:
+    """Files of a group's Python options, ours and of plugins; none for what is no group."""
+    if group in FOLDERS:
+        return list(_files(group).values())
+    modules = {place.partition(":")[0] for place in TABLE.get(group, {}).values()}
+    return [ROOT.parent.joinpath(*module.split(".")).with_suffix(".py") for module in sorted(modules)]
+
+
 def load_schema(group: str, option: str) -> Any:
     """The option's dataclass, as an instance with its defaults. Raises ConfigError for an unknown option or a file without one."""
     if group in FOLDERS:
@@ -119,7 +129,7 @@ def load_schema(group: str, option: str) -> Any:
             raise ConfigError(f"{sys.modules[kind.__module__].__file__}: {kind.__name__} must be a dataclass")
         return kind(name=option)
     if group == "schema" and option in jobs() and option not in TABLE[group]:
-        return load_job(option).Schema()
+        return load_job(option).schema()
     if option not in TABLE.get(group, {}):
         raise ConfigError(f"{group}={option}: unknown option, {did_you_mean(option, options(group))}")
     module_name, class_name = TABLE[group][option].split(":")
@@ -187,17 +197,26 @@ def option_of(group: str, component: schema.Component) -> str:
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------------
-# A job is one file in jobs/: its docstring is its help (summary, blank line, usage and the rest), `Schema` its typed config (composed by
-# conf/JOB.yaml), `run(config, context)` the work; what it returns is what a sweeper wants to know.
+# A job is one file in jobs/: its docstring is its help (summary, blank line, usage and the rest), `JOB` the declaration of what it is.
+@dataclass(frozen=True)
+class Job:
+    """What a job file declares."""
+
+    schema: type[schema.Node]  # its typed config, composed by conf/JOB.yaml
+    run: Callable[..., Any]  # run(config, context): the work; what it returns is what a sweeper wants to know
+    has_score: bool = False  # that a search could look at
+
+
 def jobs() -> list[str]:
     """Names of the jobs, `train` first."""
     names = sorted(file.stem for file in (ROOT / "jobs").glob("*.py") if not file.stem.startswith("_"))
     return sorted(names, key=lambda name: name != "train")
 
 
-def load_job(job: str) -> ModuleType:
-    """The job's module."""
-    return importlib.import_module(f"bertlab.jobs.{job}")
+def load_job(job: str) -> Job:
+    """What the job's file declares; importing it may import torch."""
+    declared: Job = importlib.import_module(f"bertlab.jobs.{job}").JOB
+    return declared
 
 
 def job_summary(job: str) -> str:

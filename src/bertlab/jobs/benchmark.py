@@ -32,11 +32,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Train, flag, integer, string
 from bertlab.data.batches import order_batches
 from bertlab.errors import ConfigError, RunError
 from bertlab.report import stats
-from bertlab.report.page import Block, Page, PageTable, Text, to_markdown
+from bertlab.report.page import Block, Page, PageTable, Text, to_markdown, to_plain
 from bertlab.runs.files import to_json, write_text
 from bertlab.runs.folder import config_yaml
 from bertlab.runs.machine import Device, is_interactive, package_version, provenance, threads
@@ -46,7 +47,6 @@ from bertlab.training.flops import BACKWARD, count_forward, product_rate
 from bertlab.training.loop import LOG_EVERY
 from bertlab.training.measurement import AS_USED, CONTESTANTS, OURS, SAME_SETTINGS, Measured, check_benchmark, has_their_like, prepared
 
-HAS_SCORE = False  # that a search could look at
 NEEDED = ("transformers", "accelerate")
 STAT = Path("/proc/stat")
 MOST_DISTURBED = 0.3  # cores that a measurement needs and others hold, above which its figures are not to be trusted
@@ -97,7 +97,7 @@ def run(config: Schema, context: Context) -> None:
         found[name].append(measured)
         tqdm.write(f"{CONTESTANTS[name]}: {measured.rate:,.0f} tokens/s")
     page = page_of(config, device, found, notes, flops, reachable)
-    print(plain_table(page))
+    print(to_plain(page))
     if asked.out is not None:
         write_out(Path(asked.out), config, context, found, page, flops, reachable)
         print(f"benchmark: {asked.out}")
@@ -207,21 +207,6 @@ def ratio_text(ours: Sequence[Measured], theirs: Sequence[Measured]) -> str:
     return f"{math.exp(found.mean):.2f}x{interval}"
 
 
-def plain_table(page: Page) -> str:
-    """The page for a terminal: columns aligned by blanks."""
-    parts = []
-    for block in page.blocks:
-        if isinstance(block, PageTable):
-            lines = [block.headers, *block.rows]
-            widths = [max(len(line[column]) for line in lines) for column in range(len(block.headers))]
-            parts.append(
-                "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
-            )
-        elif isinstance(block, Text):
-            parts.append(block.text)
-    return "\n\n".join(parts)
-
-
 def write_out(
     out: Path, config: Schema, context: Context, found: dict[str, list[Measured]], page: Page, flops: float, reachable: float
 ) -> None:
@@ -242,3 +227,6 @@ def write_out(
         write_text(out / "benchmark.json", to_json(record))
     except OSError as error:
         raise RunError(f"benchmark.out={out}: cannot be written ({error.strerror or error}); name another folder") from error
+
+
+JOB = Job(Schema, run)

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from bertlab.config.registry import Job
 from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import load_dataset, roles_for
@@ -98,3 +99,6 @@ def print_table(metrics: dict[str, Any], split: str, trained: FinishedRun) -> No
             print(f"{name:<24} {value:.4f}")
     lines = trained.objective.describe_scores({name.removeprefix(f"{split}/"): value for name, value in metrics.items()})
     print("\n".join(["", *lines] if lines else []), end="\n" if lines else "")
+
+
+JOB = Job(Schema, run, has_score=True)

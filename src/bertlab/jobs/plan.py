@@ -14,12 +14,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bertlab.config.registry import Job
 from bertlab.config.schema import Train
 from bertlab.errors import UserError
 from bertlab.runs.machine import is_interactive
 from bertlab.training.forecast import Forecast, Forecaster, free_bytes
-
-Schema = Train
 
 
 @dataclass
@@ -123,3 +122,6 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+JOB = Job(Train, show)  # which the command line hands all runs of a command

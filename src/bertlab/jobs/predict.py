@@ -19,6 +19,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from bertlab.config.registry import Job
 from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
@@ -141,3 +142,6 @@ def _lines(content: bytes, where: str) -> list[str]:
     if not lines:
         raise DataError(f"{where}: there is no text in it")
     return lines
+
+
+JOB = Job(Schema, run)

@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, Train, flag, string
 from bertlab.errors import RunError
 from bertlab.runs.folder import RunFolder, config_of
@@ -86,3 +87,6 @@ def differences(scores: dict[str, dict[str, float]], root: Path, made: dict[str,
             if now != value:
                 lines.append(f"{name}: {key} was {value!r}, is {now!r}")
     return lines
+
+
+JOB = Job(Schema, run)

@@ -5,15 +5,17 @@ usage: bertlab [train] [group=option ...] [key=value ...] [-m]
 Train a BERT-style encoder. Every choice is a group or a key; what you leave out has a default (see --cfg job).
 """
 
+from bertlab.config.registry import Job
 from bertlab.config.schema import Train
 from bertlab.runs.outcome import Context, announce
 from bertlab.training.lifecycle import train
-
-Schema = Train
 
 
 def run(config: Train, context: Context) -> list[float]:
     """Train and tell the result; returns the primary metric on validation, or the scores that a sweep asks for instead."""
     outcome = train(config, context)
-    announce(outcome)
+    announce(outcome, in_a_line=context.in_grid)
     return outcome.scores(context.trial.objectives if context.trial else [])
+
+
+JOB = Job(Train, run, has_score=True)
