@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from bertlab.config.composition import all_keys, keys_of_components
-from bertlab.config.registry import GROUPS, conf_folder, options_of, plugin_folders
+from bertlab.config.composition import all_keys, choices_of, keys_of_components
+from bertlab.config.registry import GROUPS, conf_folder, jobs, options_of, plugin_folders
 from bertlab.errors import did_you_mean, nearest
 
 
@@ -31,8 +32,8 @@ def explain(error: BaseException, job: str = "train") -> str:
     if isinstance(error, UnicodeDecodeError):
         return _undecodable_preset()
     if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: requires|\n|$)", str(error)):
-        key, _, value = found.group(1).partition("=")
-        return f"command line: {key}={value}: several values; add -m to run each, or quote it if it is one text: '{key}=\"{value}\"'"
+        key, _, value = found[1].partition("=")
+        return f"command line: {found[1]}: several values; add -m to run each, or quote it if it is one text: '{key}=\"{value}\"'"
     if found := re.search(r"Multiple values for ([\w/@.]+)\. To override", str(error)):
         return _second_choice(found.group(1))
     cause = error
@@ -44,7 +45,7 @@ def explain(error: BaseException, job: str = "train") -> str:
     if inner := re.search(r"Could not override '\w+@((?:init\.)+\w+)'", str(error)):
         return f"{place}: {inner[1]} describes a pretraining, but there is none: add init=stage"
     if found := re.search(r"Could not override '([^']+)'. No match in the defaults list", str(error)):
-        return f"{place}: there is no group '{found.group(1)}' to override, {did_you_mean(found.group(1), GROUPS)}"
+        return f"{place}: {_no_group(found[1], job)}"
     if isinstance(cause, OmegaConfBaseException):
         key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
         return f"{place}: {f'{key}: ' if key else ''}{_first(str(cause))}"
@@ -95,11 +96,13 @@ def _presets() -> list[Path]:
     return sorted(files, key=lambda file: f"{file.parent.name}={file.stem}" not in words)
 
 
-def _preset_that_says(pattern: str) -> str:
-    """The first preset file with a line like this; empty if there is none."""
+def _preset_that_chooses(group: str, option: str | None = None) -> str:
+    """The first preset file whose defaults list chooses for a group: this option of it, or any, without overriding. Empty if none does."""
     for file in _presets():
-        if re.search(pattern, file.read_text(encoding="utf-8", errors="replace"), re.MULTILINE):
-            return preset_file(f"{file.parent.name}/{file.stem}")
+        with suppress(yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException):
+            chosen = choices_of(file)
+            if (group in chosen) if option is None else (option in (chosen.get(group), chosen.get(f"override {group}"))):
+                return preset_file(f"{file.parent.name}/{file.stem}")
     return ""
 
 
@@ -115,17 +118,27 @@ def _undecodable_preset() -> str:
 
 
 def _second_choice(group: str) -> str:
-    place = _preset_that_says(rf"^\s*-\s*/?{re.escape(group)}:") or "command line"
+    place = _preset_that_chooses(group) or "command line"
     return f"{place}: its defaults choose '{group}' a second time; write `- override /{group}: …`"
 
 
 def _overriding(group: str, option: str) -> str:
     """The preset whose defaults list names this option, where it is not on the command line."""
-    if any(word.lstrip("+").startswith(f"{group}=") for word in sys.argv):
-        return ""
-    return _preset_that_says(rf"/{re.escape(group)}:\s*{re.escape(option)}\s*$")
+    given = any(word.lstrip("+").startswith(f"{group}=") for word in sys.argv)
+    return "" if given else _preset_that_chooses(group, option)
 
 
+def _no_group(group: str, job: str) -> str:
+    """A group that another job has, or none."""
+    files = [file for other in jobs() if other != job and (file := conf_folder() / f"{other}.yaml").is_file()]
+    others = [file.stem for file in files if group in choices_of(file)]
+    if others:
+        return f"{group}=… belongs to bertlab {others[0]}, not to {job}"
+    return f"there is no group '{group}' to override, {did_you_mean(group, GROUPS)}"
+
+
+STAGE = ("dataset", "tokenizer", "objective", "optimizer", "schedule", "budget", "evaluation")  # what a pretraining within a run has too
+CHOSEN_AS = {"table": "files"}  # component -> its preset for whoever chooses no other: the component alone is not offered
 LAUNCHERS = {"joblib": "joblib", "submitit": "submitit", "ray": "ray"}  # first word of their names -> extra that brings them
 
 
@@ -139,12 +152,11 @@ def _missing_option(error: Any) -> str:
     shown = f"{group}={option}"
     if group == "hydra/launcher" and (extra := LAUNCHERS.get(option.partition("_")[0])):
         return f"{shown}: this launcher is not installed; pip install 'bertlab[{extra}]'"
-    if inner := next((word for word in sys.argv if re.fullmatch(rf"{re.escape(group)}@(init\.)+{re.escape(shown)}", word)), ""):
-        shown = inner.partition("@")[2]  # as a person writes it: composition.py put the group before it
+    if inner := next((word for word in sys.argv if word.startswith(f"{group}@init.") and word.endswith(f".{shown}")), ""):
+        shown = inner.partition("@")[2]  # as a person writes it: words.py put the group before it
         return f"command line: {shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
-    source = (
-        place if place not in ("command line", "conf/train.yaml", "conf/evaluate.yaml", "conf/predict.yaml") else _overriding(group, option)
-    )
+    is_primary = Path(place).parent == Path("conf") or place == "command line"
+    source = _overriding(group, option) if is_primary else place
     where = f"{source}: " if source else ""
     return f"{where}{shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
 
@@ -159,16 +171,18 @@ def _unknown_key(message: str, cause: BaseException, place: str, job: str) -> st
 
 def _hint(full: str, place: str, job: str) -> str:
     """What was meant by a key that is not there, or why it is not."""
-    if within := re.fullmatch(r"((?:init\.)+)((?:dataset|tokenizer|objective|optimizer|schedule|budget|evaluation)\..+)", full):
-        return re.sub(r"'(\w+\.)", rf"'{within[1]}\1", _hint(within[2], place, job))  # in the pretraining that a run describes
+    outer, _, inner = full.rpartition("init.")
+    if outer.replace("init.", "") == "" and inner.partition(".")[0] in STAGE and "." in inner and full.startswith("init."):
+        return _hint(inner, place, job).replace("'", f"'init.{outer}", 1)  # in the pretraining that a run describes
     keys = [*_keys_of_hydra(full), *all_keys(job)]
     parent, _, last = full.rpartition(".")
     group = full.partition(".")[0]
     if group in ("experiment", "debug") and Path(place).parent.name == group:
         return "for the file lacks its first line: # @package _global_"
     if full in keys:
-        owners = [option for option, found in keys_of_components(group).items() if full in found]
+        owners = [CHOSEN_AS.get(option, option) for option, found in keys_of_components(group).items() if full in found]
         if Path(place).parent.name == group and not _builds_on(place):
+            owners = [option for option, found in keys_of_components(group).items() if full in found]
             first = next(iter(owners), "…")
             return f"for the preset builds on no component; add `defaults: [{first}]` at its top (options: {', '.join(owners)})"
         return f"which the chosen {group} does not have; it belongs to {', '.join(f'{group}={owner}' for owner in owners) or 'another'}"
@@ -196,4 +210,4 @@ def _keys_of_hydra(full: str) -> list[str]:
 def _builds_on(place: str) -> bool:
     """Has the preset a defaults list?"""
     file = Path(place) if Path(place).is_file() else conf_folder().parent / place
-    return not file.is_file() or "defaults" in OmegaConf.load(file)
+    return not file.is_file() or bool(choices_of(file))
