@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from bertlab.contracts import Draw, join_examples
 from bertlab.errors import ConfigError, DataError
 from bertlab.objectives._masking import Masking, Projection, SummedCrossEntropy, mask_batch, masked_loss
-from bertlab.objectives.mlm import Mlm, block_attention, build
+from bertlab.objectives.mlm import Mlm, block_attention
 
 V = vocabulary()
 
 
 def objective(**options: Any) -> Any:
-    return build(Mlm(name="mlm", **options), V, [])
+    return Mlm(name="mlm", **options).build(V, [])
 
 
 def blocks(count: int, length: int, seed: int = 0) -> np.ndarray:
@@ -66,23 +66,31 @@ def test_every_position_is_hidden_equally_often(unit: str) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(3, 60), st.floats(0.01, 0.9), st.sampled_from(["token", "word", "span"]))
-def test_special_tokens_are_never_hidden_and_the_count_never_exceeded(seed: int, length: int, rate: float, unit: str) -> None:
+def test_special_tokens_are_never_hidden(seed: int, length: int, rate: float, unit: str) -> None:
+    """Of single tokens exactly as many as asked for; of words and spans, see test_masking.py."""
     ids = blocks(1, length, seed)
     ids[0, np.random.default_rng(seed).random(length) < 0.1] = SPECIAL.unk_id
     ordinary = int((ids >= 5).sum())
     chosen = Masking(V, unit, 0.8, 0.1).choose(ids[0], rate, np.random.default_rng(seed))
     assert (ids[0, chosen] >= 5).all() and len(set(chosen.tolist())) == len(chosen)
     wanted = min(ordinary, max(1, round(rate * ordinary)))
-    assert len(chosen) == wanted if unit == "token" else len(chosen) <= wanted
+    assert len(chosen) == wanted if unit == "token" else len(chosen) >= min(1, ordinary)
 
 
-@given(st.integers(0, 10_000), st.floats(0.05, 0.6), st.sampled_from(["word", "span"]))
-def test_whole_words_are_hidden_whole(seed: int, rate: float, unit: str) -> None:
+@given(st.integers(0, 10_000), st.floats(0.02, 0.6), st.sampled_from(["word", "span"]))
+def test_words_are_hidden_whole_where_the_share_holds_one(seed: int, rate: float, unit: str) -> None:
     ids = blocks(1, 50, seed)[0]
     chosen = set(Masking(V, unit, 0.8, 0.1).choose(ids, rate, np.random.default_rng(seed)).tolist())
-    for position in range(2, 49):
-        if V.continues[ids[position]] and ids[position - 1] >= 5:
-            assert (position in chosen) == (position - 1 in chosen)
+    words: list[list[int]] = []
+    for position in range(1, 49):
+        if V.continues[ids[position]] and words:
+            words[-1].append(position)
+        else:
+            words.append([position])
+    hidden = [sum(position in chosen for position in word) for word in words]
+    parts = [count for count, word in zip(hidden, words, strict=True) if 0 < count < len(word)]
+    whole = [count for count, word in zip(hidden, words, strict=True) if count == len(word)]
+    assert not parts or (len(parts) <= 2 and not whole and sum(parts) <= rate * 48 + 1)
 
 
 def test_spans_are_longer_than_words() -> None:
@@ -121,8 +129,10 @@ def test_masks_are_keyed_by_seed_epoch_and_example() -> None:
 
 def test_the_rate_moves_on_a_straight_line() -> None:
     o = objective(rate=0.1, final_rate=0.5)
-    counts = [len(mask_batch(o, blocks(20, 102), np.arange(20), Draw(0, 0, progress))["label"]) for progress in (0.0, 0.5, 1.0)]
-    assert counts == [200, 600, 1000]
+    ids = blocks(20, 102)
+    made = [mask_batch(o.config, o.training, o.scoring, ids.copy(), np.arange(20), Draw(0, 0, progress)) for progress in (0.0, 0.5, 1.0)]
+    assert [len(targets["label"]) for targets, _ in made] == [200, 600, 1000]
+    assert [counts["masked_share"] for _, counts in made] == [(200, 2000), (600, 2000), (1000, 2000)]
 
 
 def test_attention_can_stop_at_documents() -> None:
@@ -141,7 +151,7 @@ def test_metrics_by_hand() -> None:
     measured = {
         "nats": np.array([2.0, 4.0]), "right": np.array([1.0, 0.0]), "masked": np.array([2.0, 1.0]), "characters": np.array([5.0, 3.0]),
     }  # fmt: skip
-    found = o.metrics(measured)
+    found = o.scores(measured)
     assert found == {
         "loss": 2.0, "masked_accuracy": pytest.approx(1 / 3), "perplexity": pytest.approx(math.e**2),
         "bits_per_character": pytest.approx(6 / math.log(2) / 8),
@@ -163,7 +173,7 @@ def test_a_block_without_an_ordinary_token_costs_nothing() -> None:
     o = objective(max_length=8, packing="documents")
     batch = o.collate(join_examples(o.prepare(Rows(text=["?", "a"]), lambda _: [[1], [5]])), np.array([0]), Draw(0, 0))
     loss = o.loss(torch.zeros(0, SIZE, requires_grad=True), batch)
-    assert len(batch.targets["label"]) == 0 and loss.total.item() == 0 and loss.count == 1
+    assert len(batch.targets["label"]) == 0 and loss.total.item() == 0 and loss.count == 0
 
 
 def test_texts_without_tokens_are_refused() -> None:
@@ -176,7 +186,7 @@ def test_a_split_without_anything_to_mask_has_no_score() -> None:
     with pytest.raises(DataError, match="nothing but special"):
         list(o.prepare(Rows(text=["?"]), lambda _: [[1, 3, 4]]))
     with pytest.raises(DataError, match="nothing but special"):
-        o.metrics({name: np.zeros(2) for name in ("nats", "right", "masked", "characters")})
+        o.scores({name: np.zeros(2) for name in ("nats", "right", "masked", "characters")})
 
 
 def test_shares_of_more_than_one_are_refused() -> None:

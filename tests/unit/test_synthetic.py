@@ -40,7 +40,7 @@ GOLDEN = {
 
 
 def small(task: str, /, **changes: object) -> Synthetic:
-    config = Synthetic(task=task, train_size=SIZES["train"], validation_size=SIZES["validation"], test_size=SIZES["test"])
+    config = Synthetic(name="synthetic", task=task, train_size=SIZES["train"], validation_size=SIZES["validation"], test_size=SIZES["test"])
     for key, value in changes.items():
         setattr(config, key, value)
     return config
@@ -129,7 +129,7 @@ def test_columns_sizes_and_types(task: str) -> None:
     noise=st.floats(0, 0.499), seed=st.integers(0, 2**40),
 )  # fmt: skip
 def test_balance_noise_count_and_bound_hold_everywhere(task: str, split: str, size: int, noise: float, seed: int) -> None:
-    config = Synthetic(task=task, label_noise=noise, generator_seed=seed)
+    config = Synthetic(name="synthetic", task=task, label_noise=noise, generator_seed=seed)
     validate(config, "dataset")
     columns, classes = generate_split(config, split, size), range(len(LABEL_NAMES[task]))
     counts = Counter(columns["clean_label"])
