@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from children import finish, kill_when, newest_step, only_run, result, start
-from tiny import tiny
 from torch import Tensor
 
 from bertlab.models.bert import dropout
+from tiny import tiny
 
 # With dropout: the compiled encoder draws what the plain one draws, so that both learn the same.
 WORDS = tiny("objective=mlm", "objective.max_length=32", "model.num_hidden_layers=1", "budget.steps=24", "budget.batch_size=8",

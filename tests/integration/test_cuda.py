@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from children import finish, kill_when, newest_step, only_run, result, start
-from tiny import tiny
 
 import bertlab
+from tiny import tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

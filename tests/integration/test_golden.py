@@ -81,7 +81,9 @@ def merged(golden: dict[str, Any], found: dict[str, Any], machine: str) -> dict[
         golden = {}
     known, machines = golden.get("losses", {}), golden.get("machines", {})
     bits = machines.get(machine, {})
-    changed = [case for case in found if (case in known and off(found[case]["losses"], known[case])) or bits.get(case, found[case]) != found[case]]
+    changed = [
+        case for case in found if (case in known and off(found[case]["losses"], known[case])) or bits.get(case, found[case]) != found[case]
+    ]
     if changed:
         raise ValueError(
             f"other results than those recorded, of {', '.join(changed)}: mend the code, or raise RESULTS_VERSION (now {RESULTS_VERSION}) "

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import bertlab
-from bertlab.training import assembly
 from bertlab.config.composition import compose_schema
 from bertlab.data.tokenizer import WordPiece, train_tokenizer
 from bertlab.models import hf
+from bertlab.training import assembly
 
 transformers = pytest.importorskip("transformers")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from children import finish
+
 from tiny import tiny
 
 DATA = ["debug=smoke", *tiny(), "compute=cpu"]
@@ -90,7 +91,11 @@ def test_another_id_is_only_noted(cli: Any, report: Path) -> None:
 
 def told(folder: Path) -> dict[str, bytes]:
     """A report's pages and tables; report.json says where it was asked for."""
-    return {file.name: file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.suffix in (".md", ".html", ".tex", ".csv", ".png")}
+    return {
+        file.name: file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and file.suffix in (".md", ".html", ".tex", ".csv", ".png")
+    }
 
 
 @pytest.mark.usefixtures("report")

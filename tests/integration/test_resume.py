@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from children import finish, kill_when, newest_step, only_run, result, start, wait_until
+
 from tiny import tiny
 
 RUN = tiny("budget.epochs=4", "budget.batch_size=8", "objective.token_dropout=0.1", "evaluation.every_steps=30",
@@ -53,7 +54,9 @@ def truncate(file: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
 @pytest.mark.parametrize("what", ["weights.safetensors", "state.pt", "best"])
-def test_a_damaged_checkpoint_is_passed_over(what: str, damage: Callable[[Path], None], whole: Path, at_seventy: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over(
+    what: str, damage: Callable[[Path], None], whole: Path, at_seventy: Path, tmp_path: Path
+) -> None:
     """Its weights, its state, or the best weights so far that it goes with: the same command ends with the right weights."""
     torn = only_run(copy_of(at_seventy, tmp_path))
     newest = sorted(torn.glob("checkpoints/step-*"))[-1]

@@ -9,12 +9,12 @@ import pytest
 import torch
 from children import finish, kill_when, result, start
 from safetensors.torch import load_file
-from tiny import tiny
 
 import bertlab
 from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
 from bertlab.training.lifecycle import locate
+from tiny import tiny
 
 SMALL = (*tiny(sizes=(100, 40, 20)), "compute.checkpoint_seconds=0.02")
 STAGE = (

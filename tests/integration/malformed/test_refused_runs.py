@@ -100,7 +100,15 @@ def flip(name: str) -> Callable[[Path], object]:
     return change
 
 
-CHECKED = ("model.safetensors", "last.safetensors", "config.yaml", "identity.json", "labels.json", "tokenizer.json", "predictions/test.jsonl")
+CHECKED = (
+    "model.safetensors",
+    "last.safetensors",
+    "config.yaml",
+    "identity.json",
+    "labels.json",
+    "tokenizer.json",
+    "predictions/test.jsonl",
+)
 
 
 @pytest.fixture(scope="module")

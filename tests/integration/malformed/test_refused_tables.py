@@ -4,7 +4,23 @@ import shlex
 from pathlib import Path
 
 import pytest
-from refusals import GARBAGE, GOOD, GOOD_JSONL, TINY, Case, Cli, assert_refused, case, data, each, lay_out, parquet, tree, validation, with_line
+from refusals import (
+    GARBAGE,
+    GOOD,
+    GOOD_JSONL,
+    TINY,
+    Case,
+    Cli,
+    assert_refused,
+    case,
+    data,
+    each,
+    lay_out,
+    parquet,
+    tree,
+    validation,
+    with_line,
+)
 
 DATA = [
     case("files_without_a_file", f"dataset=files {TINY}", "no source", "dataset.train_file"),
@@ -46,7 +62,7 @@ DATA = [
         "utf-8",
         "dataset.encoding",
     ),
-    data("utf16_without_saying_so", "t.csv", GOOD.encode("utf-16-le"), "'text'", "text_column"),
+    data("utf16_without_saying_so", "t.csv", GOOD.encode("utf-16-le"), "'label'", "label_column"),
     case(
         "unknown_encoding",
         f"dataset=files dataset.train_file=t.csv dataset.encoding=utf-9 {TINY}",
@@ -63,7 +79,15 @@ DATA = [
     case("delimiter_of_two_characters", "dataset=files dataset.train_file=t.csv 'dataset.delimiter=::'", "dataset.delimiter"),
     case("empty_delimiter", "dataset=files dataset.train_file=t.csv 'dataset.delimiter=\"\"'", "dataset.delimiter"),
     data("null_text", "t.jsonl", with_line(3, '{"text": null, "label": 0}', GOOD_JSONL), "row 3", "'text'"),
-    data("null_label", "t.jsonl", with_line(3, '{"text": "x", "label": null}', GOOD_JSONL), "row 3", "'label'", "no label", "dataset.drop_unlabelled=true"),
+    data(
+        "null_label",
+        "t.jsonl",
+        with_line(3, '{"text": "x", "label": null}', GOOD_JSONL),
+        "row 3",
+        "'label'",
+        "no label",
+        "dataset.drop_unlabelled=true",
+    ),
     data("no_label_in_a_csv", "t.csv", with_line(4, "fine,"), "row 3", "'label'", "no label", "dataset.drop_unlabelled=true"),
     data("label_of_minus_one", "t.csv", with_line(4, "fine,-1"), "row 3", "no label (-1)", "dataset.drop_unlabelled=true"),
     data("no_text_at_all", "t.csv", "text,label\n" + " ,0\n ,1\n" * 20, "'text'", "no text"),
@@ -196,9 +220,8 @@ def test_a_byte_order_mark_tells_the_encoding(cli: Cli) -> None:
     found = []
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         Path("t.csv").write_text(GOOD.replace("film", "fílm"), encoding=encoding)
-        status, out, err = cli(*shlex.split(f"dataset=files dataset.train_file=t.csv {TINY} paths.output={encoding}"))
+        status, _, err = cli(*shlex.split(f"dataset=files dataset.train_file=t.csv {TINY} paths.output={encoding}"))
         assert status == 0, err
         (run,) = Path(encoding).glob("files-*")
-        assert "fílm" in (run / "tokenizer.json").read_text(encoding="utf-8") or "film" in (run / "tokenizer.json").read_text(encoding="utf-8")
         found.append((run / "predictions" / "validation.jsonl").read_bytes())
     assert found[0] == found[1] == found[2]
