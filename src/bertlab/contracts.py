@@ -179,7 +179,7 @@ class Examples:
 
     tokens: np.ndarray  # (all tokens,) int32
     offsets: np.ndarray  # (N + 1,) int64: example i is tokens[offsets[i]:offsets[i + 1]]
-    columns: dict[str, np.ndarray] = field(default_factory=dict)  # per example, e.g. label (N,), second_start (N,)
+    columns: dict[str, np.ndarray] = field(default_factory=dict)  # per example, e.g. label (N,); `cut` (N,) int32: its tokens left out
     token_columns: dict[str, np.ndarray] = field(default_factory=dict)  # per token, cut like `tokens`, e.g. tag (all tokens,)
 
     def __len__(self) -> int:

@@ -54,9 +54,12 @@ def number(
     above: float | None = None,
     high: float | None = None,
     below: float | None = None,
+    decides: bool = True,
 ) -> Any:
     """A real number; `low`/`high` are inclusive bounds, `above`/`below` exclusive ones."""
-    return field(default=default, metadata={"help": help, "low": low, "above": above, "high": high, "below": below})
+    return field(
+        default=default, metadata={"help": help, "low": low, "above": above, "high": high, "below": below, "decides": decides}
+    )
 
 
 def words(help: str, *, decides: bool = True) -> Any:
@@ -267,6 +270,10 @@ class DatasetConfig(Component):
 @dataclass
 class TokenizerConfig(Component):
     """Base of every tokenizer's config (data/tokenizer.py)."""
+
+    max_unknown_share: float = number(
+        0.5, "stop where more of the training or validation tokens are unknown; 1 = never", low=0, high=1, decides=False
+    )
 
     inherits: ClassVar[bool] = False  # whether it is that of what init names
 

@@ -125,7 +125,8 @@ class Masking:
             return candidates[np.sort(window)]
         draw = rng.random()  # one for both ends, so that one of the two is taken where their parts make a whole
         taken[cut[:1]], taken[cut[1:]] = draw < covered[cut[:1]], draw >= 1 - covered[cut[1:]]
-        return candidates[taken[word]]
+        hidden: np.ndarray = candidates[taken[word]]
+        return hidden
 
     @staticmethod
     def _spans(words: int, rng: np.random.Generator) -> Iterator[range]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.config.schema import ObjectiveConfig, number
+from bertlab.config.schema import ObjectiveConfig, choice, number
 from bertlab.contracts import (
     TEXT,
     TEXT_PAIR,
@@ -43,8 +43,16 @@ class Classification(ObjectiveConfig):
     """`[CLS] text [SEP]` or `[CLS] text [SEP] text_pair [SEP]`, cross-entropy over classes."""
 
     roles: ClassVar = (TEXT, TEXT_PAIR, Role("label", "label", is_answer=True))
-    prepared_by: ClassVar = ("max_length",)
+    prepared_by: ClassVar = ("max_length", "truncation")
 
+    truncation: str = choice(
+        "head",
+        "head",
+        "tail",
+        "head_tail",
+        help="what stays of a text that is too long: its beginning, its end, or a quarter of the room from its beginning and the rest from "
+        "its end (Sun et al. 2019, §5.3.1: 128 and 382 of 510)",
+    )
     label_smoothing: float = number(0.0, "share of the target spread over all classes (Szegedy et al. 2016)", low=0, below=1)
     head_dropout: float = number(0.1, "dropout between pooled output and classifier", low=0, below=1)
     token_dropout: float = number(
@@ -99,16 +107,21 @@ class ClassificationObjective(Objective):
         self.config = config
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
-        """Token ids with special tokens, truncated to `max_length` (the longer text of a pair first); columns label, second_start."""
+        """Token ids with special tokens, truncated to `max_length` (the longer text of a pair first); columns label, second_start, cut."""
         pairs = "text_pair" in split.column_names
         for start in range(0, len(split), PIECE):
             piece = split[start : start + PIECE]
             first = encode(piece["text"])
             second: Sequence[list[int] | None] = encode(piece["text_pair"]) if pairs else [None] * len(first)
-            joined = [join_texts(a, b, self.config.max_length, self.special) for a, b in zip(first, second, strict=True)]
+            joined = [
+                join_texts(a, b, self.config.max_length, self.special, self.config.truncation) for a, b in zip(first, second, strict=True)
+            ]
+            frames = [2 if b is None else 2 + self.special.between for b in second]
+            whole = [len(a) + len(b or ()) + frame for a, b, frame in zip(first, second, frames, strict=True)]
             columns: dict[str, np.ndarray] = {
                 "label": np.asarray(piece["label"] if "label" in piece else [-1] * len(first), dtype=np.int64),
                 "second_start": np.asarray([position for _, position in joined], dtype=np.int32),
+                "cut": np.asarray([length - len(row) for length, (row, _) in zip(whole, joined, strict=True)], dtype=np.int32),
             }
             yield examples_of([row for row, _ in joined], columns)
 
@@ -185,19 +198,27 @@ class ClassificationObjective(Objective):
         return lines
 
 
-def join_texts(first: list[int], second: list[int] | None, max_length: int, special: Special) -> tuple[list[int], int]:
+def join_texts(
+    first: list[int], second: list[int] | None, max_length: int, special: Special, truncation: str = "head"
+) -> tuple[list[int], int]:
     """`[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`, at most `max_length` ids, and where the second text starts (0 = none).
 
     RoBERTa has two separators between the texts. The longer text is cut first, token by token; of two that both are cut it keeps the odd
-    token (transformers' `longest_first`).
+    token (transformers' `longest_first`). `truncation` says what stays of each: see Classification.
     """
     if second is None:
-        return [special.cls_id, *first[: max_length - 2], special.sep_id], 0
+        return [special.cls_id, *shorten(first, max_length - 2, truncation), special.sep_id], 0
     room = max(0, max_length - 2 - special.between)
     keep_second = min(len(second), max(room - len(first), (room + (len(second) >= len(first))) // 2))
     keep_first = min(len(first), room - keep_second)
-    row = [special.cls_id, *first[:keep_first], *([special.sep_id] * special.between), *second[:keep_second], special.sep_id]
-    return row, keep_first + 1 + special.between
+    first, second = shorten(first, keep_first, truncation), shorten(second, keep_second, truncation)
+    return [special.cls_id, *first, *([special.sep_id] * special.between), *second, special.sep_id], keep_first + 1 + special.between
+
+
+def shorten(ids: list[int], keep: int, truncation: str) -> list[int]:
+    """At most `keep` of the ids."""
+    front = {"head": keep, "tail": 0, "head_tail": keep // 4}[truncation]
+    return ids if len(ids) <= keep else ids[:front] + ids[len(ids) - (keep - front) :]
 
 
 def f1_macro(confusion: np.ndarray) -> float:

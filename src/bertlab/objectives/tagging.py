@@ -110,15 +110,15 @@ class TaggingObjective(Objective):
         """Sub-words of each sentence, cut where `max_length` ends; token column `tag`: at a word's first sub-word its tag, else -100.
 
         Columns `words (N,)`, of the whole sentence, `scored (N,)`, those with a known tag, `lost (N, K)`, entities of each type that do not
-        end before the cut, and `stump (N,)`, where one that the cut goes through begins (or the number of words kept). A row with a
-        text but no words is split at white space.
+        end before the cut, `stump (N,)`, where one that the cut goes through begins (or the number of words kept), and `cut`. A row with
+        a text but no words is split at white space.
         """
         for start in range(0, len(split), PIECE):
             piece = split[start : start + PIECE]
             sentences = piece["tokens"] if "tokens" in piece else [text.split() or [text] for text in piece["text"]]
             given = piece.get("tags") or [[UNKNOWN] * len(words) for words in sentences]
             encoded = iter(encode([word for words in sentences for word in words]))
-            rows, tags, lost, stumps = [], [], [], []
+            rows, tags, lost, stumps, cut = [], [], [], [], []
             for words, answers in zip(sentences, given, strict=True):
                 subwords = [next(encoded) or [self.special.unk_id] for _ in words]
                 kept = int(np.searchsorted(np.cumsum([*map(len, subwords)]), self.config.max_length - 2, side="right"))
@@ -128,10 +128,12 @@ class TaggingObjective(Objective):
                 beyond = [found for found in self.entities(answers) if found[2] > kept]
                 lost.append(self._count(beyond))
                 stumps.append(min([kept, *(first for _, first, _ in beyond)]))
+                cut.append(sum(map(len, subwords[kept:])))
             columns: dict[str, np.ndarray] = {
                 "words": np.asarray([len(words) for words in sentences], dtype=np.int32),
                 "scored": np.asarray([sum(tag >= 0 for tag in answers) for answers in given], dtype=np.int32),
                 "stump": np.asarray(stumps, dtype=np.int32),
+                "cut": np.asarray(cut, dtype=np.int32),
                 "lost": np.asarray(lost, dtype=np.int32).reshape(len(rows), len(self.types)),
             }
             yield examples_of(rows, columns, {"tag": tags})
@@ -177,7 +179,7 @@ class TaggingObjective(Objective):
         """Cross-entropy in nats, summed over words; float32."""
         tag = batch.targets["tag"]
         total = F.cross_entropy(outputs.float().flatten(0, 1), tag.flatten(), reduction="sum", ignore_index=IGNORED)
-        return Loss(total, max(1, int((tag != IGNORED).sum())))
+        return Loss(total, int((tag != IGNORED).sum()))
 
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
         """Of each sentence: nats, scored and rightly tagged words; true, predicted and right entities of each type; the tags (objects)."""
@@ -188,13 +190,12 @@ class TaggingObjective(Objective):
         scored = tag >= 0
         guesses = np.empty(len(tag), dtype=object)
         counts = np.zeros((len(tag), 3, len(self.types)), dtype=np.int64)  # true, predicted, right
-        outside = self.label_names.index("O") if "O" in self.label_names else UNKNOWN
         for row in range(len(tag)):
             words = tag[row] != IGNORED
             guess = best[row][words].tolist()
             true, predicted = self.entities(tag[row][words].tolist()[: stump[row]]), self.entities(guess)
             counts[row] = [self._count(true), self._count(predicted), self._count(true & predicted)]
-            guesses[row] = guess + [outside] * (int(whole[row]) - len(guess))
+            guesses[row] = guess + [UNKNOWN] * (int(whole[row]) - len(guess))
         counts[:, 0] += batch.targets["lost"].cpu().numpy()
         return {
             "nats": (nats.view(tag.shape).double().numpy() * scored).sum(1),
@@ -216,13 +217,13 @@ class TaggingObjective(Objective):
         return found
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
-        """The tag of each word, in the examples' order."""
+        """The tag of each word, in the examples' order; None for words beyond `max_length`, which were not read."""
         return [{"tags": [self.label_names[tag] if tag >= 0 else None for tag in row]} for row in measured["tags"]]
 
     def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
-        """Every word with its tag."""
+        """Every word with its tag, `?` where it was not read."""
         words = row["tokens"] if "tokens" in row else row["text"].split()
-        return " ".join(word if tag == "O" else f"{word}/{tag}" for word, tag in zip(words, prediction["tags"], strict=True))
+        return " ".join(word if tag == "O" else f"{word}/{tag or '?'}" for word, tag in zip(words, prediction["tags"], strict=True))
 
 
 def precision_recall_f1(true: int, predicted: int, right: int) -> tuple[float, float, float]:

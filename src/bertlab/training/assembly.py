@@ -1,6 +1,7 @@
 """From a typed config to live objects: data, tokenizer, objective, model, optimizer."""
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from bertlab.config.schema import Finetune, Train, validate
 from bertlab.contracts import Batch, Encoder, Examples, Head, Objective, ParameterGroup
 from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for, text_roles
 from bertlab.data.example_files import read_examples, write_examples
+from bertlab.data.text_checks import CountedTexts, merged_words, refuse_unknown
 from bertlab.data.tokenizer import (
     GivenTokenizer,
     Tokenizer,
@@ -97,6 +99,7 @@ class Material:
     tokenizer: Tokenizer
     objective: Objective
     examples: dict[str, Examples]
+    texts: dict[str, dict[str, Any]]  # of each split, what became of its texts: see data/text_checks.py
 
 
 def prepare(config: Train, own: Path | None = None, source: Path | None = None) -> Material:
@@ -126,13 +129,21 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None) 
     )
 
     def fill(folder: Path) -> None:
+        texts: dict[str, dict[str, Any]] = {}
         for split, rows in dataset.splits.items():
-            write_examples(folder, split, objective.prepare(rows, tokenizer))
+            counted = CountedTexts(tokenizer)
+            write_examples(folder, split, counted.watch(objective.prepare(rows, counted)))
+            texts[split] = counted.shares()
+        train = dataset.splits["train"]
+        texts["train"] |= merged_words(tokenizer, batches_of_texts([train[name] for name in text_roles(roles)]))
+        write_text(folder / "texts.json", json.dumps(texts, ensure_ascii=False))
 
     folder = cached(config.paths, "examples", key, fill)
+    texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
+    refuse_unknown(config, texts)
     examples = {split: read_examples(folder, split) for split in dataset.splits}
     objective.fit_to(examples["train"])
-    return Material(dataset, tokenizer, objective, examples)
+    return Material(dataset, tokenizer, objective, examples, texts)
 
 
 def _prepared_by(config: Train) -> dict[str, Any]:

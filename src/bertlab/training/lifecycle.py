@@ -14,6 +14,7 @@ import torch
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.batches import order_batches
+from bertlab.data.text_checks import describe_texts
 from bertlab.errors import ConfigError, redact
 from bertlab.runs.folder import RunFolder, run_folder
 from bertlab.runs.identity import identify
@@ -101,6 +102,8 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples",
             flush=True,
         )
+        for line in describe_texts(config, material.texts):
+            print(line, flush=True)
         trackers += start_trackers(run, context, material)
         should_prune = None if context.trial is None else context.trial.should_prune
         progress = fit(
@@ -125,6 +128,7 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             "stopped": progress.stopped or "budget",
             "seed": config.seed,
             "notes": material.dataset.notes,
+            "text": material.texts,
             "command": context.command,
         }
         if pretraining is not None:

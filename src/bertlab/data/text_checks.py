@@ -1,0 +1,147 @@
+"""What becomes of texts before a model reads them: unknown tokens, letters lost with them, texts cut, words that become one.
+
+Counted while a split is tokenised, told before training and in the summary.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertlab.config.schema import Train
+from bertlab.contracts import Examples
+from bertlab.data.tokenizer import Tokenizer, TrainedTokenizer
+from bertlab.errors import DataError
+
+WORD = re.compile(r"[^\s!-/:-@\[-`{-~،。、，！？।]+")  # `\w` would end words at the vowel signs of Indic scripts
+READ = 2_000_000  # characters looked through for words that merge
+MANY = 0.02  # share of different words that stripping makes one, above which it is told; English is below 0.01
+MANY_BY_CASE = 0.5  # and that lower-casing does; English is at 0.25 to 0.36
+
+
+class CountedTexts:
+    """A tokenizer, as contracts.Encode, that counts what it makes of its texts (of tagging: words; of sentence pairs: sentences)."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer, self.unknown_id = tokenizer, tokenizer.special.unk_id
+        special = tokenizer.special
+        self.frame = [special.pad_id, special.cls_id, special.sep_id]
+        self.texts = self.tokens = self.unknown = self.unknown_texts = self.characters = self.lost = 0
+        self.examples = self.examples_cut = self.read = self.cut = 0
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text."""
+        return [ids for ids, _ in self._encoded(texts)]
+
+    def with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
+        """The same with places in the text."""
+        return [(ids, item.offsets) for ids, item in self._encoded(texts)]
+
+    def _encoded(self, texts: Sequence[str]) -> list[tuple[list[int], Any]]:
+        found = [(item.ids, item) for item in self.tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)]
+        self.texts += len(texts)
+        for text, (ids, item) in zip(texts, found, strict=True):
+            self.tokens += len(ids)
+            self.characters += len(text) - text.count(" ")
+            if self.unknown_id in ids:
+                unknown = ids.count(self.unknown_id)
+                self.unknown += unknown
+                self.unknown_texts += unknown == len(ids)
+                self.lost += sum(end - start for token, (start, end) in zip(ids, item.offsets, strict=True) if token == self.unknown_id)
+        return found
+
+    def watch(self, pieces: Iterable[Examples]) -> Iterator[Examples]:
+        """The same pieces; counts what their column `cut` says."""
+        for piece in pieces:
+            if "cut" in piece.columns:
+                cut = piece.columns["cut"]
+                self.examples += len(cut)
+                self.examples_cut += int((cut > 0).sum())
+                self.cut += int(cut.sum())
+                self.read += int((~np.isin(piece.tokens, self.frame)).sum())
+            yield piece
+
+    def shares(self) -> dict[str, float]:
+        """Of tokens, texts, characters (without spaces); of examples and tokens cut, where the objective counts them."""
+        found = {
+            "unknown_share": self.unknown / max(1, self.tokens),
+            "unknown_texts": self.unknown_texts / max(1, self.texts),
+            "characters_lost": self.lost / max(1, self.characters),
+        }
+        if self.examples:
+            found |= {"truncated_share": self.examples_cut / self.examples, "tokens_cut": self.cut / max(1, self.cut + self.read)}
+        return found
+
+
+def merged_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
+    """Which share of the different words (of the first texts) reading makes one with another, by more than case and by case; a pair."""
+    normalizer = tokenizer.backend.normalizer
+    if normalizer is None:
+        return {}
+    counts: Counter[str] = Counter()
+    read = 0
+    for text in texts:
+        counts.update(WORD.findall(unicodedata.normalize("NFC", text)))
+        read += len(text)
+        if read > READ:
+            break
+    lowers = normalizer.normalize_str("A") == "a"
+    cases: dict[str, Counter[str]] = {}
+    groups: dict[str, Counter[str]] = {}
+    for word, count in counts.items():
+        cases.setdefault(word.lower() if lowers else word, Counter())[word] += count
+    for word, forms in cases.items():
+        groups.setdefault(normalizer.normalize_str(word), Counter())[word] += forms.total()
+    merged = [forms for forms in groups.values() if len(forms) > 1]
+    found: dict[str, Any] = {
+        "merged": sum(map(len, merged)) / max(1, len(cases)),
+        "merged_by_case": sum(len(forms) for forms in cases.values() if len(forms) > 1) / max(1, len(counts)),
+    }
+    if merged:
+        pairs = [sorted(forms, key=lambda word: (-cases[word].total(), word))[:2] for forms in merged]
+        found["merged_pair"] = max(pairs, key=lambda pair: (min(cases[word].total() for word in pair), pair))
+    return found
+
+
+def refuse_unknown(config: Train, texts: dict[str, dict[str, Any]]) -> None:
+    """Raises DataError where more of a split's tokens are unknown than `tokenizer.max_unknown_share`."""
+    limit = config.tokenizer.max_unknown_share
+    for split in ("train", "validation"):
+        if split in texts and (share := texts[split]["unknown_share"]) > limit:
+            raise DataError(
+                f"tokenizer={config.tokenizer.name}: {share:.0%} of the {split} split's tokens are unknown, more than "
+                f"tokenizer.max_unknown_share={limit:g}; tokenizer=bpe knows every text, a larger tokenizer.vocab_size or a smaller "
+                "min_frequency more words, wordpiece's max_word_characters longer ones"
+            )
+
+
+def describe_texts(config: Train, texts: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines for a person before training: unknown tokens always, what is cut and which words become one where it matters."""
+    lines = [
+        "unknown tokens: "
+        + "; ".join(
+            f"{split} {found['unknown_share']:.2%} (texts of nothing else {found['unknown_texts']:.2%}, "
+            f"characters lost {found['characters_lost']:.2%})"
+            for split, found in texts.items()
+            if split != "test"
+        )
+    ]
+    train = texts["train"]
+    for split, found in texts.items():
+        if found.get("truncated_share"):
+            lines.append(
+                f"{found['truncated_share']:.1%} of the {split} texts are cut at objective.max_length={config.objective.max_length}, "
+                f"{found['tokens_cut']:.1%} of the split's tokens"
+            )
+    trained = isinstance(config.tokenizer, TrainedTokenizer)
+    if train.get("merged", 0) > MANY:
+        keeps = "tokenizer.strip_accents=false keeps them apart" if trained else "another tokenizer may keep them apart"
+        first, second = train["merged_pair"]
+        lines.append(f"{train['merged']:.1%} of the different words become one with another, e.g. {first} and {second}; {keeps}")
+    if train.get("merged_by_case", 0) > MANY_BY_CASE:
+        keeps = "tokenizer.lowercase=false keeps them apart" if trained else "another tokenizer may keep them apart"
+        lines.append(f"{train['merged_by_case']:.1%} of the different words become one with another by lower-casing; {keeps}")
+    return lines
