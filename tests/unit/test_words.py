@@ -14,7 +14,15 @@ from bertlab.config.composition import combinations, read_words
 from bertlab.config.words import Word, as_written, declared, parse, written
 
 Cli = Callable[..., tuple[int, str, str]]  # conftest's fixture
-DATA = ["debug=smoke", "dataset.train_size=60", "dataset.validation_size=20", "dataset.test_size=20", "compute=cpu", "compute.threads=1"]
+DATA = [
+    "debug=smoke",
+    "dataset.fraction=1",
+    "dataset.train_size=60",
+    "dataset.validation_size=20",
+    "dataset.test_size=20",
+    "compute=cpu",
+    "compute.threads=1",
+]
 STAGE = ["init=stage", "init.dataset=synthetic", "++init.dataset.train_size=60", "++init.dataset.validation_size=20",
          "++init.dataset.test_size=20"]  # fmt: skip
 
@@ -37,7 +45,9 @@ def test_whole_numbers_are_written_short_in_sweeps_too(cli: Cli, words: list[str
         ("budget.tokens=1e5,2e5", "budget.tokens=100000,200000"),
         ("budget.tokens=choice(1e5,3_000)", "budget.tokens=choice(100000,3000)"),
         ("budget.steps=range(1e2,5e2,1e2)", "budget.steps=range(100,500,100)"),
-        ("budget.steps=tag(log,interval(1e2,1e4))", "budget.steps=tag(log,interval(100,10000))"),
+        ("budget.steps=tag(log,interval(1e2,1e4))", "budget.steps=tag(log,int(interval(100,10000)))"),
+        ("budget.batch_size=interval(8,64)", "budget.batch_size=int(interval(8,64))"),  # or Hydra makes floats of them
+        ("optimizer.lr=interval(1,2)", "optimizer.lr=interval(1,2)"),
         ("budget.steps=1e30", "budget.steps=1e30"),  # no count of anything: refused as it was written
         ("budget.steps=1.5", "budget.steps=1.5"),
         ("model.max_position_embeddings=1e3", "model.max_position_embeddings=1000"),

@@ -167,9 +167,9 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     sys.argv = [sys.argv[0], *given, *map(str, words)]
     if searches(words) and not several and "--cfg" not in flags:
         raise ConfigError("a search makes several runs: add -m")
-    sweep = check_sweep(job, flags, words) if several else Sweep([])
     if searches(words) and "--cfg" not in flags and not registry.load_job(job).has_score:
         raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
+    sweep = check_sweep(job, flags, words) if several else Sweep([])
     labels = [] if any(word.key == "hydra/sweeper" for word in words) else sweep.labels
     with telling(sweep, with_table=bool(labels) and job == "train") if several else nullcontext():
         hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command, labels))()

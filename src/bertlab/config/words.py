@@ -111,6 +111,7 @@ def written(value: Any) -> str:
     else:
         assert isinstance(value, IntervalSweep)
         text = f"interval({value.start},{value.end})"
+        text = f"int({text})" if isinstance(value.start, int) else text  # without it, Hydra makes floats of the bounds
     if getattr(value, "shuffle", False):
         text = f"shuffle({text})"
     return f"tag({','.join(sorted(value.tags))},{text})" if value.tags else text
@@ -196,7 +197,7 @@ def as_whole_number(job: str, word: Word) -> Word:
     if all(new is old for new, old in zip(whole, elements, strict=True)):
         return word
     kinds = declared(job, word.key)  # of what is not declared, a whole number fits both kinds of numbers
-    return _with_elements(word, whole) if "int" in kinds or not kinds else word
+    return _with_elements(word, whole) if "int" in kinds or not (kinds or isinstance(word.value, IntervalSweep)) else word
 
 
 def _whole(value: Any) -> Any:
