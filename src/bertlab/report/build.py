@@ -65,9 +65,9 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
 
 
 def shown_name(metric: Metric) -> str:
-    """Its name as runs write it, and its unit: `f1_macro (%)`."""
+    """Its name as runs write it, and its unit, where that is another word: `f1_macro (%)`, `bits_per_character`."""
     unit = "%" if metric.unit == FRACTION else metric.unit
-    return f"{metric.name} ({unit})" if unit else metric.name
+    return f"{metric.name} ({unit})" if unit not in ("", metric.name.replace("_", " ")) else metric.name
 
 
 def comparison_table(study: Study, rows: Sequence[Row]) -> PageTable:

@@ -35,7 +35,7 @@ def curves(study: Study) -> Figure | None:
         plt.close(figure)
         return None
     for axes, metric, count in zip(panels[0], metrics, drawn, strict=True):
-        axes.set(xlabel="epoch of the training data", ylabel=metric.label)
+        axes.set(xlabel="epoch of the training data", ylabel=_label(metric))
         _dress(axes, count if axes is panels[0][0] else 0)
     caption = f"Validation {study.metric.name} over training{' and the losses, dotted on training' if metrics[1:] else ''}"
     return _finish(figure, f"{_slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed.")
@@ -90,7 +90,7 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     axes.axvline(0, color="#333333", linewidth=1)
     axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={row.difference.n})" for row in reversed(shown) if row.difference])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {study.metric.label} ({study.metric.direction})")
+    axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({study.metric.direction})")
     _dress(axes, 0)
     caption = f"Paired differences to {study.baseline.name} with 95 % t intervals; coloured: significant after Holm's correction."
     return _finish(figure, f"{_slug(study)}-differences", caption)
@@ -118,7 +118,7 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
             axes.set_xscale("log")
         axes.set_xlabel(f"{label}, pretraining included")
         _dress(axes, 0)
-    panels[0].set_ylabel(study.metric.label)
+    panels[0].set_ylabel(_label(study.metric))
     if len(shown) <= MOST_NAMED:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return _finish(figure, f"{_slug(study)}-cost",
@@ -149,7 +149,7 @@ def best_of_k(study: Study) -> Figure | None:
     expected = _scale(stats.expected_best_of(values, study.metric.higher_is_better), study.metric)
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
     axes.plot(np.arange(1, len(expected) + 1), expected, color=COLOURS[0])
-    axes.set(xlabel="trials", ylabel=f"expected best {study.metric.label}")
+    axes.set(xlabel="trials", ylabel=f"expected best {_label(study.metric)}")
     _dress(axes, 0)
     return _finish(figure, f"{_slug(study)}-best-of-k", "Expected best validation score after so many trials (Dodge et al. 2019).")
 
@@ -161,6 +161,12 @@ def _curve(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
 
 def _scale(values: Any, metric: Metric) -> Any:
     return metric.factor * values
+
+
+def _label(metric: Metric) -> str:
+    """For an axis; a unit that is the score's own name is not said twice."""
+    name = metric.name.replace("_", " ")
+    return name if metric.unit == name else metric.label
 
 
 def _short(name: str) -> str:

@@ -256,10 +256,7 @@ def _encodings(table: Any) -> dict[str, Any]:
 
     leaves = [leaf for name in table.column_names for leaf in _leaves(name, table[name].combine_chunks())]
     scattered = {path for path, values in leaves if pyarrow.types.is_floating(values.type) and 2 * len(values.unique()) > len(values)}
-    return {
-        "use_dictionary": [path for path, _ in leaves if path not in scattered],
-        "use_byte_stream_split": sorted(scattered) or False,
-    }
+    return {"use_dictionary": [path for path, _ in leaves if path not in scattered], "use_byte_stream_split": sorted(scattered) or False}
 
 
 def _leaves(path: str, values: Any) -> Iterator[tuple[str, Any]]:
