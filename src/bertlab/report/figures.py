@@ -35,7 +35,7 @@ def curves(study: Study) -> Figure | None:
         plt.close(figure)
         return None
     for axes, metric, count in zip(panels[0], metrics, drawn, strict=True):
-        axes.set(xlabel="epoch of the training data", ylabel=metric.label)
+        axes.set(xlabel="epoch of the training data", ylabel=_label(metric))
         _dress(axes, count if axes is panels[0][0] else 0)
     caption = f"Validation {study.metric.name} over training{' and the losses, dotted on training' if metrics[1:] else ''}"
     return _finish(figure, f"{_slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed.")
@@ -73,26 +73,28 @@ def _over_seeds(histories: Sequence[Sequence[dict[str, Any]]], name: str) -> tup
 
 
 def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
-    """Each arm's difference to the baseline with its 95 % interval."""
-    shown = [row for row in rows if row.difference is not None and row.difference.n > 0][:40]
+    """Each arm's difference to the baseline, with the interval at the level at which it was tested."""
+    shown = [(row, row.on_validation) for row in rows if row.on_validation is not None and row.on_validation.found.n > 0][:40]
     if not shown:
         return None
     figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(shown)), layout="constrained")
     factor = study.metric.factor
-    for place, row in enumerate(reversed(shown)):
-        found = row.difference
-        assert found is not None
-        certain = row.verdict in ("better", "worse")
-        colour = "#666666" if not certain else "#1b9e77" if row.verdict == "better" else "#d95f02"
+    for place, (_, versus) in enumerate(reversed(shown)):
+        found, word = versus.found, versus.verdict.partition(" ")[0]
+        colour = {"better": "#1b9e77", "worse": "#d95f02"}.get(word, "#666666")
         if found.n > 1:
             axes.plot([factor * found.low, factor * found.high], [place, place], color=colour, linewidth=2)
-        axes.plot([factor * found.mean], [place], "o" if certain else "D", color=colour, markersize=6 if certain else 5)
+        axes.plot([factor * found.mean], [place], "D" if word not in ("better", "worse") else "o", color=colour, markersize=6)
     axes.axvline(0, color="#333333", linewidth=1)
-    axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={row.difference.n})" for row in reversed(shown) if row.difference])
+    axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={versus.found.n})" for row, versus in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {study.metric.label} ({study.metric.direction})")
+    axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({study.metric.direction})")
     _dress(axes, 0)
-    caption = f"Paired differences to {study.baseline.name} with 95 % t intervals; coloured: significant after Holm's correction."
+    left_out = len([row for row in rows if row.on_validation is not None]) - len(shown)
+    caption = (
+        f"Paired differences to {study.baseline.name}, t intervals at the level at which each was tested; coloured: better or worse after "
+        f"Holm's correction{f'; {left_out} more arms are not drawn' if left_out else ''}."
+    )
     return _finish(figure, f"{_slug(study)}-differences", caption)
 
 
@@ -118,7 +120,7 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
             axes.set_xscale("log")
         axes.set_xlabel(f"{label}, pretraining included")
         _dress(axes, 0)
-    panels[0].set_ylabel(study.metric.label)
+    panels[0].set_ylabel(_label(study.metric))
     if len(shown) <= MOST_NAMED:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return _finish(figure, f"{_slug(study)}-cost",
@@ -149,7 +151,7 @@ def best_of_k(study: Study) -> Figure | None:
     expected = _scale(stats.expected_best_of(values, study.metric.higher_is_better), study.metric)
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
     axes.plot(np.arange(1, len(expected) + 1), expected, color=COLOURS[0])
-    axes.set(xlabel="trials", ylabel=f"expected best {study.metric.label}")
+    axes.set(xlabel="trials", ylabel=f"expected best {_label(study.metric)}")
     _dress(axes, 0)
     return _finish(figure, f"{_slug(study)}-best-of-k", "Expected best validation score after so many trials (Dodge et al. 2019).")
 
@@ -161,6 +163,12 @@ def _curve(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
 
 def _scale(values: Any, metric: Metric) -> Any:
     return metric.factor * values
+
+
+def _label(metric: Metric) -> str:
+    """For an axis; a unit that is the score's own name is not said twice."""
+    name = metric.name.replace("_", " ")
+    return name if metric.unit == name else metric.label
 
 
 def _short(name: str) -> str:

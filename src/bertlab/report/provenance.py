@@ -34,6 +34,9 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
         )
     headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")
     blocks.append(PageTable(headers, lines, "Every run behind these numbers", left=3, folded=True))
+    if earlier := [run for _, _, run in used if "results" not in run.code]:
+        words = f"{counted(len(earlier), 'run')} {'was' if len(earlier) == 1 else 'were'} made by an earlier version of the core"
+        blocks.append(Text(f"{words} (no results version on record).", "warning"))
     missing = sorted(needed - set(stages))
     if missing:
         blocks.append(Text(f"Pretrainings that are not among the runs read: {', '.join(missing)}.", "warning"))
