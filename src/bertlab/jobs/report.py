@@ -11,6 +11,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   study=scratch_vs_pretrained         baseline, group_by and names for the arms of "from scratch against pretrained", each with its name
   names="init=scratch -> from scratch; baseline -> pretrained"    what arms are called
   order="from scratch; pretrained"    in which order
+  test=t                              a paired t test instead of the exact sign-flip test (say so before the runs)
   metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
   formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make the report again anywhere: runs=OUT
@@ -27,8 +28,9 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from bertlab.config.registry import Job
-from bertlab.config.schema import Node, Paths, flag, string
+from bertlab.config.schema import Node, Paths, choice, flag, string
 from bertlab.errors import ConfigError, RunError, did_you_mean
+from bertlab.report import stats
 from bertlab.report.arms import Study, counted, studies_of
 from bertlab.report.build import build_page
 from bertlab.report.page import Page, PageTable, to_html, to_latex, to_markdown
@@ -57,6 +59,9 @@ class Schema(Node):
         "", "new names of arms: 'old -> new', separated by ';'; old is a name or settings, 'old? -> new' where there is one"
     )
     order: str = string("", "arms in this order, separated by ';'; those not named follow")
+    test: str = choice(
+        stats.SIGN_FLIP, stats.SIGN_FLIP, stats.T_TEST, help="of paired differences, chosen before the runs; t shows more with few seeds, and takes them for normal"
+    )
     formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
     texts: bool = flag(True, "show the hardest examples' texts; false for a report that is published where the data may not be")
@@ -112,7 +117,7 @@ def compare_runs(config: Schema) -> tuple[list[RunRecord], list[Study], Page]:
         raise RunError(f"runs={config.runs}: none of the {len(chosen)} runs has finished" + (f" ({chosen[0].problem})" if chosen else ""))
     stages = [one for one in runs if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}]
     title = config.title or "Comparison: " + ", ".join(study.title for study in studies)
-    page = build_page(title, studies, [*chosen, *stages], config.examples, config.texts, config.contamination, config.paths.mirror)
+    page = build_page(title, studies, [*chosen, *stages], config.examples, config.texts, config.contamination, config.paths.mirror, config.test)
     return [*chosen, *stages], studies, page
 
 
@@ -193,12 +198,12 @@ def runs_csv(studies: Sequence[Study]) -> str:
     metrics = sorted({key for scores in every.values() for key in scores})
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["study", "arm", "seed", "run", *keys, *metrics, "parameters", "tokens", "seconds", "flops"])
+    table.writerow(["study", "arm", "seed", "pretraining_seed", "run", *keys, *metrics, "parameters", "tokens", "seconds", "flops"])
     for study in studies:
         for arm in study.arms:
-            for seed, run in sorted(arm.runs.items()):
+            for seeds, run in sorted(arm.runs.items()):
                 cost = run.summary.get("cost", {})
-                table.writerow([inert(study.title), inert(arm.name), seed, inert(run.name), *(inert(run.config.get(key, "")) for key in keys),
+                table.writerow([inert(study.title), inert(arm.name), seeds.inner, seeds.outer, inert(run.name), *(inert(run.config.get(key, "")) for key in keys),
                                 *(every[run.name].get(key, "") for key in metrics),
                                 *(cost.get(key, "") for key in ("parameters", "tokens", "seconds", "flops"))])  # fmt: skip
     return stream.getvalue()

@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertlab.config.declarations import BITS_PER_CHARACTER, Metric, metric_named
 from bertlab.config.schema import Evaluation, Train
@@ -15,21 +15,44 @@ SEEDS = ("seed", "init.seed")
 ABSENT = "–"
 
 
+class Seeds(NamedTuple):
+    """What a run was drawn by: its pretraining's seed (0 where there is none) and its own. Runs are paired by both."""
+
+    outer: int
+    inner: int
+
+    @property
+    def label(self) -> str:
+        """`3`, or `pretraining 1, 3`."""
+        return f"pretraining {self.outer}, {self.inner}" if self.outer else str(self.inner)
+
+
+def seeds_of(run: RunRecord) -> Seeds:
+    """By its config."""
+    return Seeds(int(run.config.get("init.seed") or 0), run.seed)
+
+
 @dataclass
 class Arm:
     """Runs with one setting and different seeds."""
 
     name: str
     settings: dict[str, Any]  # the varying keys, and what they are here
-    runs: dict[int, RunRecord] = field(default_factory=dict)  # by seed
-    others: list[RunRecord] = field(default_factory=list)  # further runs of a seed that is there already
+    runs: dict[Seeds, RunRecord] = field(default_factory=dict)
+    others: list[RunRecord] = field(default_factory=list)  # further runs of seeds that are there already
+    failed: list[RunRecord] = field(default_factory=list)  # runs of this setting without a result
+
+    @property
+    def pretrainings(self) -> int:
+        """How many different ones its runs began with; 0 where there is none."""
+        return len({run.stage for run in self.runs.values() if run.stage is not None})
 
     def in_order(self) -> list[RunRecord]:
         """Its runs by seed."""
         return [run for _, run in sorted(self.runs.items())]
 
-    def scores(self, split: str, metric: Metric) -> dict[int, float]:
-        """Seed -> score, where there is one."""
+    def scores(self, split: str, metric: Metric) -> dict[Seeds, float]:
+        """Seeds -> score, where there is one."""
         scores = {seed: run.score(split, metric.name) for seed, run in sorted(self.runs.items())}
         return {seed: value for seed, value in scores.items() if value is not None}
 
@@ -104,6 +127,7 @@ def studies_of(
         chosen_metric = _metric(members, metric)
         chosen = _chosen_keys(members, keys)
         arms = _arms(members, chosen)
+        _place_failed(arms, [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)], chosen)
         first = _of_settings(arms, baseline) or _baseline(arms)
         for arm in arms:
             arm.name = arm_name(arm, first, chosen) if len(arms) > 1 else "all runs"
@@ -194,15 +218,28 @@ def _chosen_keys(runs: list[RunRecord], keys: Sequence[str]) -> list[str]:
     return chosen
 
 
+def _belongs(run: RunRecord, dataset: str, objective: str) -> bool:
+    return run.config.get("dataset.name") == dataset and run.config.get("objective.component") == objective
+
+
+def _place_failed(arms: list[Arm], failed: Sequence[RunRecord], keys: Sequence[str]) -> None:
+    """A run without a result is told with the arm that it would have been in, if its seeds have no other run."""
+    for run in failed:
+        settings = tuple(str(run.config.get(key, ABSENT)) for key in keys)
+        for arm in arms:
+            if tuple(map(str, arm.settings.values())) == settings and seeds_of(run) not in arm.runs:
+                arm.failed.append(run)
+
+
 def _arms(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
     arms: dict[tuple[str, ...], Arm] = {}
     for run in sorted(runs, key=lambda run: str(run.summary.get("cost", {}).get("finished_at", "")), reverse=True):
         settings = {key: run.config.get(key, ABSENT) for key in keys}
         arm = arms.setdefault(tuple(map(str, settings.values())), Arm("", settings))
-        if run.seed in arm.runs:
-            arm.others.append(run)  # the newest of a seed counts
+        if seeds_of(run) in arm.runs:
+            arm.others.append(run)  # the newest of the same seeds counts
         else:
-            arm.runs[run.seed] = run
+            arm.runs[seeds_of(run)] = run
     return sorted(arms.values(), key=lambda arm: [str(value) for value in arm.settings.values()])  # the same whichever run was last
 
 

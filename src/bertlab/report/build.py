@@ -8,13 +8,17 @@ import numpy as np
 from bertlab.config.declarations import FRACTION, Metric
 from bertlab.errors import UserError
 from bertlab.report import by_example, figures, stats
-from bertlab.report.arms import Study, differing_keys
-from bertlab.report.comparison import Row, compare, last_scores, warnings_of
+from bertlab.report.arms import Arm, Study, differing_keys
+from bertlab.report.comparison import Row, Versus, compare, last_scores, warnings_of
 from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
 from bertlab.runs.records import RunRecord
 
 MOST_SIDE_BY_SIDE = 6  # arms
+TESTS = {
+    stats.SIGN_FLIP: "exact two-sided sign-flip permutation test",
+    stats.T_TEST: "two-sided paired t test (it takes the differences for normal)",
+}
 
 
 def build_page(
@@ -25,13 +29,14 @@ def build_page(
     with_texts: bool,
     with_contamination: bool,
     mirror: str | None,
+    test: str = stats.SIGN_FLIP,
 ) -> Page:
     """The whole report."""
     stages = {run.name: run for run in runs if not run.problem}
     page = Page(title)
     for study in studies:
-        rows = compare(study, stages)
-        page.blocks += study_blocks(study, rows)
+        rows = compare(study, stages, test)
+        page.blocks += study_blocks(study, rows, test)
         if by_example.tells_classes(study) and with_examples:
             page.blocks += example_blocks(study, rows, with_texts, mirror)
         if with_contamination:
@@ -41,7 +46,7 @@ def build_page(
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------------------------
-def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
+def study_blocks(study: Study, rows: Sequence[Row], test: str) -> list[Block]:
     """PageTable, words, figures."""
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
     selection = (
@@ -50,13 +55,14 @@ def study_blocks(study: Study, rows: Sequence[Row]) -> list[Block]:
     if len(study.arms) == 1:
         tests = f"Scores are on {selection} Intervals: 95 % t over seeds."
     else:
+        named = TESTS[test]
         tests = (
-            f"Differences are to “{study.baseline.name}”, paired by seed, on {selection} p: exact two-sided sign-flip permutation test, "
-            "corrected for the number of arms after Holm; intervals: 95 % t over seeds."
+            f"Differences are to “{study.baseline.name}”, paired by seeds, on {selection} p: {named}, corrected after Holm over the tests that "
+            "can reach 0.05 at all; an arm's interval is at the level at which it was tested."
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
-    blocks.append(comparison_table(study, rows))
+    blocks += [comparison_table(study, rows), *held_out_table(study, rows)]
     blocks += [Text(conclusion(study, rows)), further_table(study, rows), *other_scores(study), cost_table(rows), *settings_table(study)]
     for figure in (figures.differences(study, rows), figures.curves(study), figures.cost(study, rows), figures.best_of_k(study)):
         if figure is not None:
@@ -78,46 +84,66 @@ def comparison_table(study: Study, rows: Sequence[Row]) -> PageTable:
         "seeds",
         "validation, mean ± sd",
         "95 % interval",
-        *([] if alone else ["difference [95 % interval]", "p (Holm)"]),
+        *([] if alone else ["difference [interval]", "p (Holm)"]),
         *(["test, mean ± sd"] if has_test else []),
         *([] if alone else ["verdict"]),
     ]
     lines = []
     for row in rows:
-        found = row.difference
-        difference = "" if found is None else f"{study.metric.show(found.mean, sign=True)} {interval(found, study.metric, sign=True)}"
         lines.append(
             [
                 row.arm.name,
-                str(len(row.arm.runs)),
+                seeds_text(row.arm),
                 spread(row.validation, study.metric),
                 interval(row.validation, study.metric),
-                *([] if alone else [difference, "" if found is None else p_text(row.p_holm)]),
+                *([] if alone else difference_cells(row.on_validation, study.metric)),
                 *([spread(row.test, study.metric)] if has_test else []),
-                *([] if alone else ["the baseline" if row.is_baseline else row.verdict]),
+                *([] if alone else ["the baseline" if row.on_validation is None else row.on_validation.verdict]),
             ]
         )
     bold = frozenset(index for index, row in enumerate(rows) if row.is_baseline)
     return PageTable(headers, lines, "Scores over seeds", bold, wide=() if alone else (len(headers) - 1,))
 
 
+def held_out_table(study: Study, rows: Sequence[Row]) -> list[PageTable]:
+    """The same on the test split, which chose nothing; nothing where no run was scored there."""
+    if len(rows) == 1 or not any(row.on_test is not None for row in rows):
+        return []
+    lines = [
+        [row.arm.name, spread(row.test, study.metric), *difference_cells(row.on_test, study.metric), "the baseline" if row.is_baseline else
+         "–" if row.on_test is None else row.on_test.verdict]
+        for row in rows
+    ]  # fmt: skip
+    headers = ["arm", "test, mean ± sd", "difference [interval]", "p (Holm)", "verdict"]
+    return [PageTable(headers, lines, "On the test split, scored once with the checkpoint that validation chose", wide=(4,))]
+
+
+def difference_cells(versus: Versus | None, metric: Metric) -> list[str]:
+    """The difference with its interval, and p."""
+    if versus is None:
+        return ["", ""]
+    level = "" if versus.level == 0.95 else f" at {100 * versus.level:.3g} %"
+    return [f"{metric.show(versus.found.mean, sign=True)} {interval(versus.found, metric, sign=True)}{level}", p_text(versus.p)]
+
+
+def seeds_text(arm: Arm) -> str:
+    """`6`, `6 of 8` where some have no score, `15 on 3 pretrainings`."""
+    told = str(len(arm.runs)) if not arm.failed else f"{len(arm.runs)} of {len(arm.runs) + len(arm.failed)}"
+    return told if arm.pretrainings < 2 else f"{told} on {arm.pretrainings} pretrainings"
+
+
 def further_table(study: Study, rows: Sequence[Row]) -> PageTable:
-    """Every seed's score, the last step's, and p before correction."""
-    seeds = sorted({seed for row in rows for seed in row.arm.runs})
+    """Every seed's score, the last step's, and where there are several pretrainings the spread of each level."""
+    seeds = sorted({one for row in rows for one in row.arm.runs})
+    several = any(row.on_validation is not None and not math.isnan(row.on_validation.outer) for row in rows)
     lines = []
     for row in rows:
-        scores = row.arm.scores("validation", study.metric)
-        lines.append(
-            [
-                row.arm.name,
-                *(study.metric.show(scores.get(seed)) for seed in seeds),
-                spread(last_scores(row.arm, study.metric), study.metric),
-                "" if row.difference is None else p_text(row.difference.p),
-            ]
-        )
-    headers = ["arm", *(f"seed {seed}" for seed in seeds), "last step, mean ± sd", "p, one test"]
-    if len(rows) == 1:
-        headers, lines = headers[:-1], [line[:-1] for line in lines]
+        scores, versus = row.arm.scores("validation", study.metric), row.on_validation
+        levels = ["", ""] if versus is None else [study.metric.show(versus.outer), study.metric.show(versus.inner)]
+        last = spread(last_scores(row.arm, study.metric), study.metric)
+        lines.append([row.arm.name, *(study.metric.show(scores.get(one)) for one in seeds), last, *(levels if several else [])])
+    headers = ["arm", *(f"seed {one.label}" for one in seeds), "last step, mean ± sd"]
+    headers += ["sd of the difference between pretrainings", "between their seeds"] if several else []
     return PageTable(headers, lines, "Validation, seed by seed")
 
 
@@ -187,14 +213,11 @@ def conclusion(study: Study, rows: Sequence[Row]) -> str:
     base = next(row for row in rows if row.is_baseline)
     words = [f"“{base.arm.name}” reaches {spread(base.validation, study.metric)} on validation."]
     for row in rows:
-        found = row.difference
-        if found is None:
+        if (versus := row.on_validation) is None:
             continue
-        if found.n == 0:
-            words.append(f"“{row.arm.name}”: {row.verdict}.")
-            continue
-        moved = f"{study.metric.show(found.mean, sign=True)} {interval(found, study.metric, sign=True)}"
-        words.append(f"“{row.arm.name}”: {row.verdict}, {moved}, p = {p_text(row.p_holm)}.")
+        moved = f", {difference_cells(versus, study.metric)[0]}" if versus.found.n else ""
+        tested = "" if math.isnan(versus.p) else f", p = {p_text(versus.p)}"
+        words.append(f"“{row.arm.name}”: {versus.verdict}{moved}{tested}.")
     return " ".join(words)
 
 
@@ -231,12 +254,13 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
         test = None if row.is_baseline else by_example.compare_examples(evaluated, row.arm.name, study.baseline.name)
         if test is not None:
             low, high = (by_example.ACCURACY.show(value, sign=True) for value in (test.low, test.high))
+            both = " , ".join(by_example.ACCURACY.show(value, sign=True) for value in test.both).replace(" ,", ",")
             smallest, largest = map(p_text, test.mcnemar)
-            lines.append([row.arm.name, f"[{low}, {high}]", smallest if smallest == largest else f"{smallest} to {largest}"])
+            lines.append([row.arm.name, f"[{both}]", f"[{low}, {high}]", smallest if smallest == largest else f"{smallest} to {largest}"])
     if lines:
         blocks.append(
             PageTable(
-                ("arm", "95 % bootstrap interval over examples", "McNemar p, seed by seed"),
+                ("arm", "95 % bootstrap interval over seeds and examples", "over examples alone", "McNemar p, seed by seed"),
                 lines,
                 f"Difference of accuracies to {study.baseline.name} on the same {len(evaluated.texts):,} validation examples: would "
                 "other examples say the same?",

@@ -14,7 +14,7 @@ from bertlab.config.schema import Train
 from bertlab.data.dataset import load_dataset, roles_for, text_roles
 from bertlab.errors import UserError
 from bertlab.report import stats
-from bertlab.report.arms import Arm, Study
+from bertlab.report.arms import Arm, Seeds, Study
 from bertlab.report.contamination import Contamination, check_contamination
 from bertlab.runs.records import RunRecord
 
@@ -34,9 +34,9 @@ class Evaluated:
     texts: list[str]
     labels: np.ndarray  # (N,) class ids
     names: list[str]
-    probabilities: dict[str, dict[int, np.ndarray]]  # arm -> seed -> (N, C)
+    probabilities: dict[str, dict[Seeds, np.ndarray]]  # arm -> seeds -> (N, C)
 
-    def right(self, arm: str) -> dict[int, np.ndarray]:
+    def right(self, arm: str) -> dict[Seeds, np.ndarray]:
         """Seed -> (N,) bool: whether the most probable class is the right one."""
         return {seed: found.argmax(1) == self.labels for seed, found in self.probabilities[arm].items()}
 
@@ -47,6 +47,7 @@ class ExampleTest:
 
     low: float  # 95 % bootstrap interval over examples of the difference of accuracies, averaged over seeds
     high: float
+    both: tuple[float, float]  # the same with seeds drawn too
     mcnemar: tuple[float, float]  # smallest and largest p over the seeds in common
 
 
@@ -59,7 +60,7 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
         raise UserError(f"there is no {split} split")
     rows = dataset.splits[split]
     names = [str(name) for name in dataset.label_names]
-    found: dict[str, dict[int, np.ndarray]] = {}
+    found: dict[str, dict[Seeds, np.ndarray]] = {}
     for arm in study.arms:
         found[arm.name] = {}
         for seed, one in sorted(arm.runs.items()):
@@ -79,10 +80,10 @@ def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTe
     seeds = sorted(set(own) & set(base))
     if not seeds:
         return None
-    difference = np.mean([own[seed].astype(float) - base[seed] for seed in seeds], axis=0)
-    low, high = stats.bootstrap_interval(difference)
+    by_seed = np.array([own[seed].astype(float) - base[seed] for seed in seeds])
+    low, high = stats.bootstrap_interval(by_seed.mean(0))
     p_values = [stats.mcnemar_p(own[seed], base[seed]) for seed in seeds]
-    return ExampleTest(low, high, (min(p_values), max(p_values)))
+    return ExampleTest(low, high, stats.bootstrap_of_both(by_seed), (min(p_values), max(p_values)))
 
 
 def calibrations(evaluated: Evaluated) -> dict[str, stats.Calibration]:

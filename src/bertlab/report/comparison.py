@@ -7,7 +7,7 @@ from typing import Any
 
 from bertlab.config.declarations import BITS_PER_CHARACTER, Metric
 from bertlab.report import stats
-from bertlab.report.arms import Arm, Study, counted, differing_keys
+from bertlab.report.arms import Arm, Study, counted, decides, differing_keys
 from bertlab.runs.records import RunRecord
 
 LEVEL = 0.05
@@ -29,40 +29,89 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Versus:
+    """An arm's difference to the baseline on one split, and what may be said of it."""
+
+    found: stats.Paired  # its interval is at the level at which the arm was tested
+    level: float  # of that interval, 0.95 where there is one test
+    p: float  # corrected after Holm over the tests that can show anything; NaN where this one cannot
+    verdict: str
+    outer: float = math.nan  # standard deviation of the difference between pretrainings, where there are several
+    inner: float = math.nan
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the table."""
 
     arm: Arm
-    is_baseline: bool
     validation: stats.Summary | None
     test: stats.Summary | None
-    difference: stats.Paired | None  # to the baseline on the seeds they share; None for the baseline
-    p_holm: float
+    on_validation: Versus | None  # None for the baseline
+    on_test: Versus | None  # None also where there is no test score
     cost: Cost
-    verdict: str
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the others are compared with it."""
+        return self.on_validation is None
 
 
-def compare(study: Study, stages: dict[str, RunRecord]) -> list[Row]:
-    """The study's rows in its arms' order. Differences and tests are on validation, the split that selects; test is shown beside."""
-    base = study.baseline.scores("validation", study.metric)
-    found: dict[str, stats.Paired] = {}
+def compare(study: Study, stages: dict[str, RunRecord], test: str = stats.SIGN_FLIP) -> list[Row]:
+    """The study's rows in its arms' order: differences on validation, the split that selects, and on test, which selects nothing."""
+    on_validation, on_test = (differences(study, split, test) for split in ("validation", "test"))
+    return [
+        Row(
+            arm, _summary(arm, "validation", study.metric), _summary(arm, "test", study.metric), on_validation.get(arm.name),
+            on_test.get(arm.name), cost_of(arm, stages),
+        )
+        for arm in study.arms
+    ]  # fmt: skip
+
+
+def differences(study: Study, split: str, test: str) -> dict[str, Versus]:
+    """Each arm beside the baseline. The unit is the pretraining where an arm has several, else the seed; intervals and tests of one arm
+    are at the same level: that at which Holm's procedure tests it.
+    """
+    base = study.baseline.scores(split, study.metric)
+    by_outer: dict[str, dict[int, list[float]]] = {}
     for arm in study.arms:
-        if arm is not study.baseline:
-            own = arm.scores("validation", study.metric)
-            found[arm.name] = stats.paired([own[seed] - base[seed] for seed in own if seed in base])
-    corrected = dict(zip(found, stats.holm([one.p for one in found.values()]), strict=True))
-    rows = []
-    for arm in study.arms:
-        is_baseline = arm is study.baseline
-        difference = None if is_baseline else found[arm.name]
-        p_holm = math.nan if is_baseline else corrected[arm.name]
-        rows.append(
-            Row(
-                arm, is_baseline, _summary(arm, "validation", study.metric), _summary(arm, "test", study.metric), difference, p_holm,
-                cost_of(arm, stages), "" if difference is None else verdict(difference, p_holm, len(found), study.metric),
-            )
-        )  # fmt: skip
-    return rows
+        if arm is not study.baseline and (own := arm.scores(split, study.metric)):
+            pairs: dict[int, list[float]] = {}
+            for seeds in own:
+                if seeds in base:
+                    pairs.setdefault(seeds.outer, []).append(own[seeds] - base[seeds])
+            by_outer[arm.name] = pairs
+    units = {name: _units(pairs) for name, pairs in by_outer.items()}
+    able = dict(zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True))
+    family = [name for name in units if able[name]]
+    raw = {name: stats.paired(units[name], test=test).p for name in family}
+    corrected = dict(zip(family, stats.holm([raw[name] for name in family]), strict=True))
+    ranks = {name: rank for rank, name in enumerate(sorted(family, key=lambda name: raw[name]))}
+    versus = {}
+    for name, values in units.items():
+        level = 1 - LEVEL / (len(family) - ranks[name]) if name in family else 1 - LEVEL / max(1, len(family))
+        found = stats.paired(values, level, test)
+        p = corrected.get(name, math.nan)
+        outer, inner = stats.spread_of_levels(by_outer[name])
+        several = len(by_outer[name]) > 1
+        words = verdict(found, p, level, test, study.metric)
+        if words in ("better", "worse") and not several and _stands_on_one_pretraining(study, name):
+            words += " (this pretraining)"
+        versus[name] = Versus(found, level, p, words, outer if several else math.nan, inner)
+    return versus
+
+
+def _units(pairs: dict[int, list[float]]) -> list[float]:
+    """Differences that are independent of each other: means over a pretraining's seeds where there are several pretrainings."""
+    if len(pairs) > 1:
+        return [sum(values) / len(values) for _, values in sorted(pairs.items())]
+    return next(iter(pairs.values()), [])
+
+
+def _stands_on_one_pretraining(study: Study, name: str) -> bool:
+    arm = next(arm for arm in study.arms if arm.name == name)
+    return any(one.pretrainings == 1 and len(one.runs) > 1 for one in (arm, study.baseline))
 
 
 def _summary(arm: Arm, split: str, metric: Metric) -> stats.Summary | None:
@@ -99,23 +148,20 @@ def _elsewhere(run: RunRecord, stages: dict[str, RunRecord]) -> bool:
     return stage is not None and stage.config.get("init.component") in ("pretrained", "checkpoint")
 
 
-def verdict(found: stats.Paired, p_holm: float, tests: int, metric: Metric) -> str:
-    """In words: better, worse, or not distinguishable, and what it would take to know."""
+def verdict(found: stats.Paired, p: float, level: float, test: str, metric: Metric) -> str:
+    """In words: better, worse, undecided because these seeds could show nothing, or no difference found and how small one could hide."""
     if found.n == 0:
         return "no seed in common with the baseline: not compared"
     if found.n == 1:
         return "one seed: no statement"
-    better = (found.mean > 0) == metric.higher_is_better
-    if p_holm <= LEVEL:
-        return "better" if better else "worse"
-    words = f"not distinguishable at {found.n} seeds"
-    fewest = stats.smallest_n(LEVEL / max(1, tests))
-    needed = stats.seeds_needed(found.mean, found.sd, LEVEL)
-    if found.n < fewest:
-        words += f" ({fewest} are the fewest that could show anything at {LEVEL:g}{f' among {tests} tests' if tests > 1 else ''})"
-    elif needed is not None and needed > found.n:
-        words += f" (about {needed} would be needed for a difference of this size)"
-    return words
+    if math.isnan(found.mean):
+        return "a score is no number: not compared"
+    if math.isnan(p):
+        return f"undecided: this test needs {stats.smallest_n(1 - level)} seeds or more, it had {found.n}"
+    if p <= LEVEL:
+        return "better" if (found.mean > 0) == metric.higher_is_better else "worse"
+    smallest = stats.detectable(found.sd, found.n, 1 - level)
+    return f"no difference found (one of {metric.show(smallest)} would have been, four times out of five)"
 
 
 def warnings_of(study: Study) -> list[str]:
@@ -133,7 +179,19 @@ def warnings_of(study: Study) -> list[str]:
         found.append(f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not comparable.")
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
-        found.append(f"Left out, where a newer run has the same settings and seed: {counted(len(doubles), 'run')}, {', '.join(doubles)}.")
+        found.append(f"Left out, where a newer run has the same seeds: {counted(len(doubles), 'run')}, {', '.join(doubles)}.")
+    pooled = {key for arm in study.arms for key in pooled_keys(arm)}
+    if pooled:
+        found.append(f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its spread is not of seeds alone.")
+    for arm in study.arms:
+        if arm.failed:
+            told = "; ".join(f"{run.name} ({run.problem})" for run in arm.failed[:3])
+            found.append(f"{counted(len(arm.failed), 'run')} of “{arm.name}” have no score and are counted nowhere, which may flatter it: {told}.")
+    if single := [arm.name for arm in study.arms if arm.pretrainings == 1 and len(arm.runs) > 1]:
+        found.append(
+            f"All seeds of {', '.join(f'“{name}”' for name in single)} stand on one pretraining: what is said holds for that pretraining, not for "
+            "its recipe (another would differ by more than these seeds show; init.seed=range(3) makes several)."
+        )
     found += confounds(study)
     offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
     per_character = next((metric.name for metric in offered.values() if metric.unit == BITS_PER_CHARACTER), None)
@@ -166,6 +224,13 @@ def confounds(study: Study) -> list[str]:
     if len(sizes) > 1 and not any(key.startswith("model.") for key in named):
         told.append(f"parameters ({' / '.join(sizes)})")
     return [f"Beside what they are named for, the arms differ in {', '.join(told)}: a difference may come from there."] if told else []
+
+
+def pooled_keys(arm: Arm) -> list[str]:
+    """Keys that decide results and differ between runs of one arm."""
+    runs = arm.in_order() + arm.others
+    keys = sorted({key for run in runs for key in run.config if decides(key) and not key.endswith(".name")})
+    return [key.removesuffix(".component") for key in keys if len({str(run.config.get(key)) for run in runs}) > 1]
 
 
 def code_differences(study: Study) -> list[str]:

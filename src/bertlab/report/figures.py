@@ -73,26 +73,28 @@ def _over_seeds(histories: Sequence[Sequence[dict[str, Any]]], name: str) -> tup
 
 
 def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
-    """Each arm's difference to the baseline with its 95 % interval."""
-    shown = [row for row in rows if row.difference is not None and row.difference.n > 0][:40]
+    """Each arm's difference to the baseline, with the interval at the level at which it was tested."""
+    shown = [(row, row.on_validation) for row in rows if row.on_validation is not None and row.on_validation.found.n > 0][:40]
     if not shown:
         return None
     figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(shown)), layout="constrained")
     factor = study.metric.factor
-    for place, row in enumerate(reversed(shown)):
-        found = row.difference
-        assert found is not None
-        certain = row.verdict in ("better", "worse")
-        colour = "#666666" if not certain else "#1b9e77" if row.verdict == "better" else "#d95f02"
+    for place, (_, versus) in enumerate(reversed(shown)):
+        found, word = versus.found, versus.verdict.partition(" ")[0]
+        colour = {"better": "#1b9e77", "worse": "#d95f02"}.get(word, "#666666")
         if found.n > 1:
             axes.plot([factor * found.low, factor * found.high], [place, place], color=colour, linewidth=2)
-        axes.plot([factor * found.mean], [place], "o" if certain else "D", color=colour, markersize=6 if certain else 5)
+        axes.plot([factor * found.mean], [place], "D" if word not in ("better", "worse") else "o", color=colour, markersize=6)
     axes.axvline(0, color="#333333", linewidth=1)
-    axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={row.difference.n})" for row in reversed(shown) if row.difference])
+    axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={versus.found.n})" for row, versus in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({study.metric.direction})")
     _dress(axes, 0)
-    caption = f"Paired differences to {study.baseline.name} with 95 % t intervals; coloured: significant after Holm's correction."
+    left_out = len([row for row in rows if row.on_validation is not None]) - len(shown)
+    caption = (
+        f"Paired differences to {study.baseline.name}, t intervals at the level at which each was tested; coloured: better or worse after "
+        f"Holm's correction{f'; {left_out} more arms are not drawn' if left_out else ''}."
+    )
     return _finish(figure, f"{_slug(study)}-differences", caption)
 
 
