@@ -15,7 +15,15 @@ import pytest
 from bertlab.config.composition import compose_schema
 from bertlab.training.forecast import Planner
 
-DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]
+DATA = [
+    "debug=smoke",
+    "dataset.fraction=1",
+    "dataset.train_size=200",
+    "dataset.validation_size=40",
+    "dataset.test_size=40",
+    "compute=cpu",
+    "compute.threads=1",
+]
 STAGE = ["init=stage", "init.dataset=synthetic", "++init.dataset.train_size=60", "++init.dataset.validation_size=20",
          "++init.dataset.test_size=20", "init.budget.steps=3"]  # fmt: skip
 
