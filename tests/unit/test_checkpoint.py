@@ -76,7 +76,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> No
         temporary.write_text("half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunError, match=r"a\.txt: cannot be written \(disk full\)"):
         write_atomically(target, fail)
     assert [file.name for file in tmp_path.iterdir()] == ["a.txt"] and target.read_text() == "old"
 
