@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bertlab.config.composition import compose_schema
-from bertlab.training.forecast import Planner
+from bertlab.training.forecast import Forecaster
 
 DATA = [
     "debug=smoke",
@@ -112,7 +112,7 @@ def test_an_interrupted_run_is_planned_by_what_is_left_of_it(cli: Any) -> None:
 def test_a_cap_of_hours_shortens_the_plan_of_another_budget() -> None:
     """A hundred thousand steps or four seconds, whichever comes first; tokens and operations are those that the time allows."""
     words = [*DATA, "budget.steps=100000", "evaluation.every_steps=1000000"]
-    whole, capped = (Planner().survey(compose_schema("train", [*words, *extra])) for extra in ([], ["budget.hours=0.001"]))
+    whole, capped = (Forecaster().survey(compose_schema("train", [*words, *extra])) for extra in ([], ["budget.hours=0.001"]))
     assert capped.seconds == pytest.approx(3.6) and whole.seconds > 10
     assert capped.tokens < whole.tokens / 2 and capped.flops < whole.flops / 2
 
