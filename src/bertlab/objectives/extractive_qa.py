@@ -34,7 +34,7 @@ from bertlab.contracts import (
     pad_rows,
     shortened,
 )
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, DataError
 from bertlab.objectives._squad import compare
 
 PIECE = 500  # questions tokenised at a time
@@ -234,6 +234,8 @@ class ExtractiveQaObjective(Objective):
                 found["f1_answerable"] = float(f1[has_answer].mean())
             if not has_answer.all():
                 found["accuracy_unanswerable"] = float(np.mean([not text for text, given in zip(said, accepted, strict=True) if not given]))
+        if self.primary.name not in found:
+            raise DataError(f"objective.primary={self.primary.name}: there is no question that it could be a score of; take f1")
         return found
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
