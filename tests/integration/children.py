@@ -18,7 +18,7 @@ from typing import Any
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["bertlab.api", "bertlab.cli.entry", "bertlab.jobs.train", "bertlab.trackers.local", "hydra._internal.hydra",
                                "hydra_plugins.bertlab_optuna.sweeper", "matplotlib.backends.backend_agg", "torch._dynamo"])  # fmt: skip
-PATIENCE = 200  # seconds, after which a process is taken to hang
+PATIENCE = 280  # seconds, after which a process is taken to hang
 TIMES = ("train/tokens_per_s", "seconds", "core_seconds", "tokens_per_s", "utilisation", "finished_at")
 
 
