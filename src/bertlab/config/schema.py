@@ -57,9 +57,7 @@ def number(
     decides: bool = True,
 ) -> Any:
     """A real number; `low`/`high` are inclusive bounds, `above`/`below` exclusive ones."""
-    return field(
-        default=default, metadata={"help": help, "low": low, "above": above, "high": high, "below": below, "decides": decides}
-    )
+    return field(default=default, metadata={"help": help, "low": low, "above": above, "high": high, "below": below, "decides": decides})
 
 
 def words(help: str, *, decides: bool = True) -> Any:
@@ -179,7 +177,8 @@ class ObjectiveConfig(Component):
         if chosen is None:
             names = [metric.name for metric in metrics]
             raise ConfigError(
-                f"objective.primary={self.primary}: objective={self.name} has no such metric, {did_you_mean(str(self.primary), names, most=40)}"
+                f"objective.primary={self.primary}: objective={self.name} has no such metric, "
+                f"{did_you_mean(str(self.primary), names, most=40)}"
             )
         return chosen
 
@@ -236,7 +235,9 @@ class DatasetConfig(Component):
     def check(self, path: str) -> None:
         """Its name is part of a folder's name."""
         if not re.fullmatch(r"\w[\w.+-]{0,79}", self.name):
-            raise ConfigError(f"{path}.name={self.name[:80]}: must be a short name of letters, digits, '_', '-' and '.', for folders are called so")
+            raise ConfigError(
+                f"{path}.name={self.name[:80]}: must be a short name of letters, digits, '_', '-' and '.', for folders are called so"
+            )
 
     def offers(self) -> tuple[str, ...]:
         """Roles that it has a column for, known before anything is read."""
@@ -272,7 +273,7 @@ class TokenizerConfig(Component):
     """Base of every tokenizer's config (data/tokenizer.py)."""
 
     max_unknown_share: float = number(
-        0.5, "stop where more of the training or validation tokens are unknown; 1 = never", low=0, high=1, decides=False
+        0.5, "stop where more of the training or validation tokens, or characters, are unknown; 1 = never", low=0, high=1, decides=False
     )
 
     inherits: ClassVar[bool] = False  # whether it is that of what init names

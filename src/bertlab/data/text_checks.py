@@ -107,15 +107,16 @@ def merged_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
 
 
 def refuse_unknown(config: Train, texts: dict[str, dict[str, Any]]) -> None:
-    """Raises DataError where more of a split's tokens are unknown than `tokenizer.max_unknown_share`."""
+    """Raises DataError where more of a split is unknown, of its tokens or of its characters, than `tokenizer.max_unknown_share`."""
     limit = config.tokenizer.max_unknown_share
     for split in ("train", "validation"):
-        if split in texts and (share := texts[split]["unknown_share"]) > limit:
-            raise DataError(
-                f"tokenizer={config.tokenizer.name}: {share:.0%} of the {split} split's tokens are unknown, more than "
-                f"tokenizer.max_unknown_share={limit:g}; tokenizer=bpe knows every text, a larger tokenizer.vocab_size or a smaller "
-                "min_frequency more words, wordpiece's max_word_characters longer ones"
-            )
+        for what, name in (("tokens", "unknown_share"), ("characters", "characters_lost")):
+            if split in texts and (share := texts[split][name]) > limit:
+                raise DataError(
+                    f"tokenizer={config.tokenizer.name}: {share:.0%} of the {split} split's {what} are unknown, more than "
+                    f"tokenizer.max_unknown_share={limit:g}; tokenizer=bpe knows every text, a larger tokenizer.vocab_size or a smaller "
+                    "min_frequency more words, wordpiece's max_word_characters longer ones"
+                )
 
 
 def describe_texts(config: Train, texts: dict[str, dict[str, Any]]) -> list[str]:
