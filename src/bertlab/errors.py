@@ -45,7 +45,7 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
 
 
 def redact(text: str) -> str:
-    """Text as it may leave this process: without passwords of addresses, and without values of variables whose names say that they are secret."""
+    """Text as it may leave this process: without passwords in addresses, and without values of variables that are called secret."""
     text = re.sub(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"]*@", r"\1***@", text)
     text = re.sub(r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"]+", r"\1***", text, flags=re.IGNORECASE)
     for name, value in os.environ.items():

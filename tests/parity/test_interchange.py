@@ -20,7 +20,7 @@ from bertlab.export import model as export
 from bertlab.export import verification
 from bertlab.models import _bert_hf
 from bertlab.models.bert import Bert, build
-from bertlab.objectives.classification import join_texts
+from bertlab.objectives._texts import join_texts
 from bertlab.training.assembly import Model, build_objective
 
 transformers = pytest.importorskip("transformers")

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pretraining import Rows
 
 from bertlab.contracts import Draw, Special, Vocabulary, join_examples
-from bertlab.objectives.classification import Classification, f1_macro, join_texts, matthews
+from bertlab.objectives._texts import join_texts
+from bertlab.objectives.classification import Classification, balanced_accuracy, f1_macro, matthews
 
 SPECIAL = Special(0, 1, 2, 3, 4)
 VOCABULARY = Vocabulary(SPECIAL, np.zeros(300, dtype=bool), np.ones(300, dtype=np.int64), np.arange(300) < 5)

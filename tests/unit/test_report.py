@@ -30,7 +30,7 @@ def test_arms_are_what_varies_but_for_seeds_and_speed(root: Path) -> None:
     (study,) = studies_of(find_runs([str(root)]))
     assert set(study.keys) == {"model.positions", "optimizer.lr"}
     assert [arm.name for arm in study.arms] == ["baseline", "model.positions=rotary", "optimizer.lr=0.002"]
-    assert all(sorted(arm.runs) == list(range(6)) for arm in study.arms)
+    assert all([seeds.inner for seeds in sorted(arm.runs)] == list(range(6)) for arm in study.arms)
 
 
 def test_keys_that_follow_from_others_are_left_out(tmp_path: Path) -> None:
@@ -48,11 +48,13 @@ def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> Non
     (study,) = studies_of(find_runs([str(root)]))
     rows = {row.arm.name: row for row in compare(study, {})}
     better, same = rows["model.positions=rotary"], rows["optimizer.lr=0.002"]
-    assert better.difference is not None and better.difference.p == 2 / 2**6 and better.p_holm == pytest.approx(4 / 2**6)
-    assert better.verdict.startswith("not distinguishable at 6 seeds (7 are the fewest")  # two tests: six seeds cannot reach 0.025
-    assert same.verdict.startswith("not distinguishable") and same.difference is not None and abs(same.difference.mean) < 1e-9
+    for row in (better, same):  # two tests: six seeds cannot reach 0.025
+        assert row.on_validation is not None and row.on_validation.verdict == "undecided: this test needs 7 seeds or more, it had 6"
+    assert better.on_validation is not None and better.on_validation.found.p == 2 / 2**6
+    assert same.on_validation is not None and abs(same.on_validation.found.mean) < 1e-9
     (alone,) = studies_of([run for run in find_runs([str(root)]) if "classification-c" not in run.name])
-    assert compare(alone, {})[1].verdict == "better"
+    versus = compare(alone, {})[1].on_validation
+    assert versus is not None and versus.verdict == "better" and versus.p == 2 / 2**6
 
 
 def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:
@@ -67,9 +69,9 @@ def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:
 
 def test_a_verdict_goes_by_the_metrics_own_direction() -> None:
     found, loss, accuracy = paired([0.1] * 8), METRICS["loss"], METRICS["accuracy"]
-    assert verdict(found, found.p, 1, loss) == "worse" and verdict(found, found.p, 1, accuracy) == "better"
-    assert verdict(paired([]), math.nan, 1, accuracy).startswith("no seed in common")
-    assert "one seed" in verdict(paired([0.1]), 1.0, 1, accuracy)
+    assert verdict(found, found.p, 0.95, loss) == "worse" and verdict(found, found.p, 0.95, accuracy) == "better"
+    assert verdict(paired([]), math.nan, 0.95, accuracy).startswith("no seed in common")
+    assert "one seed" in verdict(paired([0.1]), 1.0, 0.95, accuracy)
 
 
 def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:
@@ -82,7 +84,8 @@ def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:
             write_run(root, f"b{seed}", seed, 1.5 + 0.02 * seed, 1.6, metric=metric, optimizer__lr=0.002)
         _, (study,), page = compare_runs(Schema(runs=str(root), examples=False, contamination=False, baseline="optimizer.lr=0.001"))
         (row,) = [row for row in compare(study, {}) if not row.is_baseline]
-        assert study.metric == metric and row.verdict == "better" and row.difference is not None and row.difference.mean < 0
+        versus = row.on_validation
+        assert study.metric == metric and versus is not None and versus.verdict == "better" and versus.found.mean < 0
         text = to_markdown(page)
         assert "lower is better" in text and f"{metric.name}" in text and "better, −0.475" in text
 
@@ -98,7 +101,7 @@ def test_a_run_of_an_earlier_version_is_listed_with_a_line(root: Path) -> None:
     change_summary(root / "toy-classification-a1", metric_specs=None)
     change_summary(root / "toy-classification-a2", metric_specs={"validation/accuracy": {"unit": "fraction"}})
     _, (study,), page = compare_runs(Schema(runs=str(root), examples=False, contamination=False))
-    assert sorted(study.baseline.runs) == [0, 3, 4, 5]
+    assert [seeds.inner for seeds in sorted(study.baseline.runs)] == [0, 3, 4, 5]
     listed = next(block for block in page.blocks if isinstance(block, PageTable) and "without a result" in block.caption)
     told = {row[0]: row[1] for row in listed.rows}
     assert "made by an earlier version" in told["toy-classification-a1"] and "\n" not in told["toy-classification-a1"]
@@ -113,8 +116,8 @@ def test_tokenizers_that_differ_are_compared_per_character(tmp_path: Path) -> No
                       others={"bits_per_character": bits + seed / 100})  # fmt: skip
     runs = find_runs([str(tmp_path)])
     (study,) = studies_of(runs)
-    difference = compare(study, {})[1 - study.arms.index(study.baseline)].difference
-    assert study.metric.name == "bits_per_character" and difference is not None and abs(difference.mean) == pytest.approx(0.1)
+    versus = compare(study, {})[1 - study.arms.index(study.baseline)].on_validation
+    assert study.metric.name == "bits_per_character" and versus is not None and abs(versus.found.mean) == pytest.approx(0.1)
     told = next(words for words in warnings_of(study) if words.startswith("Tokenizers differ"))
     assert "loss are not comparable" in told and "metric=" not in told
     (as_wished,) = studies_of(runs, metric="loss")

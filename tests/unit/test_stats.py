@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 
 from bertlab.report import stats
 
-SCORES = st.lists(st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 4)), min_size=2, max_size=10)
+SCORES = st.lists(st.integers(-1024, 1024).map(lambda x: x / 1024), min_size=2, max_size=10)  # sums are exact, and so are ties
 
 
 @given(SCORES)
@@ -93,16 +93,6 @@ def test_intervals_cover_as_often_as_they_say(n: int) -> None:
     found = [stats.summarize(row) for row in values[:4000]]
     covered = np.mean([one.low <= 0.8 <= one.high for one in found])
     assert abs(covered - 0.95) < 0.01
-
-
-def test_the_seeds_asked_for_find_the_difference_as_often_as_wished() -> None:
-    n = stats.seeds_needed(0.01, 0.01)
-    assert n is not None and 9 <= n <= 12
-    rng = np.random.default_rng(1)
-    found = np.mean([stats.sign_flip_p(rng.normal(0.01, 0.01, n)) <= 0.05 for _ in range(1000)])
-    assert 0.75 <= found <= 0.92
-    assert stats.seeds_needed(0.0, 0.01) is None and stats.seeds_needed(1e-9, 1.0) is None
-    assert stats.seeds_needed(1.0, 0.001) == 6  # fewer could not reach the level
 
 
 def test_mcnemar_by_hand() -> None:

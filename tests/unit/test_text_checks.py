@@ -11,7 +11,8 @@ import pytest
 from bertlab.contracts import Special, Vocabulary, join_examples
 from bertlab.data.text_checks import CountedTexts, merged_words
 from bertlab.data.tokenizer import Bpe, WordLevel, WordPiece, train_tokenizer
-from bertlab.objectives.classification import Classification, join_texts
+from bertlab.objectives._texts import join_texts
+from bertlab.objectives.classification import Classification
 from bertlab.objectives.tagging import Tagging
 
 SPECIAL = Special(pad_id=0, unk_id=1, cls_id=2, sep_id=3, mask_id=4)

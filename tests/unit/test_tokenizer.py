@@ -194,7 +194,7 @@ def test_pairs_are_framed_as_the_finished_tokenizer_frames_them(first: list[str]
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, pre_tokenizers, processors
 
-    from bertlab.objectives.classification import join_texts
+    from bertlab.objectives._texts import join_texts
 
     vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "good", "bad", "<mask>"])}
     backend = Backend(models.WordLevel(vocabulary, unk_token="<unk>"))

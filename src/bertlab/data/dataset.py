@@ -1,7 +1,7 @@
 """From a dataset's config to splits with declared columns, whatever kind of dataset it is.
 
-Each kind is a `config.schema.DatasetConfig`: data/table.py for rows of files and of the hub, data/synthetic.py for generated texts. Held-out
-splits and samples are made here.
+Each kind is a `config.schema.DatasetConfig`: data/table.py for rows of files and of the hub, data/synthetic.py for generated texts.
+Held-out splits and samples are made here.
 """
 
 import hashlib
@@ -99,7 +99,7 @@ def _lowest(rows: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
 
 
 def places_of(rows: Any, column: str, seed: int) -> np.ndarray:
-    """`(N,) float64` in [0, 1): a hash of each row's text (or words) and the seed. Letters and digits count; case, spaces and signs do not."""
+    """`(N,) float64` in [0, 1): a hash of each row's text or words and the seed. Letters and digits count; case, spaces, signs do not."""
     places = np.empty(len(rows))
     for start in range(0, len(rows), ROWS_AT_A_TIME):
         for index, value in enumerate(rows[start : start + ROWS_AT_A_TIME][column], start=start):

@@ -1,7 +1,7 @@
 """Rows out of local files, a piece at a time; every failure is one line that names the file, the line and what to do.
 
-Values are read as they stand: a CSV's `007` stays text, a surplus field is an error and not a shifted column, and no cache of another library
-can serve yesterday's content. `config` is a data/table.py `TableDataset` throughout.
+Values are read as they stand: a CSV's `007` stays text, a surplus field is an error and not a shifted column, and no cache of another
+library can serve yesterday's content. `config` is a data/table.py `TableDataset` throughout.
 """
 
 import codecs
@@ -75,7 +75,8 @@ def lacking_column(name: str, columns: Sequence[str], config: Any) -> str:
     key = config.key_of_column(name)
     glued = next((mark for mark in (";", "\t", "|") for column in columns if mark in column), None)
     if glued is not None:
-        return f"no column '{name}' ({key}); its header {', '.join(columns)[:60]} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
+        header = ", ".join(columns)[:60]
+        return f"no column '{name}' ({key}); its header {header} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
     return f"no column '{name}' ({key}), {did_you_mean(name, columns)}"
 
 
@@ -98,7 +99,7 @@ def _parquet_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[
     try:
         with pyarrow.parquet.ParquetFile(file) as source:
             schema = source.schema_arrow
-            pick(dict.fromkeys(schema.names, []), wanted, config, file)
+            pick({name: [] for name in schema.names}, wanted, config, file)
             declared = class_names(Features.from_arrow_schema(schema))
             for batch in source.iter_batches(batch_size=PIECE, columns=list(wanted)):
                 yield Rows(batch.to_pydict(), declared)
@@ -126,9 +127,9 @@ def read_lines(config: Any, file: Path) -> Iterator[str]:
                 yield line
     except UnicodeError as error:  # the decoder reads ahead: find the line itself
         bad = _undecodable_line(file, encoding) or number + 1
+        reason = error.reason if isinstance(error, UnicodeDecodeError) else _first_line(error)
         raise DataError(
-            f"{file}: line {bad} is not {config.encoding} ({error.reason if isinstance(error, UnicodeDecodeError) else _first_line(error)}); "
-            "set dataset.encoding, e.g. latin-1, or mend the file"
+            f"{file}: line {bad} is not {config.encoding} ({reason}); set dataset.encoding, e.g. latin-1, or mend the file"
         ) from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({_first_line(error)})") from error
@@ -211,7 +212,7 @@ def _csv_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows
     delimiter = config.delimiter or ("\t" if kind_of(file) == ".tsv" else ",")
     records = _csv_records(config, file, delimiter, is_quoted(config, file, delimiter))
     names = next(records, [])
-    pick(dict.fromkeys(names, []), wanted, config, file)
+    pick({name: [] for name in names}, wanted, config, file)
     places = [names.index(name) for name in wanted]
     for piece in _in_pieces(records):
         yield Rows({name: [fields[place] for fields in piece] for name, place in zip(wanted, places, strict=True)})
@@ -285,7 +286,7 @@ def _json_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Row
         seen.update((name, None) for record in piece for name in record)
         for name in wanted:
             if name not in seen:
-                pick(dict.fromkeys(seen, []), wanted, config, file)
+                pick({key: [] for key in seen}, wanted, config, file)
         columns = {name: [record.get(name) for record in piece] for name in wanted}
         for name, values in columns.items():
             for value in values:

@@ -62,7 +62,12 @@ class TableDataset(DatasetConfig):
     drop_unlabelled: bool = flag(False, "leave rows without an answer (empty, null, -1) out instead of stopping at them")
     labels_separator: str = string("|", "what stands between the names of a set of classes in one text")
     tag_scheme: str = choice(
-        "auto", "auto", "bio", "bioes", "suffix", help="how tags of entities are written; auto: BIO, or BIOES and BILOU where S-, E-, U- or L- say so"
+        "auto",
+        "auto",
+        "bio",
+        "bioes",
+        "suffix",
+        help="how tags of entities are written; auto: BIO, or BIOES and BILOU where S-, E-, U- or L- say so",
     )
     documents: bool = flag(False, "each text is a document of several sentences, in order")
     column_names: list[str] = words("columns of a CSV without a header line")
@@ -320,6 +325,10 @@ class _Part:
         every = [self.kinds[role.name].names(self.declared.get(column)) for role, column in self.roles.items()]
         return next((names for names in every if names), [])
 
+    def answers(self) -> str:
+        """The columns that are to be predicted, for errors."""
+        return ", ".join(self.kinds[role.name].column.named for role in self.roles if role.is_answer)
+
     def is_unanswered(self) -> bool:
         """Whether a role that is to be predicted has no answer in any row."""
         return any(self.kinds[role.name].is_unanswered() for role in self.roles if role.is_answer)
@@ -343,9 +352,7 @@ class _Part:
                     converted = {name: [cells[row] for row in kept] for name, cells in converted.items()}
                 writer.write_table(pyarrow.table(converted, schema=schema))
         if read == dropped:
-            raise DataError(
-                f"{self.where}: no row has an answer in {', '.join(self.kinds[role.name].column.named for role in self.roles if role.is_answer)}"
-            )
+            raise DataError(f"{self.where}: no row has an answer in {self.answers()}")
         for kind in self.kinds.values():
             kind.finish()
         return read, dropped
@@ -360,8 +367,7 @@ def _convert(folder: Path, tables: dict[str, _Part], parts: dict[str, list[str]]
     for name, part in tables.items():
         if part.is_unanswered():
             if name not in parts["test"]:
-                answers = ", ".join(part.kinds[role.name].column.named for role in part.roles if role.is_answer)
-                raise DataError(f"{part.where}: no row of the {name} split has an answer in {answers}")
+                raise DataError(f"{part.where}: no row of the {name} split has an answer in {part.answers()}")
             notes.append(f"{part.where}: none of its rows has an answer; there will be no test score")
             continue
         read, dropped = part.write(folder / f"{name}.arrow", names)
@@ -372,12 +378,11 @@ def _convert(folder: Path, tables: dict[str, _Part], parts: dict[str, list[str]]
 
 def read_rows(config: TableDataset, file: Path, roles: Sequence[Role], label_names: Sequence[str]) -> Any:
     """A file of the user's own in a trained run's roles, in memory; a role to predict is read where it is among `roles`."""
-    part = _Part(config, [role for role in roles if config.column_of(role.name) is not None], lambda columns: read_pieces(config, file, columns),
-                 str(file))  # fmt: skip
+    there = [role for role in roles if config.column_of(role.name) is not None]
+    part = _Part(config, there, lambda columns: read_pieces(config, file, columns), str(file))
     part.look()
     if part.is_unanswered():
-        answers = ", ".join(part.kinds[role.name].column.named for role in part.roles if role.is_answer)
-        raise DataError(f"{file}: no row has an answer in {answers}; evaluate needs them (predict does not)")
+        raise DataError(f"{file}: no row has an answer in {part.answers()}; evaluate needs them (predict does not)")
     import tempfile
 
     with tempfile.TemporaryDirectory() as place:

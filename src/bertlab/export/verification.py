@@ -17,7 +17,7 @@ from bertlab.data.dataset import load_dataset, roles_for
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import RunError, UserError
 from bertlab.models.hf import transformers_module
-from bertlab.objectives.classification import join_texts
+from bertlab.objectives._texts import join_texts
 from bertlab.training.assembly import Model
 from bertlab.training.finished import FinishedRun
 

@@ -40,7 +40,9 @@ def run(config: Schema, _context: Context) -> None:
     """Read, tokenise, show. Raises UserError for what would stop the run."""
     check_combination(config)
     if config.init.stage(config) is not None:
-        raise ConfigError("inspect: the tokenizer of init=stage is made by the pretraining; inspect that (dataset=… objective=mlm …), or name one")
+        raise ConfigError(
+            "inspect: the tokenizer of init=stage is made by the pretraining; inspect that (dataset=… objective=mlm …), or name one"
+        )
     page = dataset_page(config, prepare(config, None, config.init.source(config)))
     print(to_plain(page), flush=True)
     if config.inspect.out is not None:

@@ -31,7 +31,6 @@ from bertlab.runs.outcome import Context
 from bertlab.training.evaluation import measure
 from bertlab.training.finished import FinishedRun, load_run
 
-
 BARE = ("text", "text_pair", "tokens")  # roles that bare texts can stand for
 
 

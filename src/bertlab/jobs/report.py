@@ -14,7 +14,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   test=t                              a paired t test instead of the exact sign-flip test (say so before the runs)
   metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
-  formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make the report again anywhere: runs=OUT
+  formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make it again anywhere: runs=OUT
 """
 
 import csv
@@ -60,7 +60,10 @@ class Schema(Node):
     )
     order: str = string("", "arms in this order, separated by ';'; those not named follow")
     test: str = choice(
-        stats.SIGN_FLIP, stats.SIGN_FLIP, stats.T_TEST, help="of paired differences, chosen before the runs; t shows more with few seeds, and takes them for normal"
+        stats.SIGN_FLIP,
+        stats.SIGN_FLIP,
+        stats.T_TEST,
+        help="of paired differences, chosen before the runs; t shows more with few seeds, and takes them for normal",
     )
     formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
@@ -117,7 +120,9 @@ def compare_runs(config: Schema) -> tuple[list[RunRecord], list[Study], Page]:
         raise RunError(f"runs={config.runs}: none of the {len(chosen)} runs has finished" + (f" ({chosen[0].problem})" if chosen else ""))
     stages = [one for one in runs if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}]
     title = config.title or "Comparison: " + ", ".join(study.title for study in studies)
-    page = build_page(title, studies, [*chosen, *stages], config.examples, config.texts, config.contamination, config.paths.mirror, config.test)
+    page = build_page(
+        title, studies, [*chosen, *stages], config.examples, config.texts, config.contamination, config.paths.mirror, config.test
+    )
     return [*chosen, *stages], studies, page
 
 
@@ -188,7 +193,11 @@ def table_csv(table: PageTable) -> str:
 
 def inert(cell: object) -> object:
     """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-][\d.,e+-]+( .*)?", cell) else cell
+    return (
+        f"'{cell}"
+        if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-][\d.,e+-]+( .*)?", cell)
+        else cell
+    )
 
 
 def runs_csv(studies: Sequence[Study]) -> str:
@@ -203,7 +212,8 @@ def runs_csv(studies: Sequence[Study]) -> str:
         for arm in study.arms:
             for seeds, run in sorted(arm.runs.items()):
                 cost = run.summary.get("cost", {})
-                table.writerow([inert(study.title), inert(arm.name), seeds.inner, seeds.outer, inert(run.name), *(inert(run.config.get(key, "")) for key in keys),
+                table.writerow([inert(study.title), inert(arm.name), seeds.inner, seeds.outer, inert(run.name),
+                                *(inert(run.config.get(key, "")) for key in keys),
                                 *(every[run.name].get(key, "") for key in metrics),
                                 *(cost.get(key, "") for key in ("parameters", "tokens", "seconds", "flops"))])  # fmt: skip
     return stream.getvalue()

@@ -3,56 +3,43 @@
 Legend: B batch, T tokens, C classes, N examples of a split.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from bertlab.config.schema import ObjectiveConfig, choice, number
+from bertlab.config.schema import DatasetConfig, ObjectiveConfig, number, string
 from bertlab.contracts import (
     TEXT,
     TEXT_PAIR,
     Batch,
     Draw,
-    Encode,
     Encoder,
     Examples,
-    Head,
     HfHead,
     Loss,
     Metric,
-    Objective,
     Role,
-    Special,
     Vocabulary,
-    examples_of,
     loss_metric,
-    pad_rows,
     shortened,
 )
+from bertlab.errors import ConfigError, did_you_mean
+from bertlab.objectives._texts import PooledHead, TextObjective, Texts
 
-PIECE = 10_000  # texts tokenised at a time
+BALANCED = "balanced"
 
 
 @dataclass
-class Classification(ObjectiveConfig):
+class Classification(Texts):
     """`[CLS] text [SEP]` or `[CLS] text [SEP] text_pair [SEP]`, cross-entropy over classes."""
 
     roles: ClassVar = (TEXT, TEXT_PAIR, Role("label", "label", is_answer=True))
-    prepared_by: ClassVar = ("max_length", "truncation")
 
-    truncation: str = choice(
-        "head",
-        "head",
-        "tail",
-        "head_tail",
-        help="what stays of a text that is too long: its beginning, its end, or a quarter of the room from its beginning and the rest from "
-        "its end (Sun et al. 2019, §5.3.1: 128 and 382 of 510)",
-    )
     label_smoothing: float = number(0.0, "share of the target spread over all classes (Szegedy et al. 2016)", low=0, below=1)
     head_dropout: float = number(0.1, "dropout between pooled output and classifier", low=0, below=1)
     token_dropout: float = number(
@@ -61,15 +48,39 @@ class Classification(ObjectiveConfig):
         low=0,
         below=1,
     )
+    positive_class: str | None = string(None, "the class that `f1` is of, e.g. of a rare finding; null = the dataset's, if it names one")
+    class_weights: Any = field(
+        default=None,
+        metadata={
+            "help": "how much a class's examples count in the training loss: a list in the order of the classes, whose ratios matter, or "
+            "balanced (each class as much as any other); null = all alike"
+        },
+    )
+
+    def check(self, path: str) -> None:
+        """Weights are numbers above 0."""
+        given = self.class_weights
+        if given is None or given == BALANCED:
+            return
+        numbers = given if isinstance(given, list) else []
+        if not numbers or not all(type(value) in (int, float) and 0 < value < float("inf") for value in numbers):
+            raise ConfigError(f"{path}.class_weights={given}: must be {BALANCED}, or a list of numbers above 0, one a class, e.g. [1,3.5]")
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `ClassificationObjective.scores`."""
         return (
             Metric("accuracy", higher_is_better=True),
             Metric("f1_macro", higher_is_better=True),
+            Metric("balanced_accuracy", higher_is_better=True),
             Metric("matthews", higher_is_better=True, bounds=(-1.0, 1.0)),
+            *([] if self.positive_class is None else [Metric("f1", higher_is_better=True)]),
             loss_metric(self.loss_unit),
         )
+
+    def for_task(self, dataset: DatasetConfig) -> ObjectiveConfig:
+        """With the dataset's class for `f1` where none was named, and its official score."""
+        own = self if self.positive_class is not None else replace(self, positive_class=dataset.positive_class)
+        return super(Classification, own).for_task(dataset)
 
     def build(self, vocabulary: Vocabulary, label_names: Sequence[str]) -> "ClassificationObjective":
         """The objective for one tokenizer's vocabulary and one dataset's classes."""
@@ -81,65 +92,41 @@ class Classification(ObjectiveConfig):
         return HfHead("SequenceClassification", {"classifier": "classifier"}, names_classes=True, config=config)
 
 
-class ClassificationHead(Head):
-    """Pooled output (B, D) to logits (B, C)."""
-
-    reads_pooled_only = True  # the encoder may leave out what pooling does not read
-
-    def __init__(self, hidden_size: int, num_classes: int, dropout: float, initializer_range: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(hidden_size, num_classes)
-        nn.init.normal_(self.classifier.weight, std=initializer_range)
-        nn.init.zeros_(self.classifier.bias)
-
-    def forward(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> Tensor:
-        """Logits (B, C)."""
-        logits: Tensor = self.classifier(self.dropout(encoder.pool(hidden, batch.attention_mask)))
-        return logits
-
-
-class ClassificationObjective(Objective):
+class ClassificationObjective(TextObjective):
     """See contracts.Objective."""
+
+    target = "label"
 
     def __init__(self, config: Classification, vocabulary: Vocabulary, label_names: Sequence[str]) -> None:
         super().__init__(config, vocabulary, label_names)
         self.config = config
+        self.weights: Tensor | None = None  # (C,) float32, once `fit_to` has seen the training split
+        positive, weights = config.positive_class, config.class_weights
+        if positive is not None and positive not in self.label_names:
+            raise ConfigError(f"positive_class={positive}: no such class, {did_you_mean(positive, self.label_names)}")
+        if isinstance(weights, list) and len(weights) != len(self.label_names):
+            raise ConfigError(
+                f"objective.class_weights={weights}: {len(weights)} numbers for {len(self.label_names)} classes "
+                f"({', '.join(self.label_names)[:80]})"
+            )
 
-    def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
-        """Token ids with special tokens, truncated to `max_length` (the longer text of a pair first); columns label, second_start, cut."""
-        pairs = "text_pair" in split.column_names
-        for start in range(0, len(split), PIECE):
-            piece = split[start : start + PIECE]
-            first = encode(piece["text"])
-            second: Sequence[list[int] | None] = encode(piece["text_pair"]) if pairs else [None] * len(first)
-            joined = [
-                join_texts(a, b, self.config.max_length, self.special, self.config.truncation) for a, b in zip(first, second, strict=True)
-            ]
-            frames = [2 if b is None else 2 + self.special.between for b in second]
-            whole = [len(a) + len(b or ()) + frame for a, b, frame in zip(first, second, frames, strict=True)]
-            columns: dict[str, np.ndarray] = {
-                "label": np.asarray(piece["label"] if "label" in piece else [-1] * len(first), dtype=np.int64),
-                "second_start": np.asarray([position for _, position in joined], dtype=np.int32),
-                "cut": np.asarray([length - len(row) for length, (row, _) in zip(whole, joined, strict=True)], dtype=np.int32),
-            }
-            yield examples_of([row for row, _ in joined], columns)
+    def answers(self, piece: dict[str, Any], count: int) -> np.ndarray:
+        """Class ids (N,); -1 where the rows have none."""
+        return np.asarray(piece["label"] if "label" in piece else [-1] * count, dtype=np.int64)
 
-    def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
-        """Rows padded on the right to the longest of them; segment 1 from the second text on."""
-        ids, inside = pad_rows([examples[row] for row in rows], self.special.pad_id)
-        starts = examples.columns["second_start"][rows][:, None]
-        segments = ((np.arange(ids.shape[1]) >= starts) & (starts > 0) & inside).astype(np.int64)
-        if draw is not None and self.config.token_dropout > 0:
+    def fit_to(self, train: Examples) -> None:
+        """Weights of classes such that those of all training examples are 1 on average; nothing that a finished run needs."""
+        given = self.config.class_weights
+        if given is None:
+            return
+        counts = np.bincount(train.columns["label"], minlength=len(self.label_names)).astype(np.float64)
+        weights = 1 / np.maximum(1, counts) if given == BALANCED else np.asarray(given, dtype=np.float64)
+        self.weights = torch.from_numpy((weights * counts.sum() / (weights @ counts)).astype(np.float32))
+
+    def change(self, ids: np.ndarray, rows: np.ndarray, draw: Draw) -> None:
+        """Word dropout."""
+        if self.config.token_dropout > 0:
             self._drop_tokens(ids, rows, draw)
-        return Batch(
-            torch.from_numpy(ids),
-            torch.from_numpy(segments),
-            None if inside.all() else torch.from_numpy(inside),
-            {"label": torch.from_numpy(examples.columns["label"][rows])},
-            int(inside.sum()),
-            len(rows),
-        )
 
     def _drop_tokens(self, ids: np.ndarray, rows: np.ndarray, draw: Draw) -> None:
         """Keyed by (seed, epoch, row), so that resuming and micro-batching do not change what is dropped."""
@@ -148,13 +135,16 @@ class ClassificationObjective(Objective):
             drop = draw.generator(int(row)).random(ids.shape[1]) < self.config.token_dropout
             ids[position, drop & ~special[position]] = self.special.unk_id
 
-    def build_head(self, encoder: Encoder, initializer_range: float) -> ClassificationHead:
+    def build_head(self, encoder: Encoder, initializer_range: float) -> PooledHead:
         """Dropout and a linear layer."""
-        return ClassificationHead(encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range)
+        return PooledHead(encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Loss:
-        """Cross-entropy in nats, summed over examples; float32."""
-        total = F.cross_entropy(outputs.float(), batch.targets["label"], reduction="sum", label_smoothing=self.config.label_smoothing)
+        """Cross-entropy in nats, weighted by class, summed over examples; float32."""
+        weights = None if self.weights is None else self.weights.to(outputs.device)
+        total = F.cross_entropy(
+            outputs.float(), batch.targets["label"], weights, reduction="sum", label_smoothing=self.config.label_smoothing
+        )
         return Loss(total, batch.num_examples)
 
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
@@ -162,16 +152,23 @@ class ClassificationObjective(Objective):
         return {"logits": outputs.float().cpu().numpy(), "label": batch.targets["label"].cpu().numpy()}
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
-        """Loss (nats per example, without label smoothing), accuracy, f1_macro, matthews, confusion (rows: true class)."""
+        """Loss (nats per example, without label smoothing and weights), accuracy, f1_macro, balanced_accuracy, matthews; f1 of the positive
+        class where there is one; confusion (rows: true class).
+        """
         logits, label = measured["logits"].astype(np.float64), measured["label"]
         confusion = np.zeros((len(self.label_names),) * 2, dtype=np.int64)
         np.add.at(confusion, (label, logits.argmax(1)), 1)
         log_probability = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        positive = {}
+        if self.config.positive_class is not None:
+            positive = {"f1": float(f1_of_classes(confusion)[self.label_names.index(self.config.positive_class)])}
         return {
             "loss": float(-log_probability[np.arange(len(label)), label].mean()),
             "accuracy": float(np.trace(confusion) / confusion.sum()),
             "f1_macro": f1_macro(confusion),
+            "balanced_accuracy": balanced_accuracy(confusion),
             "matthews": matthews(confusion),
+            **positive,
             "confusion": confusion.tolist(),
         }
 
@@ -198,34 +195,23 @@ class ClassificationObjective(Objective):
         return lines
 
 
-def join_texts(
-    first: list[int], second: list[int] | None, max_length: int, special: Special, truncation: str = "head"
-) -> tuple[list[int], int]:
-    """`[CLS] first [SEP]` or `[CLS] first [SEP] second [SEP]`, at most `max_length` ids, and where the second text starts (0 = none).
-
-    RoBERTa has two separators between the texts. The longer text is cut first, token by token; of two that both are cut it keeps the odd
-    token (transformers' `longest_first`). `truncation` says what stays of each: see Classification.
-    """
-    if second is None:
-        return [special.cls_id, *shorten(first, max_length - 2, truncation), special.sep_id], 0
-    room = max(0, max_length - 2 - special.between)
-    keep_second = min(len(second), max(room - len(first), (room + (len(second) >= len(first))) // 2))
-    keep_first = min(len(first), room - keep_second)
-    first, second = shorten(first, keep_first, truncation), shorten(second, keep_second, truncation)
-    return [special.cls_id, *first, *([special.sep_id] * special.between), *second, special.sep_id], keep_first + 1 + special.between
-
-
-def shorten(ids: list[int], keep: int, truncation: str) -> list[int]:
-    """At most `keep` of the ids."""
-    front = {"head": keep, "tail": 0, "head_tail": keep // 4}[truncation]
-    return ids if len(ids) <= keep else ids[:front] + ids[len(ids) - (keep - front) :]
+def f1_of_classes(confusion: np.ndarray) -> np.ndarray:
+    """(C,): each class's F1; a class that neither occurs nor is predicted counts as 0, as in scikit-learn."""
+    hits = np.diag(confusion).astype(np.float64)
+    both = confusion.sum(0) + confusion.sum(1)
+    each: np.ndarray = np.divide(2 * hits, both, out=np.zeros_like(hits), where=both > 0)
+    return each
 
 
 def f1_macro(confusion: np.ndarray) -> float:
-    """Unweighted mean of the classes' F1; a class that neither occurs nor is predicted counts as 0, as in scikit-learn."""
-    hits = np.diag(confusion).astype(np.float64)
-    both = confusion.sum(0) + confusion.sum(1)
-    return float(np.mean(np.divide(2 * hits, both, out=np.zeros_like(hits), where=both > 0)))
+    """Unweighted mean of the classes' F1."""
+    return float(np.mean(f1_of_classes(confusion)))
+
+
+def balanced_accuracy(confusion: np.ndarray) -> float:
+    """Mean recall of the classes that occur, as in scikit-learn."""
+    occurs = confusion.sum(1) > 0
+    return float(np.mean(np.diag(confusion)[occurs] / confusion.sum(1)[occurs]))
 
 
 def matthews(confusion: np.ndarray) -> float:

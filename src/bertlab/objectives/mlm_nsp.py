@@ -37,7 +37,8 @@ class MlmNsp(Masked, Nsp):
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `MlmNspObjective.scores`."""
         return (
-            loss_metric(self.loss_unit, per_token=True), *masked_specs()[1:], loss_metric(PER_TOKEN, "masked_loss", per_token=True), loss_metric("nats per pair", "next_loss"),
+            loss_metric(self.loss_unit, per_token=True), *masked_specs()[1:], loss_metric(PER_TOKEN, "masked_loss", per_token=True),
+            loss_metric("nats per pair", "next_loss"),
             Metric("next_accuracy", higher_is_better=True), SHARE_NEXT,
         )  # fmt: skip
 

@@ -11,23 +11,22 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertlab.config.schema import ObjectiveConfig, number
+from bertlab.config.schema import number
 from bertlab.contracts import TEXT, TEXT_PAIR, Batch, Encoder, HfHead, Loss, Metric, Role, Vocabulary, loss_metric, shortened
 from bertlab.errors import DataError
-from bertlab.objectives._texts import PooledHead, TextObjective
+from bertlab.objectives._texts import PooledHead, TextObjective, Texts
 
 F1_OF = "f1_of_"  # before a class's name; f1_micro and f1_macro are over all classes
 
 
 @dataclass
-class MultiLabel(ObjectiveConfig):
+class MultiLabel(Texts):
     """`[CLS] text [SEP]` or `[CLS] text [SEP] text_pair [SEP]` to the sets of `dataset.labels_column`."""
 
     head_dropout: float = number(0.1, "dropout between pooled output and linear layer", low=0, below=1)
     threshold: float = number(0.5, "a class is predicted where its probability is at least this", above=0, below=1)
 
     roles: ClassVar = (TEXT, TEXT_PAIR, Role("labels", "labels", is_answer=True))
-    prepared_by: ClassVar = ("max_length",)
     loss_unit: ClassVar = "nats per class and example"
 
     def metrics(self, label_names: Sequence[str]) -> tuple[Metric, ...]:
@@ -54,18 +53,20 @@ class MultiLabel(ObjectiveConfig):
 class MultiLabelObjective(TextObjective):
     """See contracts.Objective."""
 
+    target = "labels"
+
     def __init__(self, config: MultiLabel, vocabulary: Vocabulary, label_names: Sequence[str]) -> None:
         if not label_names:
             raise DataError("objective=multi_label: no row of the training split has a class; see dataset.labels_column")
         super().__init__(config, vocabulary, label_names)
-        self.config, self.max_length = config, config.max_length
+        self.config = config
 
-    def targets(self, piece: dict[str, Any], count: int) -> dict[str, np.ndarray]:
+    def answers(self, piece: dict[str, Any], count: int) -> np.ndarray:
         """(N, C) float32: 1 where the row has the class."""
         member = np.zeros((count, len(self.label_names)), dtype=np.float32)
         for row, found in enumerate(piece.get("labels", ())):
             member[row, found] = 1
-        return {"labels": member}
+        return member
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> PooledHead:
         """Dropout and a linear layer."""

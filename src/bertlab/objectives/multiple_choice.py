@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertlab.config.schema import ObjectiveConfig, number
+from bertlab.config.schema import number
 from bertlab.contracts import (
     TEXT,
     Batch,
@@ -33,14 +33,13 @@ from bertlab.contracts import (
     pad_rows,
     shortened,
 )
-from bertlab.objectives._texts import PooledHead
-from bertlab.objectives.classification import join_texts
+from bertlab.objectives._texts import PooledHead, Texts, join_texts
 
 PIECE = 4000  # questions tokenised at a time
 
 
 @dataclass
-class MultipleChoice(ObjectiveConfig):
+class MultipleChoice(Texts):
     """`[CLS] text [SEP] choice [SEP]` for each choice; with `dataset.question_column`, `[CLS] text [SEP] question choice [SEP]`."""
 
     head_dropout: float = number(0.1, "dropout between pooled output and linear layer", low=0, below=1)
@@ -51,7 +50,6 @@ class MultipleChoice(ObjectiveConfig):
         Role("choices", "choices"),
         Role("label", "index", is_answer=True, about="choices"),
     )
-    prepared_by: ClassVar = ("max_length",)
     loss_unit: ClassVar = "nats per question"
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
@@ -89,16 +87,19 @@ class MultipleChoiceObjective(Objective):
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """The rows of a question's choices one after the other as one example.
 
-        Columns: label; `lengths (N, C)`, tokens of each row; `starts (N, C)`, where its second text begins.
+        Columns: label; `lengths (N, C)`, tokens of each row; `starts (N, C)`, where its second text begins; cut, of all its rows.
         """
         for start in range(0, len(split), PIECE):
             piece = split[start : start + PIECE]
             contexts, choices = encode(piece["text"]), piece["choices"]
             questions = encode(piece["question"]) if "question" in piece else [[]] * len(contexts)
             encoded = iter(encode([text for texts in choices for text in texts]))
-            ids, lengths, starts = [], [], []
+            ids, lengths, starts, cut = [], [], [], []
             for context, question, texts in zip(contexts, questions, choices, strict=True):
-                rows = [join_texts(context, [*question, *next(encoded)], self.config.max_length, self.special) for _ in texts]
+                seconds = [[*question, *next(encoded)] for _ in texts]
+                rows = [join_texts(context, second, self.config.max_length, self.special, self.config.truncation) for second in seconds]
+                whole = sum(len(context) + len(second) + 2 + self.special.between for second in seconds)
+                cut.append(whole - sum(len(row) for row, _ in rows))
                 ids.append([token for row, _ in rows for token in row])
                 lengths.append([len(row) for row, _ in rows])
                 starts.append([second for _, second in rows])
@@ -106,6 +107,7 @@ class MultipleChoiceObjective(Objective):
                 "label": np.asarray(piece["label"] if "label" in piece else [-1] * len(ids), dtype=np.int64),
                 "lengths": np.asarray(lengths, dtype=np.int32),
                 "starts": np.asarray(starts, dtype=np.int32),
+                "cut": np.asarray(cut, dtype=np.int32),
             }
             yield examples_of(ids, columns)
 

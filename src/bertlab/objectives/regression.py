@@ -14,22 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bertlab.config.schema import ObjectiveConfig, number
+from bertlab.config.schema import number
 from bertlab.contracts import TEXT, TEXT_PAIR, Batch, Encoder, Examples, HfHead, Loss, Metric, Role, Vocabulary, loss_metric, shortened
 from bertlab.errors import DataError
-from bertlab.objectives._texts import PooledHead, TextObjective
+from bertlab.objectives._texts import PooledHead, TextObjective, Texts
 
 OWN_UNIT = "of the data's unit"
 
 
 @dataclass
-class Regression(ObjectiveConfig):
+class Regression(Texts):
     """`[CLS] text [SEP]` or `[CLS] text [SEP] text_pair [SEP]` to the number of `dataset.number_column`."""
 
     head_dropout: float = number(0.1, "dropout between pooled output and linear layer", low=0, below=1)
 
     roles: ClassVar = (TEXT, TEXT_PAIR, Role("number", "number", is_answer=True))
-    prepared_by: ClassVar = ("max_length",)
     loss_unit: ClassVar = "squared error in training deviations"
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
@@ -90,14 +89,16 @@ class RegressionHead(PooledHead):
 class RegressionObjective(TextObjective):
     """See contracts.Objective."""
 
+    target = "number"
+
     def __init__(self, config: Regression, vocabulary: Vocabulary) -> None:
         super().__init__(config, vocabulary)
-        self.config, self.max_length = config, config.max_length
+        self.config = config
         self.mean, self.scale = 0.0, 1.0  # of the training split, once `fit_to` has seen it
 
-    def targets(self, piece: dict[str, Any], count: int) -> dict[str, np.ndarray]:
-        """The number, in the file's unit; 0 where the rows have none."""
-        return {"number": np.asarray(piece["number"] if "number" in piece else np.zeros(count), dtype=np.float64)}
+    def answers(self, piece: dict[str, Any], count: int) -> np.ndarray:
+        """The number (N,), in the file's unit; 0 where the rows have none."""
+        return np.asarray(piece["number"] if "number" in piece else np.zeros(count), dtype=np.float64)
 
     def fit_to(self, train: Examples) -> None:
         """Mean and deviation. Raises DataError where all numbers are the same."""

@@ -46,7 +46,7 @@ def build_page(
 
 
 # --- the comparison ---------------------------------------------------------------------------------------------------------------
-def study_blocks(study: Study, rows: Sequence[Row], test: str) -> list[Block]:
+def study_blocks(study: Study, rows: Sequence[Row], test: str = stats.SIGN_FLIP) -> list[Block]:
     """PageTable, words, figures."""
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
     selection = (
@@ -57,8 +57,8 @@ def study_blocks(study: Study, rows: Sequence[Row], test: str) -> list[Block]:
     else:
         named = TESTS[test]
         tests = (
-            f"Differences are to “{study.baseline.name}”, paired by seeds, on {selection} p: {named}, corrected after Holm over the tests that "
-            "can reach 0.05 at all; an arm's interval is at the level at which it was tested."
+            f"Differences are to “{study.baseline.name}”, paired by seeds, on {selection} p: {named}, corrected after Holm over the tests "
+            "that can reach 0.05 at all; an arm's interval is at the level at which it was tested."
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]

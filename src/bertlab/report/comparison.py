@@ -7,10 +7,11 @@ from typing import Any
 
 from bertlab.config.declarations import BITS_PER_CHARACTER, Metric
 from bertlab.report import stats
-from bertlab.report.arms import Arm, Study, counted, decides, differing_keys
+from bertlab.report.arms import ABSENT, Arm, Study, counted, decides, differing_keys
 from bertlab.runs.records import RunRecord
 
 LEVEL = 0.05
+MOST_TOLD = 8  # keys in a sentence
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,18 @@ def differences(study: Study, split: str, test: str) -> dict[str, Versus]:
     units = {name: _units(pairs) for name, pairs in by_outer.items()}
     able = dict(zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True))
     family = [name for name in units if able[name]]
+    testable = sum(len(values) > 1 for values in units.values())  # would be, with seeds enough
     raw = {name: stats.paired(units[name], test=test).p for name in family}
     corrected = dict(zip(family, stats.holm([raw[name] for name in family]), strict=True))
     ranks = {name: rank for rank, name in enumerate(sorted(family, key=lambda name: raw[name]))}
     versus = {}
     for name, values in units.items():
-        level = 1 - LEVEL / (len(family) - ranks[name]) if name in family else 1 - LEVEL / max(1, len(family))
+        level = 1 - LEVEL / (len(family) - ranks[name] if name in family else max(1, testable))
         found = stats.paired(values, level, test)
         p = corrected.get(name, math.nan)
         outer, inner = stats.spread_of_levels(by_outer[name])
         several = len(by_outer[name]) > 1
-        words = verdict(found, p, level, test, study.metric)
+        words = verdict(found, p, level, study.metric)
         if words in ("better", "worse") and not several and _stands_on_one_pretraining(study, name):
             words += " (this pretraining)"
         versus[name] = Versus(found, level, p, words, outer if several else math.nan, inner)
@@ -148,7 +150,7 @@ def _elsewhere(run: RunRecord, stages: dict[str, RunRecord]) -> bool:
     return stage is not None and stage.config.get("init.component") in ("pretrained", "checkpoint")
 
 
-def verdict(found: stats.Paired, p: float, level: float, test: str, metric: Metric) -> str:
+def verdict(found: stats.Paired, p: float, level: float, metric: Metric) -> str:
     """In words: better, worse, undecided because these seeds could show nothing, or no difference found and how small one could hide."""
     if found.n == 0:
         return "no seed in common with the baseline: not compared"
@@ -179,18 +181,22 @@ def warnings_of(study: Study) -> list[str]:
         found.append(f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not comparable.")
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
-        found.append(f"Left out, where a newer run has the same seeds: {counted(len(doubles), 'run')}, {', '.join(doubles)}.")
+        found.append(f"Left out, where a newer run has the same settings and seeds: {counted(len(doubles), 'run')}, {', '.join(doubles)}.")
     pooled = {key for arm in study.arms for key in pooled_keys(arm)}
     if pooled:
-        found.append(f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its spread is not of seeds alone.")
+        found.append(
+            f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its spread is not of seeds alone."
+        )
     for arm in study.arms:
         if arm.failed:
             told = "; ".join(f"{run.name} ({run.problem})" for run in arm.failed[:3])
-            found.append(f"{counted(len(arm.failed), 'run')} of “{arm.name}” have no score and are counted nowhere, which may flatter it: {told}.")
+            found.append(
+                f"{counted(len(arm.failed), 'run')} of “{arm.name}” have no score and are counted nowhere, which may flatter it: {told}."
+            )
     if single := [arm.name for arm in study.arms if arm.pretrainings == 1 and len(arm.runs) > 1]:
         found.append(
-            f"All seeds of {', '.join(f'“{name}”' for name in single)} stand on one pretraining: what is said holds for that pretraining, not for "
-            "its recipe (another would differ by more than these seeds show; init.seed=range(3) makes several)."
+            f"All seeds of {', '.join(f'“{name}”' for name in single)} stand on one pretraining: what is said holds for it, "
+            "not for its recipe (another would differ by more than these seeds show; init.seed=range(3) makes several)."
         )
     found += confounds(study)
     offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
@@ -216,11 +222,12 @@ def warnings_of(study: Study) -> list[str]:
 
 
 def confounds(study: Study) -> list[str]:
-    """What the arms differ in beside what they are named for: a difference may be its."""
+    """What the arms differ in beside what they are named for: a difference may be its. Keys that only some have follow from others."""
     named = set(study.keys)
-    others = [key for key in differing_keys(study.arms) if key not in named]
+    others = [key for key in differing_keys(study.arms) if key not in named and all(arm.resolved(key) != ABSENT for arm in study.arms)]
     told = [f"{key.removesuffix('.component')} ({' / '.join(dict.fromkeys(arm.resolved(key) for arm in study.arms))})" for key in others]
     sizes = list(dict.fromkeys(arm.parameters for arm in study.arms))
+    told = told if len(told) <= MOST_TOLD else [*told[:MOST_TOLD], f"{len(told) - MOST_TOLD} more keys"]
     if len(sizes) > 1 and not any(key.startswith("model.") for key in named):
         told.append(f"parameters ({' / '.join(sizes)})")
     return [f"Beside what they are named for, the arms differ in {', '.join(told)}: a difference may come from there."] if told else []

@@ -1,4 +1,4 @@
-"""A dataset as a run would read it: splits, answers, lengths, what is cut or unknown, copies, overlaps, words, and examples as the model sees them."""
+"""A dataset as a run would read it: splits, answers, lengths, unknown tokens, copies, overlaps, words, examples as the model sees them."""
 
 import io
 import re
@@ -48,7 +48,19 @@ def letters_of(text: str) -> str:
 # --- splits and lengths ------------------------------------------------------------------------------------------------------------
 def splits_table(config: Train, material: Material, texts: dict[str, list[str]]) -> PageTable:
     """Rows, examples, tokens, and what of the text does not reach the model."""
-    headers = ["split", "rows", "empty", "examples", "tokens, mean", "median", "95 %", "longest", "at max_length", "unknown tokens", "nothing but unknown"]
+    headers = [
+        "split",
+        "rows",
+        "empty",
+        "examples",
+        "tokens, mean",
+        "median",
+        "95 %",
+        "longest",
+        "at max_length",
+        "unknown tokens",
+        "nothing but unknown",
+    ]
     lines = []
     for split, examples in material.examples.items():
         lengths, unknown = examples.lengths, examples.tokens == material.tokenizer.special.unk_id
@@ -57,7 +69,8 @@ def splits_table(config: Train, material: Material, texts: dict[str, list[str]])
         unknown_of = np.add.reduceat(unknown.astype(np.int64), examples.offsets[:-1]) if len(examples) else np.zeros(0)
         full = float((lengths >= config.objective.max_length).mean())
         lines.append([
-            split, f"{len(texts[split]):,}", str(sum(not text.strip(" |") for text in texts[split])), f"{len(examples):,}", f"{lengths.mean():.1f}",
+            split, f"{len(texts[split]):,}", str(sum(not text.strip(" |") for text in texts[split])), f"{len(examples):,}",
+            f"{lengths.mean():.1f}",
             *(f"{np.percentile(lengths, share):.0f}" for share in (50, 95)), str(lengths.max()), share_text(full),
             share_text(float(unknown.sum() / max(1, (~special).sum()))), share_text(float(((known_of == 0) & (unknown_of > 0)).mean())),
         ])  # fmt: skip
@@ -109,7 +122,10 @@ def answer_blocks(material: Material, roles: Sequence[Role]) -> list[Block]:
             ]
             blocks += [Heading(f"Answers: {role.name}"), PageTable([role.name, *flat], lines, "How often each occurs")]
         elif all(isinstance(value, float) for values in flat.values() for value in values):
-            shown = [[split, *(f"{one:.4g}" for one in (min(v), *np.percentile(v, [25, 50, 75]), max(v), np.mean(v), np.std(v)))] for split, v in flat.items()]
+            shown = [
+                [split, *(f"{one:.4g}" for one in (min(v), *np.percentile(v, [25, 50, 75]), max(v), np.mean(v), np.std(v)))]
+                for split, v in flat.items()
+            ]
             headers = ["split", "least", "25 %", "median", "75 %", "most", "mean", "sd"]
             blocks += [Heading(f"Answers: {role.name}"), PageTable(headers, shown, "How the numbers lie")]
     return blocks
@@ -130,7 +146,9 @@ def copies_table(material: Material, roles: Sequence[Role], texts: dict[str, lis
         copies = sum(count - 1 for count in counts.values())
         conflicting = sum(counts[text] for text, said in by_text.items() if len(said) > 1)
         lines.append([split, f"{copies:,} ({share_text(copies / max(1, len(texts[split])))})", f"{conflicting:,}"])
-    return PageTable(["split", "copies of an earlier row", "rows whose copies have other answers"], lines, "Equal texts (letters and digits, case aside)")
+    return PageTable(
+        ["split", "copies of an earlier row", "rows whose copies have other answers"], lines, "Equal texts (letters and digits, case aside)"
+    )
 
 
 def overlaps_table(texts: dict[str, list[str]]) -> PageTable:
@@ -162,7 +180,10 @@ def word_blocks(material: Material, roles: Sequence[Role], texts: Sequence[str])
         tells = {word: np.log((count + 0.5) / inside) - np.log((every[word] - count + 0.5) / outside) for word, count in found.items()}
         best = sorted(tells, key=lambda word: (-tells[word] * np.sqrt(by_class[index][word]), word))[:WORDS]
         lines.append([name, ", ".join(f"{word} ({by_class[index][word]})" for word in best)])
-    return [Heading("Words"), PageTable(["class", "words that tell it (texts of it that hold them)"], lines, "Most telling words of the training split", left=2)]
+    return [
+        Heading("Words"),
+        PageTable(["class", "words that tell it (texts of it that hold them)"], lines, "Most telling words of the training split", left=2),
+    ]
 
 
 # --- examples ------------------------------------------------------------------------------------------------------------------------

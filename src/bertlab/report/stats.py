@@ -1,6 +1,7 @@
 """Statistics of comparisons: seeds are the unit, intervals and exact tests rather than bare means. Plain functions over numpy and scipy.
 
-Sources: Sellam et al. 2022, "The MultiBERTs"; Dror et al. 2018, "The Hitchhiker's Guide to Testing Statistical Significance in NLP"; Dodge et al. 2019, "Show Your Work";
+Sources: Sellam et al. 2022, "The MultiBERTs"; Dror et al. 2018, "The Hitchhiker's Guide to Testing Statistical Significance in NLP";
+Dodge et al. 2019, "Show Your Work";
 Guo et al. 2017, "On Calibration of Modern Neural Networks". Scores keep their unit; differences are `new - old`.
 """
 
@@ -60,7 +61,9 @@ def paired(differences: Sequence[float], level: float = 0.95, test: str = SIGN_F
     if not len(differences) or not np.isfinite(differences).all():
         return Paired(len(differences), math.nan, math.nan, math.nan, math.nan, math.nan)
     found = summarize(differences, level)
-    return Paired(found.n, found.mean, found.sd, found.low, found.high, t_test_p(differences) if test == T_TEST else sign_flip_p(differences))
+    return Paired(
+        found.n, found.mean, found.sd, found.low, found.high, t_test_p(differences) if test == T_TEST else sign_flip_p(differences)
+    )
 
 
 def t_test_p(differences: Sequence[float]) -> float:
@@ -73,7 +76,7 @@ def t_test_p(differences: Sequence[float]) -> float:
 
 
 def nested(differences: Mapping[int, Sequence[float]], level: float = 0.95, test: str = SIGN_FLIP) -> Paired:
-    """Differences of two levels, outer seed -> those of its inner seeds (Sellam et al. 2022, MultiBERTs): the outer seeds' means are the unit.
+    """Differences of two levels, outer seed -> those of its inner seeds (Sellam et al. 2022): the outer seeds' means are the unit.
 
     Inner seeds of one pretraining are no independent evidence of its recipe; their spread is in that of the means.
     """
@@ -81,7 +84,7 @@ def nested(differences: Mapping[int, Sequence[float]], level: float = 0.95, test
 
 
 def spread_of_levels(differences: Mapping[int, Sequence[float]]) -> tuple[float, float]:
-    """Standard deviations of the outer and of the inner level, by the method of moments (one-way analysis of variance); 0 where negative."""
+    """Standard deviations of the outer and of the inner level, by the method of moments (one-way analysis of variance); never below 0."""
     groups = [np.asarray(values, dtype=np.float64) for values in differences.values() if len(values)]
     count, inner = sum(map(len, groups)), len(groups)
     within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / max(1, count - inner)
@@ -124,7 +127,7 @@ def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8,
 
 
 def tost_p(differences: Sequence[float], margin: float) -> float:
-    """p of equivalence: the larger of two one-sided t tests that the mean lies within ±margin (Schuirmann 1987); 1 for one pair."""
+    """P of equivalence: the larger of two one-sided t tests that the mean lies within ±margin (Schuirmann 1987); 1 for one pair."""
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2:
         return 1.0
@@ -145,7 +148,7 @@ def family(sizes: Sequence[int], level: float = 0.05, test: str = SIGN_FLIP) -> 
 
 
 def bootstrap_of_both(differences: np.ndarray, level: float = 0.95, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean of `(seeds, examples)`, both drawn with replacement: would other seeds and other examples say the same?"""
+    """Percentile interval of the mean of `(seeds, examples)`, both drawn with replacement: would others say the same?"""
     rng = np.random.default_rng(seed)
     seeds, examples = differences.shape
     by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds  # (draws, seeds)
@@ -185,22 +188,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def smallest_n(level: float = 0.05) -> int:
     """Fewest paired seeds with which the exact sign-flip test can fall below `level`: 2 / 2^n <= level."""
     return math.ceil(1 - math.log2(level))
-
-
-def seeds_needed(mean: float, sd: float, level: float = 0.05, power: float = 0.8) -> int | None:
-    """Paired seeds for the difference seen to be found with this power: n = ((t(1 - level/2) + t(power)) sd / mean)^2, solved for n.
-
-    Never fewer than the sign-flip test needs. None where there is no difference, no spread known, or more than 10,000 are needed.
-    """
-    if mean == 0 or not math.isfinite(mean) or not math.isfinite(sd):
-        return None
-    n = 2
-    while n <= 10_000:
-        needed = ((stats.t.ppf(1 - level / 2, n - 1) + stats.t.ppf(power, n - 1)) * sd / mean) ** 2
-        if n >= needed:
-            return max(n, smallest_n(level))
-        n = max(n + 1, min(math.ceil(needed), int(1.2 * n)))
-    return None
 
 
 def mcnemar_p(right: np.ndarray, other_right: np.ndarray) -> float:

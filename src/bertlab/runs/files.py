@@ -17,13 +17,12 @@ from torch import Tensor
 
 from bertlab.errors import RunError, redact
 
-
 UMASK = os.umask(0)
 os.umask(UMASK)
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write(temporary)`, flush to disk, rename to `path`; on any error nothing is left behind. Raises RunError for a full disk and the like."""
+    """Call `write(temporary)`, flush to disk, rename to `path`; on any error nothing is left behind. Raises RunError for a full disk."""
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +43,9 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 
 def unusable(path: Path, error: OSError) -> RunError:
     """What to say where a file cannot be written: no space, no permission, a read-only disk."""
-    return RunError(f"{path}: cannot be written ({error.strerror or error}); make room there, or name another folder; the same command goes on")
+    return RunError(
+        f"{path}: cannot be written ({error.strerror or error}); make room there, or name another folder; the same command goes on"
+    )
 
 
 def open_new(path: Path, mode: Literal["w", "a"]) -> TextIO:

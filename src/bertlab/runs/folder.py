@@ -24,7 +24,17 @@ from torch import Tensor
 from bertlab.config import registry
 from bertlab.config.schema import Budget, Component, Compute, Evaluation, Finetune, Paths, Train
 from bertlab.errors import ConfigError, RunError, redact
-from bertlab.runs.files import clear_temporaries, file_digest, load_weights, open_new, publish_folder, save_weights, to_json, write_record, write_text
+from bertlab.runs.files import (
+    clear_temporaries,
+    file_digest,
+    load_weights,
+    open_new,
+    publish_folder,
+    save_weights,
+    to_json,
+    write_record,
+    write_text,
+)
 
 LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
@@ -85,7 +95,7 @@ class RunFolder:
     def own(self, name: str) -> Path:
         """One of its files. Raises RunError for a link: what it points to is not this run's."""
         file = self.path / name
-        if file.is_symlink() or file.parent.is_symlink() and file.parent != self.path:
+        if file.is_symlink() or (file.parent.is_symlink() and file.parent != self.path):
             raise RunError(f"{file}: is a link; a run's folder holds its own files")
         return file
 

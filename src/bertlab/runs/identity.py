@@ -1,9 +1,9 @@
 """A run's id: a hash of what decides its results.
 
 That is the resolved config without what only changes speed or names, the numerics (device, precision, micro-batch), the content of
-everything it reads, the version of the core's results, and the code of the components it uses. The core (loop, data, evaluation, …) is known
-by one declared number, RESULTS_VERSION: tests/integration/test_golden.py fails where results change without a new one, so that moving
-a helper renames no run. Components and plugins are known by their code, without comments, docstrings and layout: an edited model is a new run.
+everything it reads, the version of the core's results, and the code of the components it uses. The core (loop, data, evaluation, …) is
+known by one declared number, RESULTS_VERSION: tests/integration/test_golden.py fails where results change without a new one, so that moving
+a helper renames no run. Components and plugins are known by their code, without comments, docstrings, layout: an edited model is a new run.
 """
 
 import ast

@@ -56,8 +56,8 @@ def check_combination(config: Train) -> None:
     longest, objective, dataset = config.model.longest(), config.objective, config.dataset
     if longest is not None and objective.max_length > longest:
         raise ConfigError(
-            f"objective.max_length={objective.max_length} is longer than model.max_position_embeddings={longest}; shorten the one or raise the "
-            "other"
+            f"objective.max_length={objective.max_length} is longer than model.max_position_embeddings={longest}; shorten the one or "
+            "raise the other"
         )
     inherits, has_stage = config.tokenizer.inherits, config.init.stage(config) is not None
     if inherits and not config.init.gives_tokenizer and config.model.hub_name() is None:

@@ -101,8 +101,8 @@ class FromStage(InitConfig):
             raise ConfigError(f"init.model.{error.key}: {str(error).splitlines()[0]}") from None
         return Train(
             model=model, dataset=self.dataset, tokenizer=self.tokenizer, objective=self.objective, init=self.init, optimizer=self.optimizer,
-            schedule=self.schedule, budget=self.budget, evaluation=self.evaluation, seed=self.seed, compute=run.compute, tracker=run.tracker,
-            paths=run.paths, tags=run.tags,
+            schedule=self.schedule, budget=self.budget, evaluation=self.evaluation, seed=self.seed, compute=run.compute,
+            tracker=run.tracker, paths=run.paths, tags=run.tags,
         )  # fmt: skip
 
     def deciding(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """One measurement of `bertlab benchmark`, in a process of its own: our loop, or the Hugging Face Trainer on the same work.
 
-    python -m bertlab.training.measurement CONTESTANT FOLDER      # a key of CONTESTANTS; FOLDER holds config.yaml, request.json; gets result.json
+    python -m bertlab.training.measurement CONTESTANT FOLDER    # a key of CONTESTANTS; it holds config.yaml, request.json; gets result.json
 
 Both train an encoder of the same sizes from random weights on the same tokenised examples, in batches of as many examples. Counted are
 real tokens (padding left out) and the wall clock between the end of the warm-up steps and the end of the last step: what a user waits for,

@@ -63,8 +63,8 @@ class Label(Kind):
         if fractions := [value for value in values if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", value)]:
             example = min(fractions, key=lambda value: self.first[value])
             raise DataError(
-                f"{where}: {named} holds numbers with fractions ({example} in row {self.first[example]}), which are no classes: predict them "
-                f"as numbers (an objective with a number, dataset.number_column={self.column.name}), or name the classes in "
+                f"{where}: {named} holds numbers with fractions ({example} in row {self.first[example]}), which are no classes: predict "
+                f"them as numbers (an objective with a number, dataset.number_column={self.column.name}), or name the classes in "
                 "dataset.label_names"
             )
         if len(values) > MOST_CLASSES:
@@ -115,7 +115,7 @@ class Label(Kind):
 
 
 def raw_label(value: Any) -> str:
-    """Labels as they are compared: 1, 1.0 and '1' are the same, so are true and 'true', and é however it is written; missing ones are ''."""
+    """Labels as they are compared: 1, 1.0 and '1' are the same, so are true and 'true', é however it is written; missing ones are ''."""
     if value is None or value != value:
         return ""
     if isinstance(value, bool):

@@ -43,8 +43,8 @@ class Number(Kind):
             if column.dataset.drop_unlabelled:
                 return None
             raise DataError(
-                f"{column.where}: {self.missing} row{'s have' if self.missing > 1 else ' has'} no number in {column.named}, the first is row "
-                f"{row}: leave such rows out with dataset.drop_unlabelled=true, or fill them"
+                f"{column.where}: {self.missing} row{'s have' if self.missing > 1 else ' has'} no number in {column.named}, the first is "
+                f"row {row}: leave such rows out with dataset.drop_unlabelled=true, or fill them"
             )
         try:
             value = math.nan if isinstance(cell, bool) else float(cell)

@@ -1,7 +1,7 @@
 """A tag for each word of a row: ids or names, as ids in the order of the names, O first.
 
-Tags of entities are kept in the BIO scheme (`B-PER`, `I-PER`, `O`; IOB1 too), as which they are scored. `dataset.tag_scheme` says how a file
-writes them: BIOES (`S-PER`, `E-PER`), BILOU (`U-PER`, `L-PER`), or with the prefix behind (`PER-B`, `PER_B`) or before an underscore (`B_PER`).
+Tags of entities are kept in the BIO scheme (`B-PER`, `I-PER`, `O`; IOB1 too), as which they are scored. `dataset.tag_scheme` says how a
+file writes them: BIOES (`S-PER`, `E-PER`), BILOU (`U-PER`, `L-PER`), or with the prefix behind (`PER-B`, `PER_B`) or before an underscore.
 """
 
 import re

@@ -1,0 +1,118 @@
+"""What a report may say: undecided is not no difference, one pretraining is not a recipe, failed runs and pooled settings are told."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertlab.jobs.report import Schema, compare_runs
+from bertlab.report import stats
+from bertlab.report.comparison import Row, compare, warnings_of
+from runfolders import write_run
+
+SPREAD = (-0.011, 0.004, 0.009, -0.006, 0.002, 0.007, -0.003, 0.005, -0.008, 0.001)
+
+
+def rows(root: Path, test: str = stats.SIGN_FLIP, **options: Any) -> tuple[dict[str, Row], list[str]]:
+    _, studies, _ = compare_runs(Schema(runs=str(root), examples=False, contamination=False, **options))
+    (study,) = studies
+    return {row.arm.name: row for row in compare(study, {}, test)}, warnings_of(study)
+
+
+def arm(root: Path, name: str, seeds: int, gain: float, **settings: Any) -> None:
+    for seed in range(seeds):
+        write_run(root, f"{name}-{seed}", seed, 0.8 + SPREAD[seed] + gain + 0.3 * SPREAD[-1 - seed], **settings)
+
+
+def verdict_of(row: Row) -> str:
+    assert row.on_validation is not None
+    return row.on_validation.verdict
+
+
+def test_six_seeds_among_two_tests_are_undecided_and_never_no_difference(tmp_path: Path) -> None:
+    """A gain of five points at six seeds: the exact test cannot reach 0.05 among two tests; a t test, chosen before, can."""
+    arm(tmp_path, "base", 6, 0.0)
+    arm(tmp_path, "good", 6, 0.05, optimizer__lr=0.002)
+    arm(tmp_path, "same", 6, 0.0, optimizer__lr=0.003)
+    found, _ = rows(tmp_path, baseline="optimizer.lr=0.001")
+    for name in ("optimizer.lr=0.002", "optimizer.lr=0.003"):
+        assert verdict_of(found[name]) == "undecided: this test needs 7 seeds or more, it had 6"
+    found, _ = rows(tmp_path, stats.T_TEST, baseline="optimizer.lr=0.001")
+    good, same = found["optimizer.lr=0.002"].on_validation, found["optimizer.lr=0.003"].on_validation
+    assert good is not None and good.verdict == "better" and good.found.low > 0 and good.level == pytest.approx(0.975)
+    assert same is not None and same.verdict.startswith("no difference found (one of ") and same.level == pytest.approx(0.95)
+
+
+def test_arms_of_one_seed_cost_the_others_nothing(tmp_path: Path) -> None:
+    arm(tmp_path, "base", 6, 0.0)
+    arm(tmp_path, "good", 6, 0.05, optimizer__lr=0.002)
+    for lr in (0.003, 0.004, 0.005):
+        arm(tmp_path, f"one-{lr}", 1, 0.0, optimizer__lr=lr)
+    found, _ = rows(tmp_path, baseline="optimizer.lr=0.001")
+    assert verdict_of(found["optimizer.lr=0.002"]) == "better"
+    assert verdict_of(found["optimizer.lr=0.003"]) == "one seed: no statement" and found["optimizer.lr=0.003"].on_validation.p != 1.0  # type: ignore[union-attr]  # no baseline
+
+
+def test_one_pretraining_behind_all_seeds_is_told(tmp_path: Path) -> None:
+    arm(tmp_path, "base", 6, 0.0)
+    arm(tmp_path, "pre", 6, 0.05, stage="p0", init__component="stage", init__seed=0)
+    found, warnings = rows(tmp_path, baseline="init=scratch")
+    assert verdict_of(found["init=stage"]) == "better (this pretraining)"
+    assert any("stand on one pretraining" in line for line in warnings)
+
+
+def test_nested_seeds_are_kept_and_the_pretraining_is_the_unit(tmp_path: Path) -> None:
+    """Three pretrainings of four fine-tunings each, paired by both seeds: nothing is left out, and three units decide nothing by sign flips."""
+    for outer in range(3):
+        for seed in range(4):
+            for name, gain in (("a", 0.0), ("b", 0.02 * (outer + 1))):
+                write_run(tmp_path, f"{name}{outer}{seed}", seed, 0.8 + SPREAD[seed] + gain, stage=f"{name}-{outer}", init__component="stage",
+                          init__seed=outer, init__rate={"a": 0.15, "b": 0.4}[name])  # fmt: skip
+    found, warnings = rows(tmp_path, baseline="init.rate=0.15")
+    other = next(row for row in found.values() if row.on_validation is not None)
+    assert len(other.arm.runs) == 12 and not any("Left out" in line or "one pretraining" in line for line in warnings)
+    versus = other.on_validation
+    assert versus is not None and versus.found.n == 3 and versus.found.mean == pytest.approx(0.04)
+    assert versus.outer == pytest.approx(0.02, rel=1e-6) and versus.inner == pytest.approx(0, abs=1e-9)
+    assert versus.verdict.startswith("undecided")
+
+
+def test_runs_that_failed_are_told_with_their_arm(tmp_path: Path) -> None:
+    arm(tmp_path, "base", 8, 0.0)
+    arm(tmp_path, "good", 6, 0.05, optimizer__lr=0.002)
+    for seed in (6, 7):
+        write_run(tmp_path, f"bad-{seed}", seed, 0.0, status="failed", optimizer__lr=0.002)
+    found, warnings = rows(tmp_path, baseline="optimizer.lr=0.001")
+    assert len(found["optimizer.lr=0.002"].arm.failed) == 2
+    assert any("2 runs of “optimizer.lr=0.002” have no score" in line for line in warnings)
+
+
+def test_pooled_settings_are_told(tmp_path: Path) -> None:
+    arm(tmp_path, "base", 3, 0.0)
+    for seed in range(3):
+        write_run(tmp_path, f"x-{seed}", seed + 3, 0.8, optimizer__lr=0.01)
+    for seed in range(3):
+        write_run(tmp_path, f"y-{seed}", seed, 0.8, model__positions="rotary")
+    _, warnings = rows(tmp_path, group_by="model.positions")
+    assert any("Within an arm runs differ in optimizer.lr" in line for line in warnings)
+
+
+def test_a_score_that_is_no_number_is_counted_nowhere(tmp_path: Path) -> None:
+    arm(tmp_path, "base", 6, 0.0)
+    arm(tmp_path, "good", 6, 0.05, optimizer__lr=0.002)
+    file = tmp_path / "good-3" / "summary.json"
+    file.write_text(file.read_text().replace('"validation/accuracy": 0.', '"validation/accuracy": NaN, "was": 0.', 1))
+    found, warnings = rows(tmp_path, baseline="optimizer.lr=0.001")
+    row = found["optimizer.lr=0.002"]
+    assert row.on_validation is not None and row.on_validation.found.n == 5 and not math.isnan(row.on_validation.found.mean)
+    assert any("not a finite number" in line for line in warnings)
+
+
+def test_the_test_split_has_its_own_difference(tmp_path: Path) -> None:
+    for seed in range(7):
+        write_run(tmp_path, f"a-{seed}", seed, 0.80 + SPREAD[seed], test=0.70 + SPREAD[seed])
+        write_run(tmp_path, f"b-{seed}", seed, 0.85 + SPREAD[seed], test=0.70 + SPREAD[-1 - seed], optimizer__lr=0.002)
+    found, _ = rows(tmp_path, baseline="optimizer.lr=0.001")
+    row = found["optimizer.lr=0.002"]
+    assert verdict_of(row) == "better" and row.on_test is not None and row.on_test.verdict.startswith("no difference found")
