@@ -1,0 +1,278 @@
+"""Pages of every key, made from the schema while the documentation is built: what is declared once in src/bertlab is told here as it stands.
+
+mkdocs calls `on_files` and `on_page_markdown`; `pages()` is the same without it. Files of the repository that lie outside docs/ and belong to
+the documentation become pages too; links to the others become their paths.
+"""
+
+import ast
+import dataclasses
+import inspect
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bertlab.config import registry, schema
+
+ROOT = Path(__file__).parents[2]
+FOLDER = "reference/keys"
+COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
+PLAIN = ("budget", "evaluation", "finetune", "compute", "paths")
+NOTES = {
+    "dataset": "Presets over `table` name a public dataset; `files` is yours. See [your own data](../../guides/own-data.md).",
+    "objective": "What an objective reads and scores by is declared in its file: roles of columns, metrics with direction, unit and bounds.",
+    "model": "Sizes are presets over `bert`; those that begin with `hf_` are presets over `hf`. See [Hugging Face](../../guides/hugging-face.md).",
+    "init": "See [pretraining](../../guides/pretraining.md). Below `init=stage` stands a whole run of its own: `init.dataset=… init.budget.tokens=…`.",
+}
+
+
+OUTSIDE = {  # file of the repository -> page
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "multirun/README.md": "reference/run-folder.md",
+}
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """mkdocs' event: add the generated pages."""
+    from mkdocs.structure.files import File
+
+    for name, content in pages().items():
+        files.append(File.generated(config, name, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """mkdocs' event: links that leave docs/ lead to the page made of that file, or become its path."""
+    docs = ROOT / "docs"
+    here = (docs / page.file.src_uri).parent
+
+    def inside(link: re.Match[str]) -> str:
+        text, target = link.group(1), link.group(2)
+        place = Path(os.path.normpath(here / target))
+        if "://" in target or target.startswith("#") or place.is_relative_to(docs) or not place.is_relative_to(ROOT):
+            return link.group(0)
+        name = place.relative_to(ROOT).as_posix()
+        if name in OUTSIDE:
+            return f"[{text}]({os.path.relpath(docs / OUTSIDE[name], here)})"
+        return f"{text} (`{name}`)"
+
+    return re.sub(r"(?<!!)\[([^\]\[]+)\]\(([^)#\s]+)\)", inside, markdown)
+
+
+def pages() -> dict[str, str]:
+    """Path below docs/ -> Markdown."""
+    made = {f"{FOLDER}/{group}.md": component_page(group) for group in COMPONENTS}
+    made[f"{FOLDER}/run.md"] = run_page()
+    made[f"{FOLDER}/jobs.md"] = jobs_page()
+    made[f"{FOLDER}/sweeper.md"] = sweeper_page()
+    made[f"{FOLDER}/index.md"] = index_page()
+    return made | {page: (ROOT / name).read_text(encoding="utf-8") for name, page in OUTSIDE.items()}
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------------------
+def index_page() -> str:
+    """All groups, their options, where their keys stand."""
+    rows = []
+    for group, what in registry.GROUPS.items():
+        options = " ".join(f"`{name}`" for name in registry.options_of(group))
+        page = f"[keys]({group}.md)" if group in COMPONENTS else f"[keys](run.md#{group})" if group in PLAIN else "presets"
+        rows.append(f"| `{group}=` | {cell(what)} | {options} | {page} |")
+    return "\n".join(
+        [
+            "# Every key\n",
+            "Made from the schema of this version. A group is chosen (`model=bert_mini`), a key is set (`model.pooling=mean`). "
+            "Keys marked *not in the id*, and those below `compute`, `tracker` and `paths`, are no part of a run's identity: they may change how fast it is, not what comes out (what changes rounding, such as the precision, is in it). "
+            "`bertlab --cfg job …` prints all keys of one command with their values.\n",
+            "| group | what it is | options | |\n|---|---|---|---|",
+            *rows,
+            "\nAlso: [keys of a run outside the groups](run.md) · [keys of the other jobs](jobs.md) · [options of a search](sweeper.md)\n",
+        ]
+    )
+
+
+def component_page(group: str) -> str:
+    """The options of a group: keys that all have, then each option's own, then presets."""
+    base = BASES[group]
+    common = [item for item in dataclasses.fields(base) if item.name != "name"]
+    parts = [f"# {group}\n", f"{capital(registry.GROUPS[group])}: `{group}=…`. {NOTES.get(group, '')}\n"]
+    if common:
+        parts += [f"## Keys of every {group}\n", table(group, base(name=""), {item.name for item in common})]
+    known = {item.name for item in common}
+    for option in registry.options(group):
+        component = registry.load_schema(group, option)
+        parts += [f"## `{group}={option}`\n" if option != "table" else "## Rows of a table (`files` and the presets)\n", described(component)]
+        if group == "objective":
+            parts.append(declared(component))
+        own = {
+            item.name
+            for item in dataclasses.fields(component)
+            if item.name != "name" and (item.name not in known or default_of(component, item) != default_of(base(name=""), item))
+        }
+        parts.append(table(group, component, own) if own else "No keys of its own.\n")
+    if presets := list(preset_rows(group)):
+        parts += ["## Presets\n", "| preset | over | what its file says |\n|---|---|---|", *presets, ""]
+    return "\n".join(parts)
+
+
+def run_page() -> str:
+    """Keys of a run that belong to no component."""
+    top = schema.Train()
+    parts = ["# A run\n", "Keys outside the components' groups.\n", table("", top, {"seed", "tags"})]
+    for group in PLAIN:
+        node = TYPES[group]()
+        parts += [f"## {group}\n", described(node), table(group, node, {item.name for item in dataclasses.fields(node)})]
+        if presets := list(preset_rows(group)):
+            parts += ["| preset | over | what its file says |\n|---|---|---|", *presets, ""]
+    return "\n".join(parts)
+
+
+def jobs_page() -> str:
+    """Each job's usage and keys."""
+    parts = ["# Jobs\n", "The first word of a command line; `train` if there is none.\n"]
+    for job in registry.jobs():
+        parts += [f"## {job}\n", f"{capital(registry.job_summary(job))}.\n", f"```text\n{registry.job_help(job)}\n```\n"]
+        node = registry.load_schema("schema", job) if job in registry.options("schema") and job not in ("train", "plan") else schema.Train()
+        if type(node) is schema.Train:
+            parts.append("Its keys are the [groups](index.md) and those of [a run](run.md).\n")
+            continue
+        own = [item for item in dataclasses.fields(node) if item.name not in {other.name for other in dataclasses.fields(schema.Train)}]
+        nested = [item for item in own if dataclasses.is_dataclass(getattr(node, item.name))]
+        if plain := {item.name for item in own if item not in nested}:
+            parts.append(table("", node, plain))
+        for item in nested:
+            part = getattr(node, item.name)
+            parts.append(table(item.name, part, {inner.name for inner in dataclasses.fields(part)}))
+    return "\n".join(parts)
+
+
+def sweeper_page() -> str:
+    """Options of the Optuna sweeper; its file is read, since its comments are what explains them."""
+    file = ROOT / "src" / "hydra_plugins" / "bertlab_optuna" / "sweeper.py"
+    source = file.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    parts = ["# A search\n", "Keys below `hydra.sweeper` of `bertlab -m search=…`. See [sweeps](../../guides/sweeps.md).\n"]
+    for kind in (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)):
+        place = {"BertlabOptunaConf": "hydra.sweeper", "SamplerOptions": "hydra.sweeper.sampler_options"}.get(
+            kind.name, "hydra.sweeper.pruner_options" if kind.name == "PrunerOptions" else ""
+        )
+        if place:
+            parts.append(f"## {place}\n\n{ast.get_docstring(kind)}\n\n| key | default | what it does |\n|---|---|---|")
+            for line in (node for node in kind.body if isinstance(node, ast.AnnAssign)):
+                name = getattr(line.target, "id", "")
+                if name == "_target_":
+                    continue
+                said = re.sub(r"^.*?#\s*(noqa: \w+\s*#?\s*)?", "", lines[line.lineno - 1]) if "#" in lines[line.lineno - 1] else ""
+                value = "" if line.value is None else ast.unparse(line.value)
+                value = {"field(default_factory=dict)": "{}", "field(default_factory=list)": "[]", "None": "null"}.get(value, value)
+                if value.startswith("field("):
+                    value = "see below"
+                parts.append(f"| `{place}.{name}` | {code(value)} | {cell(said)} |")
+            parts.append("")
+    return "\n".join(parts)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------------------------
+TYPES: dict[str, Any] = {
+    "budget": schema.Budget, "evaluation": schema.Evaluation, "finetune": schema.Finetune, "compute": schema.Compute, "paths": schema.Paths,
+}  # fmt: skip
+BASES: dict[str, Any] = {
+    "dataset": schema.DatasetConfig, "tokenizer": schema.TokenizerConfig, "objective": schema.ObjectiveConfig, "model": schema.ModelConfig,
+    "init": schema.InitConfig, "optimizer": schema.OptimizerConfig, "schedule": schema.ScheduleConfig, "tracker": schema.TrackerConfig,
+}  # fmt: skip
+
+
+def table(path: str, node: Any, names: set[str]) -> str:
+    """Keys of a dataclass, in its order."""
+    rows = ["| key | type | default | allowed | what it does |", "|---|---|---|---|---|"]
+    for item in dataclasses.fields(node):
+        if item.name in names:
+            key = f"{path}.{item.name}" if path else item.name
+            value = default_of(node, item)
+            shown = "a group of keys" if dataclasses.is_dataclass(value) else code(yaml_of(value))
+            speed = "" if item.metadata.get("decides", True) else " *(not in the id)*"
+            about = cell(item.metadata.get("help", "")) + speed
+            rows.append(f"| `{key}` | {cell(type_of(item))} | {shown} | {allowed(item.metadata)} | {about} |")
+    return "\n".join([*rows, ""])
+
+
+def default_of(node: Any, item: Any) -> Any:
+    """An instance's own value: an option may begin with another than its base."""
+    return getattr(node, item.name)
+
+
+def type_of(item: Any) -> str:
+    """As people call it."""
+    name = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
+    name = str(item.type) if "|" in str(item.type) or "[" in str(item.type) else name
+    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "None": "null"}
+    if name.startswith("list["):
+        return "list"
+    if name.startswith("dict["):
+        return "mapping"
+    parts = [words.get(part.strip(), part.strip()) for part in name.replace("typing.", "").split("|")]
+    return " or ".join(parts) if all(part in words.values() for part in parts) else "group"
+
+
+def allowed(rule: Any) -> str:
+    """Bounds or choices."""
+    if rule.get("options"):
+        return " ".join(code(option) for option in rule["options"])
+    signs = (("low", "≥"), ("above", ">"), ("high", "≤"), ("below", "<"))
+    return ", ".join(f"{sign} {rule[bound]}" for bound, sign in signs if rule.get(bound) is not None)
+
+
+def declared(component: Any) -> str:
+    """What an objective says of itself."""
+    roles = ", ".join(f"`{role.name}` ({role.kind}{', optional' if role.optional else ''})" for role in component.roles) or "none"
+    lines = [f"Reads: {roles}.\n", "| metric | unit | direction |\n|---|---|---|"]
+    for metric in component.metrics(()):
+        lines.append(f"| `{metric.name}` | {cell(metric.unit)} | {metric.direction} |")
+    return "\n".join([*lines, ""])
+
+
+def described(node: Any) -> str:
+    """A dataclass's docstring, where it has one of its own."""
+    text = inspect.getdoc(type(node)) or ""
+    return "" if text.startswith(f"{type(node).__name__}(") else f"{escaped(text)}\n"
+
+
+def preset_rows(group: str) -> Iterator[str]:
+    """Each preset, what it is built on, and the first sentence of its header."""
+    for file in sorted((registry.conf_folder() / group).glob("*.yaml")):
+        text = file.read_text(encoding="utf-8")
+        if text.lstrip().startswith("# @package"):
+            text = text.partition("\n")[2]
+        header = " ".join(line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#"))
+        over = re.search(r"^defaults:\n\s+- (\w+)", text, re.MULTILINE)
+        first = re.split(r"(?<=\.) (?=[A-Z`])", header)[0]
+        yield f"| `{group}={file.stem}` | {code(over.group(1)) if over else ''} | {cell(first)} |"
+
+
+def yaml_of(value: Any) -> str:
+    """As it is written on the command line."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else "(must be given)" if value == "???" else str(value) if value != "" else ""
+
+
+def capital(text: str) -> str:
+    """With a capital first letter, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def code(text: str) -> str:
+    """In code letters, if there is anything."""
+    return f"`{text}`".replace("|", "\\|") if text else ""
+
+
+def cell(text: str) -> str:
+    """Safe within a table."""
+    return escaped(text).replace("|", "\\|").replace("\n", " ")
+
+
+def escaped(text: str) -> str:
+    """Signs that Markdown would take for markup."""
+    return re.sub(r"([<\[\]*_])(?![^`]*`[^`]*$)", r"\\\1", text) if "`" not in text else text
