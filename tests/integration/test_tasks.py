@@ -158,6 +158,27 @@ def test_the_datasets_official_score_selects_unless_another_is_asked_for(cli: An
     assert selected_by("dataset.metric=accuracy") == "validation/pearson"  # no score of this objective's
 
 
+def test_classes_of_unequal_size_and_importance(cli: Any) -> None:
+    write(
+        "train.jsonl", lambda rng, index: {"text": f"{rng.choice(COLOURS)} item{index % 7}", "label": ["no", "yes"][index % 5 == 0]}, 120, 0
+    )
+    words = [*SMALL, "budget.steps=2", "objective.positive_class=yes", "objective.primary=f1"]
+    for weights in ("[1,4.5]", "balanced"):
+        status, out, err = cli(*words, f"objective.class_weights={weights}")
+        assert status == 0, err
+        folder = Path(out.splitlines()[-1].removeprefix("run: "))
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["selected_by"] == "validation/f1" and "validation/balanced_accuracy" in summary["metrics"]
+        assert cli("evaluate", f"run={folder}", "file=train.jsonl")[0] == 0
+    for word, said in (
+        ("objective.class_weights=[1,2,3]", "3 numbers for 2 classes (no, yes)"),
+        ("objective.class_weights=heavy", "must be balanced, or a list of numbers above 0"),
+        ("objective.positive_class=maybe", "positive_class=maybe: no such class"),
+    ):
+        status, _, err = cli(*words, word)
+        assert status == 2 and said in err and err.count("\n") == 1, err
+
+
 # --- refused in one line -------------------------------------------------------------------------------------------------------------
 def row_of(task: str, **changes: Any) -> dict[str, Any]:
     return {**TASKS[task][0](random.Random(0), 1), **changes}
@@ -203,7 +224,7 @@ def test_a_malformed_row_is_named(task: str, changes: dict[str, Any], said: str,
     ],
 )  # fmt: skip
 def test_words_that_cannot_be_meant_are_refused(task: str, words: list[str], said: str, cli: Any) -> None:
-    make = {"regression": lambda _, index: {"text": f"text item{index}", "same": 3}}.get(task, TASKS[task][0])
+    make = {"regression": lambda _, index: {"text": f"text item{index % 20}", "same": 3}}.get(task, TASKS[task][0])
     write("train.jsonl", make, 50, 0)
     status, _, err = cli(*SMALL, f"objective={task}", *words, "budget.steps=2")
     assert status == 2 and said in err and err.count("\n") == 1, err

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pretraining import Rows
 
+from bertlab.config.schema import validate
 from bertlab.contracts import Draw, Special, Vocabulary, join_examples
+from bertlab.data.table import TableDataset
+from bertlab.errors import ConfigError
 from bertlab.objectives._texts import join_texts
 from bertlab.objectives.classification import Classification, balanced_accuracy, f1_macro, matthews
 
@@ -96,3 +99,51 @@ def test_token_dropout_is_keyed_by_example_and_epoch_and_spares_special_tokens()
     assert not torch.equal(both, o.collate(examples, np.array([0, 1]), Draw(7, 1)).input_ids)
     assert (both[:, 0] == 2).all() and (both[:, 51] == 3).all() and 20 < int((both == 1).sum()) < 80
     assert not (o.collate(examples, np.array([0, 1]), None).input_ids == 1).any(), "evaluation drops nothing"
+
+
+def test_the_positive_classs_f1_and_balanced_accuracy_follow_their_definitions() -> None:
+    o = objective(positive_class="maybe")
+    label, said = np.array([0, 0, 0, 2, 2, 0]), np.array([0, 1, 2, 2, 0, 0])
+    scores = o.scores({"logits": np.eye(3)[said] * 5, "label": label})
+    assert scores["f1"] == pytest.approx(2 * 1 / (2 + 2)) and scores["balanced_accuracy"] == pytest.approx((2 / 4 + 1 / 2) / 2)
+    assert {name for name, value in scores.items() if isinstance(value, float)} == {metric.name for metric in o.metrics}
+    assert "f1" not in objective().scores({"logits": np.eye(3)[said] * 5, "label": label})
+    assert balanced_accuracy(np.array([[3, 1], [0, 0]])) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("given", [[1, 2.5, 4], [10, 25, 40], "balanced"])
+def test_class_weights_are_torchs_over_the_training_split(given: Any) -> None:
+    o = objective(class_weights=given)
+    label = [0, 0, 0, 1, 1, 2]
+    examples = join_examples(o.prepare(Rows(text=["ab"] * 6, label=label), encode))
+    logits = torch.randn(6, 3)
+    plain = o.loss(logits, o.collate(examples, np.arange(6), None))
+    o.fit_to(examples)
+    loss = o.loss(logits, o.collate(examples, np.arange(6), None))
+    weights = torch.tensor([1 / 3, 1 / 2, 1.0] if given == "balanced" else given, dtype=torch.float32)
+    expected = torch.nn.functional.cross_entropy(logits, torch.tensor(label), weights)
+    assert float(loss.total / loss.count) == pytest.approx(float(expected), rel=1e-5)
+    unweighted = torch.nn.functional.cross_entropy(logits, torch.tensor(label))
+    assert float(plain.total / plain.count) == pytest.approx(float(unweighted), rel=1e-5)
+
+
+@pytest.mark.parametrize("given", ["heavy", [], [1, 0, 2], [1, -1, 2], [1, "2", 3], [True, 1, 1], [1, math.inf, 1], 3])
+def test_class_weights_that_are_none_are_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"objective.class_weights=.*must be balanced, or a list of numbers above 0"):
+        validate(Classification(name="classification", class_weights=given), "objective")
+
+
+def test_what_is_said_of_classes_must_fit_them() -> None:
+    with pytest.raises(ConfigError, match=r"class_weights=\[1, 2\]: 2 numbers for 3 classes \(no, yes, maybe\)"):
+        objective(class_weights=[1, 2])
+    with pytest.raises(ConfigError, match=r"positive_class=yse: no such class, did you mean 'yes'"):
+        objective(positive_class="yse")
+
+
+def test_a_dataset_names_its_official_score_and_class() -> None:
+    config = Classification(name="classification")
+    told = config.for_task(TableDataset(name="t", train_file="t.csv", metric="f1", positive_class="maybe"))
+    assert (told.primary, told.positive_class) == ("f1", "maybe")
+    own = Classification(name="classification", primary="matthews", positive_class="no")
+    assert own.for_task(TableDataset(name="t", train_file="t.csv", metric="f1", positive_class="maybe")) == own
+    assert config.for_task(TableDataset(name="t", train_file="t.csv", metric="exact_match")).primary is None
