@@ -216,7 +216,7 @@ def test_a_malformed_row_is_named(task: str, changes: dict[str, Any], said: str,
     [
         ("regression", [], "objective=regression needs number (number), which dataset=files does not have (it has text, label)"),
         ("regression", ["dataset.number_column=points"], "no column 'points' (dataset.number_column)"),
-        ("regression", ["dataset.number_column=text"], "row 1 holds 'text item0', no number, in column 'text'"),
+        ("regression", ["dataset.number_column=text"], "row 1 holds 'some text about item0', no number, in column 'text'"),
         ("regression", ["dataset.number_column=same"], "numbers of the training split are 3, there is nothing to learn"),
         ("multi_label", [*TASKS["multi_label"][1], "objective.threshold=1"], "objective.threshold=1.0: must be less than 1"),
         ("multi_label", [*TASKS["multi_label"][1], "objective.primary=f1_of_pink"], "f1_of_pink: objective=multi_label has no"),
@@ -224,7 +224,7 @@ def test_a_malformed_row_is_named(task: str, changes: dict[str, Any], said: str,
     ],
 )  # fmt: skip
 def test_words_that_cannot_be_meant_are_refused(task: str, words: list[str], said: str, cli: Any) -> None:
-    make = {"regression": lambda _, index: {"text": f"text item{index % 20}", "same": 3}}.get(task, TASKS[task][0])
+    make = {"regression": lambda _, index: {"text": f"some text about item{index % 20}", "same": 3}}.get(task, TASKS[task][0])
     write("train.jsonl", make, 50, 0)
     status, _, err = cli(*SMALL, f"objective={task}", *words, "budget.steps=2")
     assert status == 2 and said in err and err.count("\n") == 1, err
