@@ -126,6 +126,29 @@ def test_a_task_is_learnt(task: str, least: float, cli: Any) -> None:
     assert status == 0 and json.loads(out)[f"file/{primary}"] > least, (out, err)
 
 
+@pytest.mark.parametrize("options", [[], ["objective.views=pairs", "objective.positive_from=1"]])
+def test_vectors_are_learnt_and_compared(options: list[str], cli: Any) -> None:
+    def pair(rng: random.Random, index: int) -> dict[str, Any]:
+        one, other = rng.sample(COLOURS, 2)
+        alike = rng.random() < 0.5
+        return {"text": f"item{index % 7} is {one} .", "text_pair": f"a thing of {one if alike else other}", "alike": float(alike)}
+
+    write("train.jsonl", pair, 120, 0)
+    write("more.jsonl", pair, 30, 1)
+    words = [*SMALL, "objective=embedding", "dataset.text_pair_column=text_pair", "dataset.number_column=alike", "model.pooling=mean"]
+    status, out, err = cli(*words, *options, "budget.steps=30")
+    assert status == 0, err
+    folder = Path(out.splitlines()[-1].removeprefix("run: "))
+    status, out, err = cli("evaluate", f"run={folder}", "file=more.jsonl", "format=json")
+    assert status == 0 and json.loads(out)["file/spearman"] > (0.5 if options else -1), (out, err)
+    status, out, err = cli("predict", f"run={folder}", "text=a thing of red", "text_pair=a thing of red", "format=jsonl")
+    assert status == 0 and json.loads(out)["cosine"] == pytest.approx(1, abs=1e-5), err
+    status, _, err = cli("export", f"run={folder}", "to=exported")
+    assert status == 2 and "what=encoder" in err
+    status, _, err = cli(*words, *options, "budget.steps=2", "dataset.text_pair_column=null")
+    assert status == 2 and "objective=embedding needs text_pair (text)" in err
+
+
 def test_an_exported_regression_says_the_runs_numbers(cli: Any) -> None:
     transformers = pytest.importorskip("transformers")
     folder = trained(cli, "regression", "budget.steps=6")

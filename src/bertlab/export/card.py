@@ -13,6 +13,7 @@ from bertlab.training.init import FromCheckpoint, FromPretrained, FromStage
 
 PIPELINES = {
     "SequenceClassification": "text-classification", "TokenClassification": "token-classification", "MaskedLM": "fill-mask",
+    "QuestionAnswering": "question-answering",
     "": "feature-extraction",
 }  # fmt: skip
 

@@ -7,6 +7,8 @@ folder appears it is opened with transformers (pip install 'bertlab[hf]'), and i
 
   classification -> …ForSequenceClassification    mlm     -> …ForMaskedLM       nsp -> …ForNextSentencePrediction
   tagging        -> …ForTokenClassification       mlm_nsp -> …ForPreTraining    any -> …Model, with what=encoder
+  regression, multi_label -> …ForSequenceClassification (numbers in the data's own unit; a yes or no for each class)
+  multiple_choice -> …ForMultipleChoice           extractive_qa -> …ForQuestionAnswering
 
 What transformers has no class for (rotary positions, mean pooling, sentence order …) is refused, and the keys are named.
 
