@@ -12,7 +12,7 @@ from bertlab.config.composition import compose_schema
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import load_dataset, roles_for
 from bertlab.data.tokenizer import WordPiece, train_tokenizer
-from bertlab.training.assembly import build_objective, check_combination
+from bertlab.training.assembly import build_objective, check_combination, prepare
 
 SMALL = ["model=bert_tiny", "model.hidden_size=32", "model.num_attention_heads=2", "compute=cpu", "compute.threads=1", "dataset=files",
          "dataset.train_file=train.jsonl", "optimizer.lr=3e-3"]  # fmt: skip
@@ -124,6 +124,30 @@ def test_a_task_is_learnt(task: str, least: float, cli: Any) -> None:
     write("more.jsonl", make, 60, 1)
     status, out, err = cli("evaluate", f"run={folder}", "file=more.jsonl", "format=json")
     assert status == 0 and json.loads(out)[f"file/{primary}"] > least, (out, err)
+
+
+class Watched:
+    """A config that writes down what is read of it."""
+
+    def __init__(self, config: Any) -> None:
+        self.config, self.read = config, set[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        self.read.add(name)
+        return getattr(self.config, name)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_examples_are_filed_under_what_prepare_reads(task: str) -> None:
+    make, columns, _, _ = TASKS[task]
+    write("train.jsonl", make, 60, 0)
+    config = compose_schema("train", [*SMALL, f"objective={task}", *columns])
+    material = prepare(config)
+    watched: Any = Watched(config.objective)
+    objective = type(config.objective).build(watched, material.tokenizer.vocabulary(), material.objective.label_names)
+    watched.read.clear()
+    list(objective.prepare(material.dataset.splits["train"], material.tokenizer))
+    assert watched.read == set(config.objective.prepared_by)
 
 
 @pytest.mark.parametrize("options", [[], ["objective.views=pairs", "objective.positive_from=1"]])

@@ -4,7 +4,8 @@ usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [fo
 
 Label texts with a finished run. Without text or file, lines are read from standard input. A .txt file holds one text a line;
 other files have the run's column names, or text_column=… text_pair_column=… encoding=….
-jsonl: one {"text", "label", "probabilities"} a line.
+jsonl: one object a line, what was read and what is said of it: {"text", "label", "probabilities"}, or a number, a set of labels, tags, the
+number of a choice, an answer and where it stands. What reads more than texts (choices, questions and contexts) takes a file.
 """
 
 import codecs
