@@ -1,7 +1,7 @@
-"""Pages of every key, made from the schema while the documentation is built: what is declared once in src/bertlab is told here as it stands.
+"""Pages of every key, made from the schema while the documentation is built: what is declared once is told here as it stands.
 
-mkdocs calls `on_files` and `on_page_markdown`; `pages()` is the same without it. Files of the repository that lie outside docs/ and belong to
-the documentation become pages too; links to the others become their paths.
+MkDocs calls `on_files` and `on_page_markdown`; `pages()` is the same without it. Files of the repository that lie outside docs/ and
+belong to the documentation become pages too; links to the others become their paths.
 """
 
 import ast
@@ -21,9 +21,9 @@ COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer",
 PLAIN = ("budget", "evaluation", "finetune", "compute", "paths")
 NOTES = {
     "dataset": "Presets over `table` name a public dataset; `files` is yours. See [your own data](../../guides/own-data.md).",
-    "objective": "What an objective reads and scores by is declared in its file: roles of columns, metrics with direction, unit and bounds.",
-    "model": "Sizes are presets over `bert`; those that begin with `hf_` are presets over `hf`. See [Hugging Face](../../guides/hugging-face.md).",
-    "init": "See [pretraining](../../guides/pretraining.md). Below `init=stage` stands a whole run of its own: `init.dataset=… init.budget.tokens=…`.",
+    "objective": "What it reads and scores by is declared in its file: roles of columns, metrics with direction, unit and bounds.",
+    "model": "Sizes are presets over `bert`; those that begin with `hf_` are over `hf`. See [Hugging Face](../../guides/hugging-face.md).",
+    "init": "See [pretraining](../../guides/pretraining.md). Below `init=stage` stands a whole run: `init.dataset=… init.budget.tokens=…`.",
 }
 
 
@@ -36,7 +36,7 @@ OUTSIDE = {  # file of the repository -> page
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """mkdocs' event: add the generated pages."""
+    """Event of MkDocs: add the generated pages."""
     from mkdocs.structure.files import File
 
     for name, content in pages().items():
@@ -45,7 +45,7 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """mkdocs' event: links that leave docs/ lead to the page made of that file, or become its path."""
+    """Event of MkDocs: links that leave docs/ lead to the page made of that file, or become its path."""
     docs = ROOT / "docs"
     here = (docs / page.file.src_uri).parent
 
@@ -84,7 +84,8 @@ def index_page() -> str:
         [
             "# Every key\n",
             "Made from the schema of this version. A group is chosen (`model=bert_mini`), a key is set (`model.pooling=mean`). "
-            "Keys marked *not in the id*, and those below `compute`, `tracker` and `paths`, are no part of a run's identity: they may change how fast it is, not what comes out (what changes rounding, such as the precision, is in it). "
+            "Keys marked *not in the id*, and those below `compute`, `tracker` and `paths`, are no part of a run's identity: they may "
+            "change how fast it is, not what comes out (what changes rounding, such as the precision, is in it). "
             "`bertlab --cfg job …` prints all keys of one command with their values.\n",
             "| group | what it is | options | |\n|---|---|---|---|",
             *rows,
@@ -103,7 +104,8 @@ def component_page(group: str) -> str:
     known = {item.name for item in common}
     for option in registry.options(group):
         component = registry.load_schema(group, option)
-        parts += [f"## `{group}={option}`\n" if option != "table" else "## Rows of a table (`files` and the presets)\n", described(component)]
+        title = "Rows of a table (`files` and the presets)" if option == "table" else f"`{group}={option}`"
+        parts += [f"## {title}\n", described(component)]
         if group == "objective":
             parts.append(declared(component))
         own = {
