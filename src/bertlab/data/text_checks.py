@@ -30,7 +30,7 @@ class CountedTexts:
         special = tokenizer.special
         self.frame = [special.pad_id, special.cls_id, special.sep_id]
         self.texts = self.tokens = self.unknown = self.unknown_texts = self.characters = self.lost = 0
-        self.examples = self.examples_cut = self.read = self.cut = 0
+        self.examples = self.examples_cut = self.read = self.cut = self.windows = self.rows = 0
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text."""
@@ -54,8 +54,11 @@ class CountedTexts:
         return found
 
     def watch(self, pieces: Iterable[Examples]) -> Iterator[Examples]:
-        """The same pieces; counts what their column `cut` says."""
+        """The same pieces; counts what their columns `cut` and `row` say."""
         for piece in pieces:
+            if "row" in piece.columns:
+                self.windows += len(piece)
+                self.rows += len(np.unique(piece.columns["row"]))
             if "cut" in piece.columns:
                 cut = piece.columns["cut"]
                 self.examples += len(cut)
@@ -73,6 +76,8 @@ class CountedTexts:
         }
         if self.examples:
             found |= {"truncated_share": self.examples_cut / self.examples, "tokens_cut": self.cut / max(1, self.cut + self.read)}
+        if self.rows:
+            found["windows_per_text"] = self.windows / self.rows
         return found
 
 
@@ -131,6 +136,10 @@ def describe_texts(config: Train, texts: dict[str, dict[str, Any]]) -> list[str]
         )
     ]
     train = texts["train"]
+    if "windows_per_text" in train:
+        lines.append(
+            "texts are read in windows: " + "; ".join(f"{split} {found['windows_per_text']:.2f} a text" for split, found in texts.items())
+        )
     for split, found in texts.items():
         if found.get("truncated_share"):
             lines.append(

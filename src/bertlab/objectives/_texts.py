@@ -22,7 +22,7 @@ PIECE = 10_000  # rows tokenised at a time
 class Texts(ObjectiveConfig):
     """Options of how texts are laid out."""
 
-    prepared_by: ClassVar = ("max_length", "truncation")
+    prepared_by: ClassVar[tuple[str, ...]] = ("max_length", "truncation")
 
     truncation: str = choice(
         "head",

@@ -1,9 +1,13 @@
 """Classification of one or two texts into two or more classes (Devlin et al. 2019, §4.1): a linear layer on the pooled output.
 
+With `truncation=windows` a text that is too long becomes several examples of one row, which all have its class. Training counts
+windows: epochs, batches, class weights and train/loss are of these. Evaluation and prediction take, of a row, the mean of its windows'
+log-probabilities: scores, loss included, and predictions are of rows.
+
 Legend: B batch, T tokens, C classes, N examples of a split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -12,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bertlab.config.schema import DatasetConfig, ObjectiveConfig, number, string
+from bertlab.config.schema import DatasetConfig, ObjectiveConfig, choice, integer, number, string
 from bertlab.contracts import (
     TEXT,
     TEXT_PAIR,
     Batch,
     Draw,
+    Encode,
     Encoder,
     Examples,
     HfHead,
@@ -25,13 +30,15 @@ from bertlab.contracts import (
     Metric,
     Role,
     Vocabulary,
+    examples_of,
     loss_metric,
     shortened,
 )
 from bertlab.errors import ConfigError, did_you_mean
-from bertlab.objectives._texts import PooledHead, TextObjective, Texts
+from bertlab.objectives._texts import PIECE, PooledHead, TextObjective, Texts
+from bertlab.objectives._windows import mean_by_row, windows_of
 
-BALANCED = "balanced"
+BALANCED, WINDOWS = "balanced", "windows"
 
 
 @dataclass
@@ -39,7 +46,21 @@ class Classification(Texts):
     """`[CLS] text [SEP]` or `[CLS] text [SEP] text_pair [SEP]`, cross-entropy over classes."""
 
     roles: ClassVar = (TEXT, TEXT_PAIR, Role("label", "label", is_answer=True))
+    prepared_by: ClassVar = (*Texts.prepared_by, "stride")
 
+    truncation: str = choice(
+        "head",
+        "head",
+        "tail",
+        "head_tail",
+        WINDOWS,
+        help="what is read of a text that is too long: its beginning, its end, a quarter of the room from its beginning and the rest from "
+        "its end (Sun et al. 2019, §5.3.1: 128 and 382 of 510), or all of it in windows, of which each is an example in training and whose "
+        "log-probabilities are averaged to one prediction a row",
+    )
+    stride: int | None = integer(
+        None, "tokens from one window's beginning to the next one's, with truncation=windows; null = half a window", low=1
+    )
     label_smoothing: float = number(0.0, "share of the target spread over all classes (Szegedy et al. 2016)", low=0, below=1)
     head_dropout: float = number(0.1, "dropout between pooled output and classifier", low=0, below=1)
     token_dropout: float = number(
@@ -58,7 +79,14 @@ class Classification(Texts):
     )
 
     def check(self, path: str) -> None:
-        """Weights are numbers above 0."""
+        """Windows leave no gap; weights are numbers above 0."""
+        if self.stride is not None and self.truncation != WINDOWS:
+            raise ConfigError(f"{path}.stride={self.stride}: texts are not read in windows; add {path}.truncation={WINDOWS}")
+        if self.stride is not None and self.stride > self.max_length - 2:
+            raise ConfigError(
+                f"{path}.stride={self.stride}: a window holds {path}.max_length={self.max_length} less two special tokens; a longer stride "
+                "would skip some"
+            )
         given = self.class_weights
         if given is None or given == BALANCED:
             return
@@ -114,6 +142,27 @@ class ClassificationObjective(TextObjective):
         """Class ids (N,); -1 where the rows have none."""
         return np.asarray(piece["label"] if "label" in piece else [-1] * count, dtype=np.int64)
 
+    def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
+        """As TextObjective does; in windows, column `row` tells which row of the split each is of, and `cut` what none of a row's reads."""
+        stride = self.config.stride
+        if self.config.truncation != WINDOWS:
+            yield from super().prepare(split, encode)
+            return
+        pairs = "text_pair" in split.column_names
+        for start in range(0, len(split), PIECE):
+            piece = split[start : start + PIECE]
+            first = encode(piece["text"])
+            second: Sequence[list[int] | None] = encode(piece["text_pair"]) if pairs else [None] * len(first)
+            found = [windows_of(a, b, self.config.max_length, self.special, stride) for a, b in zip(first, second, strict=True)]
+            count = [len(windows) for windows, _ in found]
+            columns: dict[str, np.ndarray] = {
+                self.target: np.repeat(self.answers(piece, len(first)), count),
+                "second_start": np.asarray([position for windows, _ in found for _, position in windows], dtype=np.int32),
+                "cut": np.repeat(np.asarray([left_out for _, left_out in found], dtype=np.int32), count),
+                "row": np.repeat(np.arange(start, start + len(first)), count),
+            }
+            yield examples_of([ids for windows, _ in found for ids, _ in windows], columns)
+
     def fit_to(self, train: Examples) -> None:
         """Weights of classes such that those of all training examples are 1 on average; nothing that a finished run needs."""
         given = self.config.class_weights
@@ -151,14 +200,22 @@ class ClassificationObjective(TextObjective):
         """Logits (B, C) float32 and labels (B,)."""
         return {"logits": outputs.float().cpu().numpy(), "label": batch.targets["label"].cpu().numpy()}
 
+    def _of_rows(self, measured: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits (N, C) float64 and labels (N,) of the split's rows; of a row in windows the mean of their log-probabilities."""
+        logits, label = measured["logits"].astype(np.float64), measured["label"]
+        if self.config.truncation != WINDOWS:
+            return logits, label
+        logits, place = mean_by_row(log_softmax(logits), measured["row"])
+        return logits, label[place]
+
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (nats per example, without label smoothing and weights), accuracy, f1_macro, balanced_accuracy, matthews; f1 of the positive
         class where there is one; confusion (rows: true class).
         """
-        logits, label = measured["logits"].astype(np.float64), measured["label"]
+        logits, label = self._of_rows(measured)
         confusion = np.zeros((len(self.label_names),) * 2, dtype=np.int64)
         np.add.at(confusion, (label, logits.argmax(1)), 1)
-        log_probability = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        log_probability = log_softmax(logits)
         positive = {}
         if self.config.positive_class is not None:
             positive = {"f1": float(f1_of_classes(confusion)[self.label_names.index(self.config.positive_class)])}
@@ -174,8 +231,7 @@ class ClassificationObjective(TextObjective):
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """Label (class name) and probabilities (class name -> p), in the examples' order."""
-        logits = measured["logits"].astype(np.float64)
-        probability = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+        probability = np.exp(log_softmax(self._of_rows(measured)[0]))
         return [
             {"label": self.label_names[int(row.argmax())], "probabilities": dict(zip(self.label_names, map(float, row), strict=True))}
             for row in probability
@@ -193,6 +249,12 @@ class ClassificationObjective(TextObjective):
         for label, counts in zip(self.label_names, scores["confusion"], strict=True):
             lines.append(f"{label:<18}" + "".join(f"{count:>{width}}" for count in counts))
         return lines
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Log-probabilities (N, C)."""
+    found: np.ndarray = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return found
 
 
 def f1_of_classes(confusion: np.ndarray) -> np.ndarray:
