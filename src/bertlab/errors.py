@@ -1,11 +1,14 @@
 """What a user did wrong, said in one line, and no secret in it. Anything else that escapes is a bug of ours and keeps its traceback."""
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
 SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)  # in the name of an environment variable
+HIDDEN = "(redacted)"  # plain text in YAML, JSON, Markdown and addresses
 SHORTEST_SECRET = 8  # letters; shorter values are words that occur by themselves
 
 
@@ -45,10 +48,14 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
 
 
 def redact(text: str) -> str:
-    """Text as it may leave this process: without passwords in addresses, and without values of variables that are called secret."""
-    text = re.sub(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"]*@", r"\1***@", text)
-    text = re.sub(r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"]+", r"\1***", text, flags=re.IGNORECASE)
+    """Text as it may leave this process: without passwords in addresses, and without values of variables that are called secret.
+
+    A value is found as it is and as JSON, YAML and addresses write it.
+    """
+    text = re.sub(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"\\]*@", rf"\1{HIDDEN}@", text)
+    text = re.sub(r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"\\]+", rf"\1{HIDDEN}", text, flags=re.IGNORECASE)
     for name, value in os.environ.items():
-        if len(value) >= SHORTEST_SECRET and SECRET.search(name) and value in text and not os.path.exists(value):  # noqa: PTH110  # a path is none
-            text = text.replace(value, "***")
+        if len(value) >= SHORTEST_SECRET and SECRET.search(name) and not os.path.exists(value):  # noqa: PTH110  # a path is none
+            for written in {value, json.dumps(value)[1:-1], value.replace("'", "''"), quote(value), quote(value, safe="")}:
+                text = text.replace(written, HIDDEN)
     return text

@@ -3,6 +3,7 @@
 0 done · 2 something the user can mend (one line on standard error) · 128 + n interrupted by signal n · 1 a bug of ours (traceback).
 """
 
+import errno
 import logging
 import os
 import re
@@ -12,13 +13,17 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertlab.cli.help import help_text
-from bertlab.cli.sweeps import Sweep, ToldError, check_sweep, choose_sweeper, plan, searches, telling
+from bertlab.cli.streams import prepare_streams
+from bertlab.cli.sweeps import Sweep, ToldError, check_sweep, choose_sweeper, plan, searches, telling, with_folder
 from bertlab.config import registry
 from bertlab.config.registry import conf_folder
-from bertlab.errors import ConfigError, UserError, did_you_mean
+from bertlab.errors import ConfigError, UserError, did_you_mean, redact
+
+if TYPE_CHECKING:
+    from bertlab.config.words import Word
 
 FLAGS = {
     "--hydra-help": "",
@@ -38,6 +43,9 @@ FLAGS = {
 EXAMPLES_OF_VALUES = {"--cfg": "job", "--package": "model", "--config-path": "FOLDER", "--config-name": "NAME", "--config-dir": "FOLDER"}
 CHOICES = {"--cfg": ("job", "hydra", "all"), "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
 COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
+OUTSIDE = {  # what a disk or its owner refuses: no bug of ours
+    errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets and signs included
     "predict": ("text", "text_pair"),
     "export": ("run", "to"),
@@ -47,7 +55,8 @@ TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets an
 
 def main() -> None:
     """Console script and `python -m bertlab`."""
-    sys.exit(run_command(sys.argv[1:]))
+    prepare_streams()
+    sys.exit(run_command([os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]]))  # UTF-8 in any locale
 
 
 def run_command(arguments: list[str]) -> int:
@@ -72,7 +81,8 @@ def run_command(arguments: list[str]) -> int:
                 if job not in ("plan", "train"):
                     raise ConfigError(f"--dry-run plans training runs, not {job}")
                 return plan(flags, overrides)
-            _run(job, flags, overrides, shlex.join(["bertlab", *([job] if job != "train" else []), *rest]))
+            told = [redact(word) for word in rest]
+            _run(job, flags, overrides, shlex.join(["bertlab", *([job] if job != "train" else []), *told]))
         return 0
     except SystemExit as stop:  # `_task`, which keeps Hydra from announcing an error; 1 is Hydra's own, after its message
         return 2 if stop.code == 1 else int(stop.code or 0)
@@ -85,6 +95,13 @@ def run_command(arguments: list[str]) -> int:
         return 2
     except UserError as error:
         return _refuse(error)
+    except MemoryError as error:
+        return _refuse(UserError(f"out of memory ({error or 'an allocation failed'}); take smaller batches, a smaller model or less text"))
+    except OSError as error:
+        if error.errno not in OUTSIDE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(UserError(f"{where}{error.strerror}; make room or give access, then the same command continues"))
     except Exception as error:
         if type(error).__name__ == "SpaceError":  # the sweeper's own word for what the user can mend
             return _refuse(UserError(str(error)))
@@ -171,8 +188,28 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
         raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
     sweep = check_sweep(job, flags, words) if several else Sweep([])
     labels = [] if any(word.key == "hydra/sweeper" for word in words) else sweep.labels
+    composed = None
+    if not {"--cfg", "--info", "--shell-completion", "--hydra-help"} & set(flags):  # those show; they call nothing
+        composed = compose_job(job, flags, [word for word in words if not word.sweep] if several else words)
+    start = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command, labels))
     with telling(sweep, with_table=bool(labels) and job == "train") if several else nullcontext():
-        hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command, labels))()
+        start(None if several else composed)
+
+
+def compose_job(job: str, flags: dict[str, str | None], words: "list[Word]") -> Any:
+    """The config of one run, or what all runs of a sweep have in common; Hydra's own part is checked and at hand for the task."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    from bertlab.config.composition import compose_raw
+
+    folder = Path(given) if (given := flags.get("--config-path")) else None
+    composed = compose_raw(job, with_folder(flags, words), folder, flags.get("--config-name"))
+    HydraConfig.instance().set_config(composed)
+    os.environ.update({name: str(value) for name, value in composed.hydra.job.env_set.items()})
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed
 
 
 def job_being_completed(job: str) -> str:

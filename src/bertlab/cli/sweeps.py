@@ -159,10 +159,7 @@ def choose_sweeper(words: "list[Word]") -> "list[Word]":
     chosen = {word.key for word in words}
     added: list[str] = []
     if not chosen & {"search", "hydra/sweeper"} and any(isinstance(word.value, IntervalSweep) for word in words):
-        added = [
-            f"hydra/sweeper={SWEEPER}",
-            *(["hydra.sweeper.folder=${paths.output}/studies"] if "hydra.sweeper.folder" not in chosen else []),
-        ]
+        added = [f"hydra/sweeper={SWEEPER}"]
     if (added or searches(words)) and "hydra.sweep.dir" not in chosen:
         added.append("hydra.sweep.dir=${hydra.sweeper.folder}")  # where Hydra would leave an empty folder of its own
     return [*map(parse, added), *words]

@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertlab.config import registry
 from bertlab.config.schema import Budget, Component, valid_keys, validate
+from bertlab.config.trust import check_hydra, guard_environment
 from bertlab.config.words import RULES, Word, check_option, parse, read
 from bertlab.errors import ConfigError, did_you_mean
 
@@ -78,7 +79,8 @@ class SearchPath(SearchPathPlugin):
 
 
 def install() -> None:
-    """Tell Hydra where our configs are; harmless when repeated."""
+    """Tell Hydra where our configs are, and OmegaConf what of the environment they may read; harmless when repeated."""
+    guard_environment()
     plugins = Plugins.instance()
     plugins.register(ComponentSource)
     plugins.register(SearchPath)
@@ -117,7 +119,7 @@ def smoke_of_stages(words: list[Word]) -> list[Word]:
         return words
     chosen = [word for word in words if word.name in ("experiment", "init", "tokenizer", "hydra.searchpath") and not word.sweep]
     try:
-        has_stage = "budget" in _compose("train", complete("train", chosen)).init
+        has_stage = "budget" in compose_raw("train", complete("train", chosen)).init
     except (HydraException, OmegaConfBaseException, ConfigError):
         return words  # told when all of it is composed
     return [word.with_value("smoke_stage") if word is smoke and has_stage else word for word in words]
@@ -130,7 +132,7 @@ def compose_schema(job: str, overrides: Iterable[str]) -> Any:
 
 def compose_words(job: str, words: Iterable[Word]) -> Any:
     """The same of words that are complete: to check sweeps."""
-    composed = _compose(job, words)
+    composed = compose_raw(job, words)
     hydra = composed.hydra
     with open_dict(composed):
         del composed["hydra"]
@@ -139,14 +141,20 @@ def compose_words(job: str, words: Iterable[Word]) -> Any:
 
 def compose_hydra(job: str, words: Iterable[Word]) -> Any:
     """Hydra's own part of a composed config, e.g. its sweeper's options."""
-    return _compose(job, words).hydra
+    return compose_raw(job, words).hydra
 
 
-def _compose(job: str, words: Iterable[Word]) -> DictConfig:
+def compose_raw(job: str, words: Iterable[Word], folder: Path | None = None, name: str | None = None) -> DictConfig:
+    """A config as Hydra composes it, its own node with it, which is checked before anything that it names is called.
+
+    `folder` and `name` stand for a primary config that is not ours. Raises ConfigError, and Hydra's errors.
+    """
     install()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(registry.conf_folder()), version_base="1.3", job_name=job):
-        return compose(job, overrides=[str(word) for word in words], return_hydra_config=True)
+    with initialize_config_dir(str((folder or registry.conf_folder()).absolute()), version_base="1.3", job_name=job):
+        composed = compose(name or job, overrides=[str(word) for word in words], return_hydra_config=True)
+    check_hydra(composed.hydra)
+    return composed
 
 
 def combinations(words: list[Word]) -> list[list[Word]]:
@@ -160,6 +168,7 @@ def to_schema(composed: DictConfig, hydra: Any) -> Any:
 
     Raises ConfigError naming key, value and file; OmegaConf's own errors are explained by the caller.
     """
+    guard_environment()  # in a launcher's process, too
     try:
         _refuse_smuggled(composed, "")
         missing = sorted(OmegaConf.missing_keys(composed))
@@ -170,7 +179,8 @@ def to_schema(composed: DictConfig, hydra: Any) -> Any:
         validate(schema)
     except OmegaConfBaseException as error:  # an interpolation of what is not there
         key = str(error.full_key or error.key or "")
-        raise ConfigError(f"{_origin([key], hydra) or 'command line'}: {key}: {str(error).splitlines()[0]}") from None
+        line = str(error).splitlines()[0].removeprefix("ConfigError raised while resolving interpolation: ")
+        raise ConfigError(f"{_origin([key], hydra) or 'command line'}: {key}: {line}") from None
     except ConfigError as error:
         keys = re.findall(r"^[a-z_]+(?=[:=])|(?<![\w.])[a-z][a-z_0-9]*(?:\.[a-z][a-z_0-9]*)+(?=[=: ,])", str(error))
         origin = _origin(keys[:3], hydra)

@@ -316,6 +316,8 @@ def find_run(given: str, paths: Paths) -> RunFolder:
 def config_of(tree: dict[str, Any], where: str) -> Train:
     """A run's config from its recorded tree. Raises RunError where it does not fit this version's schema."""
     config = Train()
+    if (held := _interpolated(tree)) is not None:
+        raise RunError(f"{where}: {held} refers to something else (${{…}}); a recorded config holds values alone")
     try:
         for item in dataclasses.fields(Train):
             value = tree[item.name]
@@ -329,6 +331,15 @@ def config_of(tree: dict[str, Any], where: str) -> Train:
         line = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise RunError(f"{where}: does not fit this version of bertlab ({line})") from error
     return config
+
+
+def _interpolated(node: Any, path: str = "") -> str | None:
+    """The first key whose value OmegaConf would look up elsewhere, as in the environment; what bertlab records has none."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        held = f"{path}{key}" if isinstance(value, str) and "${" in value else _interpolated(value, f"{path}{key}.")
+        if held is not None:
+            return held
+    return None
 
 
 def _typed(name: str, value: Any) -> Any:

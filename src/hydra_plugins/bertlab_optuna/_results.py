@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,11 @@ def _plots(study: optuna.Study, folder: Path) -> None:
 
 
 def _write(file: Path, content: str) -> None:
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(content, encoding="utf-8")
+    """Whole or not at all; several sweeps of one study may write at once, each its own temporary file."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=file.parent, prefix=f".{file.name}.", suffix=".tmp", delete=False
+    ) as stream:
+        temporary = Path(stream.name)
+        stream.write(content)
+    temporary.chmod(0o644)
     temporary.replace(file)

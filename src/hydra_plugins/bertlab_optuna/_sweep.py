@@ -8,6 +8,7 @@ withdrawn by whoever asked for it, the trials' numbers decide.
 import importlib
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ from hydra_plugins.bertlab_optuna._study import (
 )
 from hydra_plugins.bertlab_optuna.trial import BEAT, OWNER, VARIABLE, is_gone, this_process
 
+NAME = re.compile(r"[\w.=,+@ -]{1,120}")  # of a study, hence of its folder
 DEAD_AFTER = 6  # heartbeats without a sign
 RETRIES = 3  # of one point whose process died
 LAUNCH_ERRORS = 3  # in a row
@@ -63,6 +65,8 @@ def run_sweep(options: Mapping[str, Any], arguments: Sequence[str], config: Dict
     params = options["params"] or {}
     space = build_space(arguments, params, loader)
     name = options["study_name"] or study_name(arguments, params)
+    if name in ("", ".", "..") or not NAME.fullmatch(name):
+        raise SpaceError(f"hydra.sweeper.study_name={name}: it names a folder; take up to 120 letters, digits and . _ = , + - @")
     folder = Path(str(options["folder"])) / name
     folder.mkdir(parents=True, exist_ok=True)
     url = options["storage"] or default_storage(folder)

@@ -75,7 +75,7 @@ class BertlabOptunaConf:
     pruner: str = "none"  # none median percentile hyperband asha wilcoxon patient
     pruner_options: PrunerOptions = field(default_factory=PrunerOptions)
     study_name: Optional[str] = None  # noqa: UP045  # default: the same for the same command
-    folder: str = "multirun/studies"  # trials.csv, best.yaml, plots and the default storage, in a folder of the study's name
+    folder: str = "${oc.select:paths.output,multirun}/studies"  # trials.csv, best.yaml, plots, storage, in a folder of the study's name
     storage: Optional[str] = None  # noqa: UP045  # sqlite:///file, journal:file, postgresql://…; default: SQLite in the study's folder
     warm_start: List[Dict[str, Any]] = field(default_factory=list)  # noqa: UP006  # points to try first
     space: Optional[str] = None  # noqa: UP045  # module.function(trial, overrides) that suggests what depends on other choices

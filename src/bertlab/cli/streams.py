@@ -1,0 +1,37 @@
+"""Standard streams as everything else may take them for granted: there, able to take any letter, and without secrets."""
+
+import io
+import os
+import sys
+from typing import TextIO
+
+from bertlab.errors import redact
+
+
+class Redacted(io.TextIOWrapper):
+    """A text stream from which passwords and secrets of the environment do not come out; tracebacks and libraries' lines included."""
+
+    def write(self, text: str, /) -> int:
+        """Write text without its secrets."""
+        super().write(redact(text))
+        return len(text)
+
+
+def prepare_streams() -> None:
+    """Open what the shell has closed (`2>&-`) as nothing; write what an encoding lacks as an escape; let no secret out."""
+    for number in range(3):  # in order: an open takes the lowest number that is free
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout, sys.stderr = _redacted(sys.stdout, 1), _redacted(sys.stderr, 2)
+
+
+def _redacted(stream: TextIO | None, number: int) -> TextIO:
+    if stream is None:
+        stream = os.fdopen(number, "w", encoding="utf-8", closefd=False)
+    if isinstance(stream, Redacted) or not isinstance(stream, io.TextIOWrapper):  # somebody else's, as a notebook's
+        return stream
+    encoding, lines = stream.encoding, stream.line_buffering or number == 2
+    return Redacted(stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=lines)
