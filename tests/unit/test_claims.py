@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runfolders import write_run
 
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report import stats
+from bertlab.report.arms import Seeds, partners
 from bertlab.report.comparison import Row, compare, warnings_of
-from runfolders import write_run
+from bertlab.report.page import to_markdown
 
 SPREAD = (-0.011, 0.004, 0.009, -0.006, 0.002, 0.007, -0.003, 0.005, -0.008, 0.001)
 
@@ -63,12 +65,12 @@ def test_one_pretraining_behind_all_seeds_is_told(tmp_path: Path) -> None:
 
 
 def test_nested_seeds_are_kept_and_the_pretraining_is_the_unit(tmp_path: Path) -> None:
-    """Three pretrainings of four fine-tunings each, paired by both seeds: nothing is left out, and three units decide nothing by sign flips."""
+    """Three pretrainings of four fine-tunings each, paired by both seeds: nothing is left out; three units decide nothing by sign flips."""
     for outer in range(3):
         for seed in range(4):
             for name, gain in (("a", 0.0), ("b", 0.02 * (outer + 1))):
-                write_run(tmp_path, f"{name}{outer}{seed}", seed, 0.8 + SPREAD[seed] + gain, stage=f"{name}-{outer}", init__component="stage",
-                          init__seed=outer, init__rate={"a": 0.15, "b": 0.4}[name])  # fmt: skip
+                settings = {"init__component": "stage", "init__seed": outer, "init__rate": {"a": 0.15, "b": 0.4}[name]}
+                write_run(tmp_path, f"{name}{outer}{seed}", seed, 0.8 + SPREAD[seed] + gain, stage=f"{name}-{outer}", **settings)
     found, warnings = rows(tmp_path, baseline="init.rate=0.15")
     other = next(row for row in found.values() if row.on_validation is not None)
     assert len(other.arm.runs) == 12 and not any("Left out" in line or "one pretraining" in line for line in warnings)
@@ -78,6 +80,57 @@ def test_nested_seeds_are_kept_and_the_pretraining_is_the_unit(tmp_path: Path) -
     assert versus.verdict.startswith("undecided")
 
 
+def test_a_pretraining_that_has_each_runs_seed_is_paired_with_runs_that_have_none(tmp_path: Path) -> None:
+    """init.seed=${seed}: seed 3 on pretraining 3 stands beside seed 3 from scratch, and the seed alone names the column."""
+    for seed in range(7):
+        write_run(tmp_path, f"s{seed}", seed, 0.8 + SPREAD[seed])
+        write_run(tmp_path, f"p{seed}", seed, 0.85 + SPREAD[-1 - seed], stage=f"q{seed}", init__component="stage", init__seed=seed)
+    _, (study,), page = compare_runs(Schema(runs=str(tmp_path), examples=False, contamination=False, baseline="init=scratch"))
+    row = next(row for row in compare(study, {}) if not row.is_baseline)
+    versus = row.on_validation
+    assert versus is not None and versus.found.n == 7 and versus.verdict == "better"
+    assert versus.found.mean == pytest.approx(sum(0.05 + SPREAD[-1 - seed] - SPREAD[seed] for seed in range(7)) / 7)
+    text = to_markdown(page)
+    assert "| arm | seed 0 | seed 1 |" in text and "on pretraining" not in text and "| 7 on 7 pretrainings |" in text
+
+
+def test_several_pretrainings_beside_runs_that_have_none_are_all_counted(tmp_path: Path) -> None:
+    """Three pretrainings of four seeds beside six seeds from scratch: three units, no run in two of them, none of the twelve left out."""
+    for seed in range(6):
+        write_run(tmp_path, f"s{seed}", seed, 0.8 + 0.001 * seed)
+    for outer in range(3):
+        for seed in range(4):
+            write_run(
+                tmp_path, f"p{outer}{seed}", seed, 0.9 + 0.01 * outer, stage=f"q{outer}", init__component="stage", init__seed=outer + 1
+            )
+    for baseline, sign in (("init=scratch", 1), ("init=stage", -1)):
+        found, _ = rows(tmp_path, baseline=baseline)
+        versus = next(row.on_validation for row in found.values() if row.on_validation is not None)
+        units = [0.9 - (0.8 + 0.8 + 0.003) / 2, 0.91 - 0.801, 0.92 - 0.802]
+        assert versus.found.n == 3 and versus.found.mean == pytest.approx(sign * sum(units) / 3)
+        assert versus.verdict == "undecided: this test needs 6 seeds or more, it had 3"
+
+
+def test_who_stands_beside_whom() -> None:
+    """The same seeds; a run without a pretraining of its own beside one of the other arm's, each once."""
+    alone, joint = [Seeds(0, seed) for seed in range(3)], [Seeds(seed, seed) for seed in range(4)]
+    crossed = [Seeds(outer, inner) for outer in (1, 2) for inner in range(3)]
+    assert partners(joint, alone) == [(Seeds(seed, seed), Seeds(0, seed)) for seed in range(3)]
+    assert partners(alone, joint) == [(one, other) for other, one in partners(joint, alone)]
+    assert partners(crossed, crossed[1:]) == [(seeds, seeds) for seeds in crossed[1:]]
+    assert partners(crossed, alone) == [(Seeds(1, 0), alone[0]), (Seeds(1, 2), alone[2]), (Seeds(2, 1), alone[1])]
+    assert partners([Seeds(5, seed) for seed in range(3)], alone) == [(Seeds(5, seed), Seeds(0, seed)) for seed in range(3)]
+    assert partners([Seeds(0, 7)], alone) == []
+
+
+def test_an_exact_test_and_an_interval_that_differ_are_both_told(tmp_path: Path) -> None:
+    for seed, gain in enumerate((0.02, 0.021, 0.019, 0.02, 0.022, -0.001)):
+        write_run(tmp_path, f"a{seed}", seed, 0.8)
+        write_run(tmp_path, f"b{seed}", seed, 0.8 + gain, optimizer__lr=0.002)
+    found, _ = rows(tmp_path, baseline="optimizer.lr=0.001")
+    assert verdict_of(found["optimizer.lr=0.002"]).startswith("no difference found, though the t interval excludes 0 (one of ")
+
+
 def test_runs_that_failed_are_told_with_their_arm(tmp_path: Path) -> None:
     arm(tmp_path, "base", 8, 0.0)
     arm(tmp_path, "good", 6, 0.05, optimizer__lr=0.002)
@@ -85,7 +138,7 @@ def test_runs_that_failed_are_told_with_their_arm(tmp_path: Path) -> None:
         write_run(tmp_path, f"bad-{seed}", seed, 0.0, status="failed", optimizer__lr=0.002)
     found, warnings = rows(tmp_path, baseline="optimizer.lr=0.001")
     assert len(found["optimizer.lr=0.002"].arm.failed) == 2
-    assert any("2 runs of “optimizer.lr=0.002” have no score" in line for line in warnings)
+    assert any("2 runs of “optimizer.lr=0.002” without a score" in line for line in warnings)
 
 
 def test_pooled_settings_are_told(tmp_path: Path) -> None:

@@ -38,11 +38,21 @@ def test_a_score_that_is_none_gives_no_p_and_no_interval() -> None:
 @pytest.mark.parametrize(("effect", "sd"), [(1.0, 1.0), (0.5, 1.0), (2.0, 1.0)])
 def test_power_is_what_was_promised(effect: float, sd: float) -> None:
     n = stats.seeds_for(effect, sd, test=stats.T_TEST)
-    assert n is not None and stats.detectable(sd, n) <= effect < stats.detectable(sd, n - 1)
+    assert n is not None and stats.detectable(sd, n, test=stats.T_TEST) <= effect < stats.detectable(sd, n - 1, test=stats.T_TEST)
     enough, one_less = (np.mean([stats.t_test_p(RNG.normal(effect, sd, k).tolist()) <= 0.05 for _ in range(600)]) for k in (n, n - 1))
     assert enough >= 0.75 and one_less <= 0.85
     assert stats.seeds_for(10.0, 1.0) == 6, "no fewer than the exact test needs"
     assert stats.seeds_for(1e-9, 1.0) is None and stats.seeds_for(0.0, 1.0) is None
+
+
+def test_what_few_seeds_would_have_found_is_said_of_the_test_that_was_made() -> None:
+    """Six seeds: the exact test needs all six signs equal, which a shift of d does with Φ(d)^6; a t test finds less."""
+    shift = stats.detectable(1.0, 6)
+    assert scipy_stats.norm.cdf(shift) ** 6 == pytest.approx(0.8, abs=0.02) and shift > 1.2 * stats.detectable(1.0, 6, test=stats.T_TEST)
+    for n in (7, 8, 10):
+        found = np.mean([stats.sign_flip_p(RNG.normal(stats.detectable(1.0, n), 1, n).tolist()) <= 0.05 for _ in range(600)])
+        assert found == pytest.approx(0.8, abs=0.06)
+    assert math.isnan(stats.detectable(1.0, 5)) and stats.detectable(0.0, 6) == 0.0
 
 
 def test_tests_that_can_show_nothing_leave_the_family() -> None:

@@ -87,7 +87,7 @@ def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:
         versus = row.on_validation
         assert study.metric == metric and versus is not None and versus.verdict == "better" and versus.found.mean < 0
         text = to_markdown(page)
-        assert "lower is better" in text and f"{metric.name}" in text and "better, −0.475" in text
+        assert "lower is better" in text and f"{metric.name}" in text and "Better: “optimizer.lr=0.002” (−0.475" in text
 
 
 def test_runs_that_mean_different_things_by_a_name_are_not_compared(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_what_else_sets_arms_apart_is_named(tmp_path: Path) -> None:
         change_summary(other, cost={**cost, "parameters": 22_700_000})
     _, (study,), page = compare_runs(Schema(runs=str(tmp_path), examples=False, contamination=False))
     assert study.keys == ["init.component"]
-    (told,) = [words for words in warnings_of(study) if words.startswith("Beside what they are named for")]
+    (told,) = [words for words in warnings_of(study) if words.startswith("Beside what they are grouped by")]
     assert "tokenizer (" in told and "wordpiece" in told and "inherited: minilm" in told
     assert "parameters (" in told and "4.0 M" in told and "22.7 M" in told
     apart = next(block for block in page.blocks if isinstance(block, PageTable) and block.caption == "What sets the arms apart")
@@ -151,7 +151,7 @@ def test_arms_named_for_their_tokenizers_are_told_of_their_sizes(tmp_path: Path)
         cost = json.loads((other / "summary.json").read_text())["cost"]
         change_summary(other, cost={**cost, "parameters": 5_000_000})
     (study,) = studies_of(find_runs([str(tmp_path)]), baseline="tokenizer=wordpiece")
-    (told,) = [words for words in warnings_of(study) if words.startswith("Beside what they are named for")]
+    (told,) = [words for words in warnings_of(study) if words.startswith("Beside what they are grouped by")]
     assert "tokenizer" not in told and "parameters (4.0 M / 5.0 M)" in told
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,20 +16,38 @@ ABSENT = "–"
 
 
 class Seeds(NamedTuple):
-    """What a run was drawn by: its pretraining's seed (0 where there is none) and its own. Runs are paired by both."""
+    """What a run was drawn by: its pretraining's seed (0 where there is none) and its own."""
 
     outer: int
     inner: int
 
     @property
     def label(self) -> str:
-        """`3`, or `pretraining 1, 3`."""
-        return f"pretraining {self.outer}, {self.inner}" if self.outer else str(self.inner)
+        """`3`, or `3 on pretraining 1`."""
+        return f"{self.inner} on pretraining {self.outer}" if self.outer else str(self.inner)
 
 
 def seeds_of(run: RunRecord) -> Seeds:
     """By its config."""
     return Seeds(int(run.config.get("init.seed") or 0), run.seed)
+
+
+def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, Seeds]]:
+    """Which runs of two arms are compared: those of the same seeds, the pretraining's counting where both arms have several.
+
+    Where one arm has several pretrainings, each run of the other stands beside one of them, so that no two share a run.
+    """
+    one, other = sorted(own), sorted(base)
+    several = [len({seeds.outer for seeds in runs}) > 1 for runs in (one, other)]
+    if all(several):
+        return [(seeds, seeds) for seeds in one if seeds in other]
+    if several[1]:
+        return sorted((mine, theirs) for theirs, mine in partners(other, one))
+    found: list[tuple[Seeds, Seeds]] = []
+    for place, theirs in enumerate(other):
+        same = [seeds for seeds in one if seeds.inner == theirs.inner]
+        found += [(same[place % len(same)], theirs)] if same else []
+    return sorted(found)
 
 
 @dataclass

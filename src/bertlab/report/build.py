@@ -8,7 +8,7 @@ import numpy as np
 from bertlab.config.declarations import FRACTION, Metric
 from bertlab.errors import UserError
 from bertlab.report import by_example, figures, stats
-from bertlab.report.arms import Arm, Study, differing_keys
+from bertlab.report.arms import Arm, Seeds, Study, differing_keys
 from bertlab.report.comparison import Row, Versus, compare, last_scores, warnings_of
 from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
@@ -49,8 +49,8 @@ def build_page(
 def study_blocks(study: Study, rows: Sequence[Row], test: str = stats.SIGN_FLIP) -> list[Block]:
     """PageTable, words, figures."""
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
-    selection = (
-        "validation, which also chose each run's checkpoint; the test split was scored once with that checkpoint and chooses nothing."
+    selection = "validation, which also chose each run's checkpoint" + (
+        "; the test split was scored once with that checkpoint and chooses nothing." if any(row.test is not None for row in rows) else "."
     )
     if len(study.arms) == 1:
         tests = f"Scores are on {selection} Intervals: 95 % t over seeds."
@@ -119,11 +119,14 @@ def held_out_table(study: Study, rows: Sequence[Row]) -> list[PageTable]:
 
 
 def difference_cells(versus: Versus | None, metric: Metric) -> list[str]:
-    """The difference with its interval, and p."""
+    """The difference with its interval, and p. Where the differences do not differ there is nothing to reckon an interval by."""
     if versus is None:
         return ["", ""]
-    level = "" if versus.level == 0.95 else f" at {100 * versus.level:.3g} %"
-    return [f"{metric.show(versus.found.mean, sign=True)} {interval(versus.found, metric, sign=True)}{level}", p_text(versus.p)]
+    moved = metric.show(versus.found.mean, sign=True)
+    if versus.found.high - versus.found.low > 1e-12 * abs(versus.found.mean):
+        level = "" if versus.level == 0.95 else f" at {100 * versus.level:.3g} %"
+        moved = f"{moved} {interval(versus.found, metric, sign=True)}{level}"
+    return [moved, p_text(versus.p)]
 
 
 def seeds_text(arm: Arm) -> str:
@@ -134,15 +137,22 @@ def seeds_text(arm: Arm) -> str:
 
 def further_table(study: Study, rows: Sequence[Row]) -> PageTable:
     """Every seed's score, the last step's, and where there are several pretrainings the spread of each level."""
-    seeds = sorted({one for row in rows for one in row.arm.runs})
-    several = any(row.on_validation is not None and not math.isnan(row.on_validation.outer) for row in rows)
+    nested = any(len({one.inner for one in row.arm.runs}) < len(row.arm.runs) for row in rows)
+
+    def named(one: Seeds) -> str:
+        return one.label if nested else str(one.inner)  # of one seed a pretraining, the seed names both
+
+    every = sorted({one for row in rows for one in row.arm.runs}, key=lambda one: one if nested else (one.inner, one.outer))
+    seeds = list(dict.fromkeys(map(named, every)))
+    several = any(row.on_validation is not None and not math.isnan(row.on_validation.inner + row.on_validation.outer) for row in rows)
     lines = []
     for row in rows:
-        scores, versus = row.arm.scores("validation", study.metric), row.on_validation
+        scores = {named(one): score for one, score in row.arm.scores("validation", study.metric).items()}
+        versus = row.on_validation
         levels = ["", ""] if versus is None else [study.metric.show(versus.outer), study.metric.show(versus.inner)]
         last = spread(last_scores(row.arm, study.metric), study.metric)
         lines.append([row.arm.name, *(study.metric.show(scores.get(one)) for one in seeds), last, *(levels if several else [])])
-    headers = ["arm", *(f"seed {one.label}" for one in seeds), "last step, mean ± sd"]
+    headers = ["arm", *(f"seed {one}" for one in seeds), "last step, mean ± sd"]
     headers += ["sd of the difference between pretrainings", "between their seeds"] if several else []
     return PageTable(headers, lines, "Validation, seed by seed")
 
@@ -209,15 +219,17 @@ def cost_table(rows: Sequence[Row]) -> PageTable:
 
 
 def conclusion(study: Study, rows: Sequence[Row]) -> str:
-    """One sentence an arm."""
+    """One sentence a verdict."""
     base = next(row for row in rows if row.is_baseline)
     words = [f"“{base.arm.name}” reaches {spread(base.validation, study.metric)} on validation."]
+    by_verdict: dict[str, list[str]] = {}
     for row in rows:
         if (versus := row.on_validation) is None:
             continue
-        moved = f", {difference_cells(versus, study.metric)[0]}" if versus.found.n else ""
-        tested = "" if math.isnan(versus.p) else f", p = {p_text(versus.p)}"
-        words.append(f"“{row.arm.name}”: {versus.verdict}{moved}{tested}.")
+        told = [difference_cells(versus, study.metric)[0]] if versus.found.n else []
+        told += [] if math.isnan(versus.p) else [f"p = {p_text(versus.p)}"]
+        by_verdict.setdefault(versus.verdict, []).append(f"“{row.arm.name}”" + (f" ({', '.join(told)})" if told else ""))
+    words += [f"{said[:1].upper() + said[1:]}: {', '.join(arms)}." for said, arms in by_verdict.items()]
     return " ".join(words)
 
 

@@ -14,7 +14,7 @@ from bertlab.config.schema import Train
 from bertlab.data.dataset import load_dataset, roles_for, text_roles
 from bertlab.errors import UserError
 from bertlab.report import stats
-from bertlab.report.arms import Arm, Seeds, Study
+from bertlab.report.arms import Arm, Seeds, Study, partners
 from bertlab.report.contamination import Contamination, check_contamination
 from bertlab.runs.records import RunRecord
 
@@ -77,12 +77,12 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
 def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTest | None:
     """None where they share no seed with predictions."""
     own, base = evaluated.right(arm), evaluated.right(baseline)
-    seeds = sorted(set(own) & set(base))
-    if not seeds:
+    pairs = partners(own, base)
+    if not pairs:
         return None
-    by_seed = np.array([own[seed].astype(float) - base[seed] for seed in seeds])
+    by_seed = np.array([own[mine].astype(float) - base[theirs] for mine, theirs in pairs])
     low, high = stats.bootstrap_interval(by_seed.mean(0))
-    p_values = [stats.mcnemar_p(own[seed], base[seed]) for seed in seeds]
+    p_values = [stats.mcnemar_p(own[mine], base[theirs]) for mine, theirs in pairs]
     return ExampleTest(low, high, stats.bootstrap_of_both(by_seed), (min(p_values), max(p_values)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from bertlab.config.declarations import BITS_PER_CHARACTER, Metric
 from bertlab.report import stats
-from bertlab.report.arms import ABSENT, Arm, Study, counted, decides, differing_keys
+from bertlab.report.arms import ABSENT, Arm, Seeds, Study, counted, decides, differing_keys, partners
 from bertlab.runs.records import RunRecord
 
 LEVEL = 0.05
@@ -75,14 +75,8 @@ def differences(study: Study, split: str, test: str) -> dict[str, Versus]:
     are at the same level: that at which Holm's procedure tests it.
     """
     base = study.baseline.scores(split, study.metric)
-    by_outer: dict[str, dict[int, list[float]]] = {}
-    for arm in study.arms:
-        if arm is not study.baseline and (own := arm.scores(split, study.metric)):
-            pairs: dict[int, list[float]] = {}
-            for seeds in own:
-                if seeds in base:
-                    pairs.setdefault(seeds.outer, []).append(own[seeds] - base[seeds])
-            by_outer[arm.name] = pairs
+    every = {arm.name: arm.scores(split, study.metric) for arm in study.arms if arm is not study.baseline}
+    by_outer = {name: _paired(own, base) for name, own in every.items() if own}
     units = {name: _units(pairs) for name, pairs in by_outer.items()}
     able = dict(zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True))
     family = [name for name in units if able[name]]
@@ -97,11 +91,29 @@ def differences(study: Study, split: str, test: str) -> dict[str, Versus]:
         p = corrected.get(name, math.nan)
         outer, inner = stats.spread_of_levels(by_outer[name])
         several = len(by_outer[name]) > 1
-        words = verdict(found, p, level, study.metric)
+        words = verdict(found, p, level, study.metric, test)
         if words in ("better", "worse") and not several and _stands_on_one_pretraining(study, name):
             words += " (this pretraining)"
         versus[name] = Versus(found, level, p, words, outer if several else math.nan, inner)
     return versus
+
+
+def _paired(own: dict[Seeds, float], base: dict[Seeds, float]) -> dict[int, list[float]]:
+    """Differences, by the seed of the pretraining that they stand on."""
+    several = [len({seeds.outer for seeds in one}) > 1 for one in (own, base)]
+    pairs: dict[int, list[float]] = {}
+    if several[0] == several[1]:
+        for mine, theirs in partners(own, base):
+            pairs.setdefault(mine.outer, []).append(own[mine] - base[theirs])
+        return pairs
+    many, few, sign = (own, base, 1) if several[0] else (base, own, -1)
+    beside: dict[int, list[float]] = {}
+    for mine, theirs in partners(many, few):
+        beside.setdefault(mine.outer, []).append(few[theirs])
+    for outer, scores in beside.items():  # all of a pretraining's seeds against the mean of the runs that stand beside it
+        mean = sum(scores) / len(scores)
+        pairs[outer] = [sign * (score - mean) for seeds, score in sorted(many.items()) if seeds.outer == outer]
+    return pairs
 
 
 def _units(pairs: dict[int, list[float]]) -> list[float]:
@@ -112,8 +124,10 @@ def _units(pairs: dict[int, list[float]]) -> list[float]:
 
 
 def _stands_on_one_pretraining(study: Study, name: str) -> bool:
+    """Of a difference whose units are seeds: by the arms' only pretraining, or by the only one of several that has a pair."""
     arm = next(arm for arm in study.arms if arm.name == name)
-    return any(one.pretrainings == 1 and len(one.runs) > 1 for one in (arm, study.baseline))
+    arms = [one for one in (arm, study.baseline) if len(one.runs) > 1]
+    return any(one.pretrainings == 1 or len({seeds.outer for seeds in one.runs}) > 1 for one in arms)
 
 
 def _summary(arm: Arm, split: str, metric: Metric) -> stats.Summary | None:
@@ -150,7 +164,7 @@ def _elsewhere(run: RunRecord, stages: dict[str, RunRecord]) -> bool:
     return stage is not None and stage.config.get("init.component") in ("pretrained", "checkpoint")
 
 
-def verdict(found: stats.Paired, p: float, level: float, metric: Metric) -> str:
+def verdict(found: stats.Paired, p: float, level: float, metric: Metric, test: str = stats.SIGN_FLIP) -> str:
     """In words: better, worse, undecided because these seeds could show nothing, or no difference found and how small one could hide."""
     if found.n == 0:
         return "no seed in common with the baseline: not compared"
@@ -162,8 +176,9 @@ def verdict(found: stats.Paired, p: float, level: float, metric: Metric) -> str:
         return f"undecided: this test needs {stats.smallest_n(1 - level)} seeds or more, it had {found.n}"
     if p <= LEVEL:
         return "better" if (found.mean > 0) == metric.higher_is_better else "worse"
-    smallest = stats.detectable(found.sd, found.n, 1 - level)
-    return f"no difference found (one of {metric.show(smallest)} would have been, four times out of five)"
+    smallest = stats.detectable(found.sd, found.n, 1 - level, test=test)
+    though = ", though the t interval excludes 0" if found.low > 0 or found.high < 0 else ""
+    return f"no difference found{though} (one of {metric.show(smallest)} would have been, four times out of five)"
 
 
 def warnings_of(study: Study) -> list[str]:
@@ -191,12 +206,13 @@ def warnings_of(study: Study) -> list[str]:
         if arm.failed:
             told = "; ".join(f"{run.name} ({run.problem})" for run in arm.failed[:3])
             found.append(
-                f"{counted(len(arm.failed), 'run')} of “{arm.name}” have no score and are counted nowhere, which may flatter it: {told}."
+                f"{counted(len(arm.failed), 'run')} of “{arm.name}” without a score, counted nowhere, which may flatter it: {told}."
             )
     if single := [arm.name for arm in study.arms if arm.pretrainings == 1 and len(arm.runs) > 1]:
         found.append(
-            f"All seeds of {', '.join(f'“{name}”' for name in single)} stand on one pretraining: what is said holds for it, "
-            "not for its recipe (another would differ by more than these seeds show; init.seed=range(3) makes several)."
+            f"All seeds stand on one pretraining in {'each of ' * (len(single) > 1)}{', '.join(f'“{name}”' for name in single)}: "
+            "what is said holds for that pretraining, not for its recipe (another would differ by more than these seeds show; "
+            "init.seed=range(3) makes several)."
         )
     found += confounds(study)
     offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
@@ -222,7 +238,7 @@ def warnings_of(study: Study) -> list[str]:
 
 
 def confounds(study: Study) -> list[str]:
-    """What the arms differ in beside what they are named for: a difference may be its. Keys that only some have follow from others."""
+    """What the arms differ in beside what they are grouped by: a difference may be its. Keys that only some have follow from others."""
     named = set(study.keys)
     others = [key for key in differing_keys(study.arms) if key not in named and all(arm.resolved(key) != ABSENT for arm in study.arms)]
     told = [f"{key.removesuffix('.component')} ({' / '.join(dict.fromkeys(arm.resolved(key) for arm in study.arms))})" for key in others]
@@ -230,7 +246,7 @@ def confounds(study: Study) -> list[str]:
     told = told if len(told) <= MOST_TOLD else [*told[:MOST_TOLD], f"{len(told) - MOST_TOLD} more keys"]
     if len(sizes) > 1 and not any(key.startswith("model.") for key in named):
         told.append(f"parameters ({' / '.join(sizes)})")
-    return [f"Beside what they are named for, the arms differ in {', '.join(told)}: a difference may come from there."] if told else []
+    return [f"Beside what they are grouped by, the arms differ in {', '.join(told)}: a difference may come from there."] if told else []
 
 
 def pooled_keys(arm: Arm) -> list[str]:

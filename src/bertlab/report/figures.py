@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -118,13 +119,14 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
             )  # fmt: skip
         if max(costs) > 8 * max(min(costs), 1e-9):
             axes.set_xscale("log")
-        axes.set_xlabel(f"{label}, pretraining included")
+        but = ", but for †" if any(row.cost.pretrained_elsewhere for row in shown) else ""
+        axes.set_xlabel(f"{label}, pretraining included{but}")
         _dress(axes, 0)
     panels[0].set_ylabel(_label(study.metric))
     if len(shown) <= MOST_NAMED:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    return _finish(figure, f"{_slug(study)}-cost",
-                   "Score against cost, means with 95 % intervals. † began from weights whose own cost is not on record.")  # fmt: skip
+    elsewhere = " † began from weights whose own cost is not on record." if any(row.cost.pretrained_elsewhere for row in shown) else ""
+    return _finish(figure, f"{_slug(study)}-cost", f"Score against cost, means with 95 % intervals.{elsewhere}")
 
 
 def calibration(study: Study, found: dict[str, stats.Calibration]) -> Figure | None:
@@ -176,7 +178,7 @@ def _short(name: str) -> str:
 
 
 def _slug(study: Study) -> str:
-    return f"{study.dataset}-{study.objective}"
+    return re.sub(r"[^\w.-]+", "-", f"{study.dataset}-{study.objective}")  # a file's name, whatever a stranger calls a dataset
 
 
 def _dress(axes: Axes, entries: int) -> None:

@@ -5,6 +5,7 @@ Dodge et al. 2019, "Show Your Work";
 Guo et al. 2017, "On Calibration of Modern Neural Networks". Scores keep their unit; differences are `new - old`.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from scipy import optimize, stats
 
 EXACT_UP_TO = 16  # seeds: 65,536 sign patterns; above, patterns are drawn
 DRAWS = 100_000
+SIMULATED_UP_TO = 10  # seeds; with more, the sign-flip test finds what a t test finds
 
 
 @dataclass(frozen=True)
@@ -87,24 +89,44 @@ def spread_of_levels(differences: Mapping[int, Sequence[float]]) -> tuple[float,
     """Standard deviations of the outer and of the inner level, by the method of moments (one-way analysis of variance); never below 0."""
     groups = [np.asarray(values, dtype=np.float64) for values in differences.values() if len(values)]
     count, inner = sum(map(len, groups)), len(groups)
-    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / max(1, count - inner)
-    if inner < 2:
-        return math.nan, math.sqrt(within) if count > inner else math.nan
+    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (count - inner) if count > inner else math.nan
+    if inner < 2 or count == inner:  # one seed a pretraining: the levels are one
+        return math.nan, math.sqrt(within)
     mean = float(np.concatenate(groups).mean())
     between = sum(len(group) * float((group.mean() - mean) ** 2) for group in groups) / (inner - 1)
     size = (count - sum(len(group) ** 2 for group in groups) / count) / (inner - 1)
     return math.sqrt(max(0.0, (between - within) / size)), math.sqrt(within)
 
 
-def detectable(sd: float, n: int, level: float = 0.05, power: float = 0.8) -> float:
-    """The smallest true difference that n pairs of this spread find with this power, by a two-sided t test at this level."""
-    if n < 2 or not math.isfinite(sd):
+def detectable(sd: float, n: int, level: float = 0.05, power: float = 0.8, test: str = SIGN_FLIP) -> float:
+    """The smallest true difference that n pairs of this spread find with this power, by this test at this level, two-sided.
+
+    Differences are taken for normal. NaN where there is no spread to go by, or where n pairs can reach the level by no difference.
+    """
+    if n < 2 or not math.isfinite(sd) or (test == SIGN_FLIP and n < smallest_n(level)):
         return math.nan
     if sd == 0:
         return 0.0
+    if test == SIGN_FLIP and n <= SIMULATED_UP_TO:
+        return sd * _shift_of_sign_flips(n, level, power)
     critical = stats.t.ppf(1 - level / 2, n - 1)
     shift = optimize.brentq(lambda one: stats.nct.sf(critical, n - 1, one) - power, 0.0, critical + 40.0)  # noncentrality
     return float(shift * sd / math.sqrt(n))
+
+
+@functools.cache
+def _shift_of_sign_flips(n: int, level: float, power: float) -> float:
+    """The shift, in standard deviations, at which the exact test of n pairs has this power: few sign patterns make it weaker than t."""
+    drawn = np.random.default_rng(0).standard_normal((10_000, n))
+    signs = np.array([(1.0, *rest) for rest in itertools.product((-1.0, 1.0), repeat=n - 1)])  # the other half is these, turned round
+    sums, by_shift = drawn @ signs.T, signs.sum(1)  # (draws, patterns), (patterns,)
+    low, high = 0.0, 20.0
+    for _ in range(16):
+        middle = (low + high) / 2
+        moved = np.abs(sums + middle * by_shift)
+        found = (moved >= moved[:, -1:] - 1e-9).mean(1) <= level  # the last pattern is what was observed
+        low, high = (low, middle) if found.mean() >= power else (middle, high)
+    return high
 
 
 def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8, test: str = SIGN_FLIP) -> int | None:
@@ -116,13 +138,13 @@ def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8,
         return None
     fewest = smallest_n(level) if test == SIGN_FLIP else 2
     low, high = fewest, fewest
-    while detectable(sd, high, level, power) > effect:
+    while detectable(sd, high, level, power, test) > effect:
         low, high = high, 2 * high
         if low > 10_000:
             return None
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if detectable(sd, middle, level, power) <= effect else (middle + 1, high)
+        low, high = (low, middle) if detectable(sd, middle, level, power, test) <= effect else (middle + 1, high)
     return max(low, fewest)
 
 
