@@ -107,6 +107,28 @@ def test_a_pair_classifier_reads_pairs_as_the_run_does() -> None:
     assert {row["label"]: row["score"] for row in theirs} == pytest.approx(ours["probabilities"], abs=1e-5)
 
 
+def test_the_end_of_long_texts_is_kept_there_too() -> None:
+    run, folder = exported([*DATA, *DEVLIN, "objective.max_length=16", "objective.truncation=tail"])
+    texts = ["The plot was brilliant. " * 9 + "dull", "good " * 30 + "bad bad dull"]
+    pipe = transformers.pipeline("text-classification", model=str(folder), top_k=None)
+    for ours, theirs in zip(run.predict(texts), pipe(texts, truncation=True), strict=True):
+        assert {row["label"]: row["score"] for row in theirs} == pytest.approx(ours["probabilities"], abs=1e-5)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer(texts[0], truncation=True)["input_ids"]
+    assert len(ids) == 16 and tokenizer.decode(ids, skip_special_tokens=True).replace(" ##", "").endswith("brilliant . dull")
+    assert "of which the end is kept" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("truncation", ["head_tail", "windows"])
+def test_a_truncation_that_transformers_lacks_is_told(truncation: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run, folder = exported([*DATA, *DEVLIN, "objective.max_length=32", f"objective.truncation={truncation}"])
+    assert f"objective.truncation={truncation}: transformers cannot cut so; texts of more than 32 tokens" in capsys.readouterr().out
+    assert "**Longer texts are read otherwise than by the run**" in (folder / "README.md").read_text()
+    pipe = transformers.pipeline("text-classification", model=str(folder), top_k=None)
+    ours, theirs = run.predict(["The plot was good."])[0], pipe("The plot was good.", truncation=True)[0]
+    assert {row["label"]: row["score"] for row in theirs} == pytest.approx(ours["probabilities"], abs=1e-5)
+
+
 @pytest.mark.parametrize("tokenizer", ["wordlevel", "wordpiece", "bpe", "unigram"])
 def test_every_tokenizer_is_read_back(tokenizer: str) -> None:
     size = 400 if tokenizer == "bpe" else 150

@@ -8,6 +8,7 @@ from typing import Any
 
 from bertlab.config.schema import Train
 from bertlab.errors import RunError
+from bertlab.export.tokenizer_files import SIDES, truncation_of
 from bertlab.runs.folder import RunFolder
 from bertlab.training.init import FromCheckpoint, FromPretrained, FromStage
 
@@ -16,6 +17,13 @@ PIPELINES = {
     "QuestionAnswering": "question-answering",
     "": "feature-extraction",
 }  # fmt: skip
+
+UNLIKE = {  # what of a long text the run reads and transformers does not
+    "head_tail": "- **Longer texts are read otherwise than by the run**, which kept a quarter of the room from their beginning and the "
+    "rest from their end. Transformers has no such truncation: give it at most {longest} tokens, or cut texts so yourself.",
+    "windows": "- **Longer texts are read otherwise than by the run**, which read them whole in windows of {longest} tokens and "
+    "averaged their log-probabilities. Transformers reads the first window: cut into windows and average, or use `bertlab predict`.",
+}
 
 
 def model_card(config: Train, folder: RunFolder, task: str, kind: str, longest: int) -> str:
@@ -126,12 +134,16 @@ def _provenance(folder: RunFolder) -> str:
 
 def _limits(config: Train, task: str, longest: int) -> list[str]:
     """What a reader must not take it for."""
+    truncation = truncation_of(config.objective)
+    said = {"head": "", "tail": " from their beginning, of which the end is kept"}.get(truncation, " at their end")
     limits = [
         "- Made for experiments. The scores hold for the data above and no other; what it has learnt of its texts, their bias included, "
         "it repeats.",
         "- No licence is given here: that of the data and of any weights it began from applies.",
-        f"- Texts are cut to {longest} tokens; ask pipelines for it with `truncation=True`.",
+        f"- Texts are cut to {longest} tokens{said}; ask pipelines for it with `truncation=True`.",
     ]
+    if truncation not in SIDES:
+        limits.append(UNLIKE[truncation].format(longest=longest))
     if task == "TokenClassification":
         limits.append(
             '- A word\'s tag is read at its first sub-word (`aggregation_strategy="first"`). A sentence that is too long was cut between '

@@ -8,12 +8,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bertlab.config.schema import ObjectiveConfig
 from bertlab.data.tokenizer import ROLES, Tokenizer
+from bertlab.objectives._texts import Texts
 from bertlab.runs.files import write_text
 
+SIDES = {"head": "right", "tail": "left"}  # what the run leaves of a long text -> the side that transformers cuts
 
-def write_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int, segments: bool) -> None:
-    """Both files; texts are cut to `longest` tokens, special ones included. `segments`: the model tells first and second text apart."""
+
+def truncation_of(objective: ObjectiveConfig) -> str:
+    """What the run reads of a text that is too long."""
+    return objective.truncation if isinstance(objective, Texts) else "head"
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int, segments: bool, truncation: str = "head") -> None:
+    """Both files; texts are cut to `longest` tokens, special ones included. `segments`: the model tells first and second text apart.
+
+    Transformers cuts on one side. A run that reads otherwise (head_tail, windows) is exported to cut as `head` does; its card says so.
+    """
     content = json.loads(tokenizer.to_json())
     special = tokenizer.special
     ids = (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id)
@@ -24,7 +36,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer, longest: int, segments: 
     inputs = ["input_ids", "token_type_ids", "attention_mask"] if segments else ["input_ids", "attention_mask"]
     described: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": longest, "model_input_names": inputs,
-        "clean_up_tokenization_spaces": False, "padding_side": "right", "truncation_side": "right",
+        "clean_up_tokenization_spaces": False, "padding_side": "right", "truncation_side": SIDES.get(truncation, "right"),
         **{f"{role}_token": name for role, name in names.items()},
     }  # fmt: skip
     write_text(folder / "tokenizer_config.json", json.dumps(described, ensure_ascii=False, indent=2) + "\n")

@@ -16,6 +16,7 @@ from bertlab.contracts import Batch, join_examples
 from bertlab.data.dataset import load_dataset, roles_for
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import RunError, UserError
+from bertlab.export.tokenizer_files import SIDES, truncation_of
 from bertlab.models.hf import transformers_module
 from bertlab.objectives._texts import join_texts
 from bertlab.training.assembly import Model
@@ -43,7 +44,11 @@ def validation_rows(trained: FinishedRun) -> Any:
 
 # --- tokens -----------------------------------------------------------------------------------------------------------------------
 def compare_tokens(trained: FinishedRun, folder: Path, longest: int, rows: Any) -> None:
-    """Ids and segments of validation texts and of awkward ones, alone, in pairs and cut. Raises RunError where they are not ours."""
+    """Ids and segments of validation texts and of awkward ones, alone, in pairs and cut. Raises RunError where they are not ours.
+
+    Where transformers cannot cut as the run does, texts that are not cut are compared.
+    """
+    truncation = truncation_of(trained.config.objective)
     theirs = transformers_module("export").AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     columns = {name: list(rows[name]) for name in ("text", "text_pair", "tokens") if name in rows.column_names} if rows is not None else {}
     texts = [*SAMPLE, " ".join([*SAMPLE] * (longest // 8 + 1)), *columns.get("text", ())]
@@ -51,7 +56,11 @@ def compare_tokens(trained: FinishedRun, folder: Path, longest: int, rows: Any) 
     seconds[len(texts) - len(columns.get("text_pair", ())) :] = columns.get("text_pair", ())
     for text, second in [*((text, None) for text in texts), *zip(texts, seconds, strict=True)]:
         first, *others = trained.tokenizer.encode([text] if second is None else [text, second])
-        expected, start = join_texts(first, others[0] if others else None, longest, trained.tokenizer.special)
+        frame = 2 if second is None else 2 + trained.tokenizer.special.between
+        if truncation not in SIDES and len(first) + sum(map(len, others)) + frame > longest:
+            continue
+        side = truncation if truncation in SIDES else "head"
+        expected, start = join_texts(first, others[0] if others else None, longest, trained.tokenizer.special, side)
         found = theirs([text], None if second is None else [second], truncation=True)  # in lists: an empty second text alone is none
         segments = [int(0 < start <= index) for index in range(len(expected))]
         if found["input_ids"] != [expected] or found.get("token_type_ids", [segments]) != [segments]:

@@ -30,7 +30,7 @@ from bertlab.config.schema import Node, Paths, choice, flag, string
 from bertlab.errors import ConfigError, RunError
 from bertlab.export.card import model_card
 from bertlab.export.model import check_names, has_transformers, task_of, write_model
-from bertlab.export.tokenizer_files import write_tokenizer
+from bertlab.export.tokenizer_files import SIDES, truncation_of, write_tokenizer
 from bertlab.export.verification import compare_tokens, largest_difference, validation_rows
 from bertlab.runs.files import write_record
 from bertlab.runs.folder import find_run
@@ -81,6 +81,12 @@ def run(config: Schema, _context: Context) -> None:
     except OSError as error:
         raise RunError(f"to={config.to}: cannot be written ({error.strerror or error})") from error
     print(f"{to}: {kind}, {checked}")
+    truncation = truncation_of(described.objective)
+    if truncation not in SIDES:
+        print(
+            f"objective.truncation={truncation}: transformers cannot cut so; texts of more than {longest(trained)} tokens are cut at their "
+            "end there, as README.md says"
+        )
     if config.push_to_hub is not None:
         print(f"uploaded: {upload(to, config.push_to_hub, config.private)}")
 
@@ -104,7 +110,9 @@ def longest(trained: FinishedRun) -> int:
 def write_folder(trained: FinishedRun, folder: Path, what: str) -> str:
     """Model and tokenizer; the name of the model's class."""
     kind = write_model(folder, trained.config, trained.model, trained.tokenizer, trained.objective.label_names, what)
-    write_tokenizer(folder, trained.tokenizer, longest(trained), trained.model.encoder.takes_segments)
+    write_tokenizer(
+        folder, trained.tokenizer, longest(trained), trained.model.encoder.takes_segments, truncation_of(trained.config.objective)
+    )
     return kind
 
 
