@@ -97,14 +97,12 @@ def run_command(arguments: list[str]) -> int:
         return _refuse(error)
     except MemoryError as error:
         return _refuse(UserError(f"out of memory ({error or 'an allocation failed'}); take smaller batches, a smaller model or less text"))
-    except OSError as error:
-        if error.errno not in OUTSIDE:
-            raise
-        where = f"{error.filename}: " if error.filename else ""
-        return _refuse(UserError(f"{where}{error.strerror}; make room or give access, then the same command continues"))
     except Exception as error:
         if type(error).__name__ == "SpaceError":  # the sweeper's own word for what the user can mend
             return _refuse(UserError(str(error)))
+        if isinstance(error, OSError) and error.errno in OUTSIDE:
+            where = f"{error.filename}: " if error.filename else ""
+            return _refuse(UserError(f"{where}{error.strerror}; make room or give access, then the same command continues"))
         return _explain_or_raise(error, job)
 
 
