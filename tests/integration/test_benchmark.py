@@ -13,14 +13,24 @@ import pytest
 import torch
 import yaml
 
-from bertlab.training.assembly import build_model
-from bertlab.training.measurement import AS_USED, OURS, SAME_SETTINGS, check_benchmark, has_their_like, measure, prepared, their_config, their_parts
 from bertlab.config.composition import compose_schema
+from bertlab.config.registry import conf_folder
 from bertlab.config.schema import Train
 from bertlab.data.batches import plan_batches
 from bertlab.jobs.benchmark import STAT, busy_cores, notes_of
-from bertlab.config.registry import conf_folder
 from bertlab.runs.machine import choose_device
+from bertlab.training.assembly import build_model
+from bertlab.training.measurement import (
+    AS_USED,
+    OURS,
+    SAME_SETTINGS,
+    check_benchmark,
+    has_their_like,
+    measure,
+    prepared,
+    their_config,
+    their_parts,
+)
 
 SMALL = ("dataset.train_size=400", "dataset.validation_size=50", "dataset.test_size=50", "model=bert_tiny", "model.hidden_size=64",
          "model.num_attention_heads=1", "budget.batch_size=4", "compute.threads=1")  # fmt: skip

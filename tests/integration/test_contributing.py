@@ -27,7 +27,9 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = tmp_path / "mine" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
-    rows = "".join(f"the printer {word} {index},{queue},{index} %\n" for index in range(20) for word, queue in (("burns", "fire"), ("sings", "music")))
+    rows = "".join(
+        f"the printer {word} {index},{queue},{index} %\n" for index in range(20) for word, queue in (("burns", "fire"), ("sings", "music"))
+    )
     Path("tickets.csv").write_text("body,queue,urgency\n" + rows)
     monkeypatch.setenv("BERTLAB_PLUGINS", str(tmp_path / "mine"))
 

@@ -7,7 +7,14 @@ WORDS = ["inspect", "dataset=files", "dataset.train_file=train.csv", "dataset.va
 
 
 def write_files() -> None:
-    rows = [("a fine film", "good"), ("A fine film!", "good"), ("a fine, film", "bad"), ("dull and slow", "bad"), ("", "bad"), ("quite good", "good")]
+    rows = [
+        ("a fine film", "good"),
+        ("A fine film!", "good"),
+        ("a fine, film", "bad"),
+        ("dull and slow", "bad"),
+        ("", "bad"),
+        ("quite good", "good"),
+    ]
     rows += [(f"a plain text {index}", "good") for index in range(20)]
     Path("train.csv").write_text("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in rows))
     Path("validation.csv").write_text('text,label\n"dull and slow",bad\n"never seen words",good\n')
@@ -28,6 +35,8 @@ def test_counts_are_those_of_the_file(cli: Any) -> None:
 
 def test_masked_tokens_are_shown_with_what_they_were(cli: Any) -> None:
     write_files()
-    status, out, err = cli(*WORDS, "objective=mlm", "objective.rate=0.5", "objective.mask_share=1", "objective.random_share=0", "tokenizer.min_frequency=1")
+    status, out, err = cli(
+        *WORDS, "objective=mlm", "objective.rate=0.5", "objective.mask_share=1", "objective.random_share=0", "tokenizer.min_frequency=1"
+    )
     assert status == 0, err
     assert "[MASK]=" in out.partition("As the model sees them")[2]

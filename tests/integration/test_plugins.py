@@ -40,7 +40,9 @@ def write_questions(file: Path, rows: int, seed: int) -> None:
             asked = rng.choice(things)
             told = [f"{name} owns the {thing} ." for thing, name in owners.items() if index % 5 or thing != asked]
             context = " and so it was for a while . ".join(told)
-            answers = {"text": [owners[asked]], "answer_start": [context.index(owners[asked])]} if index % 5 else {"text": [], "answer_start": []}
+            answers = (
+                {"text": [owners[asked]], "answer_start": [context.index(owners[asked])]} if index % 5 else {"text": [], "answer_start": []}
+            )
             stream.write(json.dumps({"question": f"who owns the {asked} ?", "context": context, "answers": answers}) + "\n")
 
 
@@ -57,7 +59,11 @@ def test_a_regression_in_one_file(cli: Any) -> None:
     folder = Path(run_of(out))
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["metric_specs"]["validation/rmse"] == {"higher_is_better": False, "unit": "points", "bounds": [0.0, None]}
-    assert summary["selected_by"] == "validation/rmse" and summary["metrics"]["validation/rmse"] < 1.0 and "labels.json" in str(list(folder.iterdir()))
+    assert (
+        summary["selected_by"] == "validation/rmse"
+        and summary["metrics"]["validation/rmse"] < 1.0
+        and "labels.json" in str(list(folder.iterdir()))
+    )
     for file in ("more.csv",):
         status, out, err = cli("predict", f"run={folder}", f"file={file}")
         assert status == 0 and len(out.splitlines()) == 60 and out.startswith("number "), err
@@ -67,7 +73,7 @@ def test_a_regression_in_one_file(cli: Any) -> None:
     assert status == 0 and json.loads(out)["file/rmse"] < 1.5, err
     status, out, err = cli("-m", *words, "budget.steps=30,60", "seed=0,1", "objective.primary=pearson")
     assert status == 0, err
-    status, out, err = cli("report", "runs=multirun", 'where=budget.epochs=None', "out=report")
+    status, out, err = cli("report", "runs=multirun", "where=budget.epochs=None", "out=report")
     assert status == 0 and "2 arms, 4 runs" in out, err
     assert "pearson, higher is better" in Path("report/report.md").read_text()
     assert cli("export", f"run={folder}", "to=elsewhere")[0] == 2
@@ -87,14 +93,18 @@ def test_lower_is_better_where_the_objective_says_so(cli: Any) -> None:
 def test_questions_over_windows_in_one_file(cli: Any) -> None:
     write_questions(Path("train.jsonl"), 300, 0)
     write_questions(Path("more.jsonl"), 40, 1)
-    words = [*SMALL, "objective=span_qa", "objective.max_length=32", "objective.stride=8", "dataset.train_file=train.jsonl", "dataset.question_column=question",
-             "dataset.context_column=context", "dataset.answers_column=answers", "dataset.label_column=null", "optimizer.lr=3e-3"]  # fmt: skip
+    columns = [f"dataset.{role}_column={role}" for role in ("question", "context", "answers")]
+    words = [*SMALL, "objective=span_qa", "objective.max_length=32", "objective.stride=8", "dataset.train_file=train.jsonl", *columns]
+    words += ["dataset.label_column=null", "optimizer.lr=3e-3"]
     status, out, err = cli(*words, "budget.epochs=2")
     assert status == 0, err
     folder = run_of(out)
     status, out, err = cli("predict", f"run={folder}", "file=more.jsonl", "format=jsonl")
     assert status == 0, err
-    rows, asked = [json.loads(line) for line in out.splitlines()], [json.loads(line) for line in Path("more.jsonl").read_text().splitlines()]
+    rows, asked = (
+        [json.loads(line) for line in out.splitlines()],
+        [json.loads(line) for line in Path("more.jsonl").read_text().splitlines()],
+    )
     assert [row["context"] for row in rows] == [row["context"] for row in asked]  # one a question, however many windows it has
     for row in rows:
         assert row["answer"] == "" or row["context"][row["start"] :].startswith(row["answer"])
@@ -107,7 +117,9 @@ def test_questions_over_windows_in_one_file(cli: Any) -> None:
 
 
 def test_an_answer_that_does_not_stand_in_its_text_is_named(cli: Any) -> None:
-    Path("wrong.jsonl").write_text(json.dumps({"question": "q ?", "context": "a b c", "answers": {"text": ["b"], "answer_start": [0]}}) + "\n")
+    Path("wrong.jsonl").write_text(
+        json.dumps({"question": "q ?", "context": "a b c", "answers": {"text": ["b"], "answer_start": [0]}}) + "\n"
+    )
     status, _, err = cli(*SMALL, "objective=span_qa", "dataset.train_file=wrong.jsonl", "dataset.question_column=question",
                          "dataset.context_column=context", "dataset.answers_column=answers")  # fmt: skip
     assert status == 2 and "wrong.jsonl: row 1: the answer 'b' does not stand at character 0" in err and err.count("\n") == 1

@@ -37,7 +37,8 @@ def test_micro_batches_of_unequal_size_give_the_same_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "said"), [(0, torch.OutOfMemoryError("CUDA out of memory")), (0, MemoryError()), (2, RuntimeError("could not create a primitive"))]
+    ("workers", "said"),
+    [(0, torch.OutOfMemoryError("CUDA out of memory")), (0, MemoryError()), (2, RuntimeError("could not create a primitive"))],
 )
 def test_out_of_memory_is_begun_again_in_smaller_parts_as_a_run_of_its_own(
     monkeypatch: pytest.MonkeyPatch, workers: int, said: BaseException
@@ -64,7 +65,7 @@ def test_out_of_memory_is_begun_again_in_smaller_parts_as_a_run_of_its_own(
 def test_one_example_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     from bertlab.objectives import classification
 
-    def tiny_machine(self: Any, outputs: Any, batch: Any) -> Any:
+    def tiny_machine(*_: Any) -> Any:
         raise MemoryError
 
     monkeypatch.setattr(classification.ClassificationObjective, "loss", tiny_machine)

@@ -10,7 +10,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertlab.config.schema import ObjectiveConfig, integer
-from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Head, Loss, Metric, Objective, Role, examples_of, loss_metric, pad_rows
+from bertlab.contracts import (
+    Batch,
+    Draw,
+    Encode,
+    Encoder,
+    Examples,
+    Head,
+    Loss,
+    Metric,
+    Objective,
+    Role,
+    examples_of,
+    loss_metric,
+    pad_rows,
+)
 
 NOWHERE = (-1, -1)  # characters of tokens outside the context
 
@@ -91,7 +105,10 @@ class SpanQaObjective(Objective):
         cut = [slice(examples.offsets[row], examples.offsets[row + 1]) for row in rows]
         places = {name: pad_rows([examples.token_columns[name][part] for part in cut], -1)[0] for name in ("start", "end")}
         segments = torch.from_numpy((places["start"] >= 0).astype(np.int64))
-        targets = {"span": torch.from_numpy(examples.columns["span"][rows]), **{name: torch.from_numpy(place) for name, place in places.items()}}
+        targets = {
+            "span": torch.from_numpy(examples.columns["span"][rows]),
+            **{name: torch.from_numpy(place) for name, place in places.items()},
+        }
         return Batch(tokens, segments, torch.from_numpy(inside), targets, int(inside.sum()), len(rows))
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> Head:
