@@ -151,14 +151,14 @@ STRAY = 'text\tlabel\n"good film\t1\nbad film\t0\nthe "end"\t1\n5" long\t0\n'
 SWALLOWING = 'text\tlabel\n"one\t1\ntwo\t0\nthree"\t1\n'  # read as frames, three rows would be one that fits
 
 
-def test_quote_signs_of_a_tab_separated_file_are_what_they_look_like(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quote_signs_of_a_tab_separated_file_are_what_they_look_like() -> None:
     Path("framed.tsv").write_text(FRAMED)
     assert rows(both("framed.tsv"))["text"] == ['a "good" film', "bad\tfilm", "plain"]
-    assert capsys.readouterr().out == ""
+    assert both("framed.tsv").notes == []
     Path("stray.tsv").write_text(STRAY)
     assert rows(both("stray.tsv"))["text"] == ['"good film', "bad film", 'the "end"', '5" long']
-    told = set(capsys.readouterr().out.splitlines())
-    assert len(told) == 1 and "line 2" in (line := told.pop()) and "dataset.quoting=csv" in line
+    (line,) = both("stray.tsv").notes
+    assert "line 2" in line and "dataset.quoting=csv" in line
     Path("swallowing.tsv").write_text(SWALLOWING)
     assert rows(both("swallowing.tsv"))["text"] == ['"one', "two", 'three"'], "no row is lost without a word"
 
@@ -174,10 +174,11 @@ def test_quoting_can_be_said() -> None:
     assert rows(both("swallowing.tsv", quoting="none"))["text"] == ['"one', "two", '"x"', 'three"']
 
 
-def test_a_text_over_many_lines_of_a_tab_separated_file_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_over_many_lines_of_a_tab_separated_file_is_told() -> None:
     Path("long.tsv").write_text('text\tlabel\n"' + "a line\n" * 30 + '"\t1\nplain\t0\n')
     assert len(rows(both("long.tsv"))["text"]) == 2
-    assert re.search(r"long\.tsv: one text goes over lines 2 to \d+; .*dataset\.quoting=none", capsys.readouterr().out)
+    (line,) = both("long.tsv").notes
+    assert re.search(r"long\.tsv: one text goes over lines 2 to \d+; .*dataset\.quoting=none", line)
 
 
 def test_commas_are_quoted_as_csv_says() -> None:

@@ -1,5 +1,6 @@
 """Labels: names and ids from the data or the config, one spelling of each, a clear line where there are none."""
 
+import json
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from tables import WRITERS, as_jsonl, both, delimited, load, rows
 
 from bertlab.config.composition import compose_schema
+from bertlab.data.dataset import load_dataset, roles_for
 from bertlab.errors import DataError
 
 
@@ -101,15 +103,53 @@ def test_numbers_with_fractions_are_no_classes(file: str) -> None:
     assert rows(both(file, label_names=["1", "2.25", "3.8"]))["label"] == [0, 2, 1], "unless somebody says that they are"
 
 
+@pytest.mark.parametrize(
+    ("labels", "option"),
+    [
+        (["joy", "anger", "joy|anger", "joy", "anger"], "dataset.labels_column=label dataset.label_column=null reads"),
+        (["a;b", "b;c", "c;a", "a;b", "c;a"], "dataset.label_column=null dataset.labels_separator=';' reads"),
+    ],
+)
+@pytest.mark.parametrize("file", WRITERS)
+def test_labels_that_read_as_several_classes_are_asked_about(file: str, labels: list[str], option: str) -> None:
+    Path(file).write_bytes(WRITERS[file]({"text": list("vwxyz"), "label": labels}))
+    with pytest.raises(DataError, match=r"reads as several classes: objective=multi_label") as error:
+        both(file)
+    first = next(label for label in labels if "|" in label or ";" in label)
+    assert f"'{first}' in" in str(error.value) and f"(row {labels.index(first) + 1})" in str(error.value) and option in str(error.value)
+    assert len(rows(both(file, label_names=sorted(set(labels))))["label"]) == 5, "unless somebody says that each is one class"
+
+
+@pytest.mark.parametrize("labels", [["rock|pop", "jazz", "rock|pop", "jazz"], ["up, left", "up, right", "up, left", "up, right"]])
+def test_a_mark_within_a_label_is_no_set_where_its_parts_are_no_classes(labels: list[str]) -> None:
+    Path("t.jsonl").write_bytes(as_jsonl({"text": list("abcd"), "label": labels}))
+    assert both("t.jsonl").label_names == sorted(set(labels))
+
+
+def test_a_class_that_a_split_lacks_is_told(cli: Any) -> None:
+    lines = [f"text {index},{'good' if index % 2 else 'bad'}\n" for index in range(60)]
+    Path("t.csv").write_text("text,label\n" + "".join(lines) + "one odd text,odd\n")
+    config = compose_schema("train", ["dataset=files", "dataset.train_file=t.csv"])
+    loaded = load_dataset(config.dataset, config.paths, roles_for(config.dataset, config.objective))
+    (note,) = loaded.notes
+    assert "the validation split has no row of class odd, which is learnt and never scored (1 row elsewhere)" in note
+    small = ["model=bert_tiny", "model.hidden_size=32", "model.num_attention_heads=2", "budget.steps=2", "compute=cpu", "compute.threads=1"]
+    for seed in range(2):  # the second finds its data in the cache
+        words = ["dataset=files", "dataset.train_file=t.csv", "tokenizer.min_frequency=1", f"seed={seed}"]
+        status, out, errors = cli("train", *small, *words)
+        assert status == 0 and out.count(note) == 1, out + errors
+    assert all(json.loads(file.read_text())["notes"] == [note] for file in Path("multirun").rglob("summary.json"))
+
+
 @pytest.mark.parametrize("missing", ["", "-1"])
-def test_rows_without_a_label_are_told_or_left_out(missing: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_without_a_label_are_told_or_left_out(missing: str) -> None:
     Path("t.csv").write_bytes(delimited({"text": ["a", "b", "c", "d"], "label": ["yes", missing, "no", missing]}))
     with pytest.raises(DataError, match=r"2 rows have no label.* the first is row 2: .*dataset\.drop_unlabelled=true") as error:
         both("t.csv")
     assert "\n" not in str(error.value)
     loaded = both("t.csv", drop_unlabelled=True)
     assert loaded.label_names == ["no", "yes"] and rows(loaded) == {"text": ["a", "c"], "label": [1, 0]}
-    assert "4 rows, 2 without an answer left out" in capsys.readouterr().out and loaded.notes
+    assert any("4 rows, 2 without an answer left out" in note for note in loaded.notes)
 
 
 def test_a_null_is_no_label() -> None:

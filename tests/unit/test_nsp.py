@@ -1,5 +1,6 @@
 """Sentence pairs: half of each class, partners from elsewhere, whole sentences, lengths as in Devlin et al. 2019 §A.2."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,11 @@ def test_the_middle_of_a_sentence_gives_nothing_away() -> None:
 def test_one_document_is_refused() -> None:
     with pytest.raises(DataError, match="1 documents"):
         prepared(objective(), ["a. b. c. d"])
+
+
+def test_the_split_that_lacks_documents_is_named(cli: Any) -> None:
+    sentences = " ".join(f"The film {word} was long." for word in ("one", "two", "three"))
+    Path("d.csv").write_text(f'text\n"{sentences}"\n"{sentences.upper()} END"\n')
+    words = "objective=nsp dataset=files dataset.train_file=d.csv dataset.documents=true dataset.label_column=null tokenizer=wordpiece"
+    status, _, errors = cli("train", *words.split(), "model=bert_tiny", "budget.steps=2", "compute=cpu", "compute.threads=1")
+    assert status == 2 and "files, train split: there are 1 documents" in errors and "dataset.validation_fraction" in errors

@@ -134,6 +134,20 @@ def test_a_run_tells_what_became_of_its_texts(cli: Any) -> None:
     assert 0.4 < summary["text"]["train"]["truncated_share"] < 0.6 and summary["text"]["validation"]["unknown_share"] > 0
 
 
+@pytest.mark.parametrize("tokenizer", ["wordlevel", "wordpiece", "bpe", "unigram"])
+def test_a_run_shows_its_first_rows_as_read_as_tokens_and_decoded_back(tokenizer: str, cli: Any) -> None:
+    write([f"काम good film {'well made' if index % 2 else 'dull'}" for index in range(60)])
+    status, output, errors = cli("train", *RUN, f"tokenizer={tokenizer}", "tokenizer.min_frequency=1", "dataset.validation_file=t.csv")
+    assert status == 0, errors
+    lines = output.splitlines()
+    assert "row 1 as read: text='काम good film dull'  label='0'" in lines
+    assert "row 2 as read: text='काम good film well made'  label='1'" in lines
+    (tokens,) = [line for line in lines if line.startswith("first of 60 examples as tokens: ")]
+    assert tokens.split(": ")[1].split()[0] == "[CLS]" and tokens.split()[-1] == "[SEP]"
+    (back,) = [line for line in lines if line.startswith("decoded back: ")]
+    assert "".join(back.split()) == "decodedback:[CLS]कामgoodfilmdull[SEP]" and ("good film" in back or tokenizer == "unigram")
+
+
 @pytest.mark.parametrize(
     ("options", "ready"),
     [

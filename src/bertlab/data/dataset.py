@@ -45,7 +45,26 @@ def text_roles(roles: Sequence[Role]) -> list[str]:
 def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
     """Load these roles, check, split. Raises DataError naming file, column, label or row, and what to do."""
     loaded: LoadedDataset = config.read(paths, roles)
-    return replace(loaded, splits=_hold_out(config, loaded.splits, roles))
+    splits = _hold_out(config, loaded.splits, roles)
+    return replace(loaded, splits=splits, notes=[*loaded.notes, *_rare_classes(config, splits, roles, loaded.label_names)])
+
+
+def _rare_classes(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], names: Sequence[str]) -> list[str]:
+    """A line on classes that the training split or the validation split lacks; most often those of a single row."""
+    role = next((role.name for role in roles if role.kind == "label"), None)
+    if role is None or not names:
+        return []
+    counts = {split: np.bincount(np.asarray(splits[split][role][:]), minlength=len(names)) for split in ("train", "validation")}
+    told = []
+    for split, what in (("train", "is never learnt"), ("validation", "is learnt and never scored")):
+        if lacking := [name for name, count in zip(names, counts[split], strict=True) if count == 0]:
+            others = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
+            rows = int(counts["train" if split == "validation" else "validation"][list(names).index(lacking[0])])
+            told.append(
+                f"{config.name}: the {split} split has no row of class {lacking[0]}{others}, which {what} ({rows} row{'s' * (rows != 1)} "
+                "elsewhere); add rows, or join classes by dataset.label_map"
+            )
+    return told
 
 
 def as_dataset(file: Path, in_memory: bool = False) -> Any:

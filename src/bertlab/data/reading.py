@@ -6,6 +6,7 @@ library can serve yesterday's content. `config` is a data/table.py `TableDataset
 
 import codecs
 import csv
+import functools
 import io
 import itertools
 import json
@@ -20,6 +21,7 @@ from bertlab.errors import ConfigError, DataError, did_you_mean
 PIECE = 2000  # rows at a time
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".conll", ".txt")
+Tell = Callable[[str], None]  # takes a line that a person should read
 LONG_ROW = 20  # lines of a file that one quoted text may go over before that is suspicious
 
 
@@ -34,13 +36,17 @@ class Rows:
         return len(next(iter(self.columns.values()), []))
 
 
-def read_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
-    """Some columns of a local file, a piece at a time. Raises DataError for what cannot be read, and where a column is lacking."""
+def read_pieces(config: Any, file: Path, wanted: Sequence[str], tell: Tell) -> Iterator[Rows]:
+    """Some columns of a local file, a piece at a time; `tell` takes what is odd about it.
+
+    Raises DataError for what cannot be read, and where a column is lacking.
+    """
+    csv_pieces = functools.partial(_csv_pieces, tell=tell)
     kind = kind_of(file)
     if file.stat().st_size == 0:
         raise DataError(f"{file}: the file is empty")
     read: dict[str, Callable[[Any, Path, Sequence[str]], Iterator[Rows]]] = {
-        ".parquet": _parquet_pieces, ".csv": _csv_pieces, ".tsv": _csv_pieces, ".json": _json_pieces, ".jsonl": _json_pieces,
+        ".parquet": _parquet_pieces, ".csv": csv_pieces, ".tsv": csv_pieces, ".json": _json_pieces, ".jsonl": _json_pieces,
         ".conll": _conll_pieces, ".txt": _conll_pieces if config.tokens_column is not None else _line_pieces,
     }  # fmt: skip
     pieces = read[kind](config, file, wanted)
@@ -208,9 +214,9 @@ def _conll_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Ro
 
 
 # --- CSV and TSV -----------------------------------------------------------------------------------------------------------------
-def _csv_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
+def _csv_pieces(config: Any, file: Path, wanted: Sequence[str], tell: Tell) -> Iterator[Rows]:
     delimiter = config.delimiter or ("\t" if kind_of(file) == ".tsv" else ",")
-    records = _csv_records(config, file, delimiter, is_quoted(config, file, delimiter))
+    records = _csv_records(config, file, delimiter, is_quoted(config, file, delimiter, tell), tell)
     names = next(records, [])
     pick({name: [] for name in names}, wanted, config, file)
     places = [names.index(name) for name in wanted]
@@ -218,7 +224,7 @@ def _csv_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows
         yield Rows({name: [fields[place] for fields in piece] for name, place in zip(wanted, places, strict=True)})
 
 
-def is_quoted(config: Any, file: Path, delimiter: str) -> bool:
+def is_quoted(config: Any, file: Path, delimiter: str, tell: Tell) -> bool:
     """Whether quote signs frame fields, by `dataset.quoting`; auto judges a tab-separated file by its own lines, and tells."""
     if config.quoting != "auto" or delimiter != "\t":
         return bool(config.quoting != "none")
@@ -233,13 +239,12 @@ def is_quoted(config: Any, file: Path, delimiter: str) -> bool:
             quoted |= framed
             stray = number if not stray and '"' in cell and not framed else stray
     if stray:
-        print(f"{file}: quote signs are read as they stand (in line {stray} one frames nothing); dataset.quoting=csv reads them as frames",
-              flush=True)  # fmt: skip
+        tell(f"{file}: quote signs are read as they stand (in line {stray} one frames nothing); dataset.quoting=csv reads them as frames")
         return False
     return quoted
 
 
-def _csv_records(config: Any, file: Path, delimiter: str, quoted: bool) -> Iterator[list[str]]:
+def _csv_records(config: Any, file: Path, delimiter: str, quoted: bool, tell: Tell) -> Iterator[list[str]]:
     """The column names, then the fields of each row. Raises DataError naming the line that is not as it should be."""
     csv.field_size_limit(sys.maxsize)
     quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
@@ -265,8 +270,10 @@ def _csv_records(config: Any, file: Path, delimiter: str, quoted: bool) -> Itera
                     "that hold the delimiter, or see dataset.delimiter, dataset.quoting and dataset.column_names"
                 )
             if reader.line_num - first >= LONG_ROW and delimiter == "\t":
-                print(f"{file}: one text goes over lines {first} to {reader.line_num}; if quote signs do not frame texts here, set "
-                      "dataset.quoting=none", flush=True)  # fmt: skip
+                tell(
+                    f"{file}: one text goes over lines {first} to {reader.line_num}; if quote signs do not frame texts here, set "
+                    "dataset.quoting=none"
+                )
             yield fields
     except csv.Error as error:
         if "new-line character" in str(error):

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -256,7 +257,9 @@ def read(config: TableDataset, paths: Paths, roles: Sequence[Role]) -> LoadedDat
     if lacking := [part for part in parts["train"] if part not in there]:
         raise DataError(f"{config.name}: there is no {lacking[0]} split; found {', '.join(there) or 'nothing'}")
     wanted = [part for split in parts.values() for part in split if part in there]
-    tables = {part: _Part(config, roles, _pieces_of(config, part, files, from_hub), _where(config, part, files)) for part in wanted}
+    notes: dict[str, None] = {}  # what is told of files, each line once however often a file is read
+    tell = notes.setdefault
+    tables = {part: _Part(config, roles, _pieces_of(config, part, files, from_hub, tell), _where(config, part, files)) for part in wanted}
     content = {part: file_digest(files[part]) if files else str(from_hub[part]._fingerprint) for part in wanted}
     settings = {
         key: value for key, value in config.deciding().items() if key not in ("name", "fraction", "split_seed", "mirror_files", "hub")
@@ -264,14 +267,12 @@ def read(config: TableDataset, paths: Paths, roles: Sequence[Role]) -> LoadedDat
     kinds = [dataclasses.asdict(role) for role in roles]
     code = [folder_version(Path(__file__).parent), *(_plugin_version(role) for role in roles)]
     key = digest({"content": content, "settings": settings, "roles": kinds, "code": code, "parts": parts})
-    folder = cached(paths, "tables", key, lambda temporary: _convert(temporary, tables, parts))
+    folder = cached(paths, "tables", key, lambda temporary: _convert(temporary, tables, parts, notes))
     told = json.loads((folder / "told.json").read_text(encoding="utf-8"))
     splits = {
         split: [as_dataset(folder / f"{part}.arrow") for part in given if (folder / f"{part}.arrow").is_file()]
         for split, given in parts.items()
     }
-    for line in told["notes"]:
-        print(line, flush=True)
     from datasets import concatenate_datasets
 
     joined = {split: concatenate_datasets(given) for split, given in splits.items() if given}
@@ -283,17 +284,15 @@ def _where(config: TableDataset, part: str, files: dict[str, Path]) -> str:
 
 
 def _pieces_of(
-    config: TableDataset, part: str, files: dict[str, Path], from_hub: dict[str, Any]
+    config: TableDataset, part: str, files: dict[str, Path], from_hub: dict[str, Any], tell: Callable[[str], None]
 ) -> Callable[[Sequence[str]], Iterator[Rows]]:
     if files:
-        return lambda columns: read_pieces(config, files[part], columns)
+        return lambda columns: read_pieces(config, files[part], columns, tell)
     return lambda columns: hub_pieces(config, from_hub[part], f"{config.hub} ({part})", columns)
 
 
 def _plugin_version(role: Role) -> str:
     """Content of a kind's own file, where it is a plugin's."""
-    import sys
-
     file = sys.modules[registry.load_kind(role.kind).__module__].__file__
     return file_digest(Path(str(file)))
 
@@ -358,28 +357,27 @@ class _Part:
         return read, dropped
 
 
-def _convert(folder: Path, tables: dict[str, _Part], parts: dict[str, list[str]]) -> None:
+def _convert(folder: Path, tables: dict[str, _Part], parts: dict[str, list[str]], notes: dict[str, None]) -> None:
     """Every part as PART.arrow; names and what is worth telling as told.json."""
     for part in tables.values():
         part.look()
     names = tables[parts["train"][0]].names()
-    notes = []
     for name, part in tables.items():
         if part.is_unanswered():
             if name not in parts["test"]:
                 raise DataError(f"{part.where}: no row of the {name} split has an answer in {part.answers()}")
-            notes.append(f"{part.where}: none of its rows has an answer; there will be no test score")
+            notes.setdefault(f"{part.where}: none of its rows has an answer; there will be no test score")
             continue
         read, dropped = part.write(folder / f"{name}.arrow", names)
         if dropped:
-            notes.append(f"{part.where}: {read:,} rows, {dropped:,} without an answer left out")
-    (folder / "told.json").write_text(json.dumps({"names": names, "notes": notes}, ensure_ascii=False), encoding="utf-8")
+            notes.setdefault(f"{part.where}: {read:,} rows, {dropped:,} without an answer left out")
+    (folder / "told.json").write_text(json.dumps({"names": names, "notes": list(notes)}, ensure_ascii=False), encoding="utf-8")
 
 
 def read_rows(config: TableDataset, file: Path, roles: Sequence[Role], label_names: Sequence[str]) -> Any:
     """A file of the user's own in a trained run's roles, in memory; a role to predict is read where it is among `roles`."""
     there = [role for role in roles if config.column_of(role.name) is not None]
-    part = _Part(config, there, lambda columns: read_pieces(config, file, columns), str(file))
+    part = _Part(config, there, lambda columns: read_pieces(config, file, columns, _warn), str(file))
     part.look()
     if part.is_unanswered():
         raise DataError(f"{file}: no row has an answer in {part.answers()}; evaluate needs them (predict does not)")
@@ -388,6 +386,11 @@ def read_rows(config: TableDataset, file: Path, roles: Sequence[Role], label_nam
     with tempfile.TemporaryDirectory() as place:
         part.write(Path(place) / "rows.arrow", label_names)
         return as_dataset(Path(place) / "rows.arrow", in_memory=True)
+
+
+def _warn(line: str) -> None:
+    """Beside what is asked for, which may be read by a program."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:

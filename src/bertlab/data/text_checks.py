@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from bertlab.config.declarations import Role
 from bertlab.config.schema import Train
-from bertlab.contracts import Examples
+from bertlab.contracts import Examples, shortened
 from bertlab.data.tokenizer import Tokenizer, TrainedTokenizer
 from bertlab.errors import DataError
 
 WORD = re.compile(r"[^\s!-/:-@\[-`{-~،。、，！？।]+")  # `\w` would end words at the vowel signs of Indic scripts
+HEAD = 2  # rows that are shown before training
 READ = 2_000_000  # characters looked through for words that merge
 MANY = 0.02  # share of different words that stripping makes one, above which it is told; English is below 0.01
 MANY_BY_CASE = 0.5  # and that lower-casing does; English is at 0.25 to 0.36
@@ -122,6 +124,24 @@ def refuse_unknown(config: Train, texts: dict[str, dict[str, Any]]) -> None:
                     f"tokenizer.max_unknown_share={limit:g}; tokenizer=bpe knows every text, a larger tokenizer.vocab_size or a smaller "
                     "min_frequency more words, wordpiece's max_word_characters longer ones"
                 )
+
+
+def head_lines(rows: Any, roles: Sequence[Role], names: Sequence[str], examples: Examples, tokenizer: Tokenizer) -> list[str]:
+    """The first rows as they were read, the first example as tokens and decoded back: what the model sees, for a person who looks."""
+
+    def shown(role: Role, value: Any) -> Any:
+        if role.is_answer and names and role.kind in ("label", "labels", "tags"):
+            return [names[one] for one in value] if isinstance(value, list) else names[value]
+        return value
+
+    lines = [
+        f"row {place + 1} as read: " + "  ".join(f"{role.name}={shortened(repr(shown(role, rows[place][role.name])))}" for role in roles)
+        for place in range(min(HEAD, len(rows)))
+    ]
+    ids = [int(token) for token in examples[0]]
+    tokens = [str(tokenizer.backend.id_to_token(token)) for token in ids]
+    return [*lines, f"first of {len(examples):,} examples as tokens: {shortened(' '.join(tokens), 200)}",
+            f"decoded back: {shortened(tokenizer.decode(ids), 200)}"]  # fmt: skip
 
 
 def describe_texts(config: Train, texts: dict[str, dict[str, Any]]) -> list[str]:

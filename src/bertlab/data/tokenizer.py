@@ -181,6 +181,21 @@ class Tokenizer:
         characters[self.special.unk_id] = 1
         return Vocabulary(self.special, continues, characters, is_special)
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that ids stand for, special tokens in place, as far as normalising and splitting leave it."""
+        from tokenizers import decoders
+
+        tokens = [str(self.backend.id_to_token(index)) for index in ids]
+        if self.backend.decoder is not None:
+            return str(self.backend.decode(list(ids), skip_special_tokens=False))
+        content = json.loads(self.to_json())
+        if prefix := content["model"].get("continuing_subword_prefix"):
+            return str(decoders.WordPiece(prefix, cleanup=False).decode(tokens))
+        splitter = json.dumps(content["pre_tokenizer"])
+        if '"ByteLevel"' in splitter:
+            return str(decoders.ByteLevel().decode(tokens))
+        return str(decoders.Metaspace().decode(tokens)) if '"Metaspace"' in splitter else " ".join(tokens)
+
     def to_json(self) -> str:
         """The whole tokenizer, as `from_json` and Hugging Face's `tokenizers` read it."""
         return str(self.backend.to_str())

@@ -27,7 +27,10 @@ from bertlab.errors import ConfigError, DataError
 from bertlab.kernels import SummedCrossEntropy
 
 PER_TOKEN = "nats per masked token"
-NOTHING_TO_MASK = "there is no text to predict tokens of: a split holds nothing but special and unknown tokens"
+NOTHING_TO_MASK = (
+    "there is no text to predict tokens of: a split holds nothing but special and unknown tokens; tokenizer=bpe knows every text, "
+    "wordpiece's tokenizer.max_word_characters longer words"
+)
 MASKS = 1  # the stream of masks; 0 draws sentence pairs
 SPAN_CONTINUES, SPAN_LONGEST = 0.8, 10  # SpanBERT §3.1: each further word with 1 - p = 0.8, at most 10
 SPAN_LENGTHS = SPAN_CONTINUES ** np.arange(SPAN_LONGEST) / (SPAN_CONTINUES ** np.arange(SPAN_LONGEST)).sum()  # mean 3.8

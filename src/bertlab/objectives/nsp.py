@@ -102,7 +102,10 @@ def prepare_runs(split: Any, encode: Encode, config: Any) -> Iterator[Examples]:
             yield _piece(found)
             found = []
     if documents < 2:
-        raise DataError(f"there are {documents} documents of two tokens or more; sentence pairs need at least two documents")
+        raise DataError(
+            f"there are {documents} documents of two tokens or more; sentence pairs need at least two documents in each split (see "
+            "dataset.validation_fraction)"
+        )
     if found:
         yield _piece(found)
 

@@ -116,6 +116,8 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None) 
         "code": folder_version(Path(bertlab.data.__path__[0])),
     }
     dataset = load_dataset(config.dataset, config.paths, roles)
+    for line in dataset.notes:
+        print(line, flush=True)
     tokenizer = _tokenizer(config, dataset, data_key, own, source)
     objective = build_objective(config, tokenizer, dataset.label_names)
     key = digest(
@@ -132,7 +134,10 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None) 
         texts: dict[str, dict[str, Any]] = {}
         for split, rows in dataset.splits.items():
             counted = CountedTexts(tokenizer)
-            write_examples(folder, split, counted.watch(objective.prepare(rows, counted)))
+            try:
+                write_examples(folder, split, counted.watch(objective.prepare(rows, counted)))
+            except DataError as error:
+                raise DataError(f"{config.dataset.name}, {split} split: {error}") from error
             texts[split] = counted.shares()
         train = dataset.splits["train"]
         texts["train"] |= merged_words(tokenizer, batches_of_texts([train[name] for name in text_roles(roles)]))

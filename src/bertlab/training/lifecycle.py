@@ -14,7 +14,8 @@ import torch
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.batches import order_batches
-from bertlab.data.text_checks import describe_texts
+from bertlab.data.dataset import roles_for
+from bertlab.data.text_checks import describe_texts, head_lines
 from bertlab.errors import ConfigError, redact
 from bertlab.runs.folder import RunFolder, run_folder
 from bertlab.runs.identity import identify
@@ -102,7 +103,9 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples",
             flush=True,
         )
-        for line in describe_texts(config, material.texts):
+        roles, rows = roles_for(config.dataset, config.objective), material.dataset.splits["train"]
+        head = head_lines(rows, roles, material.dataset.label_names, material.examples["train"], material.tokenizer)
+        for line in (*describe_texts(config, material.texts), *head):
             print(line, flush=True)
         trackers += start_trackers(run, context, material)
         should_prune = None if context.trial is None else context.trial.should_prune

@@ -7,7 +7,7 @@ values of the training split. A number with a fraction is a class only where som
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from bertlab.config.declarations import Column, Kind
@@ -15,6 +15,7 @@ from bertlab.errors import ConfigError, DataError, did_you_mean
 
 UNLABELLED = ("", "-1")  # how benchmarks write that a row has no label
 MOST_CLASSES = 1000
+MARKS = ("|", ";", ",")  # that stand between the classes of a set
 
 
 class Label(Kind):
@@ -67,9 +68,27 @@ class Label(Kind):
                 f"them as numbers (an objective with a number, dataset.number_column={self.column.name}), or name the classes in "
                 "dataset.label_names"
             )
+        if combined := self._combination(values):
+            value, mark = combined
+            other = f" dataset.labels_separator='{mark}'" if mark != self.column.dataset.labels_separator else ""
+            raise DataError(
+                f"{where}: '{value}' in {named} (row {self.first[value]}) reads as several classes: objective=multi_label "
+                f"dataset.labels_column={self.column.name} dataset.label_column=null{other} reads sets of them; where each is one class, "
+                "name them all in dataset.label_names"
+            )
         if len(values) > MOST_CLASSES:
             raise DataError(f"{where}: {named} has {len(values)} different values; is it the label?")
         return sorted(values, key=lambda value: (0, int(value), value) if re.fullmatch(r"-?\d+", value) else (1, 0, value))
+
+    def _combination(self, values: Collection[str]) -> tuple[str, str] | None:
+        """The first label whose parts, between one mark, all occur as labels or as parts of others; and the mark."""
+        for mark in dict.fromkeys((self.column.dataset.labels_separator, *MARKS)):
+            parts = {value: [part.strip() for part in value.split(mark)] for value in values}
+            several = {value: own for value, own in parts.items() if len(own) > 1 and all(own) and len(set(own)) == len(own)}
+            known = Counter(part for own in parts.values() for part in own)
+            if several and all(known[part] > 1 for own in several.values() for part in own):
+                return min(several, key=lambda value: self.first[value]), mark
+        return None
 
     def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
         """Class ids; None where the row is left out."""
