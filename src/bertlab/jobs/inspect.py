@@ -14,9 +14,10 @@ from pathlib import Path
 
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Train, string
-from bertlab.errors import ConfigError, RunError
+from bertlab.data.text_checks import refuse_unknown
+from bertlab.errors import ConfigError, DataError, RunError
 from bertlab.report.dataset_page import dataset_page
-from bertlab.report.page import to_html, to_markdown, to_plain
+from bertlab.report.page import Text, to_html, to_markdown, to_plain
 from bertlab.runs.files import write_atomically, write_record
 from bertlab.runs.outcome import Context
 from bertlab.training.assembly import check_combination, prepare
@@ -43,7 +44,12 @@ def run(config: Schema, _context: Context) -> None:
         raise ConfigError(
             "inspect: the tokenizer of init=stage is made by the pretraining; inspect that (dataset=… objective=mlm …), or name one"
         )
-    page = dataset_page(config, prepare(config, None, config.init.source(config)))
+    material = prepare(config, None, config.init.source(config), looks_only=True)
+    page = dataset_page(config, material)
+    try:
+        refuse_unknown(config, material.texts)
+    except DataError as error:  # what is to be looked at then is this page
+        page.blocks.insert(0, Text(f"A run would stop here: {error}", "warning"))
     print(to_plain(page), flush=True)
     if config.inspect.out is not None:
         out = Path(config.inspect.out).expanduser()

@@ -12,11 +12,14 @@ from bertlab.config.declarations import Role
 from bertlab.config.schema import Train
 from bertlab.contracts import Draw
 from bertlab.data.dataset import roles_for, text_roles
+from bertlab.data.text_checks import WORD
 from bertlab.report.page import Block, Figure, Heading, Listing, Page, PageTable, Text
 from bertlab.training.assembly import Material
 
 EXAMPLES = 5  # shown of each kind
 WORDS = 10  # shown of each class
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: each by itself
+WORD_OR_CHARACTER = re.compile(rf"[{CJK}]|(?:(?![{CJK}]){WORD.pattern[:-1]})+")
 LONGEST = 300  # letters of a text that is shown
 
 
@@ -26,7 +29,7 @@ def dataset_page(config: Train, material: Material) -> Page:
     texts = {split: texts_of(rows, roles) for split, rows in material.dataset.splits.items()}
     page = Page(f"{config.dataset.name}, as objective={config.objective.name} reads it")
     notes = [Text(note, "warning") for note in material.dataset.notes]
-    page.blocks += [*notes, Heading("Splits"), splits_table(config, material, texts), lengths_figure(config, material)]
+    page.blocks += [*notes, Heading("Splits"), splits_table(material, texts), lengths_figure(config, material)]
     page.blocks += answer_blocks(material, roles)
     page.blocks += [Heading("Copies"), copies_table(material, roles, texts), overlaps_table(texts)]
     page.blocks += word_blocks(material, roles, texts["train"])
@@ -46,7 +49,7 @@ def letters_of(text: str) -> str:
 
 
 # --- splits and lengths ------------------------------------------------------------------------------------------------------------
-def splits_table(config: Train, material: Material, texts: dict[str, list[str]]) -> PageTable:
+def splits_table(material: Material, texts: dict[str, list[str]]) -> PageTable:
     """Rows, examples, tokens, and what of the text does not reach the model."""
     headers = [
         "split",
@@ -57,7 +60,7 @@ def splits_table(config: Train, material: Material, texts: dict[str, list[str]])
         "median",
         "95 %",
         "longest",
-        "at max_length",
+        "cut",
         "unknown tokens",
         "nothing but unknown",
     ]
@@ -67,11 +70,12 @@ def splits_table(config: Train, material: Material, texts: dict[str, list[str]])
         special = np.isin(examples.tokens, material.tokenizer.special.all()) & ~unknown
         known_of = np.add.reduceat((~unknown & ~special).astype(np.int64), examples.offsets[:-1]) if len(examples) else np.zeros(0)
         unknown_of = np.add.reduceat(unknown.astype(np.int64), examples.offsets[:-1]) if len(examples) else np.zeros(0)
-        full = float((lengths >= config.objective.max_length).mean())
+        cut = examples.columns.get("cut")  # None: this objective cuts nothing off, or counts it nowhere
         lines.append([
             split, f"{len(texts[split]):,}", str(sum(not text.strip(" |") for text in texts[split])), f"{len(examples):,}",
             f"{lengths.mean():.1f}",
-            *(f"{np.percentile(lengths, share):.0f}" for share in (50, 95)), str(lengths.max()), share_text(full),
+            *(f"{np.percentile(lengths, share):.0f}" for share in (50, 95)), str(lengths.max()),
+            "–" if cut is None else share_text(float((cut > 0).mean())),
             share_text(float(unknown.sum() / max(1, (~special).sum()))), share_text(float(((known_of == 0) & (unknown_of > 0)).mean())),
         ])  # fmt: skip
     return PageTable(headers, lines, "Splits, their examples and the tokens of those (special ones included)")
@@ -92,9 +96,9 @@ def lengths_figure(config: Train, material: Material) -> Figure:
     figure, axes = plt.subplots(figsize=(7.5, 3.2), layout="constrained")
     longest = max(int(examples.lengths.max()) for examples in material.examples.values())
     edges = np.linspace(0.5, longest + 0.5, min(longest, 60) + 1)
-    for split, examples in material.examples.items():
+    for (split, examples), line in zip(material.examples.items(), ("-", "--", "-."), strict=False):
         heights, _ = np.histogram(examples.lengths, edges)
-        axes.stairs(100 * heights / len(examples), edges, label=split, linewidth=1.6)
+        axes.stairs(100 * heights / len(examples), edges, label=split, linewidth=1.6, linestyle=line)
     axes.axvline(config.objective.max_length, color="black", linestyle=":", linewidth=1, label="objective.max_length")
     axes.set(xlabel="tokens of an example", ylabel="examples (%)")
     axes.spines[["top", "right"]].set_visible(False)
@@ -164,26 +168,50 @@ def overlaps_table(texts: dict[str, list[str]]) -> PageTable:
 
 
 def word_blocks(material: Material, roles: Sequence[Role], texts: Sequence[str]) -> list[Block]:
-    """The words that tell classes apart most: how much more often than elsewhere, each counted once a text."""
-    role = next((role.name for role in roles if role.kind == "label" and role.is_answer), None)
-    if role is None:
+    """The words that tell classes apart most: how much more often than elsewhere, once a text; of tags, their most frequent."""
+    role = next((role for role in roles if role.is_answer and role.kind in ("label", "labels", "tags")), None)
+    names, train = material.dataset.label_names, material.dataset.splits["train"]
+    if role is None or not names:
         return []
-    labels, names = material.dataset.splits["train"][role][:], material.dataset.label_names
+    answers = train[role.name][:]
+    if role.kind == "tags":
+        tagged = [Counter[str]() for _ in names]
+        for words, tags in zip(train["tokens"][:], answers, strict=True):
+            for word, tag in zip(words, tags, strict=True):
+                tagged[tag][word] += 1
+        rows = [[name, said(counts.most_common(WORDS))] for name, counts in zip(names, tagged, strict=True)]
+        headers, caption = ["tag", "its words (how often)"], "Most frequent words of each tag, training split"
+        return [Heading("Words"), PageTable(headers, rows, caption, left=2, wide=(1,))]
     by_class: list[Counter[str]] = [Counter() for _ in names]
-    for text, label in zip(texts, labels, strict=True):
-        by_class[label].update(set(re.findall(r"\w+", text.lower())))
-    sizes, every = Counter(labels), sum(by_class, Counter[str]())
+    every, sizes = Counter[str](), Counter[int]()
+    for text, answer in zip(texts, answers, strict=True):
+        words_of = set(WORD_OR_CHARACTER.findall(text.lower()))
+        every.update(words_of)
+        for label in answer if isinstance(answer, list) else [answer]:
+            by_class[label].update(words_of)
+            sizes[label] += 1
     lines = []
     for index, name in enumerate(names):
-        inside, outside = max(1, sizes[index]), max(1, len(labels) - sizes[index])
+        inside, outside = max(1, sizes[index]), max(1, len(answers) - sizes[index])
         found = {word: count for word, count in by_class[index].items() if every[word] >= 5}
         tells = {word: np.log((count + 0.5) / inside) - np.log((every[word] - count + 0.5) / outside) for word, count in found.items()}
         best = sorted(tells, key=lambda word: (-tells[word] * np.sqrt(by_class[index][word]), word))[:WORDS]
-        lines.append([name, ", ".join(f"{word} ({by_class[index][word]})" for word in best)])
+        lines.append([name, said([(word, by_class[index][word]) for word in best]) or "none in five texts or more"])
     return [
         Heading("Words"),
-        PageTable(["class", "words that tell it (texts of it that hold them)"], lines, "Most telling words of the training split", left=2),
+        PageTable(
+            ["class", "words that tell it (texts of it that hold them)"],
+            lines,
+            "Most telling words of the training split (of scripts that are written without spaces as Chinese is: characters)",
+            left=2,
+            wide=(1,),
+        ),
     ]
+
+
+def said(counts: Sequence[tuple[str, int]]) -> str:
+    """Words and how often."""
+    return ", ".join(f"{word} ({count:,})" for word, count in counts)
 
 
 # --- examples ------------------------------------------------------------------------------------------------------------------------

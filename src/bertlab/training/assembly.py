@@ -102,11 +102,12 @@ class Material:
     texts: dict[str, dict[str, Any]]  # of each split, what became of its texts: see data/text_checks.py
 
 
-def prepare(config: Train, own: Path | None = None, source: Path | None = None) -> Material:
+def prepare(config: Train, own: Path | None = None, source: Path | None = None, looks_only: bool = False) -> Material:
     """Load the dataset, train or load the tokenizer, tokenise every split; what was computed before is taken from the cache.
 
     `own` is the tokenizer of the run's own folder: a run that goes on keeps the vocabulary it began with. `source` is where the
-    first weights come from, and with them an inherited tokenizer.
+    first weights come from, and with them an inherited tokenizer. `looks_only`: notes are not printed, and
+    texts that are mostly unknown do not stop.
     """
     roles = roles_for(config.dataset, config.objective)
     data_key = {
@@ -116,7 +117,7 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None) 
         "code": folder_version(Path(bertlab.data.__path__[0])),
     }
     dataset = load_dataset(config.dataset, config.paths, roles)
-    for line in dataset.notes:
+    for line in () if looks_only else dataset.notes:
         print(line, flush=True)
     tokenizer = _tokenizer(config, dataset, data_key, own, source)
     objective = build_objective(config, tokenizer, dataset.label_names)
@@ -145,7 +146,8 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None) 
 
     folder = cached(config.paths, "examples", key, fill)
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-    refuse_unknown(config, texts)
+    if not looks_only:
+        refuse_unknown(config, texts)
     examples = {split: read_examples(folder, split) for split in dataset.splits}
     objective.fit_to(examples["train"])
     return Material(dataset, tokenizer, objective, examples, texts)
