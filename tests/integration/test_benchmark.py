@@ -16,7 +16,7 @@ import yaml
 from bertlab.config.composition import compose_schema
 from bertlab.config.registry import conf_folder
 from bertlab.config.schema import Train
-from bertlab.data.batches import plan_batches
+from bertlab.data.batches import order_batches
 from bertlab.jobs.benchmark import STAT, busy_cores, notes_of
 from bertlab.runs.machine import choose_device
 from bertlab.training.assembly import build_model
@@ -68,7 +68,7 @@ def test_both_sides_have_the_same_examples_and_as_many_weights(classification: T
 
 def test_tokens_are_counted_that_were_learned_from(classification: Train, mlm: Train) -> None:
     _, material = prepared(classification)
-    plan = plan_batches(material.examples["train"].lengths, classification.budget, classification.seed)
+    plan = order_batches(material.examples["train"].lengths, classification.budget, classification.seed)
     walked = plan.from_step(0)
     steps = [int(material.examples["train"].lengths[next(walked)[2]].sum()) for _ in range(40)]
     assert measure(OURS, classification, 20, 20).tokens == sum(steps[20:])
