@@ -38,7 +38,8 @@ STAGE = [
     "init.budget.steps=20",
 ]
 SEARCH = ["-m", "hydra/sweeper=bertlab_optuna", "hydra.sweeper.sampler=grid", "hydra.sweeper.study_name=search",
-          "hydra.sweeper.heartbeat_seconds=0.2", "optimizer.lr=1e-3,3e-3", *tiny("model=bert_tiny", "budget.steps=10", *FAST, sizes=(80, 20, 20))]  # fmt: skip
+          "hydra.sweeper.heartbeat_seconds=0.2", "optimizer.lr=1e-3,3e-3",
+          *tiny("model=bert_tiny", "budget.steps=10", *FAST, sizes=(80, 20, 20))]  # fmt: skip
 
 
 PASSING = (

@@ -21,7 +21,7 @@ import csv
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,7 +94,8 @@ def parts(text: str, separator: str) -> list[str]:
 
 def run(config: Schema, context: Context) -> None:
     """Write the report and say where it is."""
-    runs, studies, page = compare_runs(config)
+    print(f"reading {config.runs}", flush=True)
+    runs, studies, page = compare_runs(config, lambda line: print(line, flush=True))
     out = Path(config.out).expanduser()
     write_report(out, page, studies, config, context.command)
     if config.keep_runs:
@@ -110,8 +111,8 @@ def run(config: Schema, context: Context) -> None:
     print(f"report: {out}")
 
 
-def compare_runs(config: Schema) -> tuple[list[RunRecord], list[Study], Page]:
-    """Read, group, compare. Raises RunError or ConfigError."""
+def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -> tuple[list[RunRecord], list[Study], Page]:
+    """Read, group, compare; `tell` hears what takes a while. Raises RunError or ConfigError."""
     runs = find_runs(parts(config.runs, ","))
     chosen = select(runs, config.where.split())
     names = {old.strip(): new.strip() for old, _, new in (word.partition(" -> ") for word in parts(config.names, ";"))}
@@ -119,6 +120,7 @@ def compare_runs(config: Schema) -> tuple[list[RunRecord], list[Study], Page]:
     if not studies:
         raise RunError(f"runs={config.runs}: none of the {len(chosen)} runs has finished" + (f" ({chosen[0].problem})" if chosen else ""))
     stages = [one for one in runs if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}]
+    tell(f"comparing {counted(len(chosen), 'run')}: scores, tests, examples, figures")
     title = config.title or "Comparison: " + ", ".join(study.title for study in studies)
     page = build_page(
         title, studies, [*chosen, *stages], config.examples, config.texts, config.contamination, config.paths.mirror, config.test
