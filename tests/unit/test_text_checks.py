@@ -1,5 +1,6 @@
 """What becomes of texts is told: unknown tokens, letters lost, texts cut, words that become one; and what is too bad stops."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -13,6 +14,8 @@ from bertlab.data.text_checks import CountedTexts, merged_words
 from bertlab.data.tokenizer import Bpe, WordLevel, WordPiece, train_tokenizer
 from bertlab.objectives._texts import join_texts
 from bertlab.objectives.classification import Classification
+from bertlab.objectives.multi_label import MultiLabel
+from bertlab.objectives.regression import Regression
 from bertlab.objectives.tagging import Tagging
 
 SPECIAL = Special(pad_id=0, unk_id=1, cls_id=2, sep_id=3, mask_id=4)
@@ -77,6 +80,23 @@ def test_cut_tokens_of_pairs_and_of_words() -> None:
 def test_what_stays_of_a_long_text_is_an_option(truncation: str, kept: list[int]) -> None:
     assert join_texts(list(range(10, 20)), None, 10, SPECIAL, truncation) == ([2, *kept, 3], 0)
     assert join_texts(list(range(10, 18)), None, 10, SPECIAL, truncation)[0] == [2, *range(10, 18), 3], "what fits stays whole"
+
+
+@pytest.mark.parametrize(
+    ("config", "names", "answers"),
+    [
+        (Classification(name="classification"), ["no", "yes"], {"label": [0, 1]}),
+        (MultiLabel(name="multi_label"), ["no", "yes"], {"labels": [[0], [0, 1]]}),
+        (Regression(name="regression"), [], {"number": [0.5, 2.0]}),
+    ],
+    ids=lambda config: getattr(config, "name", None),
+)
+def test_every_objective_of_texts_cuts_as_told_and_counts_it(config: Any, names: list[str], answers: dict[str, Any]) -> None:
+    kept = {"head": "abc", "tail": "fgh", "head_tail": "fgh"}
+    for truncation, letters_kept in kept.items():
+        objective = dataclasses.replace(config, max_length=5, truncation=truncation).build(VOCABULARY, names)
+        examples = join_examples(objective.prepare(Rows(text=["abcdefgh", "xy"], **answers), letters))
+        assert examples[0].tolist() == [2, *letters([letters_kept])[0], 3] and examples.columns["cut"].tolist() == [5, 0]
 
 
 def test_both_texts_of_a_pair_keep_their_ends() -> None:

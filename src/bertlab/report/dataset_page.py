@@ -202,7 +202,7 @@ def word_blocks(material: Material, roles: Sequence[Role], texts: Sequence[str])
         PageTable(
             ["class", "words that tell it (texts of it that hold them)"],
             lines,
-            "Most telling words of the training split (of scripts that are written without spaces as Chinese is: characters)",
+            "Most telling words of the training split (in Chinese and Japanese: characters)",
             left=2,
             wide=(1,),
         ),
