@@ -182,7 +182,7 @@ def test_a_documented_command_is_one_that_bertlab_takes(command: Command, cli: A
         job, rest = "train", ["-m", *settings] if "--multirun" in flags else settings
     stand_in(monkeypatch, job, asked)
     if "--multirun" in flags:  # what Hydra would launch has been checked by then
-        monkeypatch.setattr("hydra.main", lambda **_: lambda _task: lambda: None)
+        monkeypatch.setattr("hydra.main", lambda **_: lambda _task: lambda *_: None)
     words = [job, *rest] if job != "train" else rest
     status, _, errors = cli(*words)
     assert status == 0, f"{command.place}: {errors}"
