@@ -17,8 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.config.declarations import BITS_PER_CHARACTER, FRACTION, TEXT, TEXT_PAIR, HfHead, Kind, Metric, Role, loss_metric
-from bertlab.config.schema import ModelConfig, ObjectiveConfig
+from bertlab.config.declarations import (
+    BITS_PER_CHARACTER,
+    FRACTION,
+    TEXT,
+    TEXT_PAIR,
+    EncoderOptions,
+    HfHead,
+    Kind,
+    Metric,
+    MetricsDeclared,
+    Role,
+    loss_metric,
+)  # fmt: skip
 from bertlab.errors import ConfigError
 
 __all__ = ["BITS_PER_CHARACTER", "FRACTION", "TEXT", "TEXT_PAIR", "HfHead", "Kind", "Metric", "Role", "loss_metric"]  # handed on
@@ -47,7 +58,7 @@ class Encoder(nn.Module):
     tie_embeddings = True  # whether vocabulary heads project with the token embedding's matrix
     pools_first_alone = False  # whether it takes `pooled_only`
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: EncoderOptions) -> None:
         super().__init__()
         self.config = config
 
@@ -288,7 +299,7 @@ class Objective(abc.ABC):
     Its config (`config.schema.ObjectiveConfig`) declares the columns it reads, its metrics and its options; this computes.
     """
 
-    def __init__(self, config: ObjectiveConfig, vocabulary: "Vocabulary", label_names: Sequence[str] = ()) -> None:
+    def __init__(self, config: MetricsDeclared, vocabulary: "Vocabulary", label_names: Sequence[str] = ()) -> None:
         self.vocabulary, self.special, self.label_names = vocabulary, vocabulary.special, list(label_names)
         self.metrics = config.metrics(self.label_names)
         self.primary = config.primary_metric(self.label_names)

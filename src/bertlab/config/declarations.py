@@ -7,7 +7,7 @@ import abc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 FRACTION = "fraction"  # a unit: a number of which 1 is the whole, shown in percent
 BITS_PER_CHARACTER = "bits per character"  # a unit: of text, however a tokenizer cuts it
@@ -158,3 +158,23 @@ class Kind(abc.ABC):
 
         `about`: the converted cells of the role that this one is about, where its role says so.
         """
+
+
+# --- what contracts ask of configs, whose classes (schema.py) stand above them -------------------------------------------------------
+class EncoderOptions(Protocol):
+    """Of a model's config, what every encoder is asked for."""
+
+    name: str
+    pooling: str
+
+
+class MetricsDeclared(Protocol):
+    """Of an objective's config, what it declares of its scores."""
+
+    def metrics(self, label_names: Sequence[str], /) -> tuple[Metric, ...]:
+        """All of them."""
+        ...
+
+    def primary_metric(self, label_names: Sequence[str] = (), /) -> Metric:
+        """The one that selects and is compared first."""
+        ...
