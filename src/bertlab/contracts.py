@@ -1,7 +1,7 @@
 """What components promise each other: the encoder's call, the batch, the objective, columns, metrics, trackers.
 
 Each contract is a base class. What a component can do it says by overriding; what it leaves alone is refused with one clear line.
-The declarations that need no torch (roles, metrics, …) stand in config/declarations.py and are handed on here.
+The declarations that need no torch (roles, metrics, …) stand in declarations.py and are handed on here.
 
 Legend: B batch, T tokens, D width, C classes, N examples.
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bertlab.config.declarations import (
+from bertlab.declarations import (
     BITS_PER_CHARACTER,
     FRACTION,
     TEXT,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bertlab.cli.grid import arms
-from bertlab.config.declarations import Metric
+from bertlab.declarations import Metric
 from bertlab.report.stats import summarize
 
 DATA = [

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from bertlab.config.declarations import BITS_PER_CHARACTER, Metric, loss_metric
+from bertlab.declarations import BITS_PER_CHARACTER, Metric, loss_metric
 
 METRICS = {
     metric.name: metric

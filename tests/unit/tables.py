@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from bertlab.config.declarations import Role
 from bertlab.config.schema import Paths
 from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for
 from bertlab.data.table import TableDataset
+from bertlab.declarations import Role
 from bertlab.objectives.classification import Classification
 
 PATHS = Paths()

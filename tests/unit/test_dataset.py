@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tables import NAMES, PATHS, as_jsonl, classified, load, rows
 
 from bertlab.config.composition import compose_schema
-from bertlab.config.declarations import TEXT
 from bertlab.config.schema import Paths
 from bertlab.data import table as module
 from bertlab.data.dataset import stratified_sample
 from bertlab.data.table import TableDataset, fingerprint
+from bertlab.declarations import TEXT
 
 
 # --- identity -------------------------------------------------------------------------------------------------------------------

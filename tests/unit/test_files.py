@@ -11,8 +11,8 @@ import pyarrow
 import pytest
 from tables import NAMES, NUMBER, WRITERS, as_jsonl, both, delimited, rows
 
-from bertlab.config.declarations import TEXT, Role
 from bertlab.data.table import TableDataset, read_rows
+from bertlab.declarations import TEXT, Role
 from bertlab.errors import DataError
 
 # What CSV can hold and careless readers change: quotes, separators, line ends, words that look like nothing, other scripts.

@@ -9,9 +9,9 @@ import pytest
 import torch
 from pretraining import Rows, encode, vocabulary
 
-from bertlab.config.declarations import Column
 from bertlab.contracts import join_examples
 from bertlab.data.kinds.index import Index
+from bertlab.declarations import Column
 from bertlab.errors import DataError
 from bertlab.objectives.multiple_choice import MultipleChoice
 

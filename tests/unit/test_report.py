@@ -10,7 +10,7 @@ import pytest
 from runfolders import METRICS, PER_TOKEN, change_summary, three_arms, write_run
 
 from bertlab.config.composition import compose_schema
-from bertlab.config.declarations import Metric
+from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report.arms import studies_of, varying_keys

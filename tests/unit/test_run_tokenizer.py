@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from bertlab.config.composition import compose_schema
-from bertlab.config.declarations import TEXT
 from bertlab.config.schema import Paths, Train
 from bertlab.data.dataset import load_dataset
 from bertlab.data.tokenizer import Tokenizer, WordPiece, train_tokenizer
+from bertlab.declarations import TEXT
 from bertlab.runs import identity
 from bertlab.training import assembly
 from tiny import rows

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import bertlab
-from bertlab.config.declarations import Metric
+from bertlab.declarations import Metric
 from bertlab.errors import RunError
 from bertlab.training import loop
 from bertlab.training.loop import Progress, keep_best, load_best

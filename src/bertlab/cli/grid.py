@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from bertlab.config.declarations import Metric
 from bertlab.config.schema import Train
+from bertlab.declarations import Metric
 from bertlab.errors import UserError
 from bertlab.report.stats import summarize
 from bertlab.training.lifecycle import locate

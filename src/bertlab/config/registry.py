@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from bertlab.config import schema
-from bertlab.config.declarations import Kind
+from bertlab.declarations import Kind
 from bertlab.errors import ConfigError, did_you_mean
 
 ROOT = Path(__file__).parents[1]

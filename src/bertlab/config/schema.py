@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
 
-from bertlab.config.declarations import HfHead, Metric, Role, metric_named
+from bertlab.declarations import HfHead, Metric, Role, metric_named
 from bertlab.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:

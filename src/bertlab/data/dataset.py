@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from bertlab.config import registry
-from bertlab.config.declarations import Role
 from bertlab.config.schema import DatasetConfig, ObjectiveConfig, Paths
+from bertlab.declarations import Role
 from bertlab.errors import DataError
 
 SPLITS = ("train", "validation", "test")

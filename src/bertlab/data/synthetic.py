@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple, TypeVar
 
-from bertlab.config.declarations import Role
 from bertlab.config.schema import DatasetConfig, Paths, choice, integer, number
 from bertlab.data.dataset import LoadedDataset
+from bertlab.declarations import Role
 
 T = TypeVar("T")
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.config import registry
-from bertlab.config.declarations import Column, Kind, Role
 from bertlab.config.schema import DatasetConfig, FileColumns, Paths, choice, flag, mapping, string, words
 from bertlab.data.cleaning import CLEANERS
 from bertlab.data.dataset import SPLITS, LoadedDataset, as_dataset
 from bertlab.data.hub import hub_pieces, load_from_hub
 from bertlab.data.reading import Rows, read_pieces
+from bertlab.declarations import Column, Kind, Role
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest, file_digest

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.config.declarations import Role
 from bertlab.config.schema import Train
 from bertlab.contracts import Examples, shortened
 from bertlab.data.tokenizer import Tokenizer, TrainedTokenizer
+from bertlab.declarations import Role
 from bertlab.errors import DataError
 
 WORD = re.compile(r"[^\s!-/:-@\[-`{-~،。、，！？।]+")  # `\w` would end words at the vowel signs of Indic scripts

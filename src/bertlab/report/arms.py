@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bertlab.config.declarations import BITS_PER_CHARACTER, Metric, metric_named
 from bertlab.config.schema import Evaluation, Train
+from bertlab.declarations import BITS_PER_CHARACTER, Metric, metric_named
 from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runs.records import RunRecord
 

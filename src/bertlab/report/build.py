@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bertlab.config.declarations import FRACTION, Metric
+from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import UserError
 from bertlab.report import by_example, figures, stats
 from bertlab.report.arms import Arm, Seeds, Study, differing_keys

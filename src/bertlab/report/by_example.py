@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.config.declarations import Metric, Role
 from bertlab.config.schema import Train
 from bertlab.data.dataset import load_dataset, roles_for, text_roles
+from bertlab.declarations import Metric, Role
 from bertlab.errors import UserError
 from bertlab.report import stats
 from bertlab.report.arms import Arm, Seeds, Study, partners

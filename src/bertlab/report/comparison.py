@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bertlab.config.declarations import BITS_PER_CHARACTER, Metric
+from bertlab.declarations import BITS_PER_CHARACTER, Metric
 from bertlab.report import stats
 from bertlab.report.arms import ABSENT, Arm, Seeds, Study, counted, decides, differing_keys, partners
 from bertlab.runs.records import RunRecord

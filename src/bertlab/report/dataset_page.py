@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.config.declarations import Role
 from bertlab.config.schema import Train
 from bertlab.contracts import Draw
 from bertlab.data.dataset import roles_for, text_roles
 from bertlab.data.text_checks import WORD
+from bertlab.declarations import Role
 from bertlab.report.page import Block, Figure, Heading, Listing, Page, PageTable, Text
 from bertlab.training.assembly import Material
 

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from bertlab.config.declarations import Metric
+from bertlab.declarations import Metric
 from bertlab.report import stats
 from bertlab.report.arms import Study
 from bertlab.report.comparison import Row

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.config.declarations import Metric, metric_named
+from bertlab.declarations import Metric, metric_named
 from bertlab.report.arms import Study, counted
 from bertlab.report.page import Block, Heading, Listing, PageTable, Text
 from bertlab.runs.records import RunRecord

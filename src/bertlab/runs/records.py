@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bertlab.config.declarations import Metric
 from bertlab.config.schema import Train
+from bertlab.declarations import Metric
 from bertlab.errors import RunError, redact
 from bertlab.runs.files import write_atomically
 from bertlab.runs.folder import RunFolder, config_of

@@ -1,1 +1,1 @@
-"""How the cells of a column are read: one file a kind; see config.declarations.Kind."""
+"""How the cells of a column are read: one file a kind; see declarations.Kind."""

@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.config.declarations import Column, Kind
 from bertlab.data.kinds.number import is_missing
+from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
 
 
 class Index(Kind):
-    """See config.declarations.Kind. Its role is `about` the role that holds the choices."""
+    """See declarations.Kind. Its role is `about` the role that holds the choices."""
 
     looks_first = True
 

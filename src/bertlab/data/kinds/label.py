@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from bertlab.config.declarations import Column, Kind
+from bertlab.declarations import Column, Kind
 from bertlab.errors import ConfigError, DataError, did_you_mean
 
 UNLABELLED = ("", "-1")  # how benchmarks write that a row has no label
@@ -19,7 +19,7 @@ MARKS = ("|", ";", ",")  # that stand between the classes of a set
 
 
 class Label(Kind):
-    """See config.declarations.Kind."""
+    """See declarations.Kind."""
 
     looks_first = True
 

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.config.declarations import Column, Kind
 from bertlab.data.kinds.label import given_names, raw_label
+from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError, did_you_mean
 
 
 class Labels(Kind):
-    """See config.declarations.Kind."""
+    """See declarations.Kind."""
 
     looks_first = True
 

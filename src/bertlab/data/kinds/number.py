@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.config.declarations import Column, Kind
+from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
 
 
 class Number(Kind):
-    """See config.declarations.Kind."""
+    """See declarations.Kind."""
 
     looks_first = True
 

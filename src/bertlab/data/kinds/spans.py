@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.config.declarations import Kind
+from bertlab.declarations import Kind
 from bertlab.errors import DataError
 
 
 class Spans(Kind):
-    """See config.declarations.Kind."""
+    """See declarations.Kind."""
 
     def arrow_type(self) -> Any:
         """Texts, and the character where each begins."""

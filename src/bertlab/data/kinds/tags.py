@@ -8,15 +8,15 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.config.declarations import Column, Kind
 from bertlab.data.kinds.label import given_names
+from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
 
 TO_BIO = {"S": "B", "U": "B", "E": "I", "L": "I", "B": "B", "I": "I"}
 
 
 class Tags(Kind):
-    """See config.declarations.Kind."""
+    """See declarations.Kind."""
 
     looks_first = True
 

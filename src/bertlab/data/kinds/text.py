@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.config.declarations import Kind
 from bertlab.data.cleaning import CLEANERS
+from bertlab.declarations import Kind
 from bertlab.errors import DataError
 
 
 class Text(Kind):
-    """See config.declarations.Kind."""
+    """See declarations.Kind."""
 
     holds_text = True
 
