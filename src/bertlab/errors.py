@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)  # in the name of an environment variable
 HIDDEN = "(redacted)"  # plain text in YAML, JSON, Markdown and addresses
+PASSWORD_BEFORE_HOST = re.compile(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"\\]*@")
+PASSWORD_IN_QUERY = re.compile(r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"\\]+", re.IGNORECASE)
 SHORTEST_SECRET = 8  # letters; shorter values are words that occur by themselves
 
 
@@ -47,15 +49,21 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
     return f"{guess}(options: {listed})" if names else guess.strip()
 
 
-def redact(text: str) -> str:
-    """Text as it may leave this process: without passwords in addresses, and without values of variables that are called secret.
-
-    A value is found as it is and as JSON, YAML and addresses write it.
-    """
-    text = re.sub(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"\\]*@", rf"\1{HIDDEN}@", text)
-    text = re.sub(r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"\\]+", rf"\1{HIDDEN}", text, flags=re.IGNORECASE)
+def secrets() -> list[str]:
+    """Values of the environment's variables that are called secret, as they are and as JSON, YAML and addresses write them."""
+    found: list[str] = []
     for name, value in os.environ.items():
         if len(value) >= SHORTEST_SECRET and SECRET.search(name) and not os.path.exists(value):  # noqa: PTH110  # a path is none
-            for written in {value, json.dumps(value)[1:-1], value.replace("'", "''"), quote(value), quote(value, safe="")}:
-                text = text.replace(written, HIDDEN)
+            found += {value, json.dumps(value)[1:-1], value.replace("'", "''"), quote(value), quote(value, safe="")}
+    return sorted(found, key=len, reverse=True)
+
+
+def redact(text: str, hidden: Iterable[str] | None = None) -> str:
+    """Text as it may leave this process: without passwords in addresses, and without `hidden`, or else without `secrets()`."""
+    if "://" in text:
+        text = PASSWORD_BEFORE_HOST.sub(rf"\1{HIDDEN}@", text)
+    if "=" in text:
+        text = PASSWORD_IN_QUERY.sub(rf"\1{HIDDEN}", text)
+    for value in secrets() if hidden is None else hidden:
+        text = text.replace(value, HIDDEN)
     return text

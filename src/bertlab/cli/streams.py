@@ -5,7 +5,9 @@ import os
 import sys
 from typing import TextIO
 
-from bertlab.errors import redact
+from bertlab.errors import redact, secrets
+
+HIDDEN: list[str] = []  # the environment's secrets at the start
 
 
 class Redacted(io.TextIOWrapper):
@@ -13,7 +15,7 @@ class Redacted(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """Write text without its secrets."""
-        super().write(redact(text))
+        super().write(redact(text, HIDDEN))
         return len(text)
 
 
@@ -24,6 +26,7 @@ def prepare_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+    HIDDEN[:] = secrets()
     sys.stdin = sys.stdin or os.fdopen(0, encoding="utf-8", closefd=False)
     sys.stdout, sys.stderr = _redacted(sys.stdout, 1), _redacted(sys.stderr, 2)
 
@@ -33,5 +36,5 @@ def _redacted(stream: TextIO | None, number: int) -> TextIO:
         stream = os.fdopen(number, "w", encoding="utf-8", closefd=False)
     if isinstance(stream, Redacted) or not isinstance(stream, io.TextIOWrapper):  # somebody else's, as a notebook's
         return stream
-    encoding, lines = stream.encoding, stream.line_buffering or number == 2
-    return Redacted(stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=lines)
+    encoding = stream.encoding
+    return Redacted(stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=True)  # also where a file or pipe reads
