@@ -169,3 +169,19 @@ def test_the_test_split_has_its_own_difference(tmp_path: Path) -> None:
     found, _ = rows(tmp_path, baseline="optimizer.lr=0.001")
     row = found["optimizer.lr=0.002"]
     assert verdict_of(row) == "better" and row.on_test is not None and row.on_test.verdict.startswith("no difference found")
+
+
+def test_the_effect_of_interest_is_ruled_out_or_the_seeds_for_it_are_told(tmp_path: Path) -> None:
+    """`effect=1` is one point of accuracy: differences of a tenth are equivalent, differences of ten points either way are not."""
+    arm(tmp_path, "base", 8, 0.0)
+    for seed in range(8):
+        sign = 1 if seed % 2 else -1
+        base = 0.8 + SPREAD[seed] + 0.3 * SPREAD[-1 - seed]
+        write_run(tmp_path, f"near-{seed}", seed, base + sign * 0.001, optimizer__lr=0.002)
+        write_run(tmp_path, f"wild-{seed}", seed, base + sign * (0.1 + 0.001 * seed), optimizer__lr=0.003)
+    chosen = Schema(runs=str(tmp_path), examples=False, contamination=False, baseline="optimizer.lr=0.001", effect=1.0)
+    page = to_markdown(compare_runs(chosen)[2])
+    near, wild = (next(line for line in page.splitlines() if line.startswith(f"| optimizer.lr=0.00{digit}")) for digit in (2, 3))
+    assert "no difference found" in near and "equivalent within ±1.00 (two one-sided t tests, p = 0.0" in near
+    needed = stats.seeds_for(0.01, 0.111, 0.025)
+    assert "not shown to be within ±1.00; to find one so large takes about" in wild and needed is not None and needed > 500

@@ -28,7 +28,7 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from bertlab.config.registry import Job
-from bertlab.config.schema import Node, Paths, choice, flag, string
+from bertlab.config.schema import Node, Paths, choice, flag, number, string
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report import stats
 from bertlab.report.arms import Study, counted, studies_of
@@ -64,6 +64,11 @@ class Schema(Node):
         stats.SIGN_FLIP,
         stats.T_TEST,
         help="of paired differences, chosen before the runs; t shows more with few seeds, and takes them for normal",
+    )
+    effect: float | None = number(
+        None,
+        "smallest difference of interest, in the metric's shown unit; where none is found, says if it is smaller, or what would tell",
+        above=0,
     )
     formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
@@ -123,7 +128,15 @@ def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -
     tell(f"comparing {counted(len(chosen), 'run')}: scores, tests, examples, figures")
     title = config.title or "Comparison: " + ", ".join(study.title for study in studies)
     page = build_page(
-        title, studies, [*chosen, *stages], config.examples, config.texts, config.contamination, config.paths.mirror, config.test
+        title,
+        studies,
+        [*chosen, *stages],
+        config.examples,
+        config.texts,
+        config.contamination,
+        config.paths.mirror,
+        config.test,
+        config.effect,
     )
     return [*chosen, *stages], studies, page
 

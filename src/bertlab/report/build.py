@@ -30,12 +30,13 @@ def build_page(
     with_contamination: bool,
     mirror: str | None,
     test: str = stats.SIGN_FLIP,
+    effect: float | None = None,
 ) -> Page:
     """The whole report."""
     stages = {run.name: run for run in runs if not run.problem}
     page = Page(title)
     for study in studies:
-        rows = compare(study, stages, test)
+        rows = compare(study, stages, test, effect)
         page.blocks += study_blocks(study, rows, test)
         if by_example.tells_classes(study) and with_examples:
             page.blocks += example_blocks(study, rows, with_texts, mirror)

@@ -58,9 +58,9 @@ class Row:
         return self.on_validation is None
 
 
-def compare(study: Study, stages: dict[str, RunRecord], test: str = stats.SIGN_FLIP) -> list[Row]:
+def compare(study: Study, stages: dict[str, RunRecord], test: str = stats.SIGN_FLIP, effect: float | None = None) -> list[Row]:
     """The study's rows in its arms' order: differences on validation, the split that selects, and on test, which selects nothing."""
-    on_validation, on_test = (differences(study, split, test) for split in ("validation", "test"))
+    on_validation, on_test = (differences(study, split, test, effect) for split in ("validation", "test"))
     return [
         Row(
             arm, _summary(arm, "validation", study.metric), _summary(arm, "test", study.metric), on_validation.get(arm.name),
@@ -70,7 +70,7 @@ def compare(study: Study, stages: dict[str, RunRecord], test: str = stats.SIGN_F
     ]  # fmt: skip
 
 
-def differences(study: Study, split: str, test: str) -> dict[str, Versus]:
+def differences(study: Study, split: str, test: str, effect: float | None = None) -> dict[str, Versus]:
     """Each arm beside the baseline. The unit is the pretraining where an arm has several, else the seed; intervals and tests of one arm
     are at the same level: that at which Holm's procedure tests it.
     """
@@ -92,6 +92,8 @@ def differences(study: Study, split: str, test: str) -> dict[str, Versus]:
         outer, inner = stats.spread_of_levels(by_outer[name])
         several = len(by_outer[name]) > 1
         words = verdict(found, p, level, study.metric, test)
+        if effect is not None and p > LEVEL:
+            words += "; " + interest(values, effect / study.metric.factor, level, study.metric, test)
         if words in ("better", "worse") and not several and _stands_on_one_pretraining(study, name):
             words += " (this pretraining)"
         versus[name] = Versus(found, level, p, words, outer if several else math.nan, inner)
@@ -179,6 +181,17 @@ def verdict(found: stats.Paired, p: float, level: float, metric: Metric, test: s
     smallest = stats.detectable(found.sd, found.n, 1 - level, test=test)
     though = ", though the t interval excludes 0" if found.low > 0 or found.high < 0 else ""
     return f"no difference found{though} (one of {metric.show(smallest)} would have been, four times out of five)"
+
+
+def interest(values: Sequence[float], effect: float, level: float, metric: Metric, test: str) -> str:
+    """Of a difference that was not found, in words: whether it is smaller than the effect of interest, or what would tell."""
+    p = stats.tost_p(values, effect)
+    if p <= 1 - level:
+        return f"equivalent within ±{metric.show(effect)} (two one-sided t tests, p = {p:.3f})"
+    needed = stats.seeds_for(effect, stats.paired(values).sd, 1 - level, test=test)
+    return f"not shown to be within ±{metric.show(effect)}; to find one so large takes " + (
+        f"about {needed} seeds" if needed else "over 10,000 seeds"
+    )
 
 
 def warnings_of(study: Study) -> list[str]:

@@ -78,16 +78,6 @@ class RunFolder:
         return self.path / "tokenizer.json"
 
     @property
-    def metrics_file(self) -> Path:
-        """Every record of training, one a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def curves_file(self) -> Path:
-        """Loss and score over training."""
-        return self.path / "curves.png"
-
-    @property
     def description(self) -> Path | None:
         """The folder that describes the architecture beyond the config, where there is one."""
         return self.path / ENCODER if (self.path / ENCODER).is_dir() else None
