@@ -206,6 +206,9 @@ def test_a_folder_in_use_and_an_unfinished_run_are_refused(capsys: pytest.Captur
     (run.folder / "summary.json").write_text(json.dumps({**run.summary}))
     (run.folder / "model.safetensors").write_bytes(b"torn")
     assert run_command(["export", f"run={run.folder}", "to=other"]) == 2
+    assert not Path("other").exists() and "model.safetensors: missing or damaged since the run finished" in capsys.readouterr().err
+    (run.folder / "manifest.json").unlink()  # a folder from elsewhere
+    assert run_command(["export", f"run={run.folder}", "to=other"]) == 2
     assert not Path("other").exists() and "damaged weights" in capsys.readouterr().err
 
 

@@ -48,6 +48,7 @@ def test_class_names_of_any_script_survive() -> None:
 @pytest.mark.parametrize("given", [["x", "x"], ["x", ""], ["x", " "]])
 def test_class_names_that_a_config_cannot_hold_are_refused(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     run = bertlab.run([*SMALL, *DATA, *DEVLIN])
+    (run.folder / "manifest.json").unlink()  # a folder from elsewhere
     (run.folder / "labels.json").write_text(json.dumps(given))
     assert run_command(["export", f"run={run.folder}", "to=out"]) == 2
     assert "class names" in capsys.readouterr().err and not Path("out").exists()

@@ -21,6 +21,7 @@ STAGE = (
     *SMALL, "budget.steps=10", "init=stage", "init.dataset=synthetic", "init.dataset.task=documents", "init.dataset.train_size=100",
     "init.dataset.validation_size=20", "init.dataset.test_size=20", "init.objective=mlm_nsp", "init.objective.max_length=48",
     "init.tokenizer=wordlevel", "init.budget.epochs=3", "init.budget.batch_size=8", "init.evaluation.every_epochs=1",
+    "tokenizer.max_unknown_share=1",  # the stage's documents hold half of these words
 )  # fmt: skip
 
 

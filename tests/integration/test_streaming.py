@@ -11,7 +11,10 @@ import pytest
 from bertlab.config.composition import compose_schema
 from bertlab.config.schema import Paths
 from bertlab.data.dataset import load_dataset
+from bertlab.declarations import TEXT, TEXT_PAIR, Role
 from bertlab.errors import DataError
+
+TEXTS, LABEL = (TEXT, TEXT_PAIR), Role("label", "label", is_answer=True)
 
 # Peak of memory that is the process's own (RssAnon): pages of mapped files are the system's to take back.
 MEASURE = """
@@ -75,7 +78,7 @@ def test_streamed_texts_are_those_read_whole(kind: str) -> None:
         "parquet": lambda: frame.to_parquet(file),
     }[kind]()
     config = compose_schema("train", ["dataset=files", f"dataset.train_file={file}", "dataset.text_pair_column=text_pair"]).dataset
-    whole, streamed = (load_dataset(config, Paths(cache="cache"), needed).splits for needed in (("text", "label"), ("text",)))
+    whole, streamed = (load_dataset(config, Paths(cache="cache"), needed).splits for needed in ((*TEXTS, LABEL), TEXTS))
     for column in ("text", "text_pair"):
         both = [sorted(text for split in found.values() for text in split[column][:]) for found in (whole, streamed)]
         assert both[0] == both[1] == sorted(frame[column])
@@ -85,7 +88,7 @@ def test_streamed_texts_are_those_read_whole(kind: str) -> None:
     ("content", "expected"),
     [
         ('{"text": "a"}\n{"text": null}\n', "row 2 has no text"),
-        ('{"text": "a"}\n{"text": 3}\n', "row 2 holds int"),
+        ('{"text": "a"}\n{"text": 3}\n', "column 'text' mixes"),
         ('{"txt": "a"}\n', "no column 'text'"),
         ('{"text": " "}\n', "no text at all"),
         ('{"text": "a"}\n{"text": \n', "line 2 is not JSON"),
@@ -95,5 +98,5 @@ def test_what_is_wrong_in_a_streamed_file_is_told_as_ever(content: str, expected
     Path("t.jsonl").write_text(content)
     config = compose_schema("train", ["dataset=files", "dataset.train_file=t.jsonl"]).dataset
     with pytest.raises(DataError, match=expected):
-        load_dataset(config, Paths(cache="cache"), ("text",))
+        load_dataset(config, Paths(cache="cache"), TEXTS)
     assert not list(Path("cache").rglob("*.arrow")), "nothing half-written stays"
