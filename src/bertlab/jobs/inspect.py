@@ -44,7 +44,9 @@ def run(config: Schema, _context: Context) -> None:
         raise ConfigError(
             "inspect: the tokenizer of init=stage is made by the pretraining; inspect that (dataset=… objective=mlm …), or name one"
         )
+    print(f"reading {config.dataset.name} as a run would: table, tokenizer, examples", flush=True)
     material = prepare(config, None, config.init.source(config), looks_only=True)
+    print("counting words, copies, conflicts and overlaps", flush=True)
     page = dataset_page(config, material)
     try:
         refuse_unknown(config, material.texts)
