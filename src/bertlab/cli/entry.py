@@ -204,7 +204,8 @@ def compose_job(job: str, flags: dict[str, str | None], words: "list[Word]") -> 
     folder = Path(given) if (given := flags.get("--config-path")) else None
     composed = compose_raw(job, with_folder(flags, words), folder, flags.get("--config-name"))
     HydraConfig.instance().set_config(composed)
-    os.environ.update({name: str(value) for name, value in composed.hydra.job.env_set.items()})
+    if "--multirun" not in flags:  # there Hydra sets it for each job, and puts it back
+        os.environ.update({name: str(value) for name, value in composed.hydra.job.env_set.items()})
     with open_dict(composed):
         del composed["hydra"]
     return composed

@@ -289,6 +289,7 @@ def _json_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Row
     """Of JSONL, or of one JSON list of objects. A column holds one kind of value."""
     known: dict[str, type] = {}
     seen: dict[str, None] = {}
+    before = 0
     for piece in _in_pieces(_json_records(config, file)):
         seen.update((name, None) for record in piece for name in record)
         for name in wanted:
@@ -296,13 +297,15 @@ def _json_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Row
                 pick({key: [] for key in seen}, wanted, config, file)
         columns = {name: [record.get(name) for record in piece] for name in wanted}
         for name, values in columns.items():
-            for value in values:
+            for row, value in enumerate(values, start=before + 1):
                 if value is not None:
                     kind = float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
                     if known.setdefault(name, kind) is not kind:
                         both = " and ".join(sorted((kind.__name__, known[name].__name__)))
-                        raise DataError(f"{file}: column '{name}' mixes {both}; write one kind of value")
+                        holds = f"row {row} holds {type(value).__name__}"
+                        raise DataError(f"{file}: column '{name}' mixes {both}: {holds}; write one kind of value")
         yield Rows(columns)
+        before += len(piece)
 
 
 def _json_records(config: Any, file: Path) -> Iterator[dict[str, Any]]:
