@@ -55,7 +55,7 @@ def cases(draw: st.DrawFn) -> Case:
         hidden_size=heads * draw(st.integers(4 // heads, 12)), num_attention_heads=heads, num_hidden_layers=draw(st.integers(1, 3)),
         intermediate_size=draw(st.sampled_from([None, 1, 7, 32])), max_position_embeddings=draw(st.integers(12, 20)),
         type_vocab_size=draw(st.integers(1, 3)), norm_eps=draw(st.sampled_from([1e-12, 1e-5])),
-        activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu"])), attention=draw(st.sampled_from(["sdpa", "eager"])),
+        activation=draw(st.sampled_from(["gelu", "gelu_tanh", "relu", "relu2"])), attention=draw(st.sampled_from(["sdpa", "eager"])),
     )  # fmt: skip
     vocab, lengths = draw(st.integers(5, 40)), draw(st.lists(st.integers(1, 12), min_size=1, max_size=4))
     return config, vocab, draw(st.integers(0, vocab - 1)), lengths, draw(st.integers(0, 2**16))

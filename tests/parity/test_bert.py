@@ -4,6 +4,7 @@ Legend: B batch, T tokens, D width, H heads, V vocabulary.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str, mini
 CHOICES = {
     "norm_placement": ["post", "pre"],
     "norm": ["layer", "rms"],
-    "activation": ["gelu", "gelu_tanh", "relu", "swiglu", "geglu"],
+    "activation": ["gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu"],
     "positions": ["learned", "sinusoidal", "rotary", "none"],
     "attention": ["auto", "sdpa", "eager"],
     "linear_bias": [True, False],
@@ -154,8 +155,17 @@ CHOICES = {
     "embedding_norm": [True, False],
     "pooling": ["cls", "mean", "max"],
     "scaled_residual_init": [True, False],
+    "global_every": [1, 2],
+    "qk_norm": ["none", "layer", "rms", "l2"],
+    "value_embeddings": [0, 1],
 }
-any_options = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()})
+
+
+def with_window(options: dict[str, Any]) -> dict[str, Any]:
+    return options if options["global_every"] == 1 else {**options, "local_window": 4}
+
+
+any_options = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()}).map(with_window)
 
 
 @settings(PROPERTY, max_examples=150)
@@ -363,7 +373,9 @@ def test_initial_weights_have_their_deviation_and_repeat(options: dict[str, Any]
     again = build(config, 500, pad_id=3).state_dict()
     assert all(torch.equal(value, again[name]) for name, value in encoder.state_dict().items())
     for name, weight in encoder.named_parameters():
-        if weight.dim() == 1:
+        if name.endswith("query_norm.gain"):
+            assert weight.item() == pytest.approx(math.log2(512**2 - 512))
+        elif weight.dim() == 1:
             assert (weight == (1 if "norm.weight" in name else 0)).all(), name
         else:
             residual = name.endswith("output.weight") and config.scaled_residual_init

@@ -24,6 +24,7 @@ HF_ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_fast": "gelu_tanh",
     "relu": "relu",
+    "relu2": "relu2",
 }
 HF_REQUIRED = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
 # Ours, theirs, and theirs when their config leaves it out.
@@ -62,7 +63,7 @@ def to_hf_config(config: Bert, vocab_size: int, pad_id: int = 0) -> dict[str, An
     """What transformers' BertConfig needs to rebuild `build(config, vocab_size, pad_id)`; ConfigError where it cannot."""
     require_hf(config)
     hf = {theirs: getattr(config, ours) for ours, theirs, _ in HF_OPTIONS}
-    activation = {"gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}[config.activation]
+    activation = {"gelu_tanh": "gelu_pytorch_tanh"}.get(config.activation, config.activation)
     sizes = {"vocab_size": config.vocab_size or vocab_size, "intermediate_size": intermediate_width(config)}
     return {**hf, **sizes, "model_type": "bert", "hidden_act": activation, "pad_token_id": pad_id}
 
@@ -124,7 +125,10 @@ def _hf_name(ours: str) -> str:
 def unlike_hf(config: Bert) -> list[str]:
     """Every option that Hugging Face's BERT lacks, as `model.key=value`."""
     default = Bert()
-    fixed = ("norm_placement", "norm", "positions", "linear_bias", "norm_bias", "embedding_norm")
+    fixed = (
+        "norm_placement", "norm", "positions", "global_every", "local_window", "local_rotary_base", "qk_norm", "attention_softcap",
+        "value_embeddings", "linear_bias", "norm_bias", "embedding_norm", "first_attention_norm",
+    )  # fmt: skip
     changed = [f"model.{key}={getattr(config, key)}" for key in fixed if getattr(config, key) != getattr(default, key)]
     return changed + [f"model.activation={config.activation}"] * (config.activation in GATED)
 

@@ -43,15 +43,32 @@ class Bert(ModelConfig):
     norm_placement: str = choice("post", "post", "pre", help="norm after each residual sum, or before each sublayer")
     norm: str = choice("layer", "layer", "rms", help="layer norm, or root-mean-square norm (which never has a bias)")
     norm_eps: float = number(1e-12, "added to the variance under the root", above=0)
-    activation: str = choice("gelu", "gelu", "gelu_tanh", "relu", "swiglu", "geglu", help="of the feed-forward; *glu are gated")
+    activation: str = choice(
+        "gelu", "gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu",
+        help="of the feed-forward; relu2: relu squared (So et al. 2021, Primer); *glu are gated (Shazeer 2020)",
+    )  # fmt: skip
     positions: str = choice("learned", "learned", "sinusoidal", "rotary", "none", help="how the model knows the order of tokens")
     rotary_base: float = number(10000.0, "longest rotary wavelength / 2 pi", above=1)
+    global_every: int = integer(
+        1, "every so-many-th layer, from the first, attends to all tokens, the others within local_window (Warner et al. 2024: 3)", low=1
+    )
+    local_window: int | None = integer(None, "tokens that a local layer sees, half of them to each side (Warner et al. 2024: 128)", low=2)
+    local_rotary_base: float | None = number(None, "rotary_base of local layers; null = rotary_base", above=1)
     attention: str = choice(
         "auto", "auto", "sdpa", "eager", help="torch's fused attention, plain matrix products; auto: the faster one; equal to rounding"
+    )
+    qk_norm: str = choice(
+        "none", "none", "layer", "rms", "l2",
+        help="norm of each head's queries and keys: layer (Dehghani et al. 2023), rms, or l2 with a learned scale (Henry et al. 2020)",
+    )  # fmt: skip
+    attention_softcap: float | None = number(None, "attention scores s become c tanh(s / c) (Gemma 2: c = 50); null = as they are", above=0)
+    value_embeddings: int = integer(
+        0, "tables of token vectors added to the values of so many first and so many last layers, by gates that begin at 0", low=0
     )
     linear_bias: bool = flag(True, "biases in the linear layers of attention and feed-forward")
     norm_bias: bool = flag(True, "biases in layer norms")
     embedding_norm: bool = flag(True, "norm right after the embeddings")
+    first_attention_norm: bool = flag(True, "the first layer's norm before attention; ModernBERT, with its embedding_norm, has none")
     hidden_dropout: float = number(0.1, "dropout of each sublayer's output", low=0, below=1)
     attention_dropout: float = number(0.1, "dropout of attention weights", low=0, below=1)
     embedding_dropout: float | None = number(None, "dropout of the embeddings; null = hidden_dropout", low=0, below=1)
@@ -78,6 +95,27 @@ class Bert(ModelConfig):
             raise ConfigError(
                 f"{at}positions=sinusoidal needs pairs of sine and cosine, but {at}hidden_size={width} is odd: "
                 f"take {at}hidden_size={width + 1} or another {at}positions"
+            )
+        self._check_attention(at)
+
+    def _check_attention(self, at: str) -> None:
+        if self.global_every > 1 and self.local_window is None:
+            raise ConfigError(f"{at}global_every={self.global_every}: local layers need a window: {at}local_window=128")
+        if self.global_every == 1 and self.local_window is not None:
+            raise ConfigError(f"{at}local_window={self.local_window}: every layer attends to all tokens: set {at}global_every, e.g. 3")
+        if self.local_rotary_base is not None and (self.global_every == 1 or self.positions != "rotary"):
+            raise ConfigError(
+                f"{at}local_rotary_base={self.local_rotary_base} is of rotary positions in local layers: it needs {at}positions=rotary, "
+                f"{at}global_every and {at}local_window"
+            )
+        if not self.first_attention_norm and self.norm_placement == "post":
+            raise ConfigError(f"{at}first_attention_norm=false leaves out a norm before attention, which {at}norm_placement=post has not")
+        if self.attention_softcap is not None and self.attention == "sdpa":
+            raise ConfigError(f"{at}attention_softcap: torch's fused attention caps nothing: take {at}attention=auto or eager")
+        if 2 * self.value_embeddings > self.num_hidden_layers:
+            raise ConfigError(
+                f"{at}value_embeddings={self.value_embeddings} serve as many first and as many last layers: at most "
+                f"{self.num_hidden_layers // 2} with {at}num_hidden_layers={self.num_hidden_layers}"
             )
 
     def build(self, vocab_size: int, pad_id: int = 0) -> "BertEncoder":
@@ -135,6 +173,17 @@ def intermediate_width(config: Bert) -> int:
     return max(32, round(config.hidden_size / 12) * 32) if config.activation in GATED else 4 * config.hidden_size
 
 
+def is_local(config: Bert, index: int) -> bool:
+    """Whether a layer, counted from 0, attends within the window alone."""
+    return index % config.global_every > 0
+
+
+def value_table_of(config: Bert, index: int) -> int | None:
+    """Which table of value embeddings a layer reads: n tables serve the first n layers and, in the same order, the last n."""
+    tables, last = config.value_embeddings, index - (config.num_hidden_layers - config.value_embeddings)
+    return index if index < tables else last if last >= 0 else None
+
+
 # --- the model --------------------------------------------------------------------------------------------------------------
 class BertEncoder(Encoder):
     """The encoder behind `contracts.Encoder`; make it with `build`, which also draws the weights."""
@@ -143,6 +192,7 @@ class BertEncoder(Encoder):
     pools_first_alone = True
     position_table: Tensor  # (P, D), fixed sinusoids
     rotary_table: Tensor  # (2, P, d), cosines and sines
+    local_rotary_table: Tensor  # the same for local layers
 
     def __init__(self, config: Bert, vocab_size: int, pad_id: int = 0) -> None:
         super().__init__(config)
@@ -159,12 +209,17 @@ class BertEncoder(Encoder):
         if config.positions == "rotary":
             table = rotary_table(longest, width // config.num_attention_heads, config.rotary_base)
             self.register_buffer("rotary_table", table, persistent=False)
+            if config.local_rotary_base is not None:
+                table = rotary_table(longest, width // config.num_attention_heads, config.local_rotary_base)
+            self.register_buffer("local_rotary_table", table, persistent=False)
         self.embedding_norm = _norm(config) if config.embedding_norm else nn.Identity()
         dropout = config.hidden_dropout if config.embedding_dropout is None else config.embedding_dropout
         self.embedding_dropout = Dropout(dropout)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.final_norm = _norm(config) if config.norm_placement == "pre" else nn.Identity()
         self.pooler = _linear(width, width) if config.pooling == "cls" else None
+        # Last, so that with them all other weights of the encoder are drawn as without.
+        self.value_tables = nn.ModuleList(_embedding(vocab_size, width, pad_id) for _ in range(config.value_embeddings))
         self.norm_eps, self.tie_embeddings = config.norm_eps, config.tie_embeddings
 
     def forward(
@@ -186,10 +241,19 @@ class BertEncoder(Encoder):
         elif self.config.positions == "sinusoidal":
             x = x + self.position_table[:length]
         x = self.embedding_dropout(self.embedding_norm(x))
-        rotary = self.rotary_table[:, :length] if self.config.positions == "rotary" else None  # (2, T, d)
+        is_rotary = self.config.positions == "rotary"
+        rotary = self.rotary_table[:, :length] if is_rotary else None  # (2, T, d)
         bias = None if attention_mask is None else _attention_bias(attention_mask, x.dtype)
-        for index, layer in enumerate(self.layers, start=1):
-            x = layer(x, bias, rotary, first_only=pooled_only and self.pooler is not None and index == len(self.layers))
+        everywhere = nearby = (bias, rotary)
+        if self.config.local_window is not None:
+            local_rotary = self.local_rotary_table[:, :length] if is_rotary else None
+            nearby = (_near_bias(bias, length, self.config.local_window // 2, x), local_rotary)
+        values = [table(input_ids) for table in self.value_tables]  # (B, T, D) each
+        for index, layer in enumerate(self.layers):
+            first_only = pooled_only and self.pooler is not None and index + 1 == len(self.layers)
+            table = value_table_of(self.config, index)
+            own = None if table is None else values[table]
+            x = layer(x, *(nearby if is_local(self.config, index) else everywhere), own, first_only)
         hidden: Tensor = self.final_norm(x)  # (B, T, D)
         return hidden
 
@@ -208,7 +272,7 @@ class BertEncoder(Encoder):
 
     def levels(self) -> list[list[nn.Parameter]]:
         """The weights from bottom to top: embeddings, each layer, and what stands on them (last norm, pooler)."""
-        bottom = [self.token, self.segment, self.embedding_norm, *([] if self.position is None else [self.position])]
+        bottom = [self.token, self.segment, self.embedding_norm, self.value_tables, *([] if self.position is None else [self.position])]
         top = [self.final_norm, *([] if self.pooler is None else [self.pooler])]
         parts: list[list[nn.Module]] = [bottom, *([layer] for layer in self.layers), top]
         return [[weight for module in part for weight in module.parameters()] for part in parts]
@@ -249,37 +313,55 @@ class BertEncoder(Encoder):
 class Layer(nn.Module):
     """Self-attention, then feed-forward, each in a residual sum with its norm."""
 
-    def __init__(self, config: Bert) -> None:
+    def __init__(self, config: Bert, index: int) -> None:
         super().__init__()
         self.pre = config.norm_placement == "pre"
-        self.attention, self.attention_norm = Attention(config), _norm(config)
+        self.attention = Attention(config, value_table_of(config, index) is not None)
+        self.attention_norm = _norm(config) if config.first_attention_norm or index > 0 else nn.Identity()
         self.feed_forward, self.feed_forward_norm = FeedForward(config), _norm(config)
         self.dropout = Dropout(config.hidden_dropout)
 
-    def forward(self, x: Tensor, bias: Tensor | None, rotary: Tensor | None, first_only: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, bias: Tensor | None, rotary: Tensor | None, values: Tensor | None = None, first_only: bool = False
+    ) -> Tensor:
         kept = x[:, :1] if first_only else x  # positions whose output is wanted; all are attended to
         if self.pre:  # Xiong et al. 2020
-            x = kept + self.dropout(self.attention(self.attention_norm(x), bias, rotary, first_only))
+            x = kept + self.dropout(self.attention(self.attention_norm(x), bias, rotary, values, first_only))
             x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         else:
-            x = self.attention_norm(kept + self.dropout(self.attention(x, bias, rotary, first_only)))
+            x = self.attention_norm(kept + self.dropout(self.attention(x, bias, rotary, values, first_only)))
             x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return x  # (B, T, D), or (B, 1, D)
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, §3.2). One fused q-k-v product was not faster (CPU)."""
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, §3.2). One fused q-k-v product was not faster (CPU).
 
-    def __init__(self, config: Bert) -> None:
+    `values (B, T, D)`, vectors of the tokens themselves, are added to what is attended to, times a gate that begins at 0 (modded-nanogpt,
+    after Zhou et al. 2024, "Value residual learning"). With a soft-cap c, scores s are c tanh(s / c) (Gemma team 2024, Gemma 2, §2).
+    """
+
+    def __init__(self, config: Bert, takes_values: bool = False) -> None:
         super().__init__()
         self.heads, self.kind, self.dropout = config.num_attention_heads, config.attention, config.attention_dropout
-        width = config.hidden_size
+        self.softcap, width = config.attention_softcap, config.hidden_size
         self.query, self.key, self.value, self.output = (_linear(width, width, config.linear_bias) for _ in range(4))
+        self.query_norm, self.key_norm = _query_norm(config), _key_norm(config)
+        self.gate = nn.Parameter(torch.zeros(1)) if takes_values else None
 
-    def forward(self, x: Tensor, bias: Tensor | None, rotary: Tensor | None, first_only: bool = False) -> Tensor:
+    def forward(
+        self, x: Tensor, bias: Tensor | None, rotary: Tensor | None, values: Tensor | None = None, first_only: bool = False
+    ) -> Tensor:
         x = in_autocast_dtype(x)  # once, instead of once for each of the three products
         q, k, v = self.query(x[:, :1] if first_only else x), self.key(x), self.value(x)
+        if self.gate is not None and values is not None:
+            v = v + (self.gate * values).to(v.dtype)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, H, T, d)
+        if self.query_norm is not None and self.key_norm is not None:
+            exact = self.query.weight.dtype  # float32, whatever autocast makes of products
+            q, k = self.query_norm(q.to(exact)).to(v.dtype), self.key_norm(k.to(exact)).to(v.dtype)
+        if first_only and bias is not None and bias.shape[-2] > 1:
+            bias = bias[..., :1, :]
         if rotary is not None:
             rotary = rotary.to(q.dtype)
             q, k = rotate(q, rotary[:, : q.shape[2]]), rotate(k, rotary)
@@ -288,6 +370,8 @@ class Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(q, k, v, bias, p)  # (B, H, T, d)
         else:
             scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, T)
+            if self.softcap is not None:
+                scores = self.softcap * torch.tanh(scores / self.softcap)
             weights = torch.softmax(scores if bias is None else scores + bias, -1, dtype=torch.float32).to(v.dtype)
             mixed = dropout(weights, p) @ v
         x = self.output(mixed.transpose(1, 2).flatten(2))
@@ -299,12 +383,29 @@ class Attention(nn.Module):
         On a CPU it has no dropout of its own and falls back to products, with a slow generator; in bfloat16 it took twice (512 tokens)
         to nine times (16) as long as products, backward pass included.
         """
-        if self.kind == "eager":
+        if self.kind == "eager" or self.softcap is not None:
             return False
         if q.is_cuda:
             return True
         slower = q.device.type == "cpu" and q.dtype == torch.bfloat16
         return p == 0.0 and (self.kind == "sdpa" or not slower)
+
+
+class UnitNorm(nn.Module):
+    """`x (B, H, T, d)` to length 1; with a gain g, to g sqrt(d), so that attention's scores become g times a cosine.
+
+    Source: Henry et al. 2020, "Query-Key Normalization for Transformers", §3: g is learned and begins at log2(L^2 - L), L the length of
+    sequences. Differs: L is the longest that positions reach, not a percentile of the data.
+    """
+
+    def __init__(self, first_gain: float | None = None) -> None:
+        super().__init__()
+        self.first_gain = first_gain
+        self.gain = None if first_gain is None else nn.Parameter(torch.full((1,), first_gain))
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit = F.normalize(x, dim=-1)
+        return unit if self.gain is None else self.gain * math.sqrt(x.shape[-1]) * unit
 
 
 class Dropout(nn.Module):
@@ -342,10 +443,15 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+def _relu_squared(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": _gelu_tanh,
     "relu": F.relu,
+    "relu2": _relu_squared,
     "swiglu": F.silu,
     "geglu": F.gelu,
 }
@@ -376,14 +482,27 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 def _attention_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """`(B, T)` or `(B, T, T) bool` to `(B, 1, T, T)`-broadcastable scores: 0 for real keys, a huge finite negative number for padding.
-
-    Finite, also after a cast to bfloat16, so that a row without any real token gives numbers and not NaN.
-    """
-    lowest = max(torch.finfo(dtype).min, torch.finfo(torch.bfloat16).min)
-    zeros = torch.zeros(attention_mask.shape, dtype=dtype, device=attention_mask.device)
-    bias = zeros.masked_fill(~attention_mask.bool(), lowest)
+    """`(B, T)` or `(B, T, T) bool` to `(B, 1, T, T)`-broadcastable scores: 0 for real keys, a huge finite negative number for padding."""
+    bias = _closed(~attention_mask.bool(), dtype)
     return bias[:, None] if bias.ndim == 3 else bias[:, None, None]
+
+
+def _near_bias(bias: Tensor | None, length: int, reach: int, like: Tensor) -> Tensor | None:
+    """The same scores, with those of keys more than `reach` tokens away closed (Warner et al. 2024, ModernBERT, §2.1.1).
+
+    All scores are computed all the same: a window saves no time, it changes what is learned.
+    """
+    if length <= reach + 1:
+        return bias
+    place = torch.arange(length, device=like.device)
+    far = _closed((place[:, None] - place).abs() > reach, like.dtype)  # (T, T)
+    return far if bias is None else torch.minimum(bias, far)
+
+
+def _closed(where: Tensor, dtype: torch.dtype) -> Tensor:
+    """0, and a huge negative number `where` so; finite, also after a cast to bfloat16: a row without any real token gives no NaN."""
+    lowest = max(torch.finfo(dtype).min, torch.finfo(torch.bfloat16).min)
+    return torch.zeros(where.shape, dtype=dtype, device=where.device).masked_fill(where, lowest)
 
 
 # --- construction and initial weights -------------------------------------------------------------------------------------------
@@ -418,7 +537,12 @@ def _initialise(encoder: BertEncoder, only: Sequence[nn.Module] = ()) -> None:
             module.bias.zero_()
         if isinstance(module, nn.LayerNorm | nn.RMSNorm):
             module.reset_parameters()
-    encoder.token.weight[encoder.token.padding_idx].zero_()
+        if isinstance(module, UnitNorm) and module.gain is not None and module.first_gain is not None:
+            module.gain.fill_(module.first_gain)
+        if isinstance(module, Attention) and module.gate is not None:
+            module.gate.zero_()
+    for table in (encoder.token, *encoder.value_tables):
+        table.weight[table.padding_idx].zero_()
 
 
 def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
@@ -433,3 +557,20 @@ def _norm(config: Bert) -> nn.Module:
     if config.norm == "rms":
         return nn.RMSNorm(config.hidden_size, eps=config.norm_eps)  # Zhang and Sennrich 2019
     return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
+
+
+def _query_norm(config: Bert) -> nn.Module | None:
+    longest = max(2, config.max_position_embeddings)
+    return UnitNorm(math.log2(longest**2 - longest)) if config.qk_norm == "l2" else _key_norm(config)
+
+
+def _key_norm(config: Bert) -> nn.Module | None:
+    """Over the numbers of one head; all heads share its weights."""
+    size = config.hidden_size // config.num_attention_heads
+    norms: dict[str, Callable[[], nn.Module | None]] = {
+        "none": lambda: None,
+        "layer": lambda: nn.LayerNorm(size, eps=config.norm_eps, bias=False),
+        "rms": lambda: nn.RMSNorm(size, eps=config.norm_eps),
+        "l2": UnitNorm,
+    }
+    return norms[config.qk_norm]()
