@@ -12,6 +12,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   names="init=scratch -> from scratch; baseline -> pretrained"    what arms are called
   order="from scratch; pretrained"    in which order
   test=t                              a paired t test instead of the exact sign-flip test (say so before the runs)
+  test=anytime                        a test that stays valid when seeds are added one after the other until it decides
   metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
   formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make it again anywhere: runs=OUT
@@ -61,9 +62,9 @@ class Schema(Node):
     order: str = string("", "arms in this order, separated by ';'; those not named follow")
     test: str = choice(
         stats.SIGN_FLIP,
-        stats.SIGN_FLIP,
-        stats.T_TEST,
-        help="of paired differences, chosen before the runs; t shows more with few seeds, and takes them for normal",
+        *stats.TESTS,
+        help="of paired differences, chosen before the runs; t shows more with few seeds, and takes them for normal; anytime, too, and "
+        "stays valid when seeds are added until it decides",
     )
     effect: float | None = number(
         None,

@@ -15,10 +15,6 @@ from bertlab.report.provenance import provenance_blocks
 from bertlab.runs.records import RunRecord
 
 MOST_SIDE_BY_SIDE = 6  # arms
-TESTS = {
-    stats.SIGN_FLIP: "exact two-sided sign-flip permutation test",
-    stats.T_TEST: "two-sided paired t test (it takes the differences for normal)",
-}
 
 
 def build_page(
@@ -56,7 +52,7 @@ def study_blocks(study: Study, rows: Sequence[Row], test: str = stats.SIGN_FLIP)
     if len(study.arms) == 1:
         tests = f"Scores are on {selection} Intervals: 95 % t over seeds."
     else:
-        named = TESTS[test]
+        named = stats.TESTS[test].words
         tests = (
             f"Differences are to “{study.baseline.name}”, paired by seeds, on {selection} p: {named}, corrected after Holm over the tests "
             "that can reach 0.05 at all; an arm's interval is at the level at which it was tested."

@@ -76,7 +76,7 @@ def differences(study: Study, split: str, test: str, effect: float | None = None
     """
     base = study.baseline.scores(split, study.metric)
     every = {arm.name: arm.scores(split, study.metric) for arm in study.arms if arm is not study.baseline}
-    by_outer = {name: _paired(own, base) for name, own in every.items() if own}
+    by_outer = {name: paired_by_pretraining(own, base) for name, own in every.items() if own}
     units = {name: _units(pairs) for name, pairs in by_outer.items()}
     able = dict(zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True))
     family = [name for name in units if able[name]]
@@ -100,7 +100,7 @@ def differences(study: Study, split: str, test: str, effect: float | None = None
     return versus
 
 
-def _paired(own: dict[Seeds, float], base: dict[Seeds, float]) -> dict[int, list[float]]:
+def paired_by_pretraining(own: dict[Seeds, float], base: dict[Seeds, float]) -> dict[int, list[float]]:
     """Differences, by the seed of the pretraining that they stand on."""
     several = [len({seeds.outer for seeds in one}) > 1 for one in (own, base)]
     pairs: dict[int, list[float]] = {}
@@ -175,9 +175,11 @@ def verdict(found: stats.Paired, p: float, level: float, metric: Metric, test: s
     if math.isnan(found.mean):
         return "a score is no number: not compared"
     if math.isnan(p):
-        return f"undecided: this test needs {stats.smallest_n(1 - level)} seeds or more, it had {found.n}"
+        return f"undecided: this test needs {stats.smallest_n(1 - level, test)} seeds or more, it had {found.n}"
     if p <= LEVEL:
         return "better" if (found.mean > 0) == metric.higher_is_better else "worse"
+    if test == stats.ANYTIME:
+        return f"not decided after {found.n} seeds: more may be added, whatever these look like"
     smallest = stats.detectable(found.sd, found.n, 1 - level, test=test)
     though = ", though the t interval excludes 0" if found.low > 0 or found.high < 0 else ""
     return f"no difference found{though} (one of {metric.show(smallest)} would have been, four times out of five)"

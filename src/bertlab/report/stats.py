@@ -2,13 +2,14 @@
 
 Sources: Sellam et al. 2022, "The MultiBERTs"; Dror et al. 2018, "The Hitchhiker's Guide to Testing Statistical Significance in NLP";
 Dodge et al. 2019, "Show Your Work";
-Guo et al. 2017, "On Calibration of Modern Neural Networks". Scores keep their unit; differences are `new - old`.
+Guo et al. 2017, "On Calibration of Modern Neural Networks"; Pérez-Ortiz et al. 2024, "E-statistics, group invariance and anytime-valid
+testing". Scores keep their unit; differences are `new - old`.
 """
 
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,17 +56,26 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
     return Summary(n, mean, sd, mean - half, mean + half)
 
 
-SIGN_FLIP, T_TEST = "sign_flip", "t"
+SIGN_FLIP, T_TEST, ANYTIME = "sign_flip", "t", "anytime"
+
+
+@dataclass(frozen=True)
+class Test:
+    """A two-sided test that paired differences are about 0."""
+
+    words: str  # what a report calls it
+    p: Callable[[Sequence[float]], float]
+    least_p: Callable[[int], float]  # the smallest that so many pairs can give
+    half_width: Callable[[int, float], float]  # of the mean's interval, in standard errors: (pairs, level)
 
 
 def paired(differences: Sequence[float], level: float = 0.95, test: str = SIGN_FLIP) -> Paired:
-    """A t interval of the mean difference, and the p of the test: exact sign-flip, or paired t (which assumes normal differences)."""
+    """The mean difference with its interval, and the p of the test; the anytime-valid one takes differences in the order of their seeds."""
     if not len(differences) or not np.isfinite(differences).all():
         return Paired(len(differences), math.nan, math.nan, math.nan, math.nan, math.nan)
-    found = summarize(differences, level)
-    return Paired(
-        found.n, found.mean, found.sd, found.low, found.high, t_test_p(differences) if test == T_TEST else sign_flip_p(differences)
-    )
+    whole = summarize(differences, level)
+    half = TESTS[test].half_width(whole.n, level) * whole.sd / math.sqrt(whole.n) if whole.sd else whole.sd
+    return Paired(whole.n, whole.mean, whole.sd, whole.mean - half, whole.mean + half, TESTS[test].p(differences))
 
 
 def t_test_p(differences: Sequence[float]) -> float:
@@ -75,6 +85,43 @@ def t_test_p(differences: Sequence[float]) -> float:
         return 1.0
     spread = float(values.std(ddof=1))
     return 0.0 if spread == 0 else float(2 * stats.t.sf(abs(values.mean()) / (spread / math.sqrt(len(values))), len(values) - 1))
+
+
+def anytime_p(differences: Sequence[float]) -> float:
+    """Two-sided p that stays one however often it is looked at, and whatever decided that no further pair was made.
+
+    The reciprocal of the largest e-value so far. The e-value after n pairs is the Bayes factor of a t statistic, its standardised effect
+    drawn from a normal distribution of variance EFFECT_VARIANCE, against none (Rouder et al. 2009, eq. 2): a martingale under the null,
+    of which Ville's inequality says that it exceeds 1/level with a probability of at most level. Differences are taken for normal.
+    """
+    return float(min(1.0, math.exp(-float(log_e_values(np.asarray(differences, dtype=np.float64)).max(initial=0.0)))))
+
+
+def log_e_values(differences: np.ndarray) -> np.ndarray:
+    """`(..., n)`: the logarithm of the e-value after 1 … n of these differences, along the last axis; 0 after the first."""
+    n = np.arange(1, differences.shape[-1] + 1)
+    mean = differences.cumsum(-1) / n
+    squares = np.maximum((differences**2).cumsum(-1) - n * mean**2, 0.0)
+    squares = np.where(squares <= 1e-14 * n * mean**2, 0.0, squares)  # equal differences, but for rounding
+    grown = 1 + n * EFFECT_VARIANCE
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = n * mean**2 / squares  # t^2 / (n - 1)
+        gained = np.where(np.isfinite(ratio), (1 + ratio) / (1 + ratio / grown), np.where(mean == 0, 1.0, grown))
+    return np.where(n == 1, 0.0, n / 2 * np.log(gained) - np.log(grown) / 2)
+
+
+def anytime_half_width(n: int, level: float) -> float:
+    """Of the confidence sequence that belongs to `anytime_p`, in standard errors: infinite where n pairs can exclude nothing."""
+    if n < 2:
+        return math.nan
+    grown = 1 + n * EFFECT_VARIANCE
+    needed = math.exp((2 * -math.log(1 - level) + math.log(grown)) / n)
+    return math.inf if needed >= grown else math.sqrt((n - 1) * (needed - 1) / (1 - needed / grown))
+
+
+def t_half_width(n: int, level: float) -> float:
+    """Of a t interval, in standard errors; NaN for one value."""
+    return float(stats.t.ppf((1 + level) / 2, n - 1)) if n > 1 else math.nan
 
 
 def nested(differences: Mapping[int, Sequence[float]], level: float = 0.95, test: str = SIGN_FLIP) -> Paired:
@@ -103,10 +150,12 @@ def detectable(sd: float, n: int, level: float = 0.05, power: float = 0.8, test:
 
     Differences are taken for normal. NaN where there is no spread to go by, or where n pairs can reach the level by no difference.
     """
-    if n < 2 or not math.isfinite(sd) or (test == SIGN_FLIP and n < smallest_n(level)):
+    if n < 2 or not math.isfinite(sd) or n < smallest_n(level, test):
         return math.nan
     if sd == 0:
         return 0.0
+    if test == ANYTIME:
+        return sd * _shift_of_anytime(n, level, power)
     if test == SIGN_FLIP and n <= SIMULATED_UP_TO:
         return sd * _shift_of_sign_flips(n, level, power)
     critical = stats.t.ppf(1 - level / 2, n - 1)
@@ -129,6 +178,18 @@ def _shift_of_sign_flips(n: int, level: float, power: float) -> float:
     return high
 
 
+@functools.cache
+def _shift_of_anytime(n: int, level: float, power: float) -> float:
+    """The shift, in standard deviations, that the anytime-valid test finds with this power by the time that n pairs are there."""
+    drawn = np.random.default_rng(0).standard_normal((2_000 if n <= 500 else 200, n))
+    low, high = 0.0, 20.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        found = log_e_values(drawn + middle).max(1) >= -math.log(level)
+        low, high = (low, middle) if found.mean() >= power else (middle, high)
+    return high
+
+
 def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8, test: str = SIGN_FLIP) -> int | None:
     """Pairs of this spread with which this true difference is found with this power; None where more than 10,000 would be needed.
 
@@ -136,7 +197,7 @@ def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8,
     """
     if effect <= 0 or not math.isfinite(sd):
         return None
-    fewest = smallest_n(level) if test == SIGN_FLIP else 2
+    fewest = smallest_n(level, test)
     low, high = fewest, fewest
     while detectable(sd, high, level, power, test) > effect:
         low, high = high, 2 * high
@@ -161,7 +222,7 @@ def tost_p(differences: Sequence[float], margin: float) -> float:
 
 def family(sizes: Sequence[int], level: float = 0.05, test: str = SIGN_FLIP) -> list[bool]:
     """Which tests of so many pairs can reach the level once corrected for their number: the others leave the family (Tarone 1990)."""
-    least = [2.0 ** (1 - n) if test == SIGN_FLIP and n else 0.0 if n > 1 else 1.0 for n in sizes]
+    least = [TESTS[test].least_p(n) for n in sizes]
     for count in range(1, len(sizes) + 1):
         able = [p <= level / count for p in least]
         if sum(able) <= count:
@@ -207,9 +268,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in corrected]
 
 
-def smallest_n(level: float = 0.05) -> int:
-    """Fewest paired seeds with which the exact sign-flip test can fall below `level`: 2 / 2^n <= level."""
-    return math.ceil(1 - math.log2(level))
+def smallest_n(level: float = 0.05, test: str = SIGN_FLIP) -> int:
+    """Fewest paired seeds with which a test can reach `level`: of the exact sign-flip test 2 / 2^n <= level."""
+    return next(n for n in itertools.count(1) if TESTS[test].least_p(n) <= level)
 
 
 def mcnemar_p(right: np.ndarray, other_right: np.ndarray) -> float:
@@ -261,3 +322,20 @@ def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Ca
         accuracy = np.bincount(index, right.astype(np.float64), minlength=bins) / count
     share = count / len(confidence)
     return Calibration(float(np.nansum(share * np.abs(accuracy - mean))), mean, accuracy, share)
+
+
+EFFECT_VARIANCE = 1.0  # of the standardised effects that the anytime-valid test looks for: of the size of the spread
+TESTS = {
+    SIGN_FLIP: Test(
+        "exact two-sided sign-flip permutation test", sign_flip_p, lambda n: 2.0 ** (1 - n) if n else 1.0, t_half_width
+    ),
+    T_TEST: Test(
+        "two-sided paired t test (it takes the differences for normal)", t_test_p, lambda n: 0.0 if n > 1 else 1.0, t_half_width
+    ),
+    ANYTIME: Test(
+        "anytime-valid two-sided t test (it takes the differences for normal; seeds may be added until it decides)",
+        anytime_p,
+        lambda n: (1 + n * EFFECT_VARIANCE) ** ((1 - n) / 2) if n else 1.0,
+        anytime_half_width,
+    ),
+}  # fmt: skip
