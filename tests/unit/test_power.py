@@ -1,12 +1,18 @@
 """What a comparison can show, by simulation against a known truth: errors, coverage, power, nested seeds, equivalence."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate
 from scipy import stats as scipy_stats
 
+from bertlab.declarations import FRACTION, Metric
 from bertlab.report import stats
+from bertlab.report.power import Design, Spread, power_lines
 
 RNG = np.random.default_rng(20261130)
 
@@ -98,3 +104,84 @@ def test_examples_and_seeds_together_cover_the_truth() -> None:
         low, high = stats.bootstrap_of_both(0.1 + seeds[:, None] + examples[None, :] + RNG.normal(0, 0.3, (8, 200)), draws=600)
         covered += low <= 0.1 <= high
     assert covered / 150 >= 0.88
+
+
+def test_the_e_value_is_the_integral_that_it_stands_for() -> None:
+    """The ratio of the densities of a t statistic, with effects drawn from their prior and with none; by numerical integration."""
+    for n, t in ((2, 1.5), (5, -2.2), (9, 3.7), (30, 0.1)):
+        values = RNG.normal(0, 1, n)
+        values += t * values.std(ddof=1) / math.sqrt(n) - values.mean()  # now with this t statistic
+        prior = scipy_stats.norm(0, math.sqrt(stats.EFFECT_VARIANCE))
+        mixed, _ = integrate.quad(lambda d: scipy_stats.nct.pdf(t, n - 1, d * math.sqrt(n)) * prior.pdf(d), -8, 8, limit=400)  # noqa: B023
+        assert stats.log_e_values(values)[-1] == pytest.approx(math.log(mixed / scipy_stats.t.pdf(t, n - 1)), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "draw", [lambda size: RNG.normal(0, 1, size), lambda size: RNG.standard_t(3, size), lambda size: RNG.uniform(-1, 1, size)]
+)
+def test_whoever_looks_after_every_seed_is_wrong_as_often_as_promised(draw: Callable[[tuple[int, int]], np.ndarray]) -> None:
+    """Forty looks each; a t test that is looked at so is wrong two to three times in ten."""
+    found = np.exp(-stats.log_e_values(draw((1500, 40))).max(1))
+    assert (found <= 0.05).mean() <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 1500)
+
+
+def test_three_arms_looked_at_until_one_decides() -> None:
+    """Family-wise: differences to one baseline, Holm over anytime-valid p values, stopped at the first verdict or at twenty seeds."""
+    wrong = 0
+    for _ in range(400):
+        base = RNG.normal(0, 1, 20)
+        arms = [RNG.normal(0, 1, 20) - base for _ in range(3)]
+        wrong += any(min(stats.holm([stats.anytime_p(arm[:n].tolist()) for arm in arms])) <= 0.05 for n in range(2, 21, 2))
+    assert wrong / 400 <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 400)
+
+
+def test_a_confidence_sequence_covers_at_every_look_at_once() -> None:
+    drawn = RNG.normal(0.7, 1, (1000, 30))
+    missed = np.zeros(1000, dtype=bool)
+    for n in range(2, 31):
+        whole = drawn[:, :n]
+        half = stats.anytime_half_width(n, 0.95) * whole.std(1, ddof=1) / math.sqrt(n)
+        missed |= np.abs(whole.mean(1) - 0.7) > half
+    assert missed.mean() <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 1000)
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=12), st.sampled_from([0.9, 0.95, 0.99]))
+def test_interval_and_e_value_say_the_same(values: list[float], level: float) -> None:
+    """Zero lies outside the interval where the e-value of these pairs alone exceeds 1 / (1 - level)."""
+    found = stats.paired(values, level, stats.ANYTIME)
+    e_value = float(stats.log_e_values(np.asarray(values))[-1]) + math.log(1 - level)
+    if abs(e_value) > 1e-6 and found.sd > 1e-6:
+        assert (found.low > 0 or found.high < 0) == (e_value > 0)
+    assert stats.anytime_p(values) >= stats.TESTS[stats.ANYTIME].least_p(len(values)) - 1e-12
+
+
+def test_anytime_valid_power_is_what_was_promised() -> None:
+    n = stats.seeds_for(1.0, 1.0, test=stats.ANYTIME)
+    assert n is not None and n > (stats.seeds_for(1.0, 1.0, test=stats.T_TEST) or 0), "to look as often as one likes has its price"
+    found = np.exp(-stats.log_e_values(RNG.normal(1, 1, (1500, n))).max(1)) <= 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.04)
+    assert stats.smallest_n(0.05, stats.ANYTIME) == 5 and math.isnan(stats.detectable(1.0, 4, test=stats.ANYTIME))
+
+
+def test_a_plan_tells_which_tests_can_show_anything_and_what_the_rest_takes() -> None:
+    accuracy = Metric("accuracy", True, FRACTION, (0.0, 1.0))
+    spread = Spread(0.006, math.nan, accuracy, "a pilot")
+    lines = list(power_lines(Design(arms=3, pretrainings=1, seeds=6), 0.5, spread))
+    assert "2 comparisons" in lines[0] and "2.5 %" in lines[0] and "0.60 points" in lines[1]
+    by_test = {line.split("  ")[1]: line for line in lines[2:]}
+    assert "can show nothing with 6 seeds: it needs 7" in by_test["sign-flip"]
+    needed = stats.seeds_for(0.005, 0.006, 0.025, test=stats.T_TEST)
+    assert f"0.5 takes {needed} seeds ('seed=range({needed})')" in by_test["paired t"]
+    enough = list(power_lines(Design(2, 1, needed or 0), 0.5, spread))
+    assert "enough for 0.5" in enough[3]
+
+
+def test_a_plan_of_nested_seeds_counts_pretrainings() -> None:
+    accuracy = Metric("accuracy", True, FRACTION, (0.0, 1.0))
+    spread = Spread(0.006, 0.01, accuracy, "a pilot")
+    assert spread.of_unit(3, 4) == pytest.approx(math.hypot(0.01, 0.003)) and spread.of_unit(1, 4) == 0.006
+    lines = list(power_lines(Design(2, 3, 4), None, spread))
+    assert "3 pretrainings each of 4 seeds" in lines[0] and "can show nothing with 3 pretrainings: it needs 6" in lines[2]
+    assert list(power_lines(Design(1, 1, 5), 0.5, None)) == [
+        "power: one arm alone compares nothing; name arms, e.g. -m 'optimizer.lr=1e-3,5e-4'"
+    ]

@@ -1,5 +1,6 @@
 """The runs that one command line asks for with `-m`: which they are, checked before the first begins, planned, summed up after the last."""
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +8,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 from bertlab.config import registry
 from bertlab.errors import ConfigError, UserError
@@ -15,6 +16,7 @@ from bertlab.errors import ConfigError, UserError
 if TYPE_CHECKING:
     from bertlab.config.words import Word
 
+T = TypeVar("T")
 LARGEST_CHECKED_SWEEP = 200
 SWEEPER = "bertlab_optuna"
 
@@ -75,11 +77,12 @@ def check_direction(sweep: Sweep, config: Any) -> None:
 def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
     """`bertlab plan`; the exit status."""
     from bertlab.config.composition import compose_words, install, read_words
-    from bertlab.jobs.plan import Asked, show
+    from bertlab.jobs.plan import Asked, Power, show
 
     if unfit := [name for name in flags if name not in ("--multirun", "--config-dir", "--dry-run")]:
         raise ConfigError(f"{unfit[0]} does not go together with plan or --dry-run")
     install()
+    power, overrides = own_words(Power, overrides)
     words = read_words("train", overrides)
     if "--multirun" in flags or searches(words):
         sweep = runs_of("train", flags, choose_sweeper(words))
@@ -104,7 +107,24 @@ def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
         return compose
 
     asked = zip(sweep.runs, sweep.settings, strict=True)
-    return show([Asked([f"{key}={value}" for key, value in own.items()], composing(run)) for run, own in asked], sweep.trials)
+    return show([Asked([f"{key}={value}" for key, value in own.items()], composing(run)) for run, own in asked], sweep.trials, power)
+
+
+def own_words(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
+    """The words that set fields of this dataclass, as one, and the others. Raises ConfigError for a value that does not fit."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from bertlab.config.schema import validate
+
+    names = {item.name for item in dataclasses.fields(cast(Any, schema))}
+    own = [word for word in overrides if word.partition("=")[0] in names]
+    try:
+        filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(own)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{' '.join(own)}: {str(error).splitlines()[0]}") from None
+    validate(filled)
+    return filled, [word for word in overrides if word not in own]
 
 
 def runs_of(job: str, flags: dict[str, str | None], words: "list[Word]") -> Sweep:

@@ -1,10 +1,14 @@
 """`bertlab plan`: list the runs of a command before hours are spent: what is done, what is wrong, time, operations, disk
 
-usage: bertlab plan [group=option ...] [key=value ...] [-m]
+usage: bertlab plan [group=option ...] [key=value ...] [-m] [effect=DIFFERENCE] [pilot=RUNS]
 
 Takes the words of `bertlab train` (write plan before them, or --dry-run behind them) and trains nothing. Every run of a grid is composed
 and checked; of a search, points that together hold every choice and bound of its space. Data is read and tokenised, which the runs need
 anyway, and a few steps of each kind of run are timed on this machine. Exit status 2 if any run has an error.
+
+  effect=0.5               the smallest difference of interest, in the metric's shown unit: how many seeds which test needs for it, and
+                           which tests can show anything with the seeds of this command
+  pilot=multirun           earlier runs (folders, or a record's report) whose spread over seeds that is reckoned by
 """
 
 import sys
@@ -15,10 +19,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from bertlab.config.registry import Job
-from bertlab.config.schema import Train
+from bertlab.config.schema import Node, Train, number, string
 from bertlab.errors import UserError
+from bertlab.report.arms import SEEDS
+from bertlab.report.power import Design, pilot_spread, power_lines
 from bertlab.runs.machine import is_interactive
 from bertlab.training.forecast import Forecast, Forecaster, free_bytes
+
+
+@dataclass
+class Power(Node):
+    """Words of `bertlab plan` itself, beside those of the runs."""
+
+    effect: float | None = number(None, "smallest difference of interest, in the metric's shown unit", above=0)
+    pilot: str | None = string(None, "earlier runs, separated by commas, by whose spread over seeds the needed ones are reckoned")
 
 
 @dataclass
@@ -29,19 +43,34 @@ class Asked:
     compose: Callable[[], Train]
 
 
-def show(runs: Sequence[Asked], trials: int | None) -> int:
+def show(runs: Sequence[Asked], trials: int | None, power: Power) -> int:
     """Print the plan; the exit status. `trials`: the runs are corners of a search that makes so many."""
+    for line in power_of(runs, power) if trials is None and (power.effect is not None or power.pilot is not None) else ():
+        print(line, flush=True)
     forecaster, found, errors = Forecaster(), list[tuple[Asked, Forecast]](), 0
-    for number, run in enumerate(tqdm(runs, desc="plan", unit="run", leave=False, disable=not is_interactive()), start=1):
+    for place, run in enumerate(tqdm(runs, desc="plan", unit="run", leave=False, disable=not is_interactive()), start=1):
         try:
             found.append((run, forecaster.survey(run.compose())))
         except UserError as error:
             errors += 1
-            print(f"bertlab: run {number}{' (' if run.words else ''}{' '.join(run.words)}{')' if run.words else ''}: "
+            print(f"bertlab: run {place}{' (' if run.words else ''}{' '.join(run.words)}{')' if run.words else ''}: "
                   f"{' '.join(str(error).split())}", file=sys.stderr)  # fmt: skip
     for line in describe(found, list(forecaster.stages.values()), errors, trials):
         print(line)
     return 2 if errors else 0
+
+
+def power_of(runs: Sequence[Asked], power: Power) -> Iterator[str]:
+    """What the grid's seeds can show. Raises what a bad run or pilot raises."""
+    settings = [dict(word.partition("=")[::2] for word in run.words) for run in runs]
+    arms = {tuple(f"{key}={value}" for key, value in own.items() if key not in SEEDS) for own in settings}
+    inner, outer = ({own.get(key, "") for own in settings} for key in SEEDS)
+    config = runs[0].compose()
+    spread = None
+    if power.pilot is not None:
+        places = [part.strip() for part in power.pilot.split(",") if part.strip()]
+        spread = pilot_spread(places, config.dataset.name, config.objective.name)
+    yield from power_lines(Design(len(arms), len(outer), len(inner)), power.effect, spread)
 
 
 def describe(found: Sequence[tuple[Asked, Forecast]], stages: Sequence[Forecast], errors: int, trials: int | None) -> Iterator[str]:
@@ -56,11 +85,11 @@ def describe(found: Sequence[tuple[Asked, Forecast]], stages: Sequence[Forecast]
     keys = list(dict.fromkeys(word.partition("=")[0] for run, _ in found for word in run.words))
     rows = [["", *keys, "status", "parameters", "steps", "tokens", "FLOPs", "time to go", "disk", "run"]]
     seen: dict[Path, int] = {}
-    for number, (run, forecast) in enumerate(found, start=1):
+    for place, (run, forecast) in enumerate(found, start=1):
         values = dict(word.partition("=")[::2] for word in run.words)
         state = f"as run {seen[forecast.folder]}" if forecast.folder in seen else status(forecast)
-        seen.setdefault(forecast.folder, number)
-        rows.append([str(number), *(values.get(key, "") for key in keys), state, count(forecast.parameters),
+        seen.setdefault(forecast.folder, place)
+        rows.append([str(place), *(values.get(key, "") for key in keys), state, count(forecast.parameters),
                      "-" if forecast.steps is None else f"{forecast.steps:,}", count(forecast.tokens), f"{forecast.flops:.1e}",
                      duration(forecast.seconds), size(forecast.bytes_after), forecast.folder.name])  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
