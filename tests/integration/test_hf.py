@@ -9,7 +9,8 @@ import torch
 
 import bertlab
 from bertlab.config.composition import compose_schema
-from bertlab.data.tokenizer import WordPiece, train_tokenizer
+from bertlab.data.material import prepare
+from bertlab.data.tokenizer_options import WordPiece, train_tokenizer
 from bertlab.models import hf
 from bertlab.training import assembly
 
@@ -77,7 +78,7 @@ def test_scratch_draws_other_weights_for_the_same_architecture(tmp_path: Path) -
     for init in ("pretrained", "scratch"):
         config: Any = compose_schema("train", [*SMALL, "model=hf", f"model.name_or_path={place}", f"init={init}", "tokenizer=inherited"])
         source = config.init.source(config)
-        material = assembly.prepare(config, source=source)
+        material = prepare(config, source=source)
         found.append(assembly.build_initialized(config, material.tokenizer, material.objective, source).encoder.state_dict())
     given = transformers.AutoModel.from_pretrained(place).state_dict()
     assert all(torch.equal(found[0][f"model.{name}"], weight) for name, weight in given.items())

@@ -20,7 +20,7 @@ TEXTS, LABEL = (TEXT, TEXT_PAIR), Role("label", "label", is_answer=True)
 MEASURE = """
 import re, sys, threading, time
 from pathlib import Path
-from bertlab.training import assembly
+from bertlab.data.material import prepare
 from bertlab.config.composition import compose_schema
 
 peak = 0
@@ -32,7 +32,7 @@ def watch():
 
 threading.Thread(target=watch, daemon=True).start()
 config = compose_schema("train", sys.argv[1:])
-material = assembly.prepare(config)
+material = prepare(config)
 tokens = sum(len(examples.tokens) for examples in material.examples.values())
 print(tokens, peak)
 """

@@ -11,8 +11,9 @@ import pytest
 from bertlab.config.composition import compose_schema
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import load_dataset, roles_for
-from bertlab.data.tokenizer import WordPiece, train_tokenizer
-from bertlab.training.assembly import build_objective, check_combination, prepare
+from bertlab.data.material import build_objective, prepare
+from bertlab.data.tokenizer_options import WordPiece, train_tokenizer
+from bertlab.training.assembly import check_combination
 
 SMALL = ["model=bert_tiny", "model.hidden_size=32", "model.num_attention_heads=2", "compute=cpu", "compute.threads=1", "dataset=files",
          "dataset.train_file=train.jsonl", "optimizer.lr=3e-3"]  # fmt: skip

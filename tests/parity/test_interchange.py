@@ -14,14 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertlab.config.composition import compose_schema
-from bertlab.data.tokenizer import WordPiece, train_tokenizer
+from bertlab.data.material import build_objective
+from bertlab.data.tokenizer_options import WordPiece, train_tokenizer
 from bertlab.errors import ConfigError
 from bertlab.export import model as export
 from bertlab.export import verification
 from bertlab.models import _bert_hf
 from bertlab.models.bert import Bert, build
 from bertlab.objectives._texts import join_texts
-from bertlab.training.assembly import Model, build_objective
+from bertlab.training.assembly import Model
 
 transformers = pytest.importorskip("transformers")
 TOKENIZER = train_tokenizer(WordPiece(name="wordpiece", vocab_size=60), ["a film was good", "a dull plot was bad"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlab.data.tokenizer import Bpe, TrainedTokenizer, Unigram, WordLevel, WordPiece, train_tokenizer
+from bertlab.data.tokenizer_options import Bpe, TrainedTokenizer, Unigram, WordLevel, WordPiece, train_tokenizer
 
 CATEGORIES = sorted({unicodedata.category(chr(point)) for point in range(0x110000)} - {"Cs"})
 SCRIPTS = {

@@ -10,9 +10,9 @@ import pytest
 import bertlab
 from bertlab.config.composition import compose_schema
 from bertlab.config.schema import Paths
+from bertlab.data.material import Material, prepare
 from bertlab.errors import RunError
 from bertlab.runs.cache import MANIFEST, cached
-from bertlab.training.assembly import Material, prepare
 from tiny import tiny
 
 KINDS = ("tables", "tokenizers", "examples")

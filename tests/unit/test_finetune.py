@@ -7,6 +7,7 @@ import torch
 
 import bertlab
 from bertlab.config.composition import compose_schema
+from bertlab.data.material import prepare
 from bertlab.errors import ConfigError
 from bertlab.training import assembly
 from tiny import tiny
@@ -41,7 +42,7 @@ def test_frozen_parts_stay_as_they_are(overrides: list[str], expected: set[str])
 
 def model_of(*overrides: str) -> tuple[Any, Any]:
     config: Any = compose_schema("train", [*RUN, *overrides])
-    material = assembly.prepare(config)
+    material = prepare(config)
     return config, assembly.build_initialized(config, material.tokenizer, material.objective)
 
 

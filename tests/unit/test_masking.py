@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertlab.contracts import Draw, Examples, Special, Vocabulary, join_examples
-from bertlab.data.tokenizer import WordPiece, train_tokenizer
+from bertlab.data.tokenizer_options import WordPiece, train_tokenizer
 from bertlab.objectives._masking import Masking, masked_loss
 from bertlab.objectives.mlm import Mlm
 from bertlab.objectives.mlm_nsp import MlmNsp

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bertlab.config.composition import compose_schema
-from bertlab.training.assembly import prepare
+from bertlab.data.material import prepare
 from tiny import rows
 
 WORDS = [f'{{"tokens": ["Ann", "went", "to", "town {i}"], "tags": ["B-PER", "O", "O", "B-LOC"]}}' for i in range(40)]

@@ -7,11 +7,13 @@ import pytest
 
 from bertlab.config.composition import compose_schema
 from bertlab.config.schema import Paths, Train
+from bertlab.data import tokenizer_options
 from bertlab.data.dataset import load_dataset
-from bertlab.data.tokenizer import Tokenizer, WordPiece, train_tokenizer
+from bertlab.data.material import prepare
+from bertlab.data.tokenizer import Tokenizer
+from bertlab.data.tokenizer_options import WordPiece, train_tokenizer
 from bertlab.declarations import TEXT
 from bertlab.runs import identity
-from bertlab.training import assembly
 from tiny import rows
 
 KNOWS = "tokenizer.max_unknown_share=1"  # most words of the validation split are foreign on purpose
@@ -37,7 +39,7 @@ def words(tokenizer: Tokenizer, text: str) -> list[str | None]:
 
 
 def tokenizer_of(config: Train) -> Tokenizer:
-    return assembly.prepare(config).tokenizer
+    return prepare(config).tokenizer
 
 
 @pytest.mark.usefixtures("files")
@@ -62,7 +64,7 @@ def test_a_tokenizer_is_trained_once_for_the_same_content(monkeypatch: pytest.Mo
         calls.append(arguments)
         return train_tokenizer(*arguments)
 
-    monkeypatch.setattr(assembly, "train_tokenizer", count)
+    monkeypatch.setattr(tokenizer_options, "train_tokenizer", count)
     Path("t.csv").write_bytes(Path("t.csv").read_bytes())  # a new time, the same content
     assert tokenizer_of(config_of("seed=5", "model=bert_mini", "objective.max_length=64")).to_json() == first
     assert not calls
@@ -76,13 +78,16 @@ def test_a_tokenizer_is_trained_once_for_the_same_content(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     ("dataset", "code"),
-    [*(("files", code) for code in ("dataset.py", "reading.py", "cleaning.py", "text.py", "tokenizer.py")), ("synthetic", "synthetic.py")],
+    [
+        *(("files", code) for code in ("dataset.py", "reading.py", "cleaning.py", "text.py", "tokenizer.py", "tokenizer_options.py")),
+        ("synthetic", "synthetic.py"),
+    ],
 )
 def test_a_tokenizer_is_trained_anew_when_code_behind_its_texts_changes(dataset: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     version, calls = identity.code_version, []
     config = config_of() if dataset == "files" else compose_schema("train", rows(40, 10, 10))
     tokenizer_of(config)
-    monkeypatch.setattr(assembly, "train_tokenizer", lambda *arguments: calls.append(arguments) or train_tokenizer(*arguments))
+    monkeypatch.setattr(tokenizer_options, "train_tokenizer", lambda *arguments: calls.append(arguments) or train_tokenizer(*arguments))
     tokenizer_of(config)
     assert not calls
     monkeypatch.setattr(identity, "code_version", lambda file: "edited" if file.name == code else version(file))

@@ -11,7 +11,7 @@ import pytest
 
 from bertlab.contracts import Special, Vocabulary, join_examples
 from bertlab.data.text_checks import CountedTexts, merged_words
-from bertlab.data.tokenizer import Bpe, WordLevel, WordPiece, train_tokenizer
+from bertlab.data.tokenizer_options import Bpe, WordLevel, WordPiece, train_tokenizer
 from bertlab.objectives._texts import join_texts
 from bertlab.objectives.classification import Classification
 from bertlab.objectives.multi_label import MultiLabel

@@ -9,19 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertlab.config.schema import validate
-from bertlab.data.tokenizer import (
-    ROLES,
-    Bpe,
-    GivenTokenizer,
-    Tokenizer,
-    TrainedTokenizer,
-    Unigram,
-    WordLevel,
-    WordPiece,
-    batches_of_texts,
-    load_tokenizer,
-    train_tokenizer,
-)  # fmt: skip
+from bertlab.data.tokenizer import ROLES, Tokenizer, batches_of_texts, load_tokenizer
+from bertlab.data.tokenizer_options import Bpe, TrainedTokenizer, Unigram, WordLevel, WordPiece, train_tokenizer
 from bertlab.errors import ConfigError, DataError
 
 KINDS: dict[str, type[TrainedTokenizer]] = {"wordlevel": WordLevel, "wordpiece": WordPiece, "bpe": Bpe, "unigram": Unigram}
@@ -163,7 +152,7 @@ def test_a_pretrained_tokenizer_is_read_from_its_file_or_folder(kind: str, token
     folder.mkdir()
     (folder / "tokenizer.json").write_text(tokenizers[kind].to_json(), encoding="utf-8")
     for path in ("given", "given/tokenizer.json"):
-        loaded = load_tokenizer(GivenTokenizer(name="pretrained", path=path))
+        loaded = load_tokenizer(path)
         assert loaded.encode(TEXTS) == tokenizers[kind].encode(TEXTS)
         assert loaded.special == tokenizers[kind].special
 
@@ -173,7 +162,7 @@ def test_padding_and_truncation_of_a_given_tokenizer_are_turned_off(tokenizers: 
     copy.backend.enable_truncation(3)
     copy.backend.enable_padding(length=8)
     Path("tokenizer.json").write_text(copy.backend.to_str())
-    assert load_tokenizer(GivenTokenizer(path="tokenizer.json")).encode(TEXTS) == tokenizers["wordpiece"].encode(TEXTS)
+    assert load_tokenizer("tokenizer.json").encode(TEXTS) == tokenizers["wordpiece"].encode(TEXTS)
 
 
 def test_special_tokens_of_roberta_are_found_by_name() -> None:
@@ -184,7 +173,7 @@ def test_special_tokens_of_roberta_are_found_by_name() -> None:
     backend = Backend(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.save("tokenizer.json")
-    special = load_tokenizer(GivenTokenizer(path="tokenizer.json")).special
+    special = load_tokenizer("tokenizer.json").special
     assert (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id) == (1, 3, 0, 2, 5)
 
 
@@ -229,5 +218,5 @@ def test_ids_have_no_holes_where_a_word_looks_like_a_piece(split: str) -> None:
 
 
 def test_batches_of_texts_are_all_texts_in_order() -> None:
-    columns = [[f"{name}{index}" for index in range(2500)] for name in "ab"]
-    assert list(batches_of_texts(columns, size=1000)) == [*columns[0], *columns[1]]
+    rows = {name: [f"{name}{index}" for index in range(2500)] for name in "ab"}
+    assert list(batches_of_texts(rows, ["a", "b"], size=1000)) == [*rows["a"], *rows["b"]]

@@ -49,12 +49,12 @@ GROUPS = {
 TABLE = {
     "dataset": {"table": "bertlab.data.table:TableDataset", "synthetic": "bertlab.data.synthetic:Synthetic"},
     "tokenizer": {
-        "wordlevel": "bertlab.data.tokenizer:WordLevel",
-        "wordpiece": "bertlab.data.tokenizer:WordPiece",
-        "bpe": "bertlab.data.tokenizer:Bpe",
-        "unigram": "bertlab.data.tokenizer:Unigram",
-        "pretrained": "bertlab.data.tokenizer:GivenTokenizer",
-        "inherited": "bertlab.data.tokenizer:InheritedTokenizer",
+        "wordlevel": "bertlab.data.tokenizer_options:WordLevel",
+        "wordpiece": "bertlab.data.tokenizer_options:WordPiece",
+        "bpe": "bertlab.data.tokenizer_options:Bpe",
+        "unigram": "bertlab.data.tokenizer_options:Unigram",
+        "pretrained": "bertlab.data.tokenizer_options:GivenTokenizer",
+        "inherited": "bertlab.data.tokenizer_options:InheritedTokenizer",
     },
     "schedule": {
         "linear": "bertlab.training.schedule:Linear",

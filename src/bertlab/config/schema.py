@@ -8,7 +8,7 @@ imports neither torch nor Hydra: a config error must answer at once.
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -270,13 +270,18 @@ class DatasetConfig(Component):
 
 @dataclass
 class TokenizerConfig(Component):
-    """Base of every tokenizer's config (data/tokenizer.py)."""
+    """Base of every tokenizer's config (data/tokenizer_options.py)."""
 
     max_unknown_share: float = number(
         0.5, "stop where more of the training or validation tokens, or characters, are unknown; 1 = never", low=0, high=1, decides=False
     )
 
     inherits: ClassVar[bool] = False  # whether it is that of what init names
+    learns: ClassVar[bool] = False  # whether it is made of the training texts, and so worth keeping
+
+    def make(self, texts: Iterable[str], source: Path | None) -> str:
+        """The content of its tokenizer.json. `texts` are the training split's; at `source` lie the first weights, where they are there."""
+        raise NotImplementedError(f"{type(self).__name__} lacks make(texts, source)")
 
 
 @dataclass

@@ -13,7 +13,7 @@ import numpy as np
 
 from bertlab.config.schema import Train
 from bertlab.contracts import Examples, shortened
-from bertlab.data.tokenizer import Tokenizer, TrainedTokenizer
+from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Role
 from bertlab.errors import DataError
 
@@ -166,7 +166,7 @@ def describe_texts(config: Train, texts: dict[str, dict[str, Any]]) -> list[str]
                 f"{found['truncated_share']:.1%} of the {split} texts are cut at objective.max_length={config.objective.max_length}, "
                 f"{found['tokens_cut']:.1%} of the split's tokens"
             )
-    trained = isinstance(config.tokenizer, TrainedTokenizer)
+    trained = config.tokenizer.learns
     if train.get("merged", 0) > MANY:
         keeps = "tokenizer.strip_accents=false keeps them apart" if trained else "another tokenizer may keep them apart"
         first, second = train["merged_pair"]

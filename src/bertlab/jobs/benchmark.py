@@ -35,6 +35,7 @@ from tqdm import tqdm
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Train, flag, integer, string
 from bertlab.data.batches import order_batches
+from bertlab.data.material import Material
 from bertlab.errors import ConfigError, RunError
 from bertlab.report import stats
 from bertlab.report.page import Block, Page, PageTable, Text, to_markdown, to_plain
@@ -42,7 +43,7 @@ from bertlab.runs.files import to_json, write_text
 from bertlab.runs.folder import config_yaml
 from bertlab.runs.machine import Device, is_interactive, package_version, provenance, threads
 from bertlab.runs.outcome import Context
-from bertlab.training.assembly import Material, build_model
+from bertlab.training.assembly import build_model
 from bertlab.training.flops import BACKWARD, count_forward, product_rate
 from bertlab.training.loop import LOG_EVERY
 from bertlab.training.measurement import AS_USED, CONTESTANTS, OURS, SAME_SETTINGS, Measured, check_benchmark, has_their_like, prepared

@@ -11,10 +11,10 @@ import numpy as np
 from bertlab.config.schema import Train
 from bertlab.contracts import Draw
 from bertlab.data.dataset import roles_for, text_roles
+from bertlab.data.material import Material
 from bertlab.data.text_checks import WORD
 from bertlab.declarations import Role
 from bertlab.report.page import Block, Figure, Heading, Listing, Page, PageTable, Text
-from bertlab.training.assembly import Material
 
 EXAMPLES = 5  # shown of each kind
 WORDS = 10  # shown of each class

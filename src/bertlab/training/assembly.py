@@ -1,34 +1,16 @@
-"""From a typed config to live objects: data, tokenizer, objective, model, optimizer."""
+"""From a typed config to a model and its optimizer, and what only the parts of a config together show."""
 
-import dataclasses
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-import bertlab.data
 from bertlab.config.schema import Finetune, Train, validate
-from bertlab.contracts import Batch, Encoder, Examples, Head, Objective, ParameterGroup
-from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for, text_roles
-from bertlab.data.example_files import read_examples, write_examples
-from bertlab.data.text_checks import CountedTexts, merged_words, refuse_unknown
-from bertlab.data.tokenizer import (
-    GivenTokenizer,
-    Tokenizer,
-    TrainedTokenizer,
-    batches_of_texts,
-    load_tokenizer,
-    tokenizer_beside,
-    train_tokenizer,
-)
-from bertlab.errors import ConfigError, DataError, RunError
+from bertlab.contracts import Batch, Encoder, Head, Objective, ParameterGroup
+from bertlab.data.tokenizer import Tokenizer
+from bertlab.errors import ConfigError
 from bertlab.kernels import keep_freed_memory
-from bertlab.runs.cache import cached
-from bertlab.runs.files import digest, write_text
-from bertlab.runs.identity import file_versions, folder_version
 from bertlab.runs.machine import Device, seed_everything
 
 
@@ -90,108 +72,7 @@ def _check_stage(stage: Train) -> None:
         raise ConfigError(f"in the pretraining (init): {error}") from None
 
 
-# --- data, tokenizer, examples -----------------------------------------------------------------------------------------------------
-@dataclass
-class Material:
-    """Data, tokenizer and objective of a run, and its tokenised splits."""
-
-    dataset: LoadedDataset
-    tokenizer: Tokenizer
-    objective: Objective
-    examples: dict[str, Examples]
-    texts: dict[str, dict[str, Any]]  # of each split, what became of its texts: see data/text_checks.py
-
-
-def prepare(config: Train, own: Path | None = None, source: Path | None = None, looks_only: bool = False) -> Material:
-    """Load the dataset, train or load the tokenizer, tokenise every split; what was computed before is taken from the cache.
-
-    `own` is the tokenizer of the run's own folder: a run that goes on keeps the vocabulary it began with. `source` is where the
-    first weights come from, and with them an inherited tokenizer. `looks_only`: notes are not printed, and
-    texts that are mostly unknown do not stop.
-    """
-    roles = roles_for(config.dataset, config.objective)
-    data_key = {
-        "data": config.dataset.fingerprint(config.paths),
-        "dataset": config.dataset.deciding(),
-        "roles": [dataclasses.asdict(role) for role in roles],
-        "code": folder_version(Path(bertlab.data.__path__[0])),
-    }
-    dataset = load_dataset(config.dataset, config.paths, roles)
-    for line in () if looks_only else dataset.notes:
-        print(line, flush=True)
-    tokenizer = _tokenizer(config, dataset, data_key, own, source)
-    objective = build_objective(config, tokenizer, dataset.label_names)
-    key = digest(
-        {
-            **data_key,
-            "tokenizer": digest(tokenizer.to_json()),
-            "objective": _prepared_by(config),
-            "objective_code": file_versions(config.objective),
-            "labels": dataset.label_names,
-        }
-    )
-
-    def fill(folder: Path) -> None:
-        texts: dict[str, dict[str, Any]] = {}
-        for split, rows in dataset.splits.items():
-            counted = CountedTexts(tokenizer)
-            try:
-                write_examples(folder, split, counted.watch(objective.prepare(rows, counted)))
-            except DataError as error:
-                raise DataError(f"{config.dataset.name}, {split} split: {error}") from error
-            texts[split] = counted.shares()
-        train = dataset.splits["train"]
-        texts["train"] |= merged_words(tokenizer, batches_of_texts([train[name] for name in text_roles(roles)]))
-        write_text(folder / "texts.json", json.dumps(texts, ensure_ascii=False))
-
-    folder = cached(config.paths, "examples", key, fill)
-    texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-    if not looks_only:
-        refuse_unknown(config, texts)
-    examples = {split: read_examples(folder, split) for split in dataset.splits}
-    objective.fit_to(examples["train"])
-    return Material(dataset, tokenizer, objective, examples, texts)
-
-
-def _prepared_by(config: Train) -> dict[str, Any]:
-    """The objective's options that decide its tokenised examples: those that it declares, else all."""
-    names, options = config.objective.prepared_by, config.objective.deciding()
-    return options if names is None else {name: options[name] for name in ("name", *names)}
-
-
-def _tokenizer(config: Train, dataset: LoadedDataset, data_key: dict[str, Any], own: Path | None, source: Path | None) -> Tokenizer:
-    given = config.tokenizer
-    if own is not None and own.is_file():
-        return _read_tokenizer(own)
-    if isinstance(given, GivenTokenizer):
-        return load_tokenizer(given)
-    if isinstance(given, TrainedTokenizer):
-
-        def fill(folder: Path) -> None:
-            train, roles = dataset.splits["train"], roles_for(config.dataset, config.objective)
-            columns = [train[name] for name in text_roles(roles)]
-            write_text(folder / "tokenizer.json", train_tokenizer(given, batches_of_texts(columns)).to_json())
-
-        return _read_tokenizer(
-            cached(config.paths, "tokenizers", digest({**data_key, "tokenizer": given.deciding()}), fill) / "tokenizer.json"
-        )
-    assert source is not None
-    return _read_tokenizer(tokenizer_beside(source))
-
-
-def _read_tokenizer(file: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_json(file.read_text(encoding="utf-8"))
-    except (DataError, OSError, ValueError) as error:
-        raise RunError(f"{file}: damaged ({str(error)[:120]}); remove it to make it again") from error
-
-
-# --- objective, model, optimizer ---------------------------------------------------------------------------------------------------
-def build_objective(config: Train, tokenizer: Tokenizer, label_names: list[str]) -> Objective:
-    """The objective for this tokenizer and these classes."""
-    return config.objective.for_task(config.dataset).build(tokenizer.vocabulary(), label_names)
-
-
+# --- model, optimizer ---------------------------------------------------------------------------------------------------------------
 def build_model(config: Train, tokenizer: Tokenizer, objective: Objective, head_seed: int | None = None) -> Model:
     """Encoder and head with random weights from torch's generator, which `head_seed` sets anew between the two."""
     encoder = config.model.build(tokenizer.vocab_size, tokenizer.special.pad_id)

@@ -5,13 +5,14 @@ from typing import Any
 
 from bertlab.config.schema import Compute, Train
 from bertlab.contracts import Objective
+from bertlab.data.material import build_objective
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import DataError, RunError
 from bertlab.models.hf import Hf
 from bertlab.runs.files import check_weights
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.machine import Device, choose_device
-from bertlab.training.assembly import Model, build_model, build_objective
+from bertlab.training.assembly import Model, build_model
 
 
 @dataclass

@@ -17,12 +17,13 @@ import torch
 from bertlab.config.schema import Train
 from bertlab.data.batches import BatchOrder, order_batches
 from bertlab.data.feeding import WHOLE, Feed
+from bertlab.data.material import Material, prepare
 from bertlab.kernels import keep_freed_memory
 from bertlab.runs.checkpoints import newest_step
 from bertlab.runs.files import digest, write_text
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.machine import Device, threads
-from bertlab.training.assembly import Material, Model, build_model, build_optimizer, frozen_weights, prepare
+from bertlab.training.assembly import Model, build_model, build_optimizer, frozen_weights
 from bertlab.training.flops import BACKWARD, count_forward
 from bertlab.training.lifecycle import Located, locate
 from bertlab.training.loop import accumulate, evaluation_interval

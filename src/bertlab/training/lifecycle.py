@@ -15,6 +15,7 @@ from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.batches import order_batches
 from bertlab.data.dataset import roles_for
+from bertlab.data.material import Material, prepare
 from bertlab.data.text_checks import describe_texts, head_lines
 from bertlab.errors import ConfigError, redact
 from bertlab.runs.folder import RunFolder, run_folder
@@ -22,7 +23,7 @@ from bertlab.runs.identity import identify
 from bertlab.runs.machine import Device, choose_device, provenance, threads
 from bertlab.runs.outcome import Context, Outcome, SweepTrial
 from bertlab.trackers.local import LocalTracker
-from bertlab.training.assembly import Material, Model, build_initialized, build_optimizer, check_combination, prepare, set_up
+from bertlab.training.assembly import Model, build_initialized, build_optimizer, check_combination, set_up
 from bertlab.training.evaluation import score
 from bertlab.training.flops import BACKWARD, count_forward, product_rate
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit, load_best

@@ -21,6 +21,7 @@ import torch
 
 from bertlab.config.schema import Train
 from bertlab.contracts import Examples
+from bertlab.data.material import Material, prepare
 from bertlab.data.tokenizer import ROLES
 from bertlab.errors import ConfigError, UserError
 from bertlab.models._bert_hf import to_hf_config
@@ -30,7 +31,7 @@ from bertlab.objectives.mlm import Mlm
 from bertlab.runs.files import to_json, write_text
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.machine import Device, choose_device, threads
-from bertlab.training.assembly import Material, build_initialized, build_optimizer, check_combination, prepare, set_up
+from bertlab.training.assembly import build_initialized, build_optimizer, check_combination, set_up
 from bertlab.training.loop import fit
 
 OURS, AS_USED, SAME_SETTINGS = "bertlab", "trainer", "trainer_same_settings"

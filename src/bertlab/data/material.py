@@ -1,0 +1,104 @@
+"""What a run learns from: its dataset, its tokenizer, its objective on both, and the tokenised splits; computed once, then cached."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bertlab.config.schema import ObjectiveConfig, Train
+from bertlab.contracts import Examples, Objective
+from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for, text_roles
+from bertlab.data.example_files import read_examples, write_examples
+from bertlab.data.text_checks import CountedTexts, merged_words, refuse_unknown
+from bertlab.data.tokenizer import Tokenizer, batches_of_texts, read_tokenizer
+from bertlab.errors import DataError
+from bertlab.runs.cache import cached
+from bertlab.runs.files import digest, write_text
+from bertlab.runs.identity import file_versions, folder_version
+
+
+@dataclass
+class Material:
+    """Data, tokenizer and objective of a run, and its tokenised splits."""
+
+    dataset: LoadedDataset
+    tokenizer: Tokenizer
+    objective: Objective
+    examples: dict[str, Examples]
+    texts: dict[str, dict[str, Any]]  # of each split, what became of its texts: see data/text_checks.py
+
+
+def prepare(config: Train, own: Path | None = None, source: Path | None = None, looks_only: bool = False) -> Material:
+    """Load the dataset, train or load the tokenizer, tokenise every split; what was computed before is taken from the cache.
+
+    `own` is the tokenizer of the run's own folder: a run that goes on keeps the vocabulary it began with. `source` is where the
+    first weights come from, and with them an inherited tokenizer. `looks_only`: notes are not printed, and
+    texts that are mostly unknown do not stop.
+    """
+    roles = roles_for(config.dataset, config.objective)
+    key = {
+        "data": config.dataset.fingerprint(config.paths),
+        "dataset": config.dataset.deciding(),
+        "roles": [dataclasses.asdict(role) for role in roles],
+        "code": folder_version(Path(__file__).parent),
+    }
+    dataset, texts_in = load_dataset(config.dataset, config.paths, roles), text_roles(roles)
+    for line in () if looks_only else dataset.notes:
+        print(line, flush=True)
+    tokenizer = _tokenizer(config, dataset, texts_in, key, own, source)
+    objective = build_objective(config, tokenizer, dataset.label_names)
+    key |= {
+        "tokenizer": digest(tokenizer.to_json()),
+        "objective": _deciding(config.objective),
+        "objective_code": file_versions(config.objective),
+        "labels": dataset.label_names,
+    }
+
+    def fill(folder: Path) -> None:
+        texts: dict[str, dict[str, Any]] = {}
+        for split, rows in dataset.splits.items():
+            counted = CountedTexts(tokenizer)
+            try:
+                write_examples(folder, split, counted.watch(objective.prepare(rows, counted)))
+            except DataError as error:
+                raise DataError(f"{config.dataset.name}, {split} split: {error}") from error
+            texts[split] = counted.shares()
+        texts["train"] |= merged_words(tokenizer, batches_of_texts(dataset.splits["train"], texts_in))
+        write_text(folder / "texts.json", json.dumps(texts, ensure_ascii=False))
+
+    folder = cached(config.paths, "examples", digest(key), fill)
+    texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
+    if not looks_only:
+        refuse_unknown(config, texts)
+    examples = {split: read_examples(folder, split) for split in dataset.splits}
+    objective.fit_to(examples["train"])
+    return Material(dataset, tokenizer, objective, examples, texts)
+
+
+def build_objective(config: Train, tokenizer: Tokenizer, label_names: Sequence[str]) -> Objective:
+    """The objective for this tokenizer and these classes."""
+    return config.objective.for_task(config.dataset).build(tokenizer.vocabulary(), label_names)
+
+
+def _tokenizer(
+    config: Train, dataset: LoadedDataset, texts_in: Sequence[str], key: dict[str, Any], own: Path | None, source: Path | None
+) -> Tokenizer:
+    """The run's own where there is one; else what its config makes, kept where it was learnt."""
+    if own is not None and own.is_file():
+        return read_tokenizer(own)
+    chosen, texts = config.tokenizer, batches_of_texts(dataset.splits["train"], texts_in)
+    if not chosen.learns:
+        return Tokenizer.from_json(chosen.make(texts, source))
+
+    def fill(folder: Path) -> None:
+        write_text(folder / "tokenizer.json", chosen.make(texts, source))
+
+    return read_tokenizer(cached(config.paths, "tokenizers", digest({**key, "tokenizer": chosen.deciding()}), fill) / "tokenizer.json")
+
+
+def _deciding(objective: ObjectiveConfig) -> dict[str, Any]:
+    """The options that decide its tokenised examples: those that it declares, else all."""
+    names, options = objective.prepared_by, objective.deciding()
+    return options if names is None else {name: options[name] for name in ("name", *names)}
