@@ -4,7 +4,6 @@ MkDocs calls `on_files` and `on_page_markdown`; `pages()` is the same without it
 belong to the documentation become pages too; links to the others become their paths.
 """
 
-import ast
 import dataclasses
 import inspect
 import os
@@ -13,12 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertlab.config import registry, schema
+from bertlab.config import describe, registry, schema
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "reference/keys"
-COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
-PLAIN = ("budget", "evaluation", "finetune", "compute", "paths")
 NOTES = {
     "dataset": "Presets over `table` name a public dataset; `files` is yours. See [your own data](../../guides/own-data.md).",
     "objective": "What it reads and scores by is declared in its file: roles of columns, metrics with direction, unit and bounds.",
@@ -64,7 +61,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def pages() -> dict[str, str]:
     """Path below docs/ -> Markdown."""
-    made = {f"{FOLDER}/{group}.md": component_page(group) for group in COMPONENTS}
+    made = {f"{FOLDER}/{group}.md": component_page(group) for group in describe.COMPONENTS}
     made[f"{FOLDER}/run.md"] = run_page()
     made[f"{FOLDER}/jobs.md"] = jobs_page()
     made[f"{FOLDER}/sweeper.md"] = sweeper_page()
@@ -78,7 +75,8 @@ def index_page() -> str:
     rows = []
     for group, what in registry.GROUPS.items():
         options = " ".join(f"`{name}`" for name in registry.options_of(group))
-        page = f"[keys]({group}.md)" if group in COMPONENTS else f"[keys](run.md#{group})" if group in PLAIN else "presets"
+        place = f"{group}.md" if group in describe.COMPONENTS else f"run.md#{group}" if group in describe.PLAIN else ""
+        page = f"[keys]({place})" if place else "presets"
         rows.append(f"| `{group}=` | {cell(what)} | {options} | {page} |")
     return "\n".join(
         [
@@ -96,7 +94,7 @@ def index_page() -> str:
 
 def component_page(group: str) -> str:
     """The options of a group: keys that all have, then each option's own, then presets."""
-    base = BASES[group]
+    base = describe.COMPONENTS[group]
     common = [item for item in dataclasses.fields(base) if item.name != "name"]
     parts = [f"# {group}\n", f"{capital(registry.GROUPS[group])}: `{group}=…`. {NOTES.get(group, '')}\n"]
     if common:
@@ -111,7 +109,7 @@ def component_page(group: str) -> str:
         own = {
             item.name
             for item in dataclasses.fields(component)
-            if item.name != "name" and (item.name not in known or default_of(component, item) != default_of(base(name=""), item))
+            if item.name != "name" and (item.name not in known or getattr(component, item.name) != getattr(base(name=""), item.name))
         }
         parts.append(table(group, component, own) if own else "No keys of its own.\n")
     if presets := list(preset_rows(group)):
@@ -123,8 +121,8 @@ def run_page() -> str:
     """Keys of a run that belong to no component."""
     top = schema.Train()
     parts = ["# A run\n", "Keys outside the components' groups.\n", table("", top, {"seed", "tags"})]
-    for group in PLAIN:
-        node = TYPES[group]()
+    for group in describe.PLAIN:
+        node = describe.PLAIN[group]()
         parts += [f"## {group}\n", described(node), table(group, node, {item.name for item in dataclasses.fields(node)})]
         if presets := list(preset_rows(group)):
             parts += ["| preset | over | what its file says |\n|---|---|---|", *presets, ""]
@@ -151,79 +149,28 @@ def jobs_page() -> str:
 
 
 def sweeper_page() -> str:
-    """Options of the Optuna sweeper; its file is read, since its comments are what explains them."""
-    file = ROOT / "src" / "hydra_plugins" / "bertlab_optuna" / "sweeper.py"
-    source = file.read_text(encoding="utf-8")
-    lines = source.splitlines()
+    """Options of the Optuna sweeper."""
     parts = ["# A search\n", "Keys below `hydra.sweeper` of `bertlab -m search=…`. See [sweeps](../../guides/sweeps.md).\n"]
-    for kind in (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)):
-        place = {"BertlabOptunaConf": "hydra.sweeper", "SamplerOptions": "hydra.sweeper.sampler_options"}.get(
-            kind.name, "hydra.sweeper.pruner_options" if kind.name == "PrunerOptions" else ""
-        )
-        if place:
-            parts.append(f"## {place}\n\n{ast.get_docstring(kind)}\n\n| key | default | what it does |\n|---|---|---|")
-            for line in (node for node in kind.body if isinstance(node, ast.AnnAssign)):
-                name = getattr(line.target, "id", "")
-                if name == "_target_":
-                    continue
-                said = re.sub(r"^.*?#\s*(noqa: \w+\s*#?\s*)?", "", lines[line.lineno - 1]) if "#" in lines[line.lineno - 1] else ""
-                value = "" if line.value is None else ast.unparse(line.value)
-                value = {"field(default_factory=dict)": "{}", "field(default_factory=list)": "[]", "None": "null"}.get(value, value)
-                if value.startswith("field("):
-                    value = "see below"
-                parts.append(f"| `{place}.{name}` | {code(value)} | {cell(said)} |")
-            parts.append("")
+    for place in describe.PLACES_OF_SWEEPER.values():
+        parts.append(f"## {place}\n\n| key | default | what it does |\n|---|---|---|")
+        for key in describe.keys_of_search():
+            if key.name.rpartition(".")[0] == place:
+                parts.append(f"| `{key.name}` | {'see below' if key.is_group else code(key.default)} | {cell(key.help)} |")
+        parts.append("")
     return "\n".join(parts)
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------------------
-TYPES: dict[str, Any] = {
-    "budget": schema.Budget, "evaluation": schema.Evaluation, "finetune": schema.Finetune, "compute": schema.Compute, "paths": schema.Paths,
-}  # fmt: skip
-BASES: dict[str, Any] = {
-    "dataset": schema.DatasetConfig, "tokenizer": schema.TokenizerConfig, "objective": schema.ObjectiveConfig, "model": schema.ModelConfig,
-    "init": schema.InitConfig, "optimizer": schema.OptimizerConfig, "schedule": schema.ScheduleConfig, "tracker": schema.TrackerConfig,
-}  # fmt: skip
-
-
 def table(path: str, node: Any, names: set[str]) -> str:
     """Keys of a dataclass, in its order."""
     rows = ["| key | type | default | allowed | what it does |", "|---|---|---|---|---|"]
-    for item in dataclasses.fields(node):
-        if item.name in names:
-            key = f"{path}.{item.name}" if path else item.name
-            value = default_of(node, item)
-            shown = "a group of keys" if dataclasses.is_dataclass(value) else code(yaml_of(value))
-            speed = "" if item.metadata.get("decides", True) else " *(not in the id)*"
-            about = cell(item.metadata.get("help", "")) + speed
-            rows.append(f"| `{key}` | {cell(type_of(item))} | {shown} | {allowed(item.metadata)} | {about} |")
+    for key in describe.keys_of(node, path):
+        if key.name.rpartition(".")[2] in names:
+            shown = "a group of keys" if key.is_group else code(key.default)
+            limits = " ".join(map(code, key.allowed.split(" | "))) if " | " in key.allowed else key.allowed
+            about = cell(key.help) + ("" if key.decides else " *(not in the id)*")
+            rows.append(f"| `{key.name}` | {cell(key.kind)} | {shown} | {limits} | {about} |")
     return "\n".join([*rows, ""])
-
-
-def default_of(node: Any, item: Any) -> Any:
-    """An instance's own value: an option may begin with another than its base."""
-    return getattr(node, item.name)
-
-
-def type_of(item: Any) -> str:
-    """As people call it."""
-    name = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
-    name = str(item.type) if "|" in str(item.type) or "[" in str(item.type) else name
-    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "None": "null"}
-    if name.startswith("list["):
-        return "list"
-    if name.startswith("dict["):
-        return "mapping"
-    parts = [words.get(part.strip(), part.strip()) for part in name.replace("typing.", "").split("|")]
-    return " or ".join(parts) if all(part in words.values() for part in parts) else "group"
-
-
-def allowed(rule: Any) -> str:
-    """Bounds or choices."""
-    if rule.get("options"):
-        return " ".join(code(option) for option in rule["options"])
-    signs = (("low", "≥"), ("above", ">"), ("high", "≤"), ("below", "<"))
-    return ", ".join(f"{sign} {rule[bound]}" for bound, sign in signs if rule.get(bound) is not None)
 
 
 def declared(component: Any) -> str:
@@ -244,20 +191,7 @@ def described(node: Any) -> str:
 def preset_rows(group: str) -> Iterator[str]:
     """Each preset, what it is built on, and the first sentence of its header."""
     for file in sorted((registry.conf_folder() / group).glob("*.yaml")):
-        text = file.read_text(encoding="utf-8")
-        if text.lstrip().startswith("# @package"):
-            text = text.partition("\n")[2]
-        header = " ".join(line.lstrip("# ").strip() for line in text.splitlines() if line.startswith("#"))
-        over = re.search(r"^defaults:\n\s+- (\w+)", text, re.MULTILINE)
-        first = re.split(r"(?<=\.) (?=[A-Z`])", header)[0]
-        yield f"| `{group}={file.stem}` | {code(over.group(1)) if over else ''} | {cell(first)} |"
-
-
-def yaml_of(value: Any) -> str:
-    """As it is written on the command line."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else "(must be given)" if value == "???" else str(value) if value != "" else ""
+        yield f"| `{group}={file.stem}` | {code(describe.built_on(file))} | {cell(describe.summary_of(group, file.stem))} |"
 
 
 def capital(text: str) -> str:

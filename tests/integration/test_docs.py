@@ -61,6 +61,7 @@ def read_command(text: str) -> tuple[tuple[str, ...], bool]:
         plain = word.strip("'\"")
         is_value = words and words[-1] in ("--cfg", "--config-dir", "--info", "--package")
         is_job = not words and plain in registry.jobs()
+        is_job |= words in (["help"], ["list"]) and re.fullmatch(r"[\w.]+", plain) is not None  # which take words that are no settings
         if not (is_job or is_value or SETTING.match(plain) or (plain.startswith("-") and plain.strip("-").replace("-", "").isalpha())):
             return tuple(words), True
         words.append(word)
@@ -115,7 +116,8 @@ def of_help(job: str) -> Iterator[Command]:
     """Examples of --help, and settings that a job's own help shows."""
     for line in help_text(job).splitlines():
         if line.startswith("  bertlab "):
-            yield Command(f"bertlab {job} --help", read_command(line.strip().removeprefix("bertlab"))[0])
+            told = re.split(r"\s{2,}", line.strip())[0]
+            yield Command(f"bertlab {job} --help", read_command(told.removeprefix("bertlab"))[0])
         elif job in NEEDED and SETTING.match(line.strip()) and line.startswith("  "):
             for part in re.split(r"\s{2,}", line.strip()):
                 if SETTING.match(part) and (words := read_command(part)[0]):
@@ -169,7 +171,7 @@ def mine() -> None:
 def test_a_documented_command_is_one_that_bertlab_takes(command: Command, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, up to the moment at which the job would begin; with -m each run is composed and checked."""
     job, rest = split_job(command.given)
-    if "--help" in rest:
+    if "--help" in rest or job == "help":
         assert cli(*command.given)[0] == 0
         return
     flags, settings = split_flags(rest)

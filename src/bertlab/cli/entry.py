@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bertlab.cli.help import help_text
+from bertlab.cli.help import answer
 from bertlab.cli.streams import prepare_streams
 from bertlab.cli.sweeps import Sweep, ToldError, check_sweep, choose_sweeper, plan, searches, telling, with_folder
 from bertlab.config import registry
@@ -50,6 +50,7 @@ TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets an
     "predict": ("text", "text_pair"),
     "export": ("run", "to"),
     "report": ("runs", "out", "title", "where", "baseline", "group_by", "names", "order", "formats"),
+    "list": ("what", "runs", "where", "sort"),
 }
 
 
@@ -63,8 +64,8 @@ def run_command(arguments: list[str]) -> int:
     """Run one command line; returns the exit status and prints what a person needs, nothing more."""
     try:
         job, rest = split_job(arguments)
-        if "--help" in rest or "-h" in rest:
-            print(help_text(job), end="")
+        if job == "help" or "--help" in rest or "-h" in rest:
+            print(answer(job, [word for word in rest if not word.startswith("-")]), end="")
             return 0
         if rest == ["--version"]:
             from bertlab import __version__
@@ -72,6 +73,8 @@ def run_command(arguments: list[str]) -> int:
             print(f"bertlab {__version__}")
             return 0
         flags, overrides = split_flags(rest)
+        if job == "list":  # what is listed needs no key
+            overrides = [word if "=" in word else f"what={word}" for word in overrides]
         check_words(flags, overrides)
     except UserError as error:
         return _refuse(error)

@@ -1,4 +1,6 @@
-"""`bertlab --help`, written for people and answered without importing torch, Hydra or any dataset."""
+"""`bertlab --help`, written for people and answered without importing torch, Hydra or any dataset; of words, what the schema says."""
+
+from collections.abc import Sequence
 
 from bertlab.config import registry
 
@@ -16,6 +18,10 @@ often used keys
   seed=0   dataset.fraction=0.1   budget.epochs|steps|tokens|examples|hours=…   budget.batch_size=32   optimizer.lr=…
   finetune.layer_lr_decay=0.8   init.objective=… init.budget.…=… (the pretraining of init=stage)
   objective.max_length=128   evaluation.every_steps=…   evaluation.patience=…   paths.output=multirun   paths.mirror=…"""
+ASK = """to look something up
+  bertlab help objective=mlm      an option: what it reads and scores by, its keys     bertlab help optimizer.lr      a key
+  bertlab help dropout            every key that speaks of it                          bertlab help report            a job's keys
+  bertlab list datasets           a group's options, each with what it is              bertlab list runs              runs and scores"""
 FLAGS = """flags
   -m, --multirun      one run for each combination of comma-separated values
   --cfg job           print the composed config and stop          --info defaults   where each part came from
@@ -29,6 +35,19 @@ environment
   BERTLAB_PLUGINS     folders with components and presets of your own: models/ objectives/ optimizers/ trackers/ conf/"""
 
 
+def answer(job: str, words: Sequence[str]) -> str:
+    """`bertlab help WORD …`, `bertlab objective=mlm --help`; without words a job's usage. Raises ConfigError for a word that is nothing."""
+    if not words:
+        return help_text("train" if job == "help" else job)
+    from bertlab.jobs.help import show
+
+    keys = [
+        word if job == "help" or word.partition("=")[0].rpartition("init.")[2] in registry.GROUPS else word.partition("=")[0]
+        for word in words
+    ]
+    return show(keys, "train" if job == "help" else job)
+
+
 def help_text(job: str) -> str:
     """Usage, jobs, groups with their options, examples, flags."""
     parts = [registry.job_help(job)]
@@ -37,5 +56,6 @@ def help_text(job: str) -> str:
         groups = (f"  {name:<10} {what}: {' '.join(registry.options_of(name)) or '-'}" for name, what in registry.GROUPS.items())
         parts.append("groups\n" + "\n".join(groups))
         parts.append(TRAIN_EXAMPLES)
+        parts.append(ASK)
     parts.append(FLAGS)
     return "\n\n".join(parts) + "\n"

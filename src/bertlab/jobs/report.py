@@ -37,6 +37,7 @@ from bertlab.report.build import build_page
 from bertlab.report.page import Page, PageTable, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
 from bertlab.runs.files import to_json, write_atomically, write_record
+from bertlab.runs.listing import CONDITION, select
 from bertlab.runs.outcome import Context
 from bertlab.runs.records import RunRecord, find_runs, keep_runs, without_paths
 
@@ -89,7 +90,7 @@ class Schema(Node):
             if word.count(" -> ") != 1:
                 raise ConfigError(f"names: '{word}' is not of the form 'old -> new'")
         for word in self.where.split():
-            if "=" not in word:
+            if CONDITION.fullmatch(word) is None:
                 raise ConfigError(f"where: '{word}' is not of the form dotted.key=value")
 
 
@@ -140,17 +141,6 @@ def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -
         config.effect,
     )
     return [*chosen, *stages], studies, page
-
-
-def select(runs: list[RunRecord], where: Sequence[str]) -> list[RunRecord]:
-    """Those with the wished values; damaged ones, whose config cannot be read, stay. Raises ConfigError for a key that no run has."""
-    keys = sorted({key for run in runs for key in run.config})
-    for word in where:
-        key, _, value = word.partition("=")
-        if key not in keys:
-            raise ConfigError(f"where: no run has the key {key}, {did_you_mean(key, keys, most=3)}")
-        runs = [run for run in runs if not run.config or str(run.config.get(key)).lower() == value.lower()]
-    return runs
 
 
 def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema, command: str) -> None:

@@ -1,0 +1,189 @@
+"""`bertlab list`: what there is to choose from and what has been made: datasets, models, objectives, …, runs, sweeps
+
+usage: bertlab list [WHAT] [runs=PATH[,PATH]] [where="key=value …"] [sort=KEY] [format=table|csv|jsonl]
+
+  bertlab list                        what can be listed
+  bertlab list datasets               a group's options, each with what it is (also models, objectives, optimizers, experiments, …)
+  bertlab list runs                   runs with their scores, the last finished at the end
+  bertlab list runs where="dataset.name=sst2 validation>0.8" sort=-validation
+  bertlab list sweeps                 grids and searches, with the best of each
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bertlab.config import registry
+from bertlab.config.describe import beside, options_in_words
+from bertlab.config.registry import Job
+from bertlab.config.schema import Node, Paths, choice, string
+from bertlab.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from bertlab.runs.outcome import Context
+    from bertlab.runs.records import RunRecord
+
+MADE = {"runs": "what has been trained, with scores", "sweeps": "grids and searches, with the best of each"}
+PLURALS = {group: f"{group}s" for group in registry.GROUPS} | {"search": "searches", "init": "init", "compute": "compute", "debug": "debug"}
+MOST_KEYS = 6  # that tell runs apart, in a line
+
+
+@dataclass
+class Schema(Node):
+    """`bertlab list`: what there is."""
+
+    what: str = string("", "a group, runs or sweeps; written without `what=`")
+    runs: str = string("multirun", "run folders or folders that hold them, separated by commas")
+    where: str = string(
+        "", "only runs for which all of this holds: dotted.key=value, or != > < >= <=, separated by spaces; scores are keys too"
+    )
+    sort: str | None = string(None, "a key or a score to sort runs by, -key from the largest; default: as they were finished")
+    format: str = choice("table", "table", "csv", "jsonl", help="table for people; csv and jsonl hold every score and key")
+    paths: Paths = field(default_factory=Paths)
+
+
+def run(config: Schema, _context: "Context") -> None:
+    """Print the list."""
+    what = name_of(config.what)
+    if what == "runs":
+        lines = list_runs(config)
+    elif what == "sweeps":
+        lines = list_sweeps(config)
+    elif config.where or config.sort or config.format != "table":
+        raise ConfigError("list: where, sort and format are for runs: bertlab list runs …")
+    else:
+        told = overview() if what == "" else options_in_words(what)
+        width = max(map(len, told), default=0)
+        lines = iter([line for name, said in told.items() for line in beside(name, said, width)])
+    for line in lines:
+        print(line)
+
+
+def name_of(given: str) -> str:
+    """`models` or `model` as `model`; runs and sweeps as they are. Raises ConfigError for what cannot be listed."""
+    singular = {plural: group for group, plural in PLURALS.items()} | {"run": "runs", "sweep": "sweeps", "studies": "sweeps"}
+    name = singular.get(given, given)
+    if name not in ("", *registry.GROUPS, *MADE):
+        raise ConfigError(f"list {given}: there is no such list, {did_you_mean(given, [*PLURALS.values(), *MADE], most=20)}")
+    return name
+
+
+def overview() -> dict[str, str]:
+    """What can be listed."""
+    return {PLURALS[group]: f"{said} ({len(registry.options_of(group))})" for group, said in registry.GROUPS.items()} | MADE
+
+
+def list_runs(config: Schema) -> Iterator[str]:
+    """A line a run: its score in its own metric, its cost, and what sets it apart from others on the same dataset and objective."""
+    from bertlab.report.arms import varying_keys
+    from bertlab.runs.listing import row_of
+
+    runs = chosen_runs(config.runs, config.where, config.sort)
+    rows = [row_of(run) for run in runs]
+    if config.format == "jsonl":
+        yield from (json.dumps(row, ensure_ascii=False) for row in rows)
+        return
+    if config.format == "csv":
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        stream = io.StringIO()
+        table = csv.DictWriter(stream, keys, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        yield stream.getvalue().rstrip("\n")
+        return
+    groups: dict[tuple[Any, Any], list[Any]] = {}
+    for one in runs:
+        groups.setdefault((one.config.get("dataset.name"), one.config.get("objective.component")), []).append(one)
+    varying = {kind: ["seed", *varying_keys(members)][: MOST_KEYS + 1] for kind, members in groups.items()}
+    cells = []
+    for one, row in zip(runs, rows, strict=True):
+        keys = varying[one.config.get("dataset.name"), one.config.get("objective.component")]
+        told = " ".join(f"{key.removesuffix('.component')}={one.config[key]}" for key in keys if one.config.get(key) is not None)
+        state = row["status"] if one.problem else told
+        minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
+        cells.append(
+            [row["folder"], row["metric"] or "-", score(row["validation"]), score(row["test"]), minutes, row["finished"][:16] or "-", state]
+        )
+    yield from aligned([["run", "metric", "validation", "test", "minutes", "finished", "what sets it apart"], *cells])
+    finished = sum(not one.problem for one in runs)
+    yield f"{len(runs)} runs, {finished} finished" + (f"; of {config.runs}, where {config.where}" if config.where else "")
+
+
+def chosen_runs(paths: str, where: str, sort: str | None) -> "list[RunRecord]":
+    """Runs below folders separated by commas, chosen and in order. Raises RunError or ConfigError."""
+    from bertlab.runs.listing import ordered, select
+    from bertlab.runs.records import find_runs
+
+    return ordered(select(find_runs([path.strip() for path in paths.split(",") if path.strip()]), where.split()), sort)
+
+
+def list_sweeps(config: Schema) -> Iterator[str]:
+    """Searches by their studies' tables, grids by the command that their runs have in common."""
+    rows = [*searches(config.runs), *grids(config)]
+    yield from aligned([["sweep", "runs", "best", "of", "where or how"], *rows])
+    yield f"{len(rows)} sweeps"
+
+
+def searches(paths: str) -> Iterator[list[str]]:
+    """Each study below the folders' `studies/`, by its trials.csv."""
+    places = [Path(path.strip()).expanduser() for path in paths.split(",") if path.strip()]
+    for folder in sorted(folder for place in places for folder in (place / "studies").glob("*") if folder.is_dir()):
+        if not (folder / "trials.csv").is_file():
+            yield [folder.name, "-", "-", "-", f"{folder} (no trials.csv yet: running, or stopped; the same command goes on)"]
+            continue
+        with (folder / "trials.csv").open(encoding="utf-8", newline="") as stream:
+            trials = list(csv.DictReader(stream))
+        states = Counter(trial["state"] for trial in trials)
+        told = ", ".join(
+            f"{states[state]} {word}"
+            for state, word in (("complete", "finished"), ("pruned", "pruned"), ("fail", "failed"))
+            if states[state]
+        )
+        best = next((trial for trial in trials if trial.get("best") == "yes"), None)
+        metric = "" if best is None else best.get("metric", "")
+        yield [
+            folder.name,
+            told,
+            "-" if best is None else score(float(best[next(key for key in best if key.startswith("value"))])),
+            metric or "-",
+            str(folder),
+        ]
+
+
+def grids(config: Schema) -> Iterator[list[str]]:
+    """Runs that one command with several values made."""
+    runs = chosen_runs(config.runs, config.where, config.sort)
+    commands: dict[str, list[Any]] = {}
+    for one in runs:
+        command = str(one.summary.get("command") or "")
+        if {"-m", "--multirun"} & set(command.split()) and not any(word.startswith("search=") for word in command.split()):
+            commands.setdefault(command, []).append(one)
+    for command, members in commands.items():
+        done = [one for one in members if not one.problem]
+        scored = [(value, one) for one in done if (value := one.score("validation", one.primary)) is not None]
+        best = ["-", "-"]
+        if scored and len({one.primary for _, one in scored}) == 1:
+            metric = next(metric for metric in scored[0][1].metrics() if metric.name == scored[0][1].primary)
+            value = (max if metric.higher_is_better else min)(value for value, _ in scored)
+            best = [score(value), f"validation/{metric.name}"]
+        yield ["grid", f"{len(done)} finished" + (f", {len(members) - len(done)} not" if len(done) < len(members) else ""), *best, command]
+
+
+def score(value: float | None) -> str:
+    """Four digits, - for none."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns side by side."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+JOB = Job(Schema, run)
