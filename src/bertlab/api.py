@@ -1,34 +1,71 @@
-"""The same from Python, for notebooks: `run(overrides)` and `load(folder)` give a small object with results, model and `predict`."""
+"""The same from Python, for notebooks: `run`, `load` and `sweep` give small objects with results, model and `predict`; `runs` a table."""
 
+import dataclasses
 import functools
+import html
 import shlex
-from collections.abc import Sequence
+import sys
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from bertlab.config.composition import compose_schema
+from bertlab.config.composition import combinations, compose_schema, compose_words, read_words
 from bertlab.config.explain import explain, is_explained
-from bertlab.config.schema import Compute, Paths, Train
+from bertlab.config.schema import Compute, FileColumns, Paths, Train, validate
 from bertlab.data.tokenizer import Tokenizer
-from bertlab.errors import ConfigError
-from bertlab.jobs.predict import from_pairs, predict_rows
+from bertlab.declarations import Metric
+from bertlab.errors import ConfigError, did_you_mean
+from bertlab.jobs.evaluate import Schema as Evaluated
+from bertlab.jobs.evaluate import labelled_rows, rows_to_score, score_rows
+from bertlab.jobs.list import chosen_runs
+from bertlab.jobs.predict import from_pairs, predict_columns, predict_rows
+from bertlab.jobs.report import Schema as ReportSchema
+from bertlab.jobs.report import compare_runs, write_report
+from bertlab.report.page import PageTable
 from bertlab.runs.folder import RunFolder, find_run
+from bertlab.runs.listing import row_of
 from bertlab.runs.outcome import Context
-from bertlab.training.assembly import Model
+from bertlab.runs.records import keep_runs
+from bertlab.trackers.local import curves_figure
+from bertlab.training.assembly import Model, check_combination
 from bertlab.training.finished import FinishedRun, load_run
 from bertlab.training.lifecycle import train
 
 if TYPE_CHECKING:
     import pandas
 
+BATCH = 256  # rows at a time, where nobody says
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run."""
 
     folder: Path
     summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<bertlab run {self.folder.name}: {', '.join(self._told())}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: scores, and the curves where the run kept them."""
+        import base64
+
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in self._told())
+        file = self.folder / "curves.png"
+        shown = base64.b64encode(file.read_bytes()).decode() if file.is_file() else ""
+        picture = f'<img alt="curves" style="max-width: 46rem" src="data:image/png;base64,{shown}">' if shown else ""
+        return f"<b>{html.escape(self.folder.name)}</b><ul>{lines}</ul>{picture}"
+
+    def _told(self) -> list[str]:
+        """Scores by the metric that selected, and the cost."""
+        name, cost = str(self.summary["selected_by"]).partition("/")[2], self.summary["cost"]
+        scores = [
+            f"{split}/{name} {self.metrics[f'{split}/{name}']:.4f}" for split in ("validation", "test") if f"{split}/{name}" in self.metrics
+        ]
+        return [*scores, f"seed {self.summary['seed']}", f"{cost['seconds'] / 60:.1f} min", f"{cost['parameters']:,} parameters"]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -61,28 +98,159 @@ class Run:
         """The run's tokenizer."""
         return self._trained.tokenizer
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """`{"text", "label", "probabilities"}` of each text."""
+    @overload
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]: ...
+
+    @overload
+    def predict(self, texts: "pandas.DataFrame", pairs: None = None) -> "pandas.DataFrame": ...
+
+    def predict(self, texts: Any, pairs: Sequence[str] | None = None) -> Any:
+        """`{"text", "label", "probabilities"}` of each text; of a DataFrame with the run's column names, itself with `predicted_…` columns.
+
+        Rows of a DataFrame without a text have missing values there. Raises DataError for columns that do not fit.
+        """
         if isinstance(texts, str):
-            raise TypeError("predict takes a list of texts, e.g. predict(['What a film!'])")
-        return predict_rows(self._trained, from_pairs(self._trained, texts, pairs), Compute(), 256)
+            raise TypeError("predict takes a list of texts or a DataFrame, e.g. predict(['What a film!'])")
+        if _is_frame(texts):
+            import pandas
+
+            columns, _ = predict_columns(self._trained, _columns_of(texts), FileColumns(), "the DataFrame", Compute(), BATCH)
+            return pandas.DataFrame(columns, index=texts.index)
+        return predict_rows(self._trained, from_pairs(self._trained, list(texts), pairs), Compute(), BATCH)
+
+    def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation") -> dict[str, Any]:
+        """Scores by name on a split of the run's dataset, a file, or a DataFrame with the run's column names; `rows` and `left_out` beside.
+
+        Raises DataError for what is neither, and for columns or labels that do not fit.
+        """
+        trained = self._trained
+        if _is_frame(data):
+            rows, left_out = labelled_rows(trained, _columns_of(data), "the DataFrame")
+            split = "file"
+        else:
+            asked = Evaluated(run=str(self.folder), compute=Compute())
+            asked = dataclasses.replace(asked, file=str(data)) if Path(data).suffix else dataclasses.replace(asked, split=str(data))
+            rows, split, left_out = rows_to_score(trained, asked)
+        scores = score_rows(trained, rows, split, Compute(), BATCH)
+        return {"rows": len(rows), "left_out": left_out, **{name.partition("/")[2]: value for name, value in scores.items()}}
+
+    def plot(self) -> Any:
+        """The loss and the score over training, as a matplotlib Figure."""
+        name = str(self.summary["selected_by"])
+        primary = Metric.from_record(name.partition("/")[2], self.summary["metric_specs"][name])
+        best = self.metrics.get(f"best_possible/{primary.name}")
+        return curves_figure(RunFolder(self.folder).history(), primary, self.config.objective.loss_unit, self.folder.name, best)
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """A written report."""
+
+    folder: Path
+    table: "pandas.DataFrame"  # arm by arm: scores over seeds and what may be said of them
+
+    def __repr__(self) -> str:
+        return f"<bertlab report {self.folder}: {len(self.table)} arms>"
+
+    def _repr_html_(self) -> str:
+        return f"{self.table.to_html(index=False)}<p>{html.escape(str(self.folder))}/report.html</p>"
 
 
 def run(overrides: Sequence[str] = ()) -> Run:
     """Train, continue or skip the run that these overrides describe. Raises UserError (ConfigError, DataError, RunError)."""
-    if isinstance(overrides, str):
-        raise TypeError("run takes a list of overrides, e.g. run(['experiment=bertsst2', 'seed=1'])")
-    try:
-        config = compose_schema("train", list(overrides))
-    except Exception as error:
-        if isinstance(error, ConfigError) or not is_explained(error):
-            raise
-        raise ConfigError(explain(error)) from error
+    _refuse_text(overrides, "run")
+    config = _explained(lambda: compose_schema("train", list(overrides)))
     outcome = train(config, Context(shlex.join(["bertlab", *overrides])))
     return Run(outcome.folder.path, outcome.summary)
+
+
+def sweep(overrides: Sequence[str]) -> list[Run]:
+    """Every run of a grid, as `bertlab -m` makes it, in its order; all are checked before the first begins.
+
+    Raises UserError; ConfigError for a search too, which is the command line's: its trials are told in the study's trials.csv.
+    """
+    _refuse_text(overrides, "sweep")
+    try:
+        grid = (
+            []
+            if any(word.startswith(("search=", "hydra")) for word in overrides)
+            else _explained(lambda: combinations(read_words("train", overrides)))
+        )
+    except ValueError as error:
+        raise ConfigError(f"sweep: {error}; a search is run by `bertlab -m …`") from None
+    if not grid:
+        raise ConfigError("sweep makes grids; a search is run by `bertlab -m search=…`, and bertlab.runs() has its runs")
+    configs = [_explained(lambda words=words: compose_words("train", words)) for words in grid]  # type: ignore[misc]  # a lambda's default
+    for config in configs:
+        check_combination(config)
+    command = shlex.join(["bertlab", "-m", *overrides])
+    outcomes = [train(config, Context(command, f"sweep-{zlib.crc32(command.encode()):08x}", in_grid=True)) for config in configs]
+    return [Run(outcome.folder.path, outcome.summary) for outcome in outcomes]
 
 
 def load(folder: str | Path) -> Run:
     """A finished run by its folder or id. Raises RunError."""
     place = find_run(str(folder), Paths())
     return Run(place.path, place.finished() or {})
+
+
+def runs(folder: str | Path = "multirun", where: str = "", sort: str | None = None) -> "pandas.DataFrame":
+    """A row a run below a folder: what it is, its scores and costs, every key of its config; `where`, `sort` as in `bertlab list runs`.
+
+    Raises RunError where there is none, ConfigError for a key that no run has.
+    """
+    import pandas
+
+    return pandas.DataFrame([row_of(record) for record in chosen_runs(str(folder), where, sort)])
+
+
+def report(runs: str | Path = "multirun", out: str | Path = "report", **settings: Any) -> Report:
+    """Compare runs, as `bertlab report` does with the same settings, and write the report to `out`. Raises RunError or ConfigError."""
+    known = [item.name for item in dataclasses.fields(ReportSchema)]
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"report: unknown setting '{name}', {did_you_mean(name, known, most=30)}")
+    config = ReportSchema(runs=str(runs), out=str(out), **settings)
+    validate(config)
+    words = [f"runs={runs}", f"out={out}", *(f"{name}={value}" for name, value in settings.items())]
+    found, studies, page = compare_runs(config)
+    place = Path(config.out).expanduser()
+    write_report(place, page, studies, config, shlex.join(["bertlab", "report", *words]))
+    if config.keep_runs:
+        keep_runs([one for one in found if one.config], place)
+    import pandas
+
+    tables = [block for block in page.blocks if isinstance(block, PageTable) and block.caption == "Scores over seeds"]
+    frames = [pandas.DataFrame(list(table.rows), columns=list(table.headers)) for table in tables]
+    return Report(place, pandas.concat(frames, ignore_index=True))
+
+
+def _is_frame(data: Any) -> bool:
+    pandas = sys.modules.get("pandas")  # a DataFrame cannot be given where it was not imported
+    return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def _columns_of(frame: Any) -> dict[str, list[Any]]:
+    """Columns by name, missing values as None."""
+    return {str(name): [None if _is_missing(cell) else cell for cell in frame[name].tolist()] for name in frame.columns}
+
+
+def _is_missing(cell: Any) -> bool:
+    import pandas
+
+    return bool(pandas.api.types.is_scalar(cell) and pandas.isna(cell))
+
+
+def _refuse_text(overrides: Any, name: str) -> None:
+    if isinstance(overrides, str):
+        raise TypeError(f"{name} takes a list of overrides, e.g. {name}(['experiment=bertsst2', 'seed=1'])")
+
+
+def _explained(compose: Callable[[], Any]) -> Any:
+    """What `compose` gives; Hydra's errors in our words."""
+    try:
+        return compose()
+    except Exception as error:
+        if isinstance(error, ConfigError) or not is_explained(error):
+            raise
+        raise ConfigError(explain(error)) from error

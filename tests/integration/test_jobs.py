@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import bertlab
 from bertlab.errors import ConfigError, RunError
+from tiny import tiny
 
 WORDS = (
     "dataset.train_size=2500", "dataset.validation_size=200", "dataset.test_size=100", "model.hidden_size=64",
@@ -235,3 +236,99 @@ def test_a_run_on_raw_columns_scores_a_plain_file(cli: Any, tmp_path: Path) -> N
     (tmp_path / "plain.csv").write_text("text,label\na good film,positive\na bad film,negative\n")
     status, out, err = cli("evaluate", f"run={found}", "file=plain.csv", "text_column=text", "label_column=label", "format=json")
     assert status == 0 and "file/accuracy" in json.loads(out), err
+
+
+MESSY = [
+    {"id": "a1", "text": "A wonderful film, they said.", "label": "positive", "note": "x;y"},
+    {"id": "a2", "text": "", "label": "negative", "note": ""},
+    {"id": "a3", "text": "a terrible plot", "label": "", "note": "007"},
+]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_predictions_stand_beside_every_row_and_column_of_the_input(run: Any, cli: Any, tmp_path: Path, ending: str) -> None:
+    import pandas
+
+    given, out = tmp_path / "in.csv", tmp_path / f"out.{ending}"
+    pandas.DataFrame(MESSY).to_csv(given, index=False)
+    status, told, err = cli("predict", f"run={run.folder}", f"file={given}", f"out={out}", "compute.threads=1")
+    assert status == 0, err
+    assert "2 rows labelled, 1 without a text left as they are" in told
+    read = {"csv": pandas.read_csv, "tsv": lambda file, **options: pandas.read_csv(file, sep="\t", **options)}
+    frame = (
+        read[ending](out, dtype=str, keep_default_na=False) if ending in read
+        else pandas.read_parquet(out) if ending == "parquet" else pandas.read_json(out, lines=True, dtype=False)
+    )  # fmt: skip
+    assert frame[["id", "text", "label", "note"]].to_dict("records") == MESSY
+    labels = [label if isinstance(label, str) and label else None for label in frame["predicted_label"]]
+    bare = run.predict([MESSY[0]["text"], MESSY[2]["text"]])
+    assert labels == [bare[0]["label"], None, bare[1]["label"]]
+    assert float(frame["predicted_probabilities_positive"][2]) == pytest.approx(bare[1]["probabilities"]["positive"], abs=1e-5)
+
+
+def test_predict_refuses_what_would_lose_something(run: Any, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "in.csv"
+    file.write_text("text,predicted_label\ngood,x\n")
+    for words, line in (
+        ([f"out={file}"], "is the file that is read"),
+        ([f"out={tmp_path / 'out.xls'}"], "unknown ending .xls; write .csv, .tsv, .jsonl, .parquet"),
+        ([f"out={tmp_path / 'out.csv'}"], "has a column 'predicted_label' already"),
+        (["id_column=nr"], "no column 'nr' (id_column)"),
+    ):
+        status, _, err = cli("predict", f"run={run.folder}", f"file={file}", *words)
+        assert status == 2 and line in err and not (tmp_path / "out.csv").exists()
+    assert file.read_text() == "text,predicted_label\ngood,x\n"
+    status, _, _ = cli("predict", f"run={run.folder}", f"file={file}", f"out={tmp_path / 'out.csv'}", "prefix=second_")
+    assert status == 0 and (tmp_path / "out.csv").read_text().startswith("text,predicted_label,second_label,")
+
+
+def test_printed_predictions_are_called_by_their_ids(run: Any, cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("nr,text\nA7,good film\nB8,bad film\n")
+    words = ["predict", f"run={run.folder}", f"file={tmp_path / 'in.csv'}", "id_column=nr"]
+    assert [line.split()[0] for line in cli(*words)[1].splitlines()] == ["A7", "B8"]
+    assert [json.loads(line)["nr"] for line in cli(*words, "format=jsonl")[1].splitlines()] == ["A7", "B8"]
+
+
+def test_evaluate_counts_what_it_leaves_out_and_keeps_its_result(run: Any, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\na wonderful film,positive\na terrible plot,negative\nwho knows,\n")
+    status, out, err = cli("evaluate", f"run={run.folder}", f"file={file}")
+    assert status == 0, err
+    assert "2 rows scored, 1 without an answer left out" in out
+    (kept,) = (run.folder / "evaluations").glob("mine-*.json")
+    record = json.loads(kept.read_text())
+    assert (record["rows"], record["left_out"], record["file"]) == (2, 1, str(file)) and 0 <= record["file/accuracy"] <= 1
+    assert bertlab.load(run.folder).metrics == run.metrics
+
+
+def test_python_scores_and_labels_frames_and_draws(run: Any) -> None:
+    import pandas
+
+    frame = pandas.DataFrame(
+        {"id": [7, 8, 9], "text": ["a wonderful film", None, "a terrible plot"], "label": ["positive", "negative", None]}
+    )
+    labelled = run.predict(frame.set_index("id", drop=False))
+    assert list(labelled.index) == [7, 8, 9] and labelled["predicted_label"].isna().tolist() == [False, True, False]
+    found = run.evaluate(frame[frame["text"].notna()])
+    assert (found["rows"], found["left_out"]) == (1, 1) and found["accuracy"] in (0.0, 1.0)
+    assert run.evaluate()["accuracy"] == pytest.approx(run.metrics["validation/accuracy"], abs=1e-6)
+    assert len(run.plot().axes) == 2
+    assert repr(run).startswith(f"<bertlab run {run.folder.name}: validation/accuracy 0.") and len(repr(run)) < 250
+    assert "data:image/png;base64" in run._repr_html_()
+
+
+def test_python_sweeps_lists_and_reports(tmp_path: Path) -> None:
+    words = tiny("budget.steps=2", f"paths.output={tmp_path / 'runs'}")
+    made = bertlab.sweep([*words, "optimizer.lr=1e-3,2e-3", "seed=range(2)"])
+    assert [(run.config.optimizer.lr, run.config.seed) for run in made] == [(1e-3, 0), (1e-3, 1), (2e-3, 0), (2e-3, 1)]
+    frame = bertlab.runs(tmp_path / "runs", where="optimizer.lr=2e-3", sort="-seed")
+    assert frame["run"].tolist() == [made[3].folder.name, made[2].folder.name]
+    assert frame["validation"].tolist() == [run.metrics["validation/accuracy"] for run in (made[3], made[2])]
+    report = bertlab.report(tmp_path / "runs", out=tmp_path / "report", examples=False, contamination=False)
+    assert len(report.table) == 2 and (tmp_path / "report" / "report.html").is_file()
+    with pytest.raises(ConfigError, match="unknown setting 'baselin', did you mean 'baseline'"):
+        bertlab.report(tmp_path / "runs", baselin="x")
+    with pytest.raises(ConfigError, match="sweep makes grids"):
+        bertlab.sweep(["search=lr_batch"])
+    assert bertlab.runs.folder.RunFolder is not None  # type: ignore[attr-defined]  # the room of the same name is there still
+    assert {"run", "load", "sweep", "runs", "report"} <= set(dir(bertlab))

@@ -63,7 +63,7 @@ def test_a_second_text_is_loaded_and_cleaned_like_the_first() -> None:
 
 def test_files_to_predict_on_need_no_labels() -> None:
     Path("t.csv").write_text("text\na\n007\n")
-    assert list(read_rows(TableDataset(name="own"), Path("t.csv"), (TEXT,), [])["text"]) == ["a", "007"]
+    assert list(read_rows(TableDataset(name="own"), Path("t.csv"), (TEXT,), [])[0]["text"]) == ["a", "007"]
 
 
 def test_a_file_rewritten_within_the_clock_tick_is_read_anew() -> None:

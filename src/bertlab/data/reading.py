@@ -57,6 +57,40 @@ def read_pieces(config: Any, file: Path, wanted: Sequence[str], tell: Tell) -> I
     yield from pieces
 
 
+def read_whole(config: Any, file: Path, tell: Tell) -> dict[str, list[Any]]:
+    """Every column of a local file, in its order. Raises DataError as `read_pieces` does."""
+    kind = kind_of(file)
+    if file.stat().st_size == 0:
+        raise DataError(f"{file}: the file is empty")
+    if kind == ".conll" or (kind == ".txt" and config.tokens_column is not None):
+        raise DataError(f"{file}: columns of a CoNLL file have no names to keep; write JSONL, CSV or Parquet")
+    if kind == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            names = pyarrow.parquet.read_schema(file).names
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{file}: cannot be read as Parquet ({_first_line(error)})") from error
+    elif kind in (".json", ".jsonl"):
+        names = list(dict.fromkeys(name for record in _json_records(config, file) for name in record))
+    elif kind == ".txt":
+        names = [config.text_column]
+    else:
+        delimiter = delimiter_of(config, file)
+        names = next(_csv_records(config, file, delimiter, is_quoted(config, file, delimiter, tell), tell), [])
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for piece in read_pieces(config, file, names, tell):
+        for name, cells in piece.columns.items():
+            columns[name] += cells
+    return columns
+
+
+def delimiter_of(config: Any, file: Path) -> str:
+    """What separates a CSV's fields: as configured, else by the file's ending."""
+    return config.delimiter or ("\t" if kind_of(file) == ".tsv" else ",")
+
+
 def kind_of(file: Path) -> str:
     """A file's ending, that of a compression left out. Raises DataError for an unknown one."""
     endings = [ending.lower() for ending in file.suffixes[-2:]]
@@ -215,7 +249,7 @@ def _conll_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Ro
 
 # --- CSV and TSV -----------------------------------------------------------------------------------------------------------------
 def _csv_pieces(config: Any, file: Path, wanted: Sequence[str], tell: Tell) -> Iterator[Rows]:
-    delimiter = config.delimiter or ("\t" if kind_of(file) == ".tsv" else ",")
+    delimiter = delimiter_of(config, file)
     records = _csv_records(config, file, delimiter, is_quoted(config, file, delimiter, tell), tell)
     names = next(records, [])
     pick({name: [] for name in names}, wanted, config, file)

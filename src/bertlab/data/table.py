@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from bertlab.config.schema import DatasetConfig, FileColumns, Paths, choice, fla
 from bertlab.data.cleaning import CLEANERS
 from bertlab.data.dataset import SPLITS, LoadedDataset, as_dataset
 from bertlab.data.hub import hub_pieces, load_from_hub
-from bertlab.data.reading import Rows, read_pieces
+from bertlab.data.reading import Rows, pick, read_pieces
 from bertlab.declarations import Column, Kind, Role
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.cache import cached
@@ -374,18 +374,38 @@ def _convert(folder: Path, tables: dict[str, _Part], parts: dict[str, list[str]]
     (folder / "told.json").write_text(json.dumps({"names": names, "notes": list(notes)}, ensure_ascii=False), encoding="utf-8")
 
 
-def read_rows(config: TableDataset, file: Path, roles: Sequence[Role], label_names: Sequence[str]) -> Any:
-    """A file of the user's own in a trained run's roles, in memory; a role to predict is read where it is among `roles`."""
+def read_rows(config: TableDataset, file: Path, roles: Sequence[Role], label_names: Sequence[str]) -> tuple[Any, int]:
+    """A file of the user's own in a trained run's roles, in memory, and how many of its rows have no answer and were left out.
+
+    A role to predict is read where it is among `roles`.
+    """
+    return _rows_of(config, lambda columns: read_pieces(config, file, columns, _warn), str(file), roles, label_names)
+
+
+def rows_of_columns(
+    config: TableDataset, columns: Mapping[str, Sequence[Any]], where: str, roles: Sequence[Role], label_names: Sequence[str]
+) -> tuple[Any, int]:
+    """The same of columns that are at hand."""
+
+    def pieces(wanted: Sequence[str]) -> Iterator[Rows]:
+        yield Rows(pick({name: list(cells) for name, cells in columns.items()}, wanted, config, Path(where)))
+
+    return _rows_of(config, pieces, where, roles, label_names)
+
+
+def _rows_of(
+    config: TableDataset, pieces: Callable[[Sequence[str]], Iterator[Rows]], where: str, roles: Sequence[Role], label_names: Sequence[str]
+) -> tuple[Any, int]:
     there = [role for role in roles if config.column_of(role.name) is not None]
-    part = _Part(config, there, lambda columns: read_pieces(config, file, columns, _warn), str(file))
+    part = _Part(config, there, pieces, where)
     part.look()
     if part.is_unanswered():
-        raise DataError(f"{file}: no row has an answer in {part.answers()}; evaluate needs them (predict does not)")
+        raise DataError(f"{where}: no row has an answer in {part.answers()}; evaluate needs them (predict does not)")
     import tempfile
 
     with tempfile.TemporaryDirectory() as place:
-        part.write(Path(place) / "rows.arrow", label_names)
-        return as_dataset(Path(place) / "rows.arrow", in_memory=True)
+        _, left_out = part.write(Path(place) / "rows.arrow", label_names)
+        return as_dataset(Path(place) / "rows.arrow", in_memory=True), left_out
 
 
 def _warn(line: str) -> None:

@@ -3,10 +3,15 @@
 usage: bertlab evaluate run=FOLDER [split=validation | file=PATH] [format=table|json]
 
 Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names
-(or others: text_column=… text_pair_column=… label_column=… encoding=…).
+(or others: text_column=… text_pair_column=… label_column=… encoding=…). Rows of a file without an answer are left out, and counted.
+The result is kept beside the run, in evaluations/, with the file's checksum.
 """
 
+import dataclasses
 import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +22,10 @@ from bertlab.config.registry import Job
 from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import load_dataset, roles_for
-from bertlab.data.table import read_rows, table_of
-from bertlab.errors import ConfigError, DataError, did_you_mean
-from bertlab.runs.folder import find_run
+from bertlab.data.table import read_rows, rows_of_columns, table_of
+from bertlab.errors import ConfigError, DataError, RunError, did_you_mean
+from bertlab.runs.files import file_digest, to_json, write_record
+from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Context
 from bertlab.training.evaluation import score
@@ -45,16 +51,20 @@ class Schema(FileColumns):
         self.check_file(self.file)
 
 
-def run(config: Schema, _context: Context) -> float:
+def run(config: Schema, context: Context) -> float:
     """Print the metrics; returns the primary one."""
     folder = find_run(config.run, config.paths)
     trained = load_run(folder)
-    rows, split = rows_to_score(trained, config)
+    rows, split, left_out = rows_to_score(trained, config)
     metrics = score_rows(trained, rows, split, config.compute, config.batch_size)
+    told = {"run": str(folder), "rows": len(rows), "left_out": left_out, **metrics}
     if config.format == "json":
-        print(json.dumps({"run": str(folder), **metrics}))
+        print(json.dumps(told))
     else:
+        print(f"{len(rows):,} rows scored" + (f", {left_out:,} without an answer left out" if left_out else ""))
         print_table(metrics, split, trained)
+    kept = keep(folder, split, config.file, {**told, "command": context.command})
+    print(f"kept: {kept}", file=sys.stderr)
     return float(metrics[f"{split}/{trained.objective.primary.name}"])
 
 
@@ -68,14 +78,39 @@ def score_rows(trained: FinishedRun, rows: Any, split: str, compute: Compute, ba
     return metrics
 
 
-def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str]:
-    """Rows and the name they are scored under. Raises DataError where they are missing or without labels."""
+def labelled_rows(trained: FinishedRun, columns: Mapping[str, Sequence[Any]], where: str) -> tuple[Any, int]:
+    """Columns at hand in the run's roles, and how many rows had no answer. Raises DataError."""
+    table = dataclasses.replace(table_of(trained.config.dataset, FileColumns()), drop_unlabelled=True)
+    return rows_of_columns(
+        table, columns, where, roles_for(trained.config.dataset, trained.config.objective), trained.objective.label_names
+    )
+
+
+def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) -> Path:
+    """Write a result to evaluations/ in the run's folder, under the split's name or the file's and its content's. Raises RunError."""
+    name, source = split, dict[str, Any]()
+    if file is not None:
+        path = Path(file).expanduser()
+        checksum = file_digest(path)
+        name, source = f"{path.stem}-{checksum[:8]}", {"file": str(path.absolute()), "sha256": checksum}
+    place = folder.path / "evaluations" / f"{name}.json"
+    try:
+        write_record(place, to_json({**source, **told, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}))
+    except OSError as error:
+        raise RunError(f"{place}: the result above could not be kept ({error.strerror or error})") from error
+    return place
+
+
+def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
+    """Rows, the name they are scored under, and how many were left out. Raises DataError where they are missing or without answers."""
     if config.file is not None:
         file = Path(config.file).expanduser()
         if not file.is_file():
             raise DataError(f"file={config.file}: no such file")
         roles = roles_for(trained.config.dataset, trained.config.objective)
-        return read_rows(table_of(trained.config.dataset, config), file, roles, trained.objective.label_names), "file"
+        table = dataclasses.replace(table_of(trained.config.dataset, config), drop_unlabelled=True)
+        rows, left_out = read_rows(table, file, roles, trained.objective.label_names)
+        return rows, "file", left_out
     paths = trained.config.paths
     paths.mirror, paths.cache = config.paths.mirror or paths.mirror, config.paths.cache or paths.cache
     if trained.config.dataset.fingerprint(paths) != trained.identity["inputs"]["dataset"]:
@@ -89,7 +124,7 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str]:
         raise DataError(
             f"split={split}: {trained.config.dataset.name} has no labelled split of that name, {did_you_mean(split, dataset.splits)}"
         )
-    return dataset.splits[split], split
+    return dataset.splits[split], split, 0
 
 
 def print_table(metrics: dict[str, Any], split: str, trained: FinishedRun) -> None:

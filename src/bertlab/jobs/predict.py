@@ -1,19 +1,25 @@
 """`bertlab predict`: label texts with a finished run
 
-usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [format=table|jsonl]
+usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [out=PATH | format=table|jsonl]
 
 Label texts with a finished run. Without text or file, lines are read from standard input. A .txt file holds one text a line;
 other files have the run's column names, or text_column=… text_pair_column=… encoding=….
 jsonl: one object a line, what was read and what is said of it: {"text", "label", "probabilities"}, or a number, a set of labels, tags, the
 number of a choice, an answer and where it stands. What reads more than texts (choices, questions and contexts) takes a file.
+
+  file=reviews.csv out=labelled.csv     every row and column of the file in its order, what is predicted beside them (.csv .tsv .jsonl
+                                        .parquet); rows without a text stay, unlabelled, and are counted
+  id_column=ticket                      shown before each prediction that is printed
+  batch_size=64                         for little memory
 """
 
 import codecs
+import csv
 import io
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,8 +30,10 @@ from bertlab.config.registry import Job
 from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
-from bertlab.data.table import from_texts, read_rows, table_of
-from bertlab.errors import ConfigError, DataError
+from bertlab.data.reading import pick, read_whole
+from bertlab.data.table import from_texts, read_rows, rows_of_columns, table_of
+from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.runs.files import write_atomically
 from bertlab.runs.folder import find_run
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Context
@@ -43,7 +51,10 @@ class Schema(FileColumns):
     text: str | None = string(None, "one text to label")
     text_pair: str | None = string(None, "its second text, for models of text pairs")
     file: str | None = string(None, "file of texts, one a line (.txt) or with the run's column names; '-' or neither = standard input")
-    format: str = choice("table", "table", "jsonl", help="table for people, jsonl for programs")
+    out: str | None = string(None, "file for the input's rows and columns with the predictions beside them: .csv, .tsv, .jsonl or .parquet")
+    prefix: str = string("predicted_", "what the names of the columns begin with that are added to out")
+    id_column: str | None = string(None, "the file's column that names its rows, shown beside each prediction")
+    format: str = choice("table", "table", "jsonl", help="what is printed without out: table for people, jsonl for programs")
     batch_size: int = integer(256, "examples per batch", low=1)
     compute: Compute = MISSING
     paths: Paths = field(default_factory=Paths)
@@ -58,19 +69,129 @@ class Schema(FileColumns):
             if value is not None and not value.strip():
                 raise ConfigError(f"predict: {name} is empty; there is nothing to label")
         self.check_file(self.file)
+        if self.id_column is not None and self.file in (None, "-"):
+            raise ConfigError("predict: id_column names a column of a file: name it with file=PATH")
+        if self.out is not None and (ending := Path(self.out).suffix) not in OUTPUTS:
+            raise ConfigError(
+                f"predict: out={self.out}: {f'unknown ending {ending}' if ending else 'no ending'}; write {', '.join(OUTPUTS)}"
+            )
+        if self.out is not None and self.file is not None and Path(self.out).absolute() == Path(self.file).absolute():
+            raise ConfigError(f"predict: out={self.out} is the file that is read; name another")
 
 
 def run(config: Schema, _context: Context) -> None:
-    """Print one row a text."""
+    """Print one row a text, or write the table."""
     trained = load_run(find_run(config.run, config.paths))
-    rows = rows_to_label(trained, config)
+    if config.out is not None:
+        label_table(trained, config, Path(config.out).expanduser())
+        return
+    rows, ids = rows_to_label(trained, config), ids_of(trained, config)
     given = given_roles(rows)
-    for row in predict_rows(trained, rows, config.compute, config.batch_size):
+    for place, row in enumerate(predict_rows(trained, rows, config.compute, config.batch_size)):
         if config.format == "jsonl":
-            print(json.dumps(row, ensure_ascii=False))
+            print(json.dumps({**({} if ids is None else {config.id_column: ids[place]}), **row}, ensure_ascii=False))
         else:
             read = {name: row[name] for name in given}
-            print(trained.objective.describe(read, {name: value for name, value in row.items() if name not in given}))
+            line = trained.objective.describe(read, {name: value for name, value in row.items() if name not in given})
+            print(line if ids is None else f"{ids[place]}  {line}")
+
+
+def ids_of(trained: FinishedRun, config: Schema) -> list[Any] | None:
+    """What the file calls its rows; None where nobody asks. Raises DataError for a column that is not there."""
+    if config.id_column is None or config.file is None:
+        return None
+    columns = read_whole(table_of(trained.config.dataset, config), Path(config.file).expanduser(), lambda _: None)
+    if config.id_column not in columns:
+        raise DataError(f"{config.file}: no column '{config.id_column}' (id_column), {did_you_mean(config.id_column, columns)}")
+    return columns[config.id_column]
+
+
+def label_table(trained: FinishedRun, config: Schema, out: Path) -> None:
+    """Write every row and column that was given, and the predictions beside them; tell how many there are."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"out={out}: cannot be written ({error.strerror or error})") from error
+    if config.file in (None, "-") or Path(str(config.file)).suffix == ".txt":
+        rows = rows_to_label(trained, config)
+        columns = {name: list(rows[name]) for name in rows.column_names}
+    else:
+        file = Path(str(config.file)).expanduser()
+        if not file.is_file():
+            raise DataError(f"file={config.file}: no such file")
+        columns = read_whole(table_of(trained.config.dataset, config), file, lambda line: print(line, file=sys.stderr))
+    table, left_out = predict_columns(
+        trained, columns, config, str(config.file or "standard input"), config.compute, config.batch_size, config.prefix
+    )
+    write_atomically(out, lambda place: OUTPUTS[out.suffix](table, place))
+    total = len(next(iter(table.values())))
+    print(f"{total - left_out:,} rows labelled" + (f", {left_out:,} without a text left as they are" if left_out else "") + f": {out}")
+
+
+def predict_columns(
+    trained: FinishedRun, columns: Mapping[str, Sequence[Any]], own: FileColumns, where: str, compute: Compute, batch_size: int,
+    prefix: str = "predicted_",
+) -> tuple[dict[str, list[Any]], int]:  # fmt: skip
+    """The given columns with the predictions as further ones, and how many rows had nothing to label. Raises DataError."""
+    table = table_of(trained.config.dataset, own)
+    roles = [role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer]
+    needed = [column for role in roles if (column := table.column_of(role.name)) is not None]
+    pick({name: [] for name in columns}, needed, table, Path(where))
+    total = len(next(iter(columns.values()), []))
+    kept = [row for row in range(total) if not any(is_blank(columns[name][row]) for name in needed)]
+    if not kept:
+        raise DataError(f"{where}: no row has a text in {', '.join(needed)}")
+    rows, _ = rows_of_columns(table, {name: [columns[name][row] for row in kept] for name in needed}, where, roles, ())
+    given = given_roles(rows)
+    found: dict[str, list[Any]] = {}
+    for place, row in zip(kept, predict_rows(trained, rows, compute, batch_size), strict=True):
+        for name, value in flat({key: value for key, value in row.items() if key not in given}, prefix).items():
+            found.setdefault(name, [None] * total)[place] = value
+    if taken := next((name for name in found if name in columns), None):
+        raise DataError(f"{where}: it has a column '{taken}' already; give the new ones another prefix, e.g. prefix=second_")
+    return {**{name: list(cells) for name, cells in columns.items()}, **found}, total - len(kept)
+
+
+def is_blank(cell: Any) -> bool:
+    """Nothing to read: no value, white space, an empty list."""
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, list) and not cell)
+
+
+def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """A prediction as columns: `predicted_label`, `predicted_probabilities_positive`."""
+    found: dict[str, Any] = {}
+    for name, value in prediction.items():
+        found |= flat(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
+
+
+def _write_delimited(delimiter: str) -> Callable[[Mapping[str, Sequence[Any]], Path], None]:
+    def write(table: Mapping[str, Sequence[Any]], file: Path) -> None:
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
+            writer.writerow(table)
+            for cells in zip(*table.values(), strict=True):
+                writer.writerow([json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell for cell in cells])
+
+    return write
+
+
+def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path) -> None:
+    with file.open("w", encoding="utf-8") as stream:
+        for cells in zip(*table.values(), strict=True):
+            stream.write(json.dumps(dict(zip(table, cells, strict=True)), ensure_ascii=False, default=str) + "\n")
+
+
+def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table({name: list(cells) for name, cells in table.items()}), file)
+
+
+OUTPUTS: dict[str, Callable[[Mapping[str, Sequence[Any]], Path], None]] = {
+    ".csv": _write_delimited(","), ".tsv": _write_delimited("\t"), ".jsonl": _write_jsonl, ".parquet": _write_parquet,
+}  # fmt: skip
 
 
 def predict_rows(trained: FinishedRun, rows: Any, compute: Compute, batch_size: int) -> list[dict[str, Any]]:
@@ -84,7 +205,7 @@ def predict_rows(trained: FinishedRun, rows: Any, compute: Compute, batch_size: 
     trained.model.to(device.device)
     examples = join_examples(trained.objective.prepare(rows, trained.tokenizer))
     with threads(device.threads):
-        measured = measure(trained.model, trained.objective, examples, device, batch_size)
+        measured = measure(trained.model, trained.objective, examples, device, batch_size, label="predictions")
     columns = {name: rows[name][:] for name in given_roles(rows)}
     predictions = trained.objective.predictions(measured, rows)
     return [{**{name: cells[index] for name, cells in columns.items()}, **row} for index, row in enumerate(predictions)]
@@ -109,7 +230,7 @@ def rows_to_label(trained: FinishedRun, config: Schema) -> Any:
     if file.suffix == ".txt":
         return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
     roles = [role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer]
-    return read_rows(table_of(trained.config.dataset, config), file, roles, ())
+    return read_rows(table_of(trained.config.dataset, config), file, roles, ())[0]
 
 
 def from_pairs(trained: FinishedRun, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:

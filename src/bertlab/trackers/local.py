@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.config.schema import TrackerConfig
-from bertlab.contracts import RunInfo, Tracker
+from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.runs.files import open_new, unusable, write_atomically
 
 
@@ -44,7 +44,13 @@ class LocalTracker(Tracker):
 
 
 def draw_curves(records: list[dict[str, Any]], info: RunInfo, path: Path, best_possible: float | None = None) -> None:
-    """The loss and the primary metric over epochs, train and validation, side by side, as PNG."""
+    """`curves_figure` as PNG."""
+    figure = curves_figure(records, info.primary, info.loss_unit, info.title, best_possible)
+    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+
+
+def curves_figure(records: list[dict[str, Any]], primary: Metric, loss_unit: str, title: str, best_possible: float | None = None) -> Any:
+    """The loss and the primary metric over epochs, train and validation, side by side."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -54,22 +60,22 @@ def draw_curves(records: list[dict[str, Any]], info: RunInfo, path: Path, best_p
     for axes, name, label in (
         (loss, "train/loss", "training"),
         (loss, "validation/loss", "validation"),
-        (score, f"validation/{info.primary.name}", "validation"),
+        (score, f"validation/{primary.name}", "validation"),
     ):
-        factor = info.primary.factor if axes is score else 1
+        factor = primary.factor if axes is score else 1
         points = [(record["epoch"], factor * record[name]) for record in records if name in record]
         if points:
             few = len(points) < 40
             color = "C0" if label == "training" else "C1"
             axes.plot(*zip(*points, strict=True), label=label, color=color, linewidth=1.6, marker="o" if few else None, markersize=3.5)
     if best_possible is not None:
-        score.axhline(info.primary.factor * best_possible, color="black", linestyle=":", linewidth=1.2, label="best possible")
-    for axes, name in ((loss, f"loss ({info.loss_unit})"), (score, f"{info.primary.label}, {info.primary.direction}")):
+        score.axhline(primary.factor * best_possible, color="black", linestyle=":", linewidth=1.2, label="best possible")
+    for axes, name in ((loss, f"loss ({loss_unit})"), (score, f"{primary.label}, {primary.direction}")):
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
             axes.legend(frameon=False)
-    figure.suptitle(info.title, fontsize=10)
-    write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
+    figure.suptitle(title, fontsize=10)
+    return figure
