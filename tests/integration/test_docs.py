@@ -16,7 +16,9 @@ import pytest
 
 from bertlab.cli.entry import split_flags, split_job
 from bertlab.cli.help import help_text
+from bertlab.cli.sweeps import own_words
 from bertlab.config import registry
+from bertlab.jobs.plan import Power
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -181,6 +183,7 @@ def test_a_documented_command_is_one_that_bertlab_takes(command: Command, cli: A
     if job == "plan":
         monkeypatch.setattr("bertlab.cli.entry.plan", lambda *_: 0)
         assert cli(*command.given)[0] == 0
+        _, settings = own_words(Power, settings)
         job, rest = "train", ["-m", *settings] if "--multirun" in flags else settings
     stand_in(monkeypatch, job, asked)
     if "--multirun" in flags:  # what Hydra would launch has been checked by then
