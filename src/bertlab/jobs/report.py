@@ -13,6 +13,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   order="from scratch; pretrained"    in which order
   test=t                              a paired t test instead of the exact sign-flip test (say so before the runs)
   test=anytime                        a test that stays valid when seeds are added one after the other until it decides
+  scaling=flops scaling_by="objective.masking_rate"    a power law through arms of several sizes, and the largest foretold from the rest
   metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
   formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make it again anywhere: runs=OUT
@@ -36,6 +37,7 @@ from bertlab.report.arms import Study, counted, studies_of
 from bertlab.report.build import build_page
 from bertlab.report.page import Page, PageTable, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
+from bertlab.report.scaling import COSTS
 from bertlab.runs.files import to_json, write_atomically, write_record
 from bertlab.runs.listing import CONDITION, select
 from bertlab.runs.outcome import Context
@@ -72,6 +74,10 @@ class Schema(Node):
         "smallest difference of interest, in the metric's shown unit; where none is found, says if it is smaller, or what would tell",
         above=0,
     )
+    scaling: str | None = choice(
+        None, *COSTS, help="fit a power law of the loss through arms of several sizes, and let the smaller ones foretell the largest"
+    )
+    scaling_by: str = string("", "keys of which each value gets a law of its own, separated by spaces")
     formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
     texts: bool = flag(True, "show the hardest examples' texts; false for a report that is published where the data may not be")
@@ -139,6 +145,7 @@ def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -
         config.paths.mirror,
         config.test,
         config.effect,
+        None if config.scaling is None else (config.scaling, config.scaling_by.split()),
     )
     return [*chosen, *stages], studies, page
 

@@ -12,6 +12,7 @@ from bertlab.report.arms import Arm, Seeds, Study, differing_keys
 from bertlab.report.comparison import Row, Versus, compare, last_scores, warnings_of
 from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
+from bertlab.report.scaling import COSTS, scalings
 from bertlab.runs.records import RunRecord
 
 MOST_SIDE_BY_SIDE = 6  # arms
@@ -27,6 +28,7 @@ def build_page(
     mirror: str | None,
     test: str = stats.SIGN_FLIP,
     effect: float | None = None,
+    scaling: tuple[str, Sequence[str]] | None = None,
 ) -> Page:
     """The whole report."""
     stages = {run.name: run for run in runs if not run.problem}
@@ -34,6 +36,7 @@ def build_page(
     for study in studies:
         rows = compare(study, stages, test, effect)
         page.blocks += study_blocks(study, rows, test)
+        page.blocks += [] if scaling is None else scaling_blocks(study, rows, *scaling)
         if by_example.tells_classes(study) and with_examples:
             page.blocks += example_blocks(study, rows, with_texts, mirror)
         if with_contamination:
@@ -248,6 +251,27 @@ def interval(found: stats.Summary | stats.Paired | None, metric: Metric, sign: b
 def p_text(p: float) -> str:
     """A p value with two figures."""
     return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+# --- scaling --------------------------------------------------------------------------------------------------------------------
+def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[str]) -> list[Block]:
+    """Power laws of the loss, and whether the smaller sizes foretold the largest."""
+    found = scalings(study, rows, cost, by)
+    unit = "%" if study.metric.higher_is_better else study.metric.unit
+    factor = 100 if study.metric.higher_is_better else 1
+    lines = []
+    for one in found:
+        low, high = (f"{factor * end:.4g}" for end in one.prediction)
+        said = "as foretold" if one.is_foretold else f"{'better' if one.measured < one.predicted else 'worse'} than foretold"
+        exponent = f"{one.law.exponent:.3f} [{one.exponent[0]:.3f}, {one.exponent[1]:.3f}]"
+        foretold = f"{factor * one.predicted:.4g} [{low}, {high}]"
+        lines.append([one.name, str(len(one.x)), exponent, f"{factor * one.law.floor:.3g}", foretold, f"{factor * one.measured:.4g}", said])
+    headers = ["arms", "sizes", "exponent a", f"floor E ({unit})", "largest, from the smaller", "measured", ""]
+    caption = (
+        f"y = E + A x^-a of the validation {'error, 1 − ' if study.metric.higher_is_better else ''}{study.metric.name} over "
+        f"{COSTS[cost][0]}; 95 % bootstrap intervals over seeds and the sizes' distance from the law"
+    )
+    return [Heading("Scaling", 3), PageTable(headers, lines, caption), figures.scaling(study, found, COSTS[cost][0])]
 
 
 # --- examples -----------------------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import matplotlib.ticker
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -18,6 +19,7 @@ from bertlab.report import stats
 from bertlab.report.arms import Study
 from bertlab.report.comparison import Row
 from bertlab.report.page import Figure
+from bertlab.report.scaling import Scaling
 
 COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#666666", "#17becf", "#bcbd22")
 GRID_POINTS = 60
@@ -97,6 +99,40 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
         f"Holm's correction{f'; {left_out} more arms are not drawn' if left_out else ''}."
     )
     return _finish(figure, f"{_slug(study)}-differences", caption)
+
+
+def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
+    """Losses over cost on logarithmic axes, the law with its band; the largest size, foretold from the rest, is drawn open."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
+    factor = 100 if study.metric.higher_is_better else 1
+    for index, line in enumerate(lines):
+        colour = COLOURS[index % len(COLOURS)]
+        for place, (x, values) in enumerate(zip(line.x, line.y, strict=True)):
+            axes.plot(
+                np.full(len(values), x),
+                factor * values,
+                "o",
+                color=colour,
+                markersize=5,
+                fillstyle="none" if place == len(line.x) - 1 else "full",
+            )
+        at = np.geomspace(line.x[0], line.x[-1], GRID_POINTS)
+        axes.plot(at, factor * line.law(at), color=colour, linewidth=1.6, label=f"{_short(line.name)}: exponent {line.law.exponent:.3f}")
+        axes.fill_between(line.x, factor * line.band[0], factor * line.band[1], color=colour, alpha=0.15, linewidth=0)
+        low, high = line.prediction
+        middle = factor * line.predicted
+        axes.errorbar(
+            line.x[-1] * 1.12, middle, yerr=[[middle - factor * low], [factor * high - middle]], fmt="_", color=colour, capsize=4, alpha=0.8
+        )
+    name = f"1 − {study.metric.name} (%)" if study.metric.higher_is_better else _label(study.metric)
+    axes.set(xscale="log", yscale="log", xlabel=cost, ylabel=f"validation {name}")
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
+    _dress(axes, len(lines))
+    caption = (
+        "Power laws of the loss; dots: seeds; open: the largest size, beside it what the smaller ones foretold, with its 95 % interval."
+    )
+    return _finish(figure, f"{_slug(study)}-scaling", caption)
 
 
 def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
