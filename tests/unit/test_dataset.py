@@ -16,9 +16,10 @@ from tables import NAMES, PATHS, as_jsonl, classified, load, rows
 from bertlab.config.composition import compose_schema
 from bertlab.config.schema import Paths
 from bertlab.data import table as module
-from bertlab.data.dataset import stratified_sample
-from bertlab.data.table import TableDataset, fingerprint
+from bertlab.data.dataset import load_dataset, stratified_sample
+from bertlab.data.table import TableDataset, fingerprint, first_words
 from bertlab.declarations import TEXT
+from bertlab.errors import ConfigError, DataError
 
 
 # --- identity -------------------------------------------------------------------------------------------------------------------
@@ -93,6 +94,40 @@ def test_a_fraction_of_train_is_stratified_and_leaves_the_other_splits_alone(num
     assert set(rows(part)["text"]) < set(rows(whole)["text"])
     whole_counts, part_counts = Counter(rows(whole)["label"]), Counter(rows(part)["label"])
     assert part_counts == {label: round(count / 5) for label, count in whole_counts.items()}
+
+
+@given(st.lists(st.text("ab \n\t", max_size=12), max_size=8), st.integers(0, 30))
+def test_the_first_words_are_as_many_as_asked_for(texts: list[str], count: int) -> None:
+    """And the same words in the same texts."""
+    taken = first_words(texts, count)
+    assert sum(len(text.split()) for text in taken) == min(count, sum(len(text.split()) for text in texts))
+    assert all(text.startswith(part) for text, part in zip(texts, taken, strict=False)) and taken[:-1] == texts[: max(0, len(taken) - 1)]
+
+
+def test_a_corpus_is_cut_to_its_words_split_by_split() -> None:
+    Path("a.jsonl").write_bytes(as_jsonl({"text": [f"a{row} b c" for row in range(3000)]}))
+    Path("b.jsonl").write_bytes(as_jsonl({"text": [f"<br />x{row} y" for row in range(10)]}))
+    options = {"label_column": None, "clean": "html", "mirror_files": {"one": "a.jsonl", "two": "b.jsonl"}, "train_splits": ["one", "two"],
+               "validation_fraction": 0.01}  # fmt: skip
+    paths = Paths(mirror=".")
+    config = TableDataset(name="own", **options, max_words={"one": 7000, "two": 5})
+    config.check("dataset")
+    found = load_dataset(config, paths, (TEXT,))
+    texts = [text for split in found.splits.values() for text in split["text"]]
+    assert sum(len(text.split()) for text in texts) == 7005
+    assert {"a2332 b c", "a2333", "x1 y", "x2"} <= set(texts) and "a2334 b c" not in texts
+    with pytest.raises(DataError, match=r"holds 20 words, fewer than the 21 that dataset\.max_words asks for"):
+        load_dataset(replace(config, max_words={"two": 21}), paths, (TEXT,))
+    with pytest.raises(ConfigError, match=r"max_words\.tow: unknown split, did you mean 'two'"):
+        replace(config, max_words={"tow": 1}).check("dataset")
+    with pytest.raises(ConfigError, match="must be at least 1"):
+        replace(config, max_words={"two": 0}).check("dataset")
+
+
+def test_the_ten_million_words_are_ten_million(shared_data: Path) -> None:
+    config = compose_schema("train", ["dataset=ten_million_words", "objective=mlm"]).dataset
+    found = load_dataset(config, Paths(mirror=str(shared_data)), (TEXT,))
+    assert sum(len(text.split()) for split in found.splits.values() for text in split["text"][:]) == 10_000_000
 
 
 def test_a_given_validation_split_is_kept_whole(numbered: dict[str, Any]) -> None:

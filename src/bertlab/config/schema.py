@@ -65,9 +65,20 @@ def words(help: str, *, decides: bool = True) -> Any:
     return field(default_factory=list, metadata={"help": help, "decides": decides})
 
 
+def numbers(help: str) -> Any:
+    """A list of real numbers, empty by default."""
+    return field(default_factory=list, metadata={"help": help})
+
+
 def mapping(help: str) -> Any:
     """A dictionary, empty by default."""
     return field(default_factory=dict, metadata={"help": help})
+
+
+def newer(item: Any) -> Any:
+    """A field that came when runs had been made without it: in a run's identity only where it is set, so that those keep theirs."""
+    item.metadata = {**item.metadata, "decides": "set"}
+    return item
 
 
 # --- what every component's config derives from ---------------------------------------------------------------------------
@@ -152,6 +163,7 @@ class ObjectiveConfig(Component):
     needs_documents: ClassVar[bool] = False  # whether each text must be a document of several sentences
     prepared_by: ClassVar[tuple[str, ...] | None] = None  # options that decide what `prepare` makes; None = all of them
     predicts: ClassVar[bool] = True  # whether it has answers for texts of the user's own
+    predicts_tokens: ClassVar[bool] = False  # whether its outputs hold what stood at masked places: `Objective.token_logits`
     loss_unit: ClassVar[str] = "nats per example"
 
     def metrics(self, label_names: Sequence[str]) -> tuple[Metric, ...]:
@@ -356,6 +368,9 @@ class Budget(Node):
             raise ConfigError(f"{path}: no budget; set one of {', '.join(self.UNITS)} or hours, e.g. {path}.epochs=3")
 
 
+PAIRS_SCORING = "token: each token masked alone (Salazar et al. 2020); word_l2r: its word's later tokens too (Kauf & Ivanova 2023)"
+
+
 @dataclass
 class Evaluation(Node):
     """When validation is scored, when training stops early, which checkpoint is kept."""
@@ -366,6 +381,20 @@ class Evaluation(Node):
     keep: str = choice("best", "best", "last", help="weights of the best validation score, or of the last step")
     batch_size: int = integer(256, "examples per evaluation batch; changes speed only", low=1, decides=False)
     save_predictions: bool = flag(True, "write predictions/SPLIT.jsonl for later statistics", decides=False)
+    pairs: str | None = newer(string(None, "minimal pairs that the selected weights are scored on: of conf/minimal_pairs, or a file"))
+    pairs_scoring: str = newer(choice("token", "token", "word_l2r", help=PAIRS_SCORING))
+    pairs_each: int | None = newer(integer(None, "score so many pairs of each phenomenon, spread over its own; null = all", low=1))
+    snapshots: list[float] = newer(numbers("also score the pairs of evaluation.pairs when so much was seen, e.g. [1e6,2e6,5e6]"))
+    snapshot_unit: str = newer(choice("tokens", "tokens", "words", help="unit of evaluation.snapshots; words: as white space cuts texts"))
+
+    def check(self, path: str) -> None:
+        """Moments in order, and something to score at them."""
+        times = [float(moment) for moment in self.snapshots]
+        if any(not 0 < moment < float("inf") for moment in times) or sorted(set(times)) != times:
+            raise ConfigError(f"{path}.snapshots={self.snapshots}: must be growing numbers greater than 0, e.g. [1e6,2e6]")
+        for key, is_set in (("snapshots", bool(times)), ("pairs_each", self.pairs_each is not None)):
+            if is_set and self.pairs is None:
+                raise ConfigError(f"{path}.{key} says {'when' if times else 'how many'}, {path}.pairs what: set e.g. {path}.pairs=blimp")
 
 
 @dataclass
@@ -522,11 +551,15 @@ def deciding(node: Any) -> dict[str, Any]:
     """A config's keys that decide results, nested as they are; each component says which of its own do."""
     tree: dict[str, Any] = {}
     for item in dataclasses.fields(node):
-        if item.metadata.get("decides", True):
-            value = getattr(node, item.name)
+        value, decides = getattr(node, item.name), item.metadata.get("decides", True)
+        if decides is True or (decides == "set" and value != _default(item)):
             nested = value.deciding() if isinstance(value, Component) else deciding(value) if dataclasses.is_dataclass(value) else value
             tree[item.name] = nested
     return tree
+
+
+def _default(item: Any) -> Any:
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
 
 
 def valid_keys(schema: Any, path: str = "") -> list[str]:

@@ -7,8 +7,10 @@ of any size costs no memory. What is wrong with columns, labels, encodings or sp
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bertlab.config import registry
-from bertlab.config.schema import DatasetConfig, FileColumns, Paths, choice, flag, mapping, string, words
+from bertlab.config.schema import DatasetConfig, FileColumns, Paths, choice, flag, mapping, newer, string, words
 from bertlab.data.cleaning import CLEANERS
 from bertlab.data.dataset import SPLITS, LoadedDataset, as_dataset
 from bertlab.data.hub import hub_pieces, load_from_hub
@@ -71,6 +73,7 @@ class TableDataset(DatasetConfig):
         help="how tags of entities are written; auto: BIO, or BIOES and BILOU where S-, E-, U- or L- say so",
     )
     documents: bool = flag(False, "each text is a document of several sentences, in order")
+    max_words: dict[str, int] = newer(mapping("split -> words (as white space cuts them) read of it: its first rows, the last one cut"))
     column_names: list[str] = words("columns of a CSV without a header line")
     delimiter: str | None = string(None, "field separator of CSV files; default: by ending (comma, or tab for .tsv)")
     quoting: str = choice(
@@ -105,6 +108,10 @@ class TableDataset(DatasetConfig):
             raise ConfigError(f"{path}: the split '{twice}' is named twice; what is trained on cannot be scored")
         if unknown_splits := sorted(set(self.mirror_files) - {*used, *SPLITS}):
             raise ConfigError(f"{path}.mirror_files.{unknown_splits[0]}: unknown split, {did_you_mean(unknown_splits[0], used)}")
+        if unknown_splits := sorted(set(self.max_words) - {*used, *SPLITS}):
+            raise ConfigError(f"{path}.max_words.{unknown_splits[0]}: unknown split, {did_you_mean(unknown_splits[0], used)}")
+        if few := next((split for split, count in self.max_words.items() if count < 1), None):
+            raise ConfigError(f"{path}.max_words.{few}={self.max_words[few]}: must be at least 1")
         if (self.tokens_column is None) != (self.tags_column is None):
             raise ConfigError(f"{path}: tokens_column and tags_column go together; set both or neither")
         if self.tokens_column is not None:
@@ -259,7 +266,10 @@ def read(config: TableDataset, paths: Paths, roles: Sequence[Role]) -> LoadedDat
     wanted = [part for split in parts.values() for part in split if part in there]
     notes: dict[str, None] = {}  # what is told of files, each line once however often a file is read
     tell = notes.setdefault
-    tables = {part: _Part(config, roles, _pieces_of(config, part, files, from_hub, tell), _where(config, part, files)) for part in wanted}
+    tables = {
+        part: _Part(config, roles, _pieces_of(config, part, files, from_hub, tell), _where(config, part, files), config.max_words.get(part))
+        for part in wanted
+    }
     content = {part: file_digest(files[part]) if files else str(from_hub[part]._fingerprint) for part in wanted}
     settings = {
         key: value for key, value in config.deciding().items() if key not in ("name", "fraction", "split_seed", "mirror_files", "hub")
@@ -300,7 +310,15 @@ def _plugin_version(role: Role) -> str:
 class _Part:
     """One file (or split of the hub), its columns by role."""
 
-    def __init__(self, config: TableDataset, roles: Sequence[Role], pieces: Callable[[Sequence[str]], Iterator[Rows]], where: str) -> None:
+    def __init__(
+        self,
+        config: TableDataset,
+        roles: Sequence[Role],
+        pieces: Callable[[Sequence[str]], Iterator[Rows]],
+        where: str,
+        max_words: int | None = None,
+    ) -> None:
+        self.max_words = max_words
         self.roles = {role: column for role in roles if (column := config.column_of(role.name)) is not None}
         self.pieces, self.where = pieces, where
         self.kinds: dict[str, Kind] = {
@@ -337,7 +355,7 @@ class _Part:
         import pyarrow
 
         schema = pyarrow.schema([(role.name, self.kinds[role.name].arrow_type()) for role in self.roles])
-        read, dropped = 0, 0
+        read, dropped, words_left = 0, 0, self.max_words
         with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
             for piece in self.pieces(list(dict.fromkeys(self.roles.values()))):
                 converted: dict[str, list[Any]] = {}
@@ -349,12 +367,33 @@ class _Part:
                 dropped += len(piece) - len(kept)
                 if len(kept) < len(piece):
                     converted = {name: [cells[row] for row in kept] for name, cells in converted.items()}
+                if words_left is not None:
+                    taken = first_words(converted["text"], words_left)
+                    converted = {name: [*cells[: len(taken)]] for name, cells in converted.items()} | {"text": taken}
+                    words_left -= sum(len(text.split()) for text in taken)
                 writer.write_table(pyarrow.table(converted, schema=schema))
+                if words_left == 0:
+                    break
+        if words_left:
+            has = (self.max_words or 0) - words_left
+            raise DataError(f"{self.where}: holds {has:,} words, fewer than the {self.max_words:,} that dataset.max_words asks for")
         if read == dropped:
             raise DataError(f"{self.where}: no row has an answer in {self.answers()}")
         for kind in self.kinds.values():
             kind.finish()
         return read, dropped
+
+
+def first_words(texts: Sequence[str], count: int) -> list[str]:
+    """Texts from the first on that hold `count` words together, the last one cut after its last word; all of them where they hold fewer."""
+    taken = []
+    for text in texts:
+        if count == 0:
+            break
+        ends = [match.end() for match in itertools.islice(re.finditer(r"\S+", text), count)]
+        taken.append(text if len(ends) < count or not text[ends[-1] :].strip() else text[: ends[-1]])
+        count -= len(ends)
+    return taken
 
 
 def _convert(folder: Path, tables: dict[str, _Part], parts: dict[str, list[str]], notes: dict[str, None]) -> None:
