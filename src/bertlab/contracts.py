@@ -344,6 +344,10 @@ class Objective(abc.ABC):
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """One JSON-ready dictionary a row of the split, in order (of an objective that does not predict: an example)."""
 
+    def token_logits(self, outputs: Any) -> Tensor:
+        """Logits over the vocabulary (M, V) at `targets["masked"]`, of outputs; where its config says `predicts_tokens`."""
+        raise NotImplementedError(f"{type(self).__name__} lacks token_logits(outputs)")
+
     def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
         """A prediction in one line for a person; `row` holds what was read (text, …)."""
         told = "  ".join(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in prediction.items())

@@ -31,6 +31,7 @@ class CountedTexts:
         self.tokenizer, self.unknown_id = tokenizer, tokenizer.special.unk_id
         special = tokenizer.special
         self.frame = [special.pad_id, special.cls_id, special.sep_id]
+        self.words = 0  # as white space cuts texts
         self.texts = self.tokens = self.unknown = self.unknown_texts = self.characters = self.lost = 0
         self.examples = self.examples_cut = self.read = self.cut = self.windows = self.rows = 0
 
@@ -47,6 +48,7 @@ class CountedTexts:
         self.texts += len(texts)
         for text, (ids, item) in zip(texts, found, strict=True):
             self.tokens += len(ids)
+            self.words += len(text.split())
             self.characters += len(text) - text.count(" ")
             if self.unknown_id in ids:
                 unknown = ids.count(self.unknown_id)
@@ -70,8 +72,9 @@ class CountedTexts:
             yield piece
 
     def shares(self) -> dict[str, float]:
-        """Of tokens, texts, characters (without spaces); of examples and tokens cut, where the objective counts them."""
-        found = {
+        """Words (as white space cuts them); shares of tokens, texts, characters, and of examples and tokens cut where that is counted."""
+        found: dict[str, float] = {
+            "words": self.words,
             "unknown_share": self.unknown / max(1, self.tokens),
             "unknown_texts": self.unknown_texts / max(1, self.texts),
             "characters_lost": self.lost / max(1, self.characters),

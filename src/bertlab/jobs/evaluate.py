@@ -1,10 +1,13 @@
 """`bertlab evaluate`: score a finished run on a split or on a file of your own
 
-usage: bertlab evaluate run=FOLDER [split=validation | file=PATH] [format=table|json]
+usage: bertlab evaluate run=FOLDER [split=validation | file=PATH | pairs=blimp] [format=table|json]
 
 Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names
 (or others: text_column=… text_pair_column=… label_column=… encoding=…). Rows of a file without an answer are left out, and counted.
 The result is kept beside the run, in evaluations/, with the file's checksum.
+
+pairs=blimp, blimp_filtered, blimp_supplement or a file with the columns sentence_good, sentence_bad and UID: does a run that
+predicts masked tokens find the right sentence of two the likelier one? out=FILE.parquet (or .csv, .jsonl) writes one row a pair.
 """
 
 import dataclasses
@@ -19,17 +22,21 @@ from typing import Any
 from omegaconf import MISSING
 
 from bertlab.config.registry import Job
-from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
+from bertlab.config.schema import PAIRS_SCORING, Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import load_dataset, roles_for
+from bertlab.data.pairs import find_pairs, read_pairs
 from bertlab.data.table import read_rows, rows_of_columns, table_of
 from bertlab.errors import ConfigError, DataError, RunError, did_you_mean
-from bertlab.runs.files import file_digest, to_json, write_record
+from bertlab.runs.files import file_digest, to_json, write_atomically, write_record, write_text
 from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Context
 from bertlab.training.evaluation import score
 from bertlab.training.finished import FinishedRun, load_run
+from bertlab.training.pairs import ACCURACY, Reader, Scored, pairs_name, refuse_others, result_of, score_pairs
+
+OUT = (".parquet", ".csv", ".jsonl")
 
 
 @dataclass
@@ -39,6 +46,9 @@ class Schema(FileColumns):
     run: str = MISSING
     split: str | None = string(None, "split to score; default: validation")
     file: str | None = string(None, "CSV, TSV, JSONL or Parquet file to score instead, with the run's own column names")
+    pairs: str | None = string(None, "minimal pairs to score instead: of conf/minimal_pairs, or a file of sentence_good, sentence_bad, UID")
+    pairs_scoring: str = choice("token", "token", "word_l2r", help=PAIRS_SCORING)
+    out: str | None = string(None, "with pairs: a .parquet, .csv or .jsonl file to write, one row a pair")
     format: str = choice("table", "table", "json", help="table for people, json for programs")
     batch_size: int = integer(256, "examples per batch", low=1)
     compute: Compute = MISSING
@@ -46,15 +56,24 @@ class Schema(FileColumns):
 
     def check(self, path: str) -> None:
         """One thing to score."""
-        if self.split is not None and self.file is not None:
-            raise ConfigError("evaluate: give either split or file, not both")
-        self.check_file(self.file)
+        given = [name for name, value in (("split", self.split), ("file", self.file), ("pairs", self.pairs)) if value is not None]
+        if len(given) > 1:
+            raise ConfigError(f"evaluate: give either {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}")
+        if self.pairs is None and (self.out is not None or self.pairs_scoring != "token"):
+            raise ConfigError(f"{'pairs_scoring' if self.out is None else 'out'} is about minimal pairs: add pairs=blimp or a file")
+        if self.out is not None and Path(self.out).suffix not in OUT:
+            raise ConfigError(f"out={self.out}: write {', '.join(OUT)}")
+        if self.pairs is not None and (others := [name for name in self.changes() if name != "encoding"]):
+            raise ConfigError(f"{others[0]}: a file of minimal pairs has the columns sentence_good, sentence_bad and UID")
+        self.check_file(self.file or self.pairs)
 
 
 def run(config: Schema, context: Context) -> float:
     """Print the metrics; returns the primary one."""
     folder = find_run(config.run, config.paths)
     trained = load_run(folder)
+    if config.pairs is not None:
+        return run_pairs(config, context, trained, config.pairs)
     rows, split, left_out = rows_to_score(trained, config)
     metrics = score_rows(trained, rows, split, config.compute, config.batch_size)
     told = {"run": str(folder), "rows": len(rows), "left_out": left_out, **metrics}
@@ -134,6 +153,76 @@ def print_table(metrics: dict[str, Any], split: str, trained: FinishedRun) -> No
             print(f"{name:<24} {value:.4f}")
     lines = trained.objective.describe_scores({name.removeprefix(f"{split}/"): value for name, value in metrics.items()})
     print("\n".join(["", *lines] if lines else []), end="\n" if lines else "")
+
+
+# --- minimal pairs ----------------------------------------------------------------------------------------------------------------
+def run_pairs(config: Schema, context: Context, trained: FinishedRun, asked: str) -> float:
+    """Print the accuracy and keep it beside the run; returns it."""
+    refuse_others(trained.config.objective, f"pairs={asked}")
+    source = find_pairs(asked, config.paths)
+    pairs = read_pairs(source, trained.config.dataset.cleaner(), config.encoding or "utf-8")
+    device = trained.device(config.compute)
+    trained.model.to(device.device)
+    reader = Reader(trained.config, trained.model, trained.objective, trained.tokenizer, device)
+    with threads(device.threads):
+        scored = score_pairs(reader, pairs, config.paths, config.pairs_scoring)
+    told = result_of(source, config.pairs_scoring, scored)
+    kept = trained.folder.write_evaluation(pairs_name(source, config.pairs_scoring), {**told, "command": context.command})
+    if config.out is not None:
+        write_pairs(Path(config.out).expanduser(), scored)
+    if config.format == "json":
+        print(json.dumps({"run": str(trained.folder), **told}))
+    else:
+        print_pairs(told)
+    print(f"kept: {kept}", file=sys.stderr)
+    return float(told[ACCURACY.name])
+
+
+def print_pairs(told: dict[str, Any]) -> None:
+    """Each phenomenon, each group, the mean over phenomena, and what it took."""
+
+    def line(name: str, of: dict[str, Any]) -> str:
+        low, high = of["interval"]
+        return f"{name:<56} {100 * of['accuracy']:6.2f}  [{100 * low:5.2f}, {100 * high:5.2f}]  {of['pairs']:>7,}  {of['ties'] or '':>5}"
+
+    print(f"{'accuracy, %':<56} {'':>6}  {'95 % interval':<14}  {'pairs':>7}   ties")
+    for name, of in told["phenomena"].items():
+        print(line(name, of))
+    for column, groups in told["groups"].items():
+        print(f"\nby {column}, means over phenomena")
+        for name, of in groups.items():
+            print(line(name, of))
+    whole = {"accuracy": told["pairs/accuracy"], **{name: told[f"pairs/{name}"] for name in ("interval", "pairs", "ties")}}
+    print(f"\n{line(ACCURACY.name + ', mean over phenomena', whole)}")
+    if "pairs/interval_over_phenomena" in told:
+        low, high = told["pairs/interval_over_phenomena"]
+        print(f"the interval is over pairs of these phenomena; were the phenomena a sample themselves: [{100 * low:.2f}, {100 * high:.2f}]")
+    if told["pairs/with_unknown_tokens"]:
+        print(f"{told['pairs/with_unknown_tokens']:,} pairs hold tokens that the vocabulary lacks")
+    cost = told["cost"]
+    speed = f", {told['pairs/pairs'] / cost['seconds']:,.0f} pairs/s" if cost["seconds"] else ""
+    print(f"{cost['passes']:,.0f} masked copies, {cost['tokens']:,.0f} tokens read, {cost['seconds']:,.1f} s of computing{speed}")
+
+
+def write_pairs(file: Path, scored: Scored) -> None:
+    """One row a pair, in the file's order: phenomenon, groups, both sentences with nats and tokens, whether it is right."""
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    pairs = scored.pairs
+    table = pyarrow.table(
+        {
+            "UID": pairs.phenomena, **pairs.groups, "sentence_good": pairs.good, "sentence_bad": pairs.bad,
+            "good": scored.scores[:, 0], "bad": scored.scores[:, 1],
+            "tokens_good": scored.tokens[:, 0], "tokens_bad": scored.tokens[:, 1], "right": scored.right,
+        }
+    )  # fmt: skip
+    if file.suffix == ".jsonl":
+        write_text(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table.to_pylist()))
+        return
+    write = pyarrow.parquet.write_table if file.suffix == ".parquet" else pyarrow.csv.write_csv
+    write_atomically(file, lambda temporary: write(table, temporary))
 
 
 JOB = Job(Schema, run, has_score=True)

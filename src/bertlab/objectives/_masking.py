@@ -43,6 +43,7 @@ class Masked(ObjectiveConfig):
     roles: ClassVar = (TEXT, TEXT_PAIR)
     prepared_by: ClassVar[tuple[str, ...] | None] = ("max_length", "packing")
     predicts: ClassVar = False
+    predicts_tokens: ClassVar = True
     loss_unit: ClassVar = PER_TOKEN
 
     rate: float = number(0.15, "share of a block's tokens that is predicted", above=0, below=1)

@@ -148,6 +148,10 @@ class MlmObjective(Objective):
         """Cross-entropy in nats, summed over masked tokens; float32."""
         return masked_loss(outputs, batch)
 
+    def token_logits(self, outputs: Tensor) -> Tensor:
+        """All of them."""
+        return outputs
+
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
         """Of each example: nats, right guesses, masked tokens and their letters."""
         return measure_masked(outputs, batch, self.vocabulary)

@@ -111,6 +111,10 @@ class MlmNspObjective(Objective):
         tokens, pairs = masked_loss(outputs[0], batch), self.sentences.loss(outputs[1], batch)
         return Loss(tokens.total + pairs.total / pairs.count * tokens.count, tokens.count)
 
+    def token_logits(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
+        """The first of both."""
+        return outputs[0]
+
     def measure(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> dict[str, np.ndarray]:
         """Sums over masked tokens and the pair's scores, of each example."""
         return {**measure_masked(outputs[0], batch, self.vocabulary), **measure_pairs(outputs[1], batch)}

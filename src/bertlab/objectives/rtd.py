@@ -42,6 +42,7 @@ class Rtd(Mlm):
     generator_layers: int | None = integer(None, "the generator's layers; null = the encoder's", low=1)
     detection_weight: float = number(50.0, "weight of the encoder's loss beside the generator's (Clark et al. 2020: 50)", above=0)
 
+    predicts_tokens: ClassVar = False  # the generator does, of which nothing is kept
     loss_unit: ClassVar = "nats per token, detector; in training weighted, with the generator's per masked token"
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:

@@ -4,6 +4,7 @@ config.yaml identity.json environment.json sessions.jsonl    what the run is, an
 metrics.jsonl curves.png checkpoints/                        while it goes on
 model.safetensors last.safetensors tokenizer.json labels.json encoder/    the model
 predictions/SPLIT.jsonl summary.json manifest.json           the result, and the checksums of what it stands on
+evaluations/NAME.json                                        scores on minimal pairs, during training or asked for later
 """
 
 import contextlib
@@ -256,6 +257,12 @@ class RunFolder:
         """One JSON line a row."""
         lines = (json.dumps({"index": index, **row}, ensure_ascii=False) for index, row in enumerate(rows))
         write_text(self.path / "predictions" / f"{split}.jsonl", "".join(f"{line}\n" for line in lines))
+
+    def write_evaluation(self, name: str, result: dict[str, Any]) -> Path:
+        """`evaluations/NAME.json`, which it returns: how the run did, with the time. Raises RunError."""
+        file = self.path / "evaluations" / f"{name}.json"
+        write_record(file, to_json({**result, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}))
+        return file
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """`summary.json`; before that of a finished run the checksums of what it stands on."""

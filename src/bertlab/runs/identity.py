@@ -22,8 +22,11 @@ RESULTS_VERSION = 1  # raised whenever the core computes other bits from the sam
 ROOT = Path(__file__).parents[1]
 
 
-def identify(config: Train, device: Device, stage: str | None) -> dict[str, Any]:
-    """What the id is a hash of, and the `id` itself (12 hex digits); `stage` is the id of the pretraining that the run begins with."""
+def identify(config: Train, device: Device, stage: str | None, pairs: str | None = None) -> dict[str, Any]:
+    """What the id is a hash of, and the `id` itself (12 hex digits).
+
+    `stage` is the id of the pretraining that the run begins with, `pairs` the content of the minimal pairs that it is scored on.
+    """
     numerics = {"device": device.device.type, "precision": device.precision, "micro_batch_size": config.compute.micro_batch_size}
     if config.compute.compile:
         numerics["compile"] = True  # fused kernels round differently and, on CUDA, draw dropout from a generator of their own
@@ -31,6 +34,8 @@ def identify(config: Train, device: Device, stage: str | None) -> dict[str, Any]
     inputs = {name: value for part in parts for name, value in part.inputs(config).items()}
     if stage is not None:
         inputs["stage"] = stage
+    if pairs is not None:
+        inputs["pairs"] = pairs
     code = {"results": str(RESULTS_VERSION), **component_versions(config)}
     identity = {"config": deciding(config), "numerics": numerics, "inputs": inputs, "code": code}
     return {"id": digest(identity)[:12], **identity}

@@ -9,6 +9,8 @@ from bertlab.config.schema import TrackerConfig
 from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.runs.files import open_new, unusable, write_atomically
 
+PAIRS, SEEN = "pairs/accuracy", "pairs/words"  # of a snapshot on minimal pairs
+
 
 @dataclass
 class Local(TrackerConfig):
@@ -50,13 +52,21 @@ def draw_curves(records: list[dict[str, Any]], info: RunInfo, path: Path, best_p
 
 
 def curves_figure(records: list[dict[str, Any]], primary: Metric, loss_unit: str, title: str, best_possible: float | None = None) -> Any:
-    """The loss and the primary metric over epochs, train and validation, side by side."""
+    """The loss and the primary metric over epochs, train and validation; snapshots on minimal pairs over words seen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    snapshots = [(record[SEEN], 100 * record[PAIRS]) for record in records if PAIRS in record]
+    figure = Figure(figsize=(15 if snapshots else 10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
-    loss, score = figure.subplots(1, 2)
+    loss, score, *more = figure.subplots(1, 3 if snapshots else 2)
+    for axes in more:
+        axes.plot(*zip(*snapshots, strict=True), color="C2", linewidth=1.6, marker="o", markersize=3.5)
+        axes.set_xscale("log")
+        axes.set_xlabel("words seen")
+        axes.set_ylabel("minimal pairs, accuracy (%), higher is better")
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
     for axes, name, label in (
         (loss, "train/loss", "training"),
         (loss, "validation/loss", "validation"),

@@ -27,6 +27,7 @@ from bertlab.training.assembly import Model, build_initialized, build_optimizer,
 from bertlab.training.evaluation import score
 from bertlab.training.flops import BACKWARD, count_forward, product_rate
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit, load_best
+from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 
 OUT_OF_MEMORY = "out_of_memory"  # a status: another run, with fewer examples a forward pass, stands for this one
 
@@ -52,7 +53,8 @@ def locate(config: Train) -> Located:
     stage = None if (described := config.init.stage(config)) is None else locate(described)
     check_combination(config)
     device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
-    identity = identify(config, device, None if stage is None else stage.id)
+    pairs = pairs_of(config)
+    identity = identify(config, device, None if stage is None else stage.id, None if pairs is None else pairs.digest())
     return Located(config, device, identity, run_folder(config, identity["id"]), stage)
 
 
@@ -109,21 +111,29 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
         for line in (*describe_texts(config, material.texts), *head):
             print(line, flush=True)
         trackers += start_trackers(run, context, material)
+        scorer, snapshots = pairs_scorer(run, material, model)
         should_prune = None if context.trial is None else context.trial.should_prune
         progress = fit(
             config, model, optimizer, objective, material.examples, material.dataset.splits, run.device, folder.checkpoints,
-            broadcast(trackers), should_prune,
+            broadcast(trackers), should_prune, snapshots,
         )  # fmt: skip
+        if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
+            print(f"evaluation.snapshots: training ended before {', '.join(f'{moment:g}' for moment in missed)}", flush=True)
         last = {name: value.clone() for name, value in model.state_dict().items()}
         selected = load_best(folder.checkpoints, progress) if config.evaluation.keep == "best" else last
         folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
         model.load_state_dict(selected)
         metrics = final_scores(run, model, material)
+        specs = metric_specs(objective.metrics, metrics)
+        if scorer is not None:
+            told = scorer()
+            folder.write_evaluation(pairs_name(scorer.source, config.evaluation.pairs_scoring), told)
+            metrics[ACCURACY.name], specs[ACCURACY.name] = told[ACCURACY.name], ACCURACY.record()
         summary = {
             "status": "finished",
             "id": run.id,
             "metrics": metrics,
-            "metric_specs": metric_specs(objective.metrics, metrics),
+            "metric_specs": specs,
             "answers": config.objective.answers(),
             "selected_by": f"validation/{objective.primary.name}",
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
@@ -157,6 +167,15 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             folder.write_summary(summary)
         finish(trackers, summary)
     return Outcome(folder, summary)
+
+
+def pairs_scorer(run: Located, material: Material, model: Model) -> tuple[PairsScorer | None, Snapshots | None]:
+    """What `evaluation` asks for on minimal pairs: at the end, and on the way. Raises DataError for pairs that are none."""
+    if (source := pairs_of(run.config)) is None:
+        return None, None
+    scorer = PairsScorer(Reader(run.config, model, material.objective, material.tokenizer, run.device), source)
+    words = int(material.texts["train"]["words"])
+    return scorer, Snapshots(run.config.evaluation, words, scorer) if run.config.evaluation.snapshots else None
 
 
 # --- trackers --------------------------------------------------------------------------------------------------------------------

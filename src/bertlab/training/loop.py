@@ -31,6 +31,7 @@ from bertlab.runs.files import file_digest, load_weights, save_weights
 from bertlab.runs.machine import Device, is_interactive, restore_rng_state, rng_state
 from bertlab.training.assembly import Model
 from bertlab.training.evaluation import scalars, score
+from bertlab.training.pairs import Snapshots
 
 LOG_EVERY = 20  # steps between training records
 HANGUP = () if sys.platform == "win32" else (signal.SIGHUP,)  # a terminal that goes away
@@ -89,13 +90,15 @@ def fit(
     folder: Path,
     log: Callable[[dict[str, float]], None],
     should_prune: Callable[[], bool] | None = None,
+    snapshots: Snapshots | None = None,
 ) -> Progress:
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
 
     `rows` are the splits that the examples are of.
     Afterwards `model` holds the last weights; the best ones lie in `folder/best-STEP.safetensors`. Every record goes to `log`, those of
     the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned
-    after one where `should_prune`, asked after every evaluation but the last, says that going on is not worth it.
+    after one where `should_prune`, asked after every evaluation but the last, says that going on is not worth it. `snapshots` are measured
+    on the way and change nothing.
     """
     order = order_batches(examples["train"].lengths, config.budget, config.seed)
     total = order.total_steps(config.budget)
@@ -144,6 +147,7 @@ def fit(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
+            seen = 0.0 if snapshots is None else snapshots.seen(progress.tokens, progress.epoch)
             progress.step += 1
             progress.epoch = step.epochs_done
             progress.examples += len(step.rows)
@@ -190,8 +194,13 @@ def fit(
                 tqdm.write(describe(progress, metrics, objective))
                 started += time.perf_counter() - now  # evaluation is not training time
                 recorded_at = time.perf_counter()
+            snapshot_due = snapshots is not None and snapshots.due(seen, snapshots.seen(progress.tokens, progress.epoch))
+            if snapshots is not None and snapshot_due:
+                began = time.perf_counter()
+                record(snapshots.record(progress.tokens, progress.epoch))
+                started, recorded_at = started + time.perf_counter() - began, time.perf_counter()
             prune = wants_evaluation and not (is_last or progress.stopped) and should_prune is not None and should_prune()
-            if wants_checkpoint or progress.stopped or prune:
+            if wants_checkpoint or snapshot_due or progress.stopped or prune:
                 checkpoint()
                 saved_at = time.perf_counter()
             if prune:
