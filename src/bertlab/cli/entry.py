@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertlab.cli.help import answer
 from bertlab.cli.streams import prepare_streams
-from bertlab.cli.sweeps import Sweep, ToldError, check_sweep, choose_sweeper, plan, searches, telling, with_folder
+from bertlab.cli.sweeps import PAIRS, Sweep, ToldError, check_sweep, choose_sweeper, plan, searches, telling, with_folder
 from bertlab.config import registry
 from bertlab.config.registry import conf_folder
 from bertlab.errors import ConfigError, UserError, did_you_mean, redact
@@ -185,10 +185,12 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     sys.argv = [sys.argv[0], *given, *map(str, words)]
     if searches(words) and not several and "--cfg" not in flags:
         raise ConfigError("a search makes several runs: add -m")
+    if not several and any(word.zipped is not None for word in words):
+        raise ConfigError("zip(…) makes several runs: add -m")
     if searches(words) and "--cfg" not in flags and not registry.load_job(job).has_score:
         raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
     sweep = check_sweep(job, flags, words) if several else Sweep([])
-    labels = [] if any(word.key == "hydra/sweeper" for word in words) else sweep.labels
+    labels = [] if any(word.key == "hydra/sweeper" and word.plain != PAIRS for word in words) else sweep.labels
     composed = None
     if not {"--cfg", "--info", "--shell-completion", "--hydra-help"} & set(flags):  # those show; they call nothing
         composed = compose_job(job, flags, [word for word in words if not word.sweep] if several else words)
@@ -271,10 +273,11 @@ def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) ->
             print("this trial has been ended or taken over by another process; nothing is done")
             return
         try:
-            trial.complete(registry.load_job(job).run(config(), Context(command, trial.name, trial)))
+            print(trial.label, flush=True)
+            trial.complete(registry.load_job(job).run(config(), Context(command, trial.name, trial, in_grid=True)))
         except Pruned:
             trial.prune()
-            print("pruned: checkpoint written; the run's own command continues it")
+            print(f"{trial.label}: pruned; checkpoint written, the run's own command continues it", flush=True)
         except Interrupted as stop:
             interrupted = stop
     if interrupted is not None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LARGEST_CHECKED_SWEEP = 200
 SWEEPER = "bertlab_optuna"
+PAIRS = "bertlab_zip"  # the sweeper of grids with a zip(…)
 
 
 @dataclass(frozen=True)
@@ -171,15 +172,30 @@ def searches(words: "list[Word]") -> bool:
 
 
 def choose_sweeper(words: "list[Word]") -> "list[Word]":
-    """An interval is something to search, with our sweeper unless another is chosen; a search's results lie together in one folder."""
+    """An interval is something to search, and so is what has our sweeper's options, unless another sweeper is chosen.
+
+    A search's results lie together in one folder. Raises ConfigError for a search of values that go together.
+    """
     from hydra.core.override_parser.types import IntervalSweep
 
+    from bertlab.config.describe import keys_of_search
     from bertlab.config.words import parse
 
     chosen = {word.key for word in words}
     added: list[str] = []
-    if not chosen & {"search", "hydra/sweeper"} and any(isinstance(word.value, IntervalSweep) for word in words):
+    options = {key.name for key in keys_of_search()} - {"hydra.sweeper.params"}
+    is_search = any(isinstance(word.value, IntervalSweep) for word in words) or bool(options & chosen)
+    if not chosen & {"search", "hydra/sweeper"} and is_search:
         added = [f"hydra/sweeper={SWEEPER}"]
+    together: dict[str, list[str]] = {}
+    for word in words:
+        if word.zipped is not None:
+            together.setdefault(word.zipped, []).append(f"'{word.prefix}{word.key}{'' if word.package is None else f'@{word.package}'}'")
+    if together:
+        if added or searches(words) or "hydra/sweeper" in chosen:
+            raise ConfigError("zip(…) pairs the values of a grid; a search chooses its own points: leave one of them out")
+        listed = ",".join(f"[{','.join(keys)}]" for keys in together.values())
+        return [parse(f"hydra/sweeper={PAIRS}"), parse(f"hydra.sweeper.zipped=[{listed}]"), *words]
     if (added or searches(words)) and "hydra.sweep.dir" not in chosen:
         added.append("hydra.sweep.dir=${hydra.sweeper.folder}")  # where Hydra would leave an empty folder of its own
     return [*map(parse, added), *words]

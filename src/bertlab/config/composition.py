@@ -158,9 +158,16 @@ def compose_raw(job: str, words: Iterable[Word], folder: Path | None = None, nam
 
 
 def combinations(words: list[Word]) -> list[list[Word]]:
-    """Every run of a grid (`a=1,2 b=range(3)`), in Hydra's order. Raises ValueError where its values cannot be listed."""
-    values = {(word.prefix, word.key, word.package): word.singles() for word in words}  # what is said twice holds as said last
-    return [list(run) for run in itertools.product(*values.values())]
+    """Every run of a grid (`a=1,2 b=range(3)`), in Hydra's order; of a `zip(…)`, values go together.
+
+    Raises ValueError where its values cannot be listed.
+    """
+    last = {(word.prefix, word.key, word.package): word for word in words}  # what is said twice holds as said last
+    groups: dict[Any, list[Word]] = {}
+    for key, word in last.items():
+        groups.setdefault(key if word.zipped is None else word.zipped, []).append(word)
+    columns = [list(zip(*(word.singles() for word in group), strict=True)) for group in groups.values()]
+    return [[word for part in run for word in part] for run in itertools.product(*columns)]
 
 
 def to_schema(composed: DictConfig, hydra: Any) -> Any:

@@ -43,6 +43,7 @@ class Word:
     text: str | None = None  # the value as Hydra is to read it; None for `~key`
     prefix: str = ""
     package: str | None = None
+    zipped: str | None = None  # the `zip(…)` that it stands in: its values go together with those of the others there
 
     def __str__(self) -> str:
         package = "" if self.package is None else f"@{self.package}"
@@ -85,7 +86,33 @@ def parse(override: str) -> Word:
 
 def read(overrides: Iterable[str], literal: Collection[str] = ()) -> list[Word]:
     """The words of a command line. Values of the keys in `literal` are what was written, commas, brackets and signs included."""
-    return [as_written(override) if override.partition("=")[0] in literal else parse(override) for override in overrides]
+    found: list[Word] = []
+    for override in overrides:
+        if override.startswith("zip("):
+            found += zipped(override)
+        else:
+            found.append(as_written(override) if override.partition("=")[0] in literal else parse(override))
+    return found
+
+
+def zipped(override: str) -> list[Word]:
+    """`zip(model=bert_tiny,bert_mini; optimizer.lr=1e-3,5e-4)`: the words in it, whose values go together, the first with the first.
+
+    Raises ConfigError where there are not as many values of each.
+    """
+    inner = override.strip().removeprefix("zip(").removesuffix(")")
+    parts = [part.strip() for part in re.split(r";(?=(?:[^'\"]|'[^']*'|\"[^\"]*\")*$)", inner) if part.strip()]
+    if not override.strip().endswith(")") or len(parts) < 2:
+        raise ConfigError(f"command line: {override}: write 'zip(key=a,b; other.key=c,d)', in quotes for the shell's sake")
+    words = [dataclasses.replace(parse(part), zipped=override) for part in parts]
+    for word in words:
+        if word.sweep and not isinstance(word.value, ChoiceSweep | RangeSweep):
+            raise ConfigError(f"command line: {word}: values that go together must be listed, as a,b or range(…)")
+    counts = {word.name: len(word.singles()) for word in words}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise ConfigError(f"command line: zip(…) needs as many values of each key: {told}")
+    return words
 
 
 def as_written(override: str) -> Word:

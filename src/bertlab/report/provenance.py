@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from bertlab.config.words import zipped
 from bertlab.declarations import Metric, metric_named
 from bertlab.report.arms import Study, counted
 from bertlab.report.page import Block, Heading, Listing, PageTable, Text
@@ -61,9 +62,9 @@ def primary_of(run: RunRecord) -> Metric:
 
 def one_run_command(run: RunRecord) -> str:
     """The command that makes this run alone: a sweep's with this run's values of what was swept."""
-    words = shlex.split(str(run.summary["command"]))
+    words = shlex.split(str(run.summary["command"]))[1:]
     single = []
-    for word in words[1:]:
+    for word in [part for given in words for part in (map(str, zipped(given)) if given.startswith("zip(") else [given])]:
         key, equals, value = word.partition("=")
         if word in ("-m", "--multirun") or key.startswith("hydra"):
             continue

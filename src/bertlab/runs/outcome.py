@@ -13,6 +13,10 @@ class SweepTrial(Protocol):
     directions: list[str]  # maximize or minimize, for each of the scores that it wants
     objectives: list[str]  # their names; empty: the primary metric on validation
 
+    def note(self, name: str, text: str) -> None:
+        """What a person will want to know of the trial: its run's folder, its score's name."""
+        ...
+
     def report(self, step: int, value: float) -> None:
         """The score of one evaluation, numbered from 1."""
         ...

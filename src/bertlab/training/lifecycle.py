@@ -196,6 +196,8 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
     )
     chosen = config.tracker.build(info)
     reporting = [] if context.trial is None else [TrialTracker(context.trial, objective.primary)]
+    if context.trial is not None:  # of one that is pruned or killed, too
+        context.trial.note("run", str(run.folder))
     return [LocalTracker(info), *([] if chosen is None else [chosen]), *reporting]
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.bertlab_optuna._space import Space
+from hydra_plugins.bertlab_optuna.trial import NOTE
 
 LONGEST_LEGEND = 12
 
@@ -27,27 +29,44 @@ def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
     if done:
         for trial in study.best_trials[:5]:
             words = " ".join(space.overrides(trial.params)[len(space.fixed) :])
-            print(f"best: trial {trial.number}  {' '.join(f'{value:.6g}' for value in trial.values or ())}  {words}")
+            noted = "".join(f"  {note}" for note in notes_of(trial, but=("metric",)).values())
+            print(f"best: trial {trial.number}  {scores_text(trial)}  {words}{noted}")
         (folder / "experiment").mkdir(exist_ok=True)
         _write(folder / "experiment" / "best.yaml", best_preset(study.best_trials[0], space))
         _plots(study, folder / "plots")
     print(f"study: {folder} (trials.csv, experiment/best.yaml, plots)", flush=True)
 
 
+def notes_of(trial: FrozenTrial, but: Sequence[str] = ()) -> dict[str, str]:
+    """What the job noted of its trial."""
+    notes = {key.removeprefix(NOTE): str(value) for key, value in trial.user_attrs.items() if key.startswith(NOTE)}
+    return {name: text for name, text in notes.items() if name not in but}
+
+
+def scores_text(trial: FrozenTrial) -> str:
+    """`validation/accuracy 0.85`; without the name where the job did not note it as `metric`."""
+    values = " ".join(f"{value:.6g}" for value in trial.values or ())
+    return f"{notes_of(trial).get('metric', '')} {values}".strip()
+
+
 def trials_csv(study: optuna.Study) -> str:
-    """One line a trial: number, state, values, parameters, steps reported, seconds."""
+    """One line a trial: number, state, values, whether it is the best, parameters, steps reported, seconds, what the job noted of it."""
     trials = study.get_trials(deepcopy=False)
     params = sorted({key for trial in trials for key in trial.params})
     values = [f"value_{index}" for index in range(len(study.directions))] if len(study.directions) > 1 else ["value"]
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["number", "state", *values, *params, "reports", "seconds", "retried_trial_number", "failure"])
+    notes = list(dict.fromkeys(name for trial in trials for name in notes_of(trial)))
+    best = {trial.number for trial in study.best_trials} if any(trial.state == TrialState.COMPLETE for trial in trials) else set()
+    table.writerow(["number", "state", *values, "best", *params, *notes, "reports", "seconds", "retried_trial_number", "failure"])
     for trial in trials:
         seconds = "" if trial.duration is None else round(trial.duration.total_seconds(), 3)
         scores = trial.values or [""] * len(values)
+        tried = [trial.params.get(key, "") for key in params]
+        noted = [notes_of(trial).get(name, "") for name in notes]
         table.writerow([
-            trial.number, trial.state.name.lower(), *scores, *(trial.params.get(key, "") for key in params), len(trial.intermediate_values),
-            seconds, trial.user_attrs.get("retried_trial_number", ""), trial.user_attrs.get("failure", ""),
+            trial.number, trial.state.name.lower(), *scores, "yes" if trial.number in best else "", *tried, *noted,
+            len(trial.intermediate_values), seconds, trial.user_attrs.get("retried_trial_number", ""), trial.user_attrs.get("failure", ""),
         ])  # fmt: skip
     return stream.getvalue()
 
@@ -71,7 +90,8 @@ def best_preset(trial: FrozenTrial, space: Space) -> str:
             node[last] = yaml.safe_load(value)
         else:
             defaults.append({f"override /{key}": value})
-    head = f"# @package _global_\n# Best of a study: trial {trial.number}, {' '.join(f'{value:.6g}' for value in trial.values or ())}.\n"
+    noted = "".join(f", {name} {text}" for name, text in notes_of(trial, but=("metric",)).items())
+    head = f"# @package _global_\n# Best of a study: trial {trial.number}, {scores_text(trial)}{noted}.\n"
     command = "# Command: bertlab --config-dir STUDY-FOLDER experiment=best\n"
     body = {"defaults": [*defaults, "_self_"], **tree} if defaults else tree
     return head + command + str(yaml.safe_dump(body, sort_keys=False))
@@ -88,10 +108,11 @@ def _plots(study: optuna.Study, folder: Path) -> None:
 
     folder.mkdir(exist_ok=True)
     several = len(study.directions) > 1
+    name_of_score = notes_of(study.best_trials[0]).get("metric", "score")
     drawings: dict[str, Any] = {
-        "history": lambda: draw.plot_optimization_history(study),
-        "importance": lambda: draw.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator()),
-        "slices": lambda: draw.plot_slice(study),
+        "history": lambda: draw.plot_optimization_history(study, target_name=name_of_score),
+        "importance": lambda: draw.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target_name=name_of_score),
+        "slices": lambda: draw.plot_slice(study, target_name=name_of_score),
         "intermediate": lambda: draw.plot_intermediate_values(study),
     }
     if several:
@@ -102,6 +123,8 @@ def _plots(study: optuna.Study, folder: Path) -> None:
                 warnings.simplefilter("ignore")
                 made = make()
                 axes = made.flat[0] if hasattr(made, "flat") else made
+                if name == "intermediate":
+                    axes.set_ylabel(name_of_score)
                 width = 5 * len(made.flat) if hasattr(made, "flat") else 7
                 axes.figure.set_size_inches(max(7, width), 4.5)
                 legend = axes.get_legend()

@@ -26,6 +26,12 @@ class Space:
         """A trial's overrides; floats with all their digits."""
         return [*self.fixed, *(f"{key}={value_text(value)}" for key, value in params.items())]
 
+    def told(self, params: Mapping[str, Any]) -> list[str]:
+        """What is tried, for a person: numbers with three figures."""
+        return [
+            f"{key.lstrip('+').split('@')[-1]}={f'{value:.3g}' if isinstance(value, float) else value}" for key, value in params.items()
+        ]
+
     def corners(self) -> list[list[str]]:
         """Points that together hold every choice and every bound, for checking the space before the first trial."""
         ends = {key: ends_of(distribution) for key, distribution in self.searched.items()}

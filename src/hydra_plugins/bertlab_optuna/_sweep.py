@@ -132,7 +132,15 @@ def _work(
         try:
             with beating(study, [trial._trial_id for trial, _ in asked], float(options["heartbeat_seconds"])):
                 returns = launcher.launch(
-                    [_job(overrides, trial, description) for trial, overrides in asked], initial_job_idx=asked[0][0].number
+                    [
+                        _job(
+                            overrides,
+                            trial,
+                            {**description, "label": _label(space, trial, state.done(is_grid) + state.running + place, total)},
+                        )
+                        for place, (trial, overrides) in enumerate(asked, start=1)
+                    ],
+                    initial_job_idx=asked[0][0].number,
                 )
             errors = 0
         except Exception as error:  # a killed worker, a launcher's own trouble: what the jobs told is in the study
@@ -163,6 +171,11 @@ def ask(
     if extra is not None:
         extra(trial, space.overrides(trial.params))
     return trial, space.overrides(trial.params)
+
+
+def _label(space: Space, trial: optuna.Trial, place: int, total: int) -> str:
+    """`trial 3/20: optimizer.lr=4e-05 budget.batch_size=64`."""
+    return f"trial {place}/{total}: {' '.join(space.told(trial.params))}"
 
 
 def _job(overrides: list[str], trial: optuna.Trial, description: dict[str, Any]) -> list[str]:

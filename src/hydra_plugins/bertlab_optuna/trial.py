@@ -16,6 +16,7 @@ from typing import Any
 
 VARIABLE = "HYDRA_OPTUNA_TRIAL"
 BEAT = "beat"  # user attribute: counts up while somebody works on the trial, or holds it in a queue
+NOTE = "note:"  # user attributes: what the job notes of its trial
 OWNER = "owner"  # user attribute: the process that does
 
 
@@ -63,6 +64,7 @@ class Trial:
 
         self.study = load_study(description)
         self.name = str(description["study"])
+        self.label = str(description["label"])  # `trial 3/20: optimizer.lr=4e-05`, for a person
         self.objectives: list[str] = list(description["objectives"])  # names, for a job that knows several scores
         self.directions = [direction.name.lower() for direction in self.study.directions]
         self._storage = self.study._storage
@@ -98,6 +100,10 @@ class Trial:
 
         with contextlib.suppress(UpdateFinishedTrialError):
             self._storage.set_trial_user_attr(self._id, key, value)
+
+    def note(self, name: str, text: str) -> None:
+        """What a person will want to know of the trial, e.g. where its files are: a column of trials.csv."""
+        self._set(f"{NOTE}{name}", text)
 
     def report(self, step: int, value: float) -> None:
         """Tell an intermediate score. Pruners know one objective only: of several, nothing is told."""

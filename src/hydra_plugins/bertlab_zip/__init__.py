@@ -1,0 +1,1 @@
+"""Hydra's basic sweeper with keys whose values go together: see sweeper.py."""
