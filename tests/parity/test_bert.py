@@ -428,3 +428,10 @@ def test_sequence_longer_than_the_positions_is_refused() -> None:
 def test_config_is_a_hydra_schema() -> None:
     node = OmegaConf.structured(Bert)
     assert OmegaConf.to_object(node) == Bert()
+
+
+def test_an_encoder_of_one_segment_reads_pairs_all_the_same() -> None:
+    """RoBERTa's and ModernBERT's have no second segment; objectives mark the second text all the same."""
+    encoder = encoder_of(type_vocab_size=1)
+    ids = torch.tensor([[2, 5, 3, 6, 7, 3]])
+    assert torch.equal(encoder(ids, (ids > 4).long()), encoder(ids))

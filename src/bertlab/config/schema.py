@@ -111,6 +111,8 @@ class ModelConfig(Component):
 
     pooling: str = choice("cls", "cls", "mean", "max", help="cls = the model's own pooler, or its first token; else over real tokens")
 
+    leaves_as_code: ClassVar[bool] = False  # whether the modelling file of exports (export/modeling_bertlab.py) holds its encoder
+
     def build(self, vocab_size: int, pad_id: int) -> "Encoder":
         """The encoder with fresh weights from torch's generator."""
         raise NotImplementedError(f"{type(self).__name__} lacks build(vocab_size, pad_id)")

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -30,6 +30,8 @@ GATED = ("swiglu", "geglu")
 @dataclass
 class Bert(ModelConfig):
     """Own encoder; the defaults are post-norm BERT (Devlin et al. 2019)."""
+
+    leaves_as_code: ClassVar = True
 
     vocab_size: int | None = integer(None, "rows of the token embedding; null = the tokenizer's", low=1)
     hidden_size: int = integer(256, "width D", low=1)
@@ -186,7 +188,7 @@ def value_table_of(config: Bert, index: int) -> int | None:
 
 # --- the model --------------------------------------------------------------------------------------------------------------
 class BertEncoder(Encoder):
-    """The encoder behind `contracts.Encoder`; make it with `build`, which also draws the weights."""
+    """Embeddings, layers and pooler; `build` makes one and draws its weights."""
 
     config: Bert
     pools_first_alone = True
@@ -235,7 +237,7 @@ class BertEncoder(Encoder):
         if length > self.config.max_position_embeddings:
             raise ValueError(f"{length} tokens, but max_position_embeddings={self.config.max_position_embeddings}")
         x = self.token(input_ids)  # (B, T, D)
-        x = x + (self.segment.weight[0] if segment_ids is None else self.segment(segment_ids))
+        x = x + (self.segment(segment_ids) if segment_ids is not None and self.takes_segments else self.segment.weight[0])
         if self.position is not None:
             x = x + self.position.weight[:length]
         elif self.config.positions == "sinusoidal":
