@@ -94,7 +94,7 @@ def loss_metric(unit: str, name: str = "loss", per_token: bool = False) -> Metri
 class HfHead:
     """A head's counterpart in transformers: `AutoModelFor{task}`, and our modules' names in a BERT of that class."""
 
-    task: str
+    task: str  # "" = none: the pooled output is the answer
     names: Mapping[str, str] = field(default_factory=dict)
     reads_pooler: bool = True
     names_classes: bool = False  # its config names classes (id2label)

@@ -170,26 +170,6 @@ def test_the_encoder_alone_opens_as_auto_model() -> None:
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["BertModel"]
 
 
-@pytest.mark.parametrize(
-    ("words", "more", "named"),
-    [
-        (
-            ["model.positions=rotary", "model.norm_placement=pre", "model.pooling=mean", "model.activation=swiglu"],
-            [],
-            ("model.norm_placement=pre, model.positions=rotary, model.activation=swiglu, model.pooling=mean: ", "model=bert without these"),
-        ),
-        (["model.norm=rms", "model.linear_bias=false"], ["what=encoder"], ("model.norm=rms, model.linear_bias=False: ",)),
-        (["model.pooling=max"], [], ("model.pooling=max: ", "what=encoder")),
-    ],
-)
-def test_what_they_have_no_class_for_is_refused_by_every_key(
-    words: list[str], more: list[str], named: tuple[str, ...], capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = refused(capsys, [*DATA, *DEVLIN, *words], *more)
-    assert all(word in line for word in named)
-    assert ("what=encoder" in line) == ("what=encoder" in named), "what would be refused next is not offered"
-
-
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("objective", ["sop", "rtd"])
 def test_objectives_without_a_class_are_refused(objective: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bertlab.config.composition import compose_schema
 from bertlab.contracts import join_examples
@@ -168,10 +169,23 @@ def test_vectors_are_learnt_and_compared(options: list[str], cli: Any) -> None:
     assert status == 0 and json.loads(out)["file/spearman"] > (0.5 if options else -1), (out, err)
     status, out, err = cli("predict", f"run={folder}", "text=a thing of red", "text_pair=a thing of red", "format=jsonl")
     assert status == 0 and json.loads(out)["cosine"] == pytest.approx(1, abs=1e-5), err
-    status, _, err = cli("export", f"run={folder}", "to=exported")
-    assert status == 2 and "what=encoder" in err
+    check_vectors(cli, folder)
     status, _, err = cli(*words, *options, "budget.steps=2", "dataset.text_pair_column=null")
     assert status == 2 and "objective=embedding needs text_pair (text)" in err
+
+
+def check_vectors(cli: Any, folder: Path) -> None:
+    """An exported encoder's pooled outputs are the run's vectors."""
+    transformers = pytest.importorskip("transformers")
+    assert cli("export", f"run={folder}", "to=exported")[0] == 0
+    texts = ["a thing of red", "item3 is blue ."]
+    tokenizer = transformers.AutoTokenizer.from_pretrained("exported")
+    model = transformers.AutoModel.from_pretrained("exported", trust_remote_code=True)
+    with torch.no_grad():
+        one, other = model(**tokenizer(texts, return_tensors="pt", padding=True)).pooler_output
+    said = json.loads(cli("predict", f"run={folder}", f"text={texts[0]}", f"text_pair={texts[1]}", "format=jsonl")[1])["cosine"]
+    assert float(torch.cosine_similarity(one, other, dim=0)) == pytest.approx(said, abs=1e-5)
+    assert "compare vectors by their cosine" in Path("exported/README.md").read_text()
 
 
 def test_an_exported_regression_says_the_runs_numbers(cli: Any) -> None:

@@ -83,7 +83,7 @@ def test_weights_survive_the_way_from_hugging_face_and_back(described: dict[str,
     what, objective = ("encoder", "nsp") if objective == "encoder" else ("task", objective)
     config = copy.deepcopy(config_of(objective))
     names = [f"L{index}" for index in range(labels)] if objective in ("classification", "tagging") else []
-    theirs = theirs_of(described, export.task_of(config, what), labels, seed)
+    theirs = theirs_of(described, export.form_of(config, what).task, labels, seed)
     config.model = _bert_hf.from_hf_config(theirs.config.to_dict())
     model = ours_of(config, theirs.state_dict(), names)
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bertlab.config.schema import Train
 from bertlab.errors import RunError
+from bertlab.export.model import MODELLING, Form
 from bertlab.export.tokenizer_files import SIDES, truncation_of
 from bertlab.runs.folder import RunFolder
 from bertlab.training.init import FromCheckpoint, FromPretrained, FromStage
@@ -26,26 +27,26 @@ UNLIKE = {  # what of a long text the run reads and transformers does not
 }
 
 
-def model_card(config: Train, folder: RunFolder, task: str, kind: str, longest: int) -> str:
+def model_card(config: Train, folder: RunFolder, form: Form, kind: str, longest: int) -> str:
     """README.md, opened by the metadata that the hub reads. Raises RunError where the run's summary lacks what a card must say."""
     summary = folder.summary() or {}
     try:
-        parts = [_front(config, folder, summary, task), *_text(config, folder, summary, task, kind, longest)]
+        parts = [_front(config, folder, summary, form), *_text(config, folder, summary, form, kind, longest)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{folder}/summary.json: damaged ({type(error).__name__}: {error})") from error
     return "\n".join(parts)
 
 
-def _front(config: Train, folder: RunFolder, summary: Mapping[str, Any], task: str) -> str:
+def _front(config: Train, folder: RunFolder, summary: Mapping[str, Any], form: Form) -> str:
     """Metadata as YAML, one key a line, its value as JSON (which is YAML)."""
-    hub, pipeline = config.dataset.hub_name(), PIPELINES.get(task)
+    hub, pipeline = config.dataset.hub_name(), PIPELINES.get(form.task)
     front: dict[str, Any] = {"library_name": "transformers", "license": "other", "license_name": "see-the-card"}
-    front["tags"] = ["bertlab", config.objective.name]
+    front["tags"] = ["bertlab", config.objective.name, *(["custom_code"] if form.as_code else [])]
     if hub:
         front["datasets"] = [hub]
     if pipeline:
         front["pipeline_tag"] = pipeline
-    if task:  # scores are of the model with its head
+    if form.head is not None:  # scores are of the model with its head
         results = [
             {
                 "task": {"type": pipeline or config.objective.name},
@@ -68,13 +69,14 @@ def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _text(config: Train, folder: RunFolder, summary: Mapping[str, Any], task: str, kind: str, longest: int) -> list[str]:
+def _text(config: Train, folder: RunFolder, summary: Mapping[str, Any], form: Form, kind: str, longest: int) -> list[str]:
     objective, cost = config.objective.name, summary["cost"]
     scores = [f"| {split} | {name} | {value:.4f} |" for split, found in _scores(summary).items() for name, value in found.items()]
     what = f"trained with bertlab (objective {objective}, run `{folder.name}`)"
     return [
         f"# {objective} on {config.dataset.name}", "",
-        f"A `{kind}` {what}." if task else f"The encoder, a `{kind}`, of a model {what}, without its head.", "",
+        f"A `{kind}` {what}." if form.head else f"The encoder, a `{kind}`, of a model {what}, without its head.", "",
+        *_opening(form), "",
         "## Training", "",
         f"- Data: {config.dataset.name}{_hub_of(config)}",
         f"- Objective: {objective}, at most {config.objective.max_length} tokens",
@@ -89,7 +91,21 @@ def _text(config: Train, folder: RunFolder, summary: Mapping[str, Any], task: st
         "The test split, where there is one, was scored once, with that checkpoint.", "",
         "| split | score | value |", "|---|---|---|", *scores, "",
         "## How it was made", "", f"    {without_folders(summary['command'])}", "", _provenance(folder), "",
-        "## Limits", "", *_limits(config, task, longest), "",
+        "## Limits", "", *_limits(config, form, longest), "",
+    ]  # fmt: skip
+
+
+def _opening(form: Form) -> list[str]:
+    """How the folder is opened, and whose code then runs."""
+    auto = f"AutoModelFor{form.task}" if form.task else "AutoModel"
+    pooled = ["", "The vector of a text is `pooler_output`; compare vectors by their cosine."] if form.head and not form.task else []
+    if not form.as_code:
+        return ["Transformers' own class computes it; no code comes with this folder.", "", f"    {auto}.from_pretrained(FOLDER)", *pooled]
+    return [
+        f"Transformers has no class for this encoder, so its code comes along: `{MODELLING}.py`, which needs torch and transformers alone.",
+        "`trust_remote_code=True` runs that file with your rights: read it first (it opens no file and no connection), or compare it with",
+        "what `bertlab export` writes. Pipelines take the same option.", "",
+        f"    {auto}.from_pretrained(FOLDER, trust_remote_code=True)", *pooled,
     ]  # fmt: skip
 
 
@@ -132,7 +148,7 @@ def _provenance(folder: RunFolder) -> str:
     )
 
 
-def _limits(config: Train, task: str, longest: int) -> list[str]:
+def _limits(config: Train, form: Form, longest: int) -> list[str]:
     """What a reader must not take it for."""
     truncation = truncation_of(config.objective)
     said = {"head": "", "tail": " from their beginning, of which the end is kept"}.get(truncation, " at their end")
@@ -144,14 +160,14 @@ def _limits(config: Train, task: str, longest: int) -> list[str]:
     ]
     if truncation not in SIDES:
         limits.append(UNLIKE[truncation].format(longest=longest))
-    if task == "TokenClassification":
+    if form.task == "TokenClassification":
         limits.append(
             '- A word\'s tag is read at its first sub-word (`aggregation_strategy="first"`). A sentence that is too long was cut between '
             "words in training; transformers may cut within one."
         )
     if not config.objective.predicts:
         limits.append("- Pretrained only: fine-tune it before its sentence vectors are used for anything.")
-    if not task and config.model.pooling != "cls":
+    if form.head is None and not form.as_code and config.model.pooling != "cls":
         limits.append(f"- It has no pooler (it was trained with {config.model.pooling} pooling): `pooler_output` is random.")
     return limits
 

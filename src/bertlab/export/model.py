@@ -1,24 +1,36 @@
-"""A run's model as config.json and model.safetensors of transformers' class for its task.
+"""A run's model as config.json and model.safetensors of transformers' class for its task, or of a modelling file of its own beside them.
 
-Our own BERT is written without transformers: names and sizes are known. A Hugging Face architecture is built by transformers, filled with
-the run's weights and saved as transformers saves it. What has no class there, or another head, is refused; the encoder alone can still go.
+Our own BERT is written without transformers: names and sizes are known. An encoder of ours that transformers has no class for leaves with
+the code that computes it (modeling_bertlab.py, bundled from our source). A Hugging Face architecture is built by transformers, filled with
+the run's weights and saved as transformers saves it; a head that it lacks is refused, and the encoder alone can still go.
 """
 
+import dataclasses
+import functools
 import importlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from bertlab import __version__
 from bertlab.config.schema import Train
+from bertlab.contracts import HfHead
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError
+from bertlab.export.bundle import bundle
 from bertlab.models.hf import HfEncoder, transformers_module
 from bertlab.runs.files import save_weights, write_text
 from bertlab.training.assembly import Model
 
+MODELLING = "modeling_bertlab"  # the file that carries what transformers has no class for, and our module that it is bundled from
+TASKS = (
+    "MaskedLM", "PreTraining", "NextSentencePrediction", "SequenceClassification", "TokenClassification", "QuestionAnswering",
+    "MultipleChoice",
+)  # fmt: skip
 ENCODER_ALONE = "its encoder alone can be exported: what=encoder"
 # Heads that compute what ours do under other names than BERT's, by model type and task.
 ROBERTA_HEADS = {
@@ -38,21 +50,41 @@ OTHER_HEADS = {
 
 
 # --- what can be exported --------------------------------------------------------------------------------------------------------
-def task_of(config: Train, what: str) -> str:
-    """The transformers task, e.g. `SequenceClassification`, or `` for the encoder alone.
+@dataclass(frozen=True)
+class Form:
+    """As what a run leaves."""
 
-    Raises ConfigError naming every key that transformers has no class for, and what could be exported instead.
-    """
-    encoder, head = config.model.unlike_transformers(), config.objective.hf_head()
-    lacking = []
+    head: HfHead | None  # None = the encoder alone
+    as_code: bool  # by a class of our modelling file instead of one of transformers'
+
+    @property
+    def task(self) -> str:
+        """What transformers' classes call it, e.g. `SequenceClassification`; empty where there is nothing on the encoder's outputs."""
+        return self.head.task if self.head is not None else ""
+
+    @property
+    def reads_pooler(self) -> bool:
+        """Whether anything but hidden states is looked at."""
+        return self.head is not None and self.head.reads_pooler
+
+    @property
+    def kind(self) -> str:
+        """The class of an encoder of ours."""
+        family = "Bertlab" if self.as_code else "Bert"
+        return f"{family}For{self.task}" if self.task else f"{family}Model"
+
+
+def form_of(config: Train, what: str) -> Form:
+    """How the run can leave. Raises ConfigError naming every key that stands against it, and what could be exported instead."""
+    encoder, head = config.model.unlike_transformers(), config.objective.hf_head() if what != "encoder" else None
     if what != "encoder" and head is None:
-        lacking.append(f"objective={config.objective.name}")
-    if what != "encoder" and head is not None and head.reads_pooler and config.model.pooling != "cls":
-        lacking.append(f"model.pooling={config.model.pooling}")
-    if encoder or lacking:
-        could = ENCODER_ALONE if not encoder else "BERT as Devlin's (model=bert without these) and model=hf_* can be exported"
-        raise ConfigError(f"{', '.join([*encoder, *lacking])}: transformers has no class that computes this; {could}")
-    return "" if what == "encoder" or head is None else head.task
+        raise ConfigError(f"objective={config.objective.name}: transformers has no class that computes this; {ENCODER_ALONE}")
+    pooled = head is not None and head.reads_pooler and config.model.pooling != "cls"
+    lacking = [*encoder, *([f"model.pooling={config.model.pooling}"] if pooled else [])]
+    if lacking and not config.model.leaves_as_code:
+        could = "model=bert_* and model=hf_* can be exported" if encoder else ENCODER_ALONE
+        raise ConfigError(f"{', '.join(lacking)}: transformers has no class that computes this; {could}")
+    return Form(head, as_code=bool(lacking))
 
 
 def check_names(label_names: Sequence[str]) -> None:
@@ -64,51 +96,65 @@ def check_names(label_names: Sequence[str]) -> None:
 # --- writing ------------------------------------------------------------------------------------------------------------------------
 def write_model(folder: Path, config: Train, model: Model, tokenizer: Tokenizer, label_names: Sequence[str], what: str = "task") -> str:
     """config.json and model.safetensors; the name of the class they are of. Raises ConfigError naming what there is no place for."""
-    task = task_of(config, what)
+    form = form_of(config, what)
     check_names(label_names)
-    if config.model.hub_name() is None:
-        return _write_own(folder, config, model, tokenizer, label_names, task)
-    return _write_hf(folder, config, model, label_names, task)
-
-
-def _write_own(folder: Path, config: Train, model: Model, tokenizer: Tokenizer, label_names: Sequence[str], task: str) -> str:
-    kind = f"BertFor{task}" if task else "BertModel"
-    described = {
-        "architectures": [kind], "dtype": "float32",
-        **config.model.transformers_config(tokenizer.vocab_size, tokenizer.special.pad_id), **_of_the_task(config, label_names, task),
-    }  # fmt: skip
-    state = config.model.transformers_state(model.encoder.state_dict(), "bert." if task else "")
-    if task and not _reads_pooler(config, task):
-        state = {name: value for name, value in state.items() if ".pooler." not in name}
-    state |= _head_state(config, model) if task else {}
-    _double_bias(state)
+    if config.model.hub_name() is not None:
+        return _write_hf(folder, model, label_names, form)
+    described, state = _as_code(config, model, tokenizer) if form.as_code else _as_bert(config, model, tokenizer, form)
+    described = {"architectures": [form.kind], "dtype": "float32", **described, **_of_the_head(form, label_names)}
+    state |= _head_state(form, model)
+    if not form.as_code:
+        _double_bias(state)
     save_weights(folder / "model.safetensors", {name: value.clone() for name, value in state.items()}, {"format": "pt"})
     write_text(folder / "config.json", json.dumps(described, indent=2, ensure_ascii=False) + "\n")
-    return kind
+    if form.as_code:
+        write_text(folder / f"{MODELLING}.py", modelling_file())
+    return form.kind
 
 
-def _of_the_task(config: Train, label_names: Sequence[str], task: str) -> dict[str, Any]:
+def _as_bert(config: Train, model: Model, tokenizer: Tokenizer, form: Form) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and weights of transformers' BERT."""
+    described = config.model.transformers_config(tokenizer.vocab_size, tokenizer.special.pad_id)
+    state = config.model.transformers_state(model.encoder.state_dict(), "bert." if form.task else "")
+    if form.task and not form.reads_pooler:
+        state = {name: value for name, value in state.items() if ".pooler." not in name}
+    return described, state
+
+
+def _as_code(config: Train, model: Model, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Config and weights of our modelling file's classes, every one of which the folder offers."""
+    options = {name: value for name, value in dataclasses.asdict(config.model).items() if name != "name"}
+    sizes = {"vocab_size": len(model.encoder.token_weight()), "pad_token_id": tokenizer.special.pad_id, "attention": "auto"}
+    classes = {"AutoConfig": "BertlabConfig", "AutoModel": "BertlabModel", **{f"AutoModelFor{task}": f"BertlabFor{task}" for task in TASKS}}
+    places = {auto: f"{MODELLING}.{name}" for auto, name in classes.items()}
+    return (
+        {"model_type": "bertlab", "auto_map": places, **options, **sizes},
+        {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()},
+    )
+
+
+@functools.cache
+def modelling_file() -> str:
+    """The source that computes our encoder and its heads, on torch and transformers alone."""
+    note = f"Written by bertlab {__version__} out of its own source (MIT licence): the encoder is the code that was trained."
+    return bundle(f"bertlab.export.{MODELLING}", note)
+
+
+def _of_the_head(form: Form, label_names: Sequence[str]) -> dict[str, Any]:
     """Entries of a config that belong to the head."""
-    found: dict[str, Any] = {}
-    head = config.objective.hf_head()
-    if task and head is not None:
-        if head.names_classes:
-            found["id2label"] = dict(enumerate(label_names))
-            found["label2id"] = {name: index for index, name in enumerate(label_names)}
-        found |= head.config
-    return found
+    if form.head is None:
+        return {}
+    names: dict[str, Any] = {}
+    if form.head.names_classes:
+        names = {"id2label": dict(enumerate(label_names)), "label2id": {name: index for index, name in enumerate(label_names)}}
+    return {**names, **form.head.config}
 
 
-def _reads_pooler(config: Train, task: str) -> bool:
-    head = config.objective.hf_head()
-    return bool(task and head is not None and head.reads_pooler)
-
-
-def _head_state(config: Train, model: Model) -> dict[str, Tensor]:
+def _head_state(form: Form, model: Model) -> dict[str, Tensor]:
     """The head's weights under BERT's names."""
-    head = config.objective.hf_head()
-    assert head is not None
-    return {_renamed(ours, head.names): value.detach().cpu() for ours, value in model.head.exported_state().items()}
+    if form.head is None:
+        return {}
+    return {_renamed(ours, form.head.names): value.detach().cpu() for ours, value in model.head.exported_state().items()}
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:
@@ -125,11 +171,13 @@ def _double_bias(state: dict[str, Tensor]) -> None:
 
 
 # --- architectures of transformers' own -----------------------------------------------------------------------------------------------
-def _write_hf(folder: Path, config: Train, model: Model, label_names: Sequence[str], task: str) -> str:
-    module, encoder = transformers_module("export of a Hugging Face encoder"), model.encoder
+def _write_hf(folder: Path, model: Model, label_names: Sequence[str], form: Form) -> str:
+    module, encoder, task = transformers_module("export of a Hugging Face encoder"), model.encoder, form.task
     assert isinstance(encoder, HfEncoder)
+    if form.head is not None and not task and not encoder.has_pooler:
+        raise ConfigError(f"{encoder.described.model_type} has no pooler, whose output would be the vectors; {ENCODER_ALONE}")
     described = type(encoder.described).from_dict(encoder.described.to_dict())  # a copy
-    for name, value in _of_the_task(config, label_names, task).items():
+    for name, value in _of_the_head(form, label_names).items():
         setattr(described, name, value)
     try:
         theirs = (
@@ -145,11 +193,10 @@ def _write_hf(folder: Path, config: Train, model: Model, label_names: Sequence[s
         name = ours.removeprefix("model.")
         if (target := _renamed(name, renamed)) == name:
             target = base + name
-        if name.startswith("pooler.") and target not in own and not _reads_pooler(config, task):
+        if name.startswith("pooler.") and target not in own and not form.reads_pooler:
             continue  # nothing there reads it
         state[target] = value.detach().cpu()
-    if task:
-        state |= {_renamed(name, renamed): value for name, value in _head_state(config, model).items()}
+    state |= {_renamed(name, renamed): value for name, value in _head_state(form, model).items()}
     _double_bias(state)
     _fill(theirs, state, task, described.model_type)
     theirs.save_pretrained(folder)

@@ -4,27 +4,39 @@ Outputs are compared in double precision, in which equal weights give equal outp
 """
 
 import copy
-import inspect
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from bertlab.contracts import Batch, join_examples
 from bertlab.data.dataset import load_dataset, roles_for
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import RunError, UserError
+from bertlab.export import stranger
+from bertlab.export.model import Form
 from bertlab.export.tokenizer_files import SIDES, truncation_of
 from bertlab.models.hf import transformers_module
 from bertlab.objectives._texts import join_texts
 from bertlab.training.assembly import Model
 from bertlab.training.finished import FinishedRun
 
+Tensors = dict[str, torch.Tensor]
 TOLERANCE = 1e-5  # of an output's largest element, where that is above 1
 ROWS = 8  # of the validation split
-LOGITS = {"PreTraining": ("prediction_logits", "seq_relationship_logits"), "QuestionAnswering": ("start_logits", "end_logits")}
+LOGITS = {
+    "PreTraining": ("prediction_logits", "seq_relationship_logits"), "QuestionAnswering": ("start_logits", "end_logits"),
+    "": ("pooler_output",),
+}  # fmt: skip
 SAMPLE = (
     "A film that's not bad at all.", "naïve café — 3.14 % of THE time", "x", "[MASK] and [SEP] in a text", "東京 🎬 don't\tstop", " two  ",
 )  # fmt: skip
@@ -73,22 +85,48 @@ def compare_tokens(trained: FinishedRun, folder: Path, longest: int, rows: Any) 
 
 
 # --- outputs ----------------------------------------------------------------------------------------------------------------------
-def largest_difference(trained: FinishedRun, folder: Path, task: str, longest: int, rows: Any) -> float:
+def largest_difference(trained: FinishedRun, folder: Path, form: Form, longest: int, rows: Any) -> float:
     """Compare logits (of the encoder alone: hidden states) on random tokens and on validation rows. Raises RunError where they differ."""
-    module = transformers_module("export")
-    theirs = (
-        getattr(module, f"AutoModelFor{task}" if task else "AutoModel").from_pretrained(folder, trust_remote_code=False).eval().double()
-    )
-    names = tuple(trained.objective.label_names)
-    head = trained.config.objective.hf_head()
-    if task and head is not None and head.names_classes and tuple(theirs.config.id2label.values()) != names:
-        raise RunError("the exported model names its classes otherwise than the run; nothing was written")
+    if form.head is not None and form.head.names_classes:
+        named = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
+        if named != {str(index): name for index, name in enumerate(trained.objective.label_names)}:
+            raise RunError("the exported model names its classes otherwise than the run; nothing was written")
     model = copy.deepcopy(trained.model).cpu().eval().double()
     batches = [random_batch(trained.tokenizer, longest), *_validation_batch(trained, rows)]
-    found = max(_difference(model, theirs, batch, task) for batch in batches)
-    if not found <= TOLERANCE:
-        raise RunError(f"the exported model answers otherwise than the run (by {found:.2g}); nothing was written")
-    return found
+    given = [asked(batch, form.task, trained.model.encoder.takes_segments) for batch in batches]
+    answers = (_answers_apart if form.as_code else _answers_here)(folder, form.task, given)
+    with torch.no_grad():
+        shares = [_largest(*both(model, one, batch, form)) for batch, one in zip(batches, answers, strict=True)]
+    if not max(shares) <= TOLERANCE or any(math.isnan(share) for share in shares):
+        raise RunError(f"the exported model answers otherwise than the run (by {max(shares):.2g}); nothing was written")
+    return max(shares)
+
+
+def _answers_here(folder: Path, task: str, given: list[Tensors]) -> list[Tensors]:
+    """Of a class of transformers' own."""
+    auto = getattr(transformers_module("export"), f"AutoModelFor{task}" if task else "AutoModel")
+    theirs = auto.from_pretrained(folder, trust_remote_code=False).eval().double()
+    with torch.no_grad():
+        return [dict(theirs(**one)) for one in given]
+
+
+def _answers_apart(folder: Path, task: str, given: list[Tensors]) -> list[Tensors]:
+    """Of a folder with code: in a process of its own that cannot import bertlab. Raises RunError where it cannot be opened so."""
+    print("opening the folder in a process without bertlab ...", flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        files = Path(place, "given.safetensors"), Path(place, "answers.safetensors")
+        save_file({f"{number}.{name}": value.contiguous() for number, one in enumerate(given) for name, value in one.items()}, files[0])
+        command = [sys.executable, "-P", stranger.__file__, str(folder), task, *map(str, files)]
+        quiet = {"HF_HOME": place, "HF_MODULES_CACHE": f"{place}/modules", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | quiet)
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            raise RunError(f"the exported folder cannot be opened without bertlab ({said[:200]}); nothing was written")
+        answers: list[Tensors] = [{} for _ in given]
+        for name, value in load_file(files[1]).items():
+            number, _, key = name.partition(".")
+            answers[int(number)][key] = value
+    return answers
 
 
 def _validation_batch(trained: FinishedRun, rows: Any) -> list[Batch]:
@@ -102,29 +140,33 @@ def _validation_batch(trained: FinishedRun, rows: Any) -> list[Batch]:
     return [trained.objective.collate(examples, np.arange(min(ROWS, len(examples))), None)]
 
 
-@torch.no_grad()
-def _difference(model: Model, theirs: Any, batch: Batch, task: str) -> float:
-    """The largest difference, as a share of the largest element where that is above 1; NaN where any output is."""
+def asked(batch: Batch, task: str, takes_segments: bool) -> Tensors:
+    """A batch as transformers is asked."""
     mask = torch.ones_like(batch.input_ids, dtype=torch.bool) if batch.attention_mask is None else batch.attention_mask
     # Blocks of several documents may attend within each alone; transformers is asked for one text a row.
     batch.attention_mask = mask = mask.diagonal(dim1=1, dim2=2) if mask.ndim == 3 else mask
-    segmented = "token_type_ids" in inspect.signature(theirs.forward).parameters and theirs.config.to_dict().get("type_vocab_size", 0) > 1
-    segments = {"token_type_ids": batch.segment_ids} if segmented else {}
-    given = {"input_ids": batch.input_ids, "attention_mask": mask.long(), **segments}
+    given = {"input_ids": batch.input_ids, "attention_mask": mask.long()}
+    if takes_segments:
+        given["token_type_ids"] = batch.segment_ids
     if task == "MultipleChoice":  # it is asked for all choices of a question in one row
         given = {name: value.view(batch.num_examples, -1, value.shape[1]) for name, value in given.items()}
-    found = theirs(**given)
-    if not task:
+    return given
+
+
+def both(model: Model, found: Tensors, batch: Batch, form: Form) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Our outputs and theirs, where they mean something."""
+    mask = batch.attention_mask
+    assert mask is not None
+    if form.head is None:
         hidden = model.encoder(batch.input_ids, batch.segment_ids, mask)
-        ours, answers = [hidden[mask]], [found.last_hidden_state[mask]]
-    else:
-        ours = list(model.head.exported_outputs(model(batch), batch))
-        answers = [found[name] for name in LOGITS.get(task, ("logits",))]
-        if task in ("MaskedLM", "PreTraining"):
-            answers[0] = answers[0].flatten(0, 1)[batch.targets["masked"]]
-        if task in ("TokenClassification", "QuestionAnswering"):  # what stands at padding means nothing
-            ours, answers = [one[mask] for one in ours], [one[mask] for one in answers]
-    return _largest(ours, answers)
+        return [hidden[mask]], [found["last_hidden_state"][mask]]
+    ours = list(model.head.exported_outputs(model(batch), batch))
+    answers = [found[name] for name in LOGITS.get(form.task, ("logits",))]
+    if form.task in ("MaskedLM", "PreTraining"):
+        answers[0] = answers[0].flatten(0, 1)[batch.targets["masked"]]
+    if form.task in ("TokenClassification", "QuestionAnswering"):  # what stands at padding means nothing
+        ours, answers = [one[mask] for one in ours], [one[mask] for one in answers]
+    return ours, answers
 
 
 def _largest(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:

@@ -29,7 +29,7 @@ from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, choice, flag, string
 from bertlab.errors import ConfigError, RunError
 from bertlab.export.card import model_card
-from bertlab.export.model import check_names, has_transformers, task_of, write_model
+from bertlab.export.model import MODELLING, Form, check_names, form_of, has_transformers, write_model
 from bertlab.export.tokenizer_files import SIDES, truncation_of, write_tokenizer
 from bertlab.export.verification import compare_tokens, largest_difference, validation_rows
 from bertlab.runs.files import write_record
@@ -61,7 +61,7 @@ def run(config: Schema, _context: Context) -> None:
     folder = find_run(config.run, config.paths)
     to = free_folder(config.to, folder.path)
     described = folder.config()
-    task = task_of(described, config.what)  # before weights are read
+    form = form_of(described, config.what)  # before weights are read
     trained = load_run(folder)
     check_names(trained.objective.label_names)
     trained.config.paths.mirror = config.paths.mirror or trained.config.paths.mirror
@@ -71,9 +71,9 @@ def run(config: Schema, _context: Context) -> None:
         temporary = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}.", suffix=".tmp"))
         try:
             kind = write_folder(trained, temporary, config.what)
-            card = model_card(described, folder, task, kind, longest(trained))
+            card = model_card(described, folder, form, kind, longest(trained))
             write_record(temporary / "README.md", card)
-            checked = verified(trained, temporary, task, config.verify)
+            checked = verified(trained, temporary, form, config.verify)
             temporary.chmod(0o755)
             temporary.rename(to)  # fails where something has appeared there meanwhile; takes the place of an empty folder
         finally:
@@ -81,6 +81,10 @@ def run(config: Schema, _context: Context) -> None:
     except OSError as error:
         raise RunError(f"to={config.to}: cannot be written ({error.strerror or error})") from error
     print(f"{to}: {kind}, {checked}")
+    if form.as_code:
+        print(
+            f"transformers has no class for this encoder: the folder carries its code ({MODELLING}.py); open it with trust_remote_code=True"
+        )
     truncation = truncation_of(described.objective)
     if truncation not in SIDES:
         print(
@@ -116,7 +120,7 @@ def write_folder(trained: FinishedRun, folder: Path, what: str) -> str:
     return kind
 
 
-def verified(trained: FinishedRun, folder: Path, task: str, wanted: bool) -> str:
+def verified(trained: FinishedRun, folder: Path, form: Form, wanted: bool) -> str:
     """Compare tokens and outputs; what that showed, in words. Raises RunError where they are not the run's."""
     if trained.config.model.hub_name() is None:  # what transformers has built itself is always compared
         if not wanted:
@@ -125,7 +129,7 @@ def verified(trained: FinishedRun, folder: Path, task: str, wanted: bool) -> str
             return "not compared with the run: transformers is not installed"
     rows = validation_rows(trained)
     compare_tokens(trained, folder, longest(trained), rows)
-    difference = largest_difference(trained, folder, task, longest(trained), rows)
+    difference = largest_difference(trained, folder, form, longest(trained), rows)
     texts = f"{len(rows)} validation rows" if rows is not None else "texts of our own (the run's data cannot be read here)"
     return f"tokens and outputs equal to the run's on {texts} and random tokens (largest difference {difference:.1e})"
 

@@ -27,6 +27,7 @@ from bertlab.contracts import (
     Encoder,
     Examples,
     Head,
+    HfHead,
     Loss,
     Metric,
     Objective,
@@ -72,6 +73,10 @@ class Embedding(Texts):
     def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> "EmbeddingObjective":
         """The objective for one tokenizer's vocabulary."""
         return EmbeddingObjective(self, vocabulary)
+
+    def hf_head(self) -> HfHead:
+        """None: the pooled output is what is wanted."""
+        return HfHead("")
 
 
 class VectorHead(Head):
