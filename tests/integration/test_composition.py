@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bertlab.config import registry
-from bertlab.config.composition import compose_schema, read_words
+from bertlab.config.composition import compose_schema, declared_tasks, read_words
 from bertlab.config.registry import GROUPS, conf_folder
+from bertlab.config.suites import read_suite
 
 CONF = conf_folder()
 Cli = Callable[..., tuple[int, str, str]]  # conftest's fixture
@@ -33,6 +34,9 @@ OPTIONS = sorted(
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids="=".join)
 def test_every_option_composes(group: str, option: str) -> None:
+    if group == "suite":
+        assert declared_tasks(read_suite(option))
+        return
     compose_schema("train", [f"{group}={option}", *NEEDED.get((group, option), [])])
 
 

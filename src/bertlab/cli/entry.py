@@ -10,7 +10,7 @@ import re
 import shlex
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,6 +187,8 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
         raise ConfigError("a search makes several runs: add -m")
     if not several and any(word.zipped is not None for word in words):
         raise ConfigError("zip(…) makes several runs: add -m")
+    if not several and (suite := next((word for word in words if word.key == "suite" and word.sweep), None)) is not None:
+        raise ConfigError(f"a suite makes several runs: add -m, or choose one of its tasks, {suite.key}={suite.singles()[0].plain}")
     if searches(words) and "--cfg" not in flags and not registry.load_job(job).has_score:
         raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
     sweep = check_sweep(job, flags, words) if several else Sweep([])
@@ -247,7 +249,9 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
                 return _run_trial(trial, job, lambda: to_schema(composed, settings), command)
             if labels:
                 print(label, flush=True)
-            return registry.load_job(job).run(to_schema(composed, settings), Context(command, sweep, in_grid=bool(labels)))
+            return registry.load_job(job).run(
+                to_schema(composed, settings), Context(own_command(command, settings.overrides.task), sweep, in_grid=bool(labels))
+            )
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
@@ -258,6 +262,19 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
             sys.exit(stop.exit_status)
 
     return task
+
+
+def own_command(command: str, own: Sequence[str]) -> str:
+    """The command line as one run records it, by the run's own words: of a suite its task, and what the suite's grid tries in it."""
+    task = next((word for word in own if word.startswith("suite=") and "/" in word), None)
+    if task is None:
+        return command
+    from bertlab.config.suites import read_suite
+
+    given = [task if word.startswith("suite=") else word for word in shlex.split(command)]
+    keys = {word.partition("=")[0] for word in given}
+    tried = set(read_suite(task.removeprefix("suite=").partition("/")[0]).keys_of_grid()) - keys
+    return shlex.join([*given, *(word for word in own if word.partition("=")[0] in tried)])
 
 
 def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) -> None:

@@ -1,13 +1,21 @@
 """The last word of a grid (`bertlab -m …`): its runs beside each other, and over seeds the mean with its interval."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from bertlab.config.composition import declared_tasks
 from bertlab.config.schema import Train
+from bertlab.config.suites import Suite
 from bertlab.declarations import Metric
 from bertlab.errors import UserError
+from bertlab.report.arms import studies_of
+from bertlab.report.page import Figure, Page, to_plain
 from bertlab.report.stats import summarize
+from bertlab.report.tasks import many_tasks, tasks_rows
+from bertlab.report.tasks_page import tasks_blocks
+from bertlab.runs.folder import RunFolder
+from bertlab.runs.records import read_run
 from bertlab.training.lifecycle import locate
 
 MINIMUM_FOR_TESTS = 6  # seeds: fewer cannot reach p = 0.05 in an exact paired test
@@ -17,6 +25,7 @@ def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
     """Lines to print for runs given by what sets each apart and their configs; what did not finish is named with its status."""
     keys = list(dict.fromkeys(key for settings, _ in runs for key in settings))
     rows, scores = list[list[str]](), dict[tuple[str, ...], list[float]]()
+    specs: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}  # of each arm, its score's name and what that means
     outcomes = [outcome_of(config) for _, config in runs]
     for (values, _), (folder, summary) in zip(runs, outcomes, strict=True):
         cells = [values.get(key, "") for key in keys]
@@ -29,21 +38,22 @@ def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
         rows.append([*cells, f"{metrics[summary['selected_by']]:.4f}", test, f"{summary['cost']['seconds'] / 60:.1f}", folder])
         arm = tuple(f"{key}={values[key]}" for key in keys if key != "seed" and key in values)
         scores.setdefault(arm, []).append(metrics[summary["selected_by"]])
-    done = next((summary for _, summary in outcomes if summary and "selected_by" in summary), {})
-    name = str(done.get("selected_by", "score"))
+        specs[arm] = (summary["selected_by"], summary["metric_specs"][summary["selected_by"]])
+    names = list(dict.fromkeys(name for name, _ in specs.values()))
+    name = names[0] if len(names) == 1 else "validation"  # of several tasks each has its own score
     table = [[*keys, name, name.replace("validation", "test"), "minutes", "run"], *rows]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     yield ""
     for row in table:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if "seed" in keys:
-        spec = done.get("metric_specs", {}).get(name)
-        yield from arms(scores, name, (lambda value: value) if spec is None else Metric.from_record(name, spec).clip)
+        yield from arms(scores, {arm: Metric.from_record(name, spec) for arm, (name, spec) in specs.items()})
 
 
-def arms(scores: dict[tuple[str, ...], list[float]], name: str, clip: Callable[[float], float]) -> Iterator[str]:
+def arms(scores: dict[tuple[str, ...], list[float]], metrics: Mapping[tuple[str, ...], Metric]) -> Iterator[str]:
     """Of each arm: mean ± standard deviation over seeds and its 95 % t interval, as far as the score reaches."""
     for arm, values in scores.items():
+        name, clip = metrics[arm].name, metrics[arm].clip
         of = summarize(values)
         label = f"{' '.join(arm)}: " if arm else ""
         spread = (
@@ -65,3 +75,25 @@ def outcome_of(config: Train) -> tuple[str, dict[str, Any] | None]:
         return str(folder), folder.summary()
     except UserError:  # told when it was run
         return "-", None
+
+
+def suite_lines(suite: Suite, configs: Sequence[Train]) -> Iterator[str]:
+    """Every task's score over seeds, the mean over tasks, cost, and published scores beside, for runs that finished."""
+    finished = [folder for config in configs if (folder := finished_folder(config)) is not None]
+    runs = [run for folder in finished if not (run := read_run(folder)).problem]
+    known = {key for run in runs for key in run.config}
+    select = [key for key in suite.keys_of_grid() if known & {key, f"{key}.component"}]
+    studies = studies_of(runs, select=select) if runs else []
+    if (many := many_tasks(studies, suite, declared_tasks(suite))) is not None:
+        blocks = tasks_blocks(many, tasks_rows(many, {}))
+        yield to_plain(Page("", [block for block in blocks if not isinstance(block, Figure)])).strip()
+
+
+def finished_folder(config: Train) -> RunFolder | None:
+    """None where the run has not finished, or cannot be told from its config."""
+    try:
+        folder = locate(config).folder
+        summary = folder.summary()
+    except UserError:
+        return None
+    return folder if summary is not None and summary["status"] == "finished" else None

@@ -39,6 +39,13 @@ class Sweep:
         return [{word.name: word.text or "" for word in words if str(word) not in common} for words in self.runs]
 
     @property
+    def suites(self) -> list[str]:
+        """The suites that its tasks are of."""
+        from bertlab.config.suites import suites_in  # with Hydra, which help does not wait for
+
+        return list(dict.fromkeys(name for words in self.runs for name in suites_in(words)))
+
+    @property
     def labels(self) -> list[str]:
         """`run 3/10: optimizer.lr=4e-5 seed=1` for each run of a grid; nothing for other sweeps, and for a grid of one."""
         if self.trials is not None or len(self.runs) < 2:
@@ -65,6 +72,12 @@ def check_sweep(job: str, flags: dict[str, str | None], words: "list[Word]") -> 
             check_combination(config)
             check_direction(sweep, config)
         sweep.configs.append(config)
+    if sweep.suites:
+        from bertlab.config.composition import declared_tasks
+        from bertlab.config.suites import read_suite
+
+        for name in sweep.suites:
+            declared_tasks(read_suite(name))
     return sweep
 
 
@@ -234,8 +247,12 @@ def telling(sweep: Sweep, with_table: bool) -> Iterator[None]:
 
 
 def _print_grid(sweep: Sweep) -> None:
-    from bertlab.cli.grid import grid_lines
+    from bertlab.cli.grid import grid_lines, suite_lines
+    from bertlab.config.suites import read_suite, suites_in
 
     print("\n".join(grid_lines(list(zip(sweep.settings, sweep.configs, strict=False)))), flush=True)
+    for name in sweep.suites:
+        own = [config for words, config in zip(sweep.runs, sweep.configs, strict=False) if suites_in(words) == [name]]
+        print("\n".join(suite_lines(read_suite(name), own)), flush=True)
     if len(sweep.runs) > LARGEST_CHECKED_SWEEP:
         print(f"runs after the first {LARGEST_CHECKED_SWEEP} are not in this table: bertlab report runs=… has them all")

@@ -23,7 +23,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from bertlab.config import registry
+from bertlab.config import registry, suites
 from bertlab.config.schema import Budget, Component, valid_keys, validate
 from bertlab.config.trust import check_hydra, guard_environment
 from bertlab.config.words import RULES, Word, check_option, parse, read
@@ -41,6 +41,10 @@ class ComponentSource(ConfigSource):
 
     def load_config(self, config_path: str) -> ConfigResult:
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
+        if is_task(config_path):
+            return ConfigResult(
+                provider=SCHEME, path=f"{SCHEME}://", config=task_preset(_task_of(config_path)), header={"package": "_global_"}
+            )
         if option not in registry.options(group):
             raise ConfigLoadError(f"Config not found: {config_path}")
         node = OmegaConf.structured(registry.load_schema(group, option), flags={"allow_objects": False})
@@ -58,7 +62,7 @@ class ComponentSource(ConfigSource):
 
     def is_config(self, config_path: str) -> bool:
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
-        return option in registry.options(group)
+        return is_task(config_path) or option in registry.options(group)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         path = config_path.strip("/")
@@ -67,6 +71,29 @@ class ComponentSource(ConfigSource):
         return sorted(
             groups if results_filter == ObjectType.GROUP else configs if results_filter == ObjectType.CONFIG else [*groups, *configs]
         )
+
+
+def is_task(config_path: str) -> bool:
+    """Whether a config is a suite's task: `suite/NAME/TASK`."""
+    return len(config_path.split("/")) == 3 and config_path.startswith(f"{suites.GROUP}/")
+
+
+def _task_of(config_path: str) -> str:
+    return config_path.removesuffix(".yaml").partition("/")[2]
+
+
+def task_preset(option: str) -> DictConfig:
+    """A suite's task as a preset of a whole run: the choices and the values that its words say."""
+    defaults: list[Any] = ["_self_"]
+    preset = OmegaConf.create({})
+    for word in complete("train", read(suites.words_of(option))):
+        if word.key in registry.GROUPS:
+            group = word.key if word.package is None else f"{word.key}@{word.package}"
+            defaults.append({f"override /{group}": word.plain})
+        else:
+            OmegaConf.update(preset, word.key, word.plain, force_add=True)
+    preset.defaults = defaults
+    return preset
 
 
 class SearchPath(SearchPathPlugin):
@@ -94,12 +121,15 @@ def read_words(job: str, overrides: Iterable[str], literal: Collection[str] = ()
 def complete(job: str, words: list[Word]) -> list[Word]:
     """Every rule on words; harmless when repeated. Raises ConfigError for an option that is no name.
 
-    A budget in one unit replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`; a stage brings its tokenizer.
+    A budget in one unit replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`; a stage brings its tokenizer, and
+    for the tasks of a suite so does every run or checkpoint that they begin from.
     """
     for word in words:
         check_option(word)
-    stages = [file.stem for file in (registry.conf_folder() / "init").glob("*.yaml")]
-    if any(word.name == "init" and word.plain in stages for word in words) and all(word.name != "tokenizer" for word in words):
+    words = suites.expanded(words) if job == "train" else words
+    bringing = [file.stem for file in (registry.conf_folder() / "init").glob("*.yaml")]
+    bringing += ["checkpoint", "pretrained"] if any(word.key == suites.GROUP for word in words) else []
+    if any(word.name == "init" and word.plain in bringing for word in words) and all(word.name != "tokenizer" for word in words):
         words = [parse("tokenizer=inherited"), *words]
     for rule in RULES:
         words = [rule(job, word) for word in words]
@@ -137,6 +167,20 @@ def compose_words(job: str, words: Iterable[Word]) -> Any:
     with open_dict(composed):
         del composed["hydra"]
     return to_schema(composed, hydra)
+
+
+def declared_tasks(suite: suites.Suite) -> dict[tuple[str, str], str]:
+    """(dataset, objective) of each task, as its runs record them -> the task's name. Raises ConfigError where two tasks have the same."""
+    found: dict[tuple[str, str], str] = {}
+    for task in suite.tasks:
+        config = compose_schema("train", suite.words_for(task))
+        key = (config.dataset.name, config.objective.name)
+        if key in found:
+            raise ConfigError(
+                f"tasks {found[key]} and {task} are both objective={key[1]} on '{key[0]}': give one a name of its own, dataset.name={task}"
+            )
+        found[key] = task
+    return found
 
 
 def compose_hydra(job: str, words: Iterable[Word]) -> Any:

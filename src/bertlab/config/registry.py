@@ -43,6 +43,7 @@ GROUPS = {
     "compute": "where and how fast",
     "tracker": "where progress is logged",
     "experiment": "a whole study's recipe",
+    "suite": "tasks that are run and reported together: bertlab -m suite=…",
     "search": "a search space for a sweep with Optuna: bertlab -m search=…",
     "debug": "quick checks of any recipe",
 }

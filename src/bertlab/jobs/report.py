@@ -14,6 +14,8 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   test=t                              a paired t test instead of the exact sign-flip test (say so before the runs)
   test=anytime                        a test that stays valid when seeds are added one after the other until it decides
   scaling=flops scaling_by="objective.masking_rate"    a power law through arms of several sizes, and the largest foretold from the rest
+  suite=glue_small                    its tasks' names and order, published scores beside, what its grid chooses
+  select="optimizer.lr"               for each arm and task the value with the best mean on validation; never by the test split
   metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
   formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make it again anywhere: runs=OUT
@@ -29,8 +31,10 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from bertlab.config.composition import declared_tasks
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, choice, flag, number, string
+from bertlab.config.suites import Suite
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report import stats
 from bertlab.report.arms import Study, counted, studies_of
@@ -38,6 +42,8 @@ from bertlab.report.build import build_page
 from bertlab.report.page import Page, PageTable, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
 from bertlab.report.scaling import COSTS
+from bertlab.report.tasks import many_tasks, tasks_rows
+from bertlab.report.tasks_page import tasks_blocks
 from bertlab.runs.files import to_json, write_atomically, write_record
 from bertlab.runs.listing import CONDITION, select
 from bertlab.runs.outcome import Context
@@ -69,6 +75,9 @@ class Schema(Node):
         help="of paired differences, chosen before the runs; t shows more with few seeds, and takes them for normal; anytime, too, and "
         "stays valid when seeds are added until it decides",
     )
+    suite: Suite | None = None
+    select: str = string("", "keys of which each arm takes the value with the best mean on validation, separated by spaces")
+    stochastic_order: bool = flag(False, "over several tasks, also the almost stochastic order over the baseline (Dror et al. 2019)")
     effect: float | None = number(
         None,
         "smallest difference of interest, in the metric's shown unit; where none is found, says if it is smaller, or what would tell",
@@ -129,7 +138,15 @@ def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -
     runs = find_runs(parts(config.runs, ","))
     chosen = select(runs, config.where.split())
     names = {old.strip(): new.strip() for old, _, new in (word.partition(" -> ") for word in parts(config.names, ";"))}
-    studies = studies_of(chosen, config.group_by.split(), config.baseline, names, parts(config.order, ";"), config.metric)
+    studies = studies_of(
+        chosen,
+        config.group_by.split(),
+        config.baseline,
+        names,
+        parts(config.order, ";"),
+        config.metric,
+        chosen_by_validation(config, chosen),
+    )
     if not studies:
         raise RunError(f"runs={config.runs}: none of the {len(chosen)} runs has finished" + (f" ({chosen[0].problem})" if chosen else ""))
     stages = [one for one in runs if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}]
@@ -147,7 +164,18 @@ def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -
         config.effect,
         None if config.scaling is None else (config.scaling, config.scaling_by.split()),
     )
+    if (many := many_tasks(studies, config.suite, None if config.suite is None else declared_tasks(config.suite))) is not None:
+        rows = tasks_rows(many, {one.name: one for one in stages}, config.test, config.effect, config.stochastic_order)
+        page.blocks[:0] = tasks_blocks(many, rows)
     return [*chosen, *stages], studies, page
+
+
+def chosen_by_validation(config: Schema, runs: Sequence[RunRecord]) -> list[str]:
+    """The keys that make no arms: those asked for, else those of the suite's grid that its runs have."""
+    if config.select or config.suite is None:
+        return config.select.split()
+    known = {key for run in runs for key in run.config}
+    return [key for key in config.suite.keys_of_grid() if known & {key, f"{key}.component"}]
 
 
 def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema, command: str) -> None:

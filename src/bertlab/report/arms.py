@@ -59,6 +59,8 @@ class Arm:
     runs: dict[Seeds, RunRecord] = field(default_factory=dict)
     others: list[RunRecord] = field(default_factory=list)  # further runs of seeds that are there already
     failed: list[RunRecord] = field(default_factory=list)  # runs of this setting without a result
+    chosen: str = ""  # `optimizer.lr=3e-05`: what was chosen for it on validation
+    passed_over: list[RunRecord] = field(default_factory=list)  # runs of the settings that were not chosen
 
     @property
     def pretrainings(self) -> int:
@@ -125,12 +127,14 @@ def counted(number: int, noun: str) -> str:
 
 def studies_of(
     runs: Sequence[RunRecord], keys: Sequence[str] = (), baseline: str | None = None, names: dict[str, str] | None = None,
-    order: Sequence[str] = (), metric: str | None = None,
+    order: Sequence[str] = (), metric: str | None = None, select: Sequence[str] = (),
 ) -> list[Study]:  # fmt: skip
     """Finished runs by dataset and objective, each group with its arms. Pretraining runs that others began from are none of their own.
 
+    `select`: keys that make no arms; of their values each arm takes those with the best mean on validation.
     Raises ConfigError for a key, an arm or a metric that there is not.
     """
+    _check_select(runs, select)
     finished = [run for run in runs if not run.problem]
     stages = {run.stage for run in finished}
     groups: dict[tuple[str, str], list[RunRecord]] = {}
@@ -143,8 +147,9 @@ def studies_of(
     studies = []
     for (dataset, objective), members in sorted(groups.items()):
         chosen_metric = _metric(members, metric)
-        chosen = _chosen_keys(members, keys)
-        arms = _arms(members, chosen)
+        tried = _tried(members, select)
+        chosen = [key for key in _chosen_keys(members, keys, tried) if key not in tried]
+        arms = _arms(members, chosen, tried, chosen_metric)
         _place_failed(arms, [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)], chosen)
         first = _of_settings(arms, baseline) or _baseline(arms)
         for arm in arms:
@@ -179,8 +184,8 @@ def _tokenizers_differ(runs: Sequence[RunRecord]) -> bool:
     return len({str(sorted((key, value) for key, value in run.config.items() if key.startswith("tokenizer."))) for run in runs}) > 1
 
 
-def varying_keys(runs: Sequence[RunRecord]) -> list[str]:
-    """Dotted keys that differ between runs, without seeds, what only changes speed, and keys that follow from others.
+def varying_keys(runs: Sequence[RunRecord], without: Sequence[str] = ()) -> list[str]:
+    """Dotted keys that differ between runs, without seeds, what only changes speed, keys that follow from others, and those of `without`.
 
     Chosen components come first (`init.component`), then shallow keys; a key that tells no runs apart that the keys before it
     leave together follows from them: what only a pretraining has follows from there being one.
@@ -188,7 +193,7 @@ def varying_keys(runs: Sequence[RunRecord]) -> list[str]:
     every = sorted({key for run in runs for key in run.config}, key=lambda key: (not key.endswith(".component"), key.count("."), key))
     kept: list[str] = []
     for key in every:
-        if not decides(key) or key.endswith(".name"):
+        if not decides(key) or key.endswith(".name") or key in without:
             continue
         together: dict[tuple[str, ...], set[str]] = {}
         for run in runs:
@@ -225,9 +230,9 @@ def differing_keys(arms: Sequence[Arm]) -> list[str]:
     return differing
 
 
-def _chosen_keys(runs: list[RunRecord], keys: Sequence[str]) -> list[str]:
+def _chosen_keys(runs: list[RunRecord], keys: Sequence[str], without: Sequence[str] = ()) -> list[str]:
     if not keys:
-        return varying_keys(runs)
+        return varying_keys(runs, without)
     every = sorted({key for run in runs for key in run.config})
     chosen = [f"{key}.component" if f"{key}.component" in every else key for key in keys]
     for key in chosen:
@@ -249,7 +254,53 @@ def _place_failed(arms: list[Arm], failed: Sequence[RunRecord], keys: Sequence[s
                 arm.failed.append(run)
 
 
-def _arms(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
+def _check_select(runs: Sequence[RunRecord], keys: Sequence[str]) -> None:
+    every = sorted({key for run in runs for key in run.config})
+    for key in keys:
+        if not {key, f"{key}.component"} & set(every):
+            raise ConfigError(f"select: no run has the key {key}, {did_you_mean(key, every, most=3)}")
+
+
+def _tried(runs: Sequence[RunRecord], select: Sequence[str]) -> list[str]:
+    """The keys of `select`, as runs record them, that differ between these runs; with a component, the keys within it."""
+    tried = []
+    for key in select:
+        within = sorted({one for run in runs for one in run.config if one == key or one.startswith(f"{key}.")})
+        tried += [one for one in within if len({str(run.config.get(one)) for run in runs}) > 1 and not one.endswith(".name")]
+    return tried
+
+
+def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tuple[str, list[RunRecord]]:
+    """Of one arm's runs those with the best mean on validation, and by which settings; where seeds are missing, those with the most."""
+    groups: dict[tuple[str, ...], list[RunRecord]] = {}
+    for run in runs:
+        groups.setdefault(tuple(str(run.config.get(key, ABSENT)) for key in tried), []).append(run)
+    most = max(len({seeds_of(run) for run in group}) for group in groups.values())
+    means = {
+        settings: sum(scores) / len(scores)
+        for settings, group in sorted(groups.items())
+        if len({seeds_of(run) for run in group}) == most
+        and (scores := [score for run in group if (score := run.score("validation", metric.name)) is not None])
+    }
+    best = (max if metric.higher_is_better else min)(means, key=lambda settings: means[settings])
+    told = " ".join(f"{key.removesuffix('.component')}={value}" for key, value in zip(tried, best, strict=True))
+    return told, groups[best]
+
+
+def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: Metric) -> list[Arm]:
+    if not tried:
+        return _arms_of(runs, keys)
+    found = []
+    for arm in _arms_of(runs, keys):
+        every = arm.in_order() + arm.others
+        told, kept = _chosen(every, tried, metric)
+        (chosen,) = _arms_of(kept, keys)
+        chosen.chosen, chosen.passed_over = told, [run for run in every if run not in kept]
+        found.append(chosen)
+    return found
+
+
+def _arms_of(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
     arms: dict[tuple[str, ...], Arm] = {}
     for run in sorted(runs, key=lambda run: str(run.summary.get("cost", {}).get("finished_at", "")), reverse=True):
         settings = {key: run.config.get(key, ABSENT) for key in keys}

@@ -218,6 +218,11 @@ def warnings_of(study: Study) -> list[str]:
             f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its spread is not of seeds alone."
         )
     for arm in study.arms:
+        if arm.passed_over:
+            found.append(
+                f"“{arm.name}” is {arm.chosen}, chosen by the mean validation score over seeds; {counted(len(arm.passed_over), 'run')} of "
+                "other settings were passed over, which flatters its validation score. The test split had no part in it."
+            )
         if arm.failed:
             told = "; ".join(f"{run.name} ({run.problem})" for run in arm.failed[:3])
             found.append(

@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bertlab.declarations import Metric
-from bertlab.report import stats
+from bertlab.report import resampling, stats
 from bertlab.report.arms import Study
 from bertlab.report.comparison import Row
 from bertlab.report.page import Figure
@@ -192,6 +192,26 @@ def best_of_k(study: Study) -> Figure | None:
     axes.set(xlabel="trials", ylabel=f"expected best {_label(study.metric)}")
     _dress(axes, 0)
     return _finish(figure, f"{_slug(study)}-best-of-k", "Expected best validation score after so many trials (Dodge et al. 2019).")
+
+
+def profiles(arms: dict[str, list[list[float]]]) -> Figure | None:
+    """Of each arm (task -> scores): the share of its runs that score above each point, with bootstrap bands over runs."""
+    if not arms:
+        return None
+    at, rng = np.linspace(0, 1, 201), np.random.default_rng(0)
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for index, (name, tasks) in enumerate(list(arms.items())[:MOST_NAMED]):
+        colour = COLOURS[index % len(COLOURS)]
+        above = [np.asarray(scores)[:, None] > at for scores in tasks]  # (runs, P) of each task
+        drawn = np.mean([one[rng.integers(len(one), size=(500, len(one)))].mean(1) for one in above], axis=0)
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        axes.fill_between(100 * at, low, high, step="mid", color=colour, alpha=0.15, linewidth=0)
+        axes.step(100 * at, resampling.profile(tasks, at), where="mid", color=colour, label=_short(name))
+    axes.set(xlabel="official score, times 100", ylabel="share of runs above it", ylim=(0, 1.02))
+    _dress(axes, len(arms))
+    return _finish(
+        figure, "tasks-profiles", "Performance profiles: the share of runs above each score, tasks weighing alike; 95 % bands over runs."
+    )
 
 
 def _curve(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
