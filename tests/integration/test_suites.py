@@ -4,11 +4,11 @@ import random
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from children import Child
 
-from conftest import Cli
 from tiny import tiny
 
 MINE = """
@@ -47,7 +47,7 @@ def words(*more: str) -> list[str]:
     return tiny("model=bert_tiny", "seed=range(2)", *more, sizes=None)
 
 
-def test_a_killed_suite_goes_on_and_ends_in_the_same_table(cli: Cli) -> None:
+def test_a_killed_suite_goes_on_and_ends_in_the_same_table(cli: Any) -> None:
     child = Child("-m", "suite=mine", *words("paths.output=killed"))
     until = time.time() + 200
     while len(list(Path("killed").glob("*/summary.json"))) < 2 and child.poll() is None and time.time() < until:
@@ -68,10 +68,11 @@ def test_a_killed_suite_goes_on_and_ends_in_the_same_table(cli: Cli) -> None:
     status, _, err = cli("report", "runs=whole", "suite=mine", "formats=md", "contamination=false", "examples=false")
     assert status == 0, err
     report = Path("report/report.md").read_text()
-    assert "## Over tasks" in report and "| somebody ‡ | 80.0 | 50.0 | 65.0 |" in report and "suite=mine/marks seed=1" in report
+    assert "## Over tasks" in report and "| somebody ‡ | 80.0 | 50.0 | 65.0 |" in report
+    assert re.search("suite=mine/marks .*seed=1", report)
 
 
-def test_a_suite_is_planned_and_one_task_of_it_is_a_run(cli: Cli) -> None:
+def test_a_suite_is_planned_and_one_task_of_it_is_a_run(cli: Any) -> None:
     status, out, err = cli("plan", "-m", "suite=mine", *words())
     assert status == 0, err
     assert re.search(r"^4 +mine/marks +1 +new", out, re.MULTILINE) and "4 runs: 0 finished, 4 to do" in out
@@ -90,7 +91,7 @@ def test_a_suite_is_planned_and_one_task_of_it_is_a_run(cli: Cli) -> None:
         (["-m", "suite=mine/marks", "optimizer.lrr=1"], "did you mean 'optimizer.lr'?"),
     ],
 )
-def test_what_is_asked_for_wrongly_is_told_in_a_line(cli: Cli, given: list[str], told: str) -> None:
+def test_what_is_asked_for_wrongly_is_told_in_a_line(cli: Any, given: list[str], told: str) -> None:
     status, _, err = cli(*given)
     assert status == 2 and err.count("\n") == 1 and told in err, err
 
@@ -114,7 +115,7 @@ def test_what_is_asked_for_wrongly_is_told_in_a_line(cli: Cli, given: list[str],
          "dataset.train_file=reviews.csv, dataset.name=reviews", "tasks reviews and marks are both objective=classification on 'reviews'"),
     ],
 )  # fmt: skip
-def test_what_a_suite_says_wrongly_is_told_before_any_run(cli: Cli, mine: Path, old: str, new: str, told: str) -> None:
+def test_what_a_suite_says_wrongly_is_told_before_any_run(cli: Any, mine: Path, old: str, new: str, told: str) -> None:
     mine.write_text(MINE.replace(old, new, 1))
     status, _, err = cli("-m", "suite=mine", *words())
     assert status == 2 and err.count("\n") == 1 and told in err, err
