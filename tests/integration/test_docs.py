@@ -27,7 +27,7 @@ PAGES = [
 ]
 KEYS = "docs/reference/keys/"  # pages that are made from the schema
 WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
-SETTING = re.compile(r"[+~]*[\w.@/-]+=")
+SETTING = re.compile(r"zip\(|[+~]*[\w.@/-]+=")
 PLACEHOLDERS = {"experiment=…": "experiment=bertsst2", "…": "X"}
 SMALL = [
     "budget.epochs=null", "budget.tokens=null", "budget.examples=null", "budget.hours=null", "budget.steps=2", "budget.batch_size=4",

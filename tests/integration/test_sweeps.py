@@ -49,8 +49,38 @@ def test_a_sweep_goes_on_to_its_total_and_its_best_is_a_preset(cli: Any) -> None
     status, out, err = cli(*SWEEP, "hydra.sweeper.n_trials=3")
     assert status == 0 and "3 of 3" in out and len(trials()) == 3
     assert len(summaries()) == 3 and Path("multirun/studies/s/plots/history.png").is_file()
+    for trial in trials():  # each leads to its run, and says what its value is
+        summary = json.loads((Path(trial["run"]) / "summary.json").read_text())
+        assert summary["metrics"][trial["metric"]] == float(trial["value"]) and trial["metric"] == "validation/accuracy"
+        assert not any(name.startswith("test/") for name in summary["metrics"]) and summary["unscored"] == ["test"]
+    (best,) = [trial for trial in trials() if trial["best"] == "yes"][:1]
+    preset = Path("multirun/studies/s/experiment/best.yaml").read_text()
+    assert f"validation/accuracy {float(best['value']):.6g}, run {best['run']}" in preset
     status, out, err = cli("--config-dir", "multirun/studies/s", "experiment=best", "debug=smoke")
     assert status == 0, err
+    point = [f"{key}={best[key]}" for key in ("optimizer.lr", "budget.batch_size")]
+    status, out, err = cli("debug=smoke", *DATA, *point)
+    summary = json.loads((Path(best["run"]) / "summary.json").read_text())
+    assert status == 0 and "finished already" in out, err
+    assert "test/accuracy" in summary["metrics"] and "unscored" not in summary, "scored when nothing is chosen any more"
+    assert cli("evaluate", f"run={best['run']}", "split=test", "compute.threads=1")[0] == 0, "the manifest is that of what is there"
+
+
+def test_a_trial_is_told_before_and_after_it_in_a_line(cli: Any) -> None:
+    status, out, err = cli(*SWEEP, "hydra.sweeper.n_trials=2")
+    assert status == 0, err
+    lines = [line for line in out.splitlines() if line.startswith(("trial ", "accuracy: "))]
+    assert [line.partition(": ")[0] for line in lines] == ["trial 1/2", "accuracy", "trial 2/2", "accuracy"]
+    assert "optimizer.lr=" in lines[0] and "budget.batch_size=" in lines[0] and "test" not in lines[1]
+
+
+def test_values_that_go_together_make_a_grid(cli: Any) -> None:
+    words = ["debug=smoke", *DATA, "zip(optimizer.lr=1e-3,2e-3; seed=3,4)"]
+    status, out, err = cli("-m", *words)
+    assert status == 0 and "run 2/2: optimizer.lr=0.002 seed=4" in out, err
+    assert {summary["seed"] for summary in summaries()} == {3, 4}
+    status, out, err = cli(*words)
+    assert status == 2 and "zip(…) makes several runs: add -m" in err
 
 
 @pytest.mark.parametrize(

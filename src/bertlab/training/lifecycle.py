@@ -4,7 +4,7 @@ import dataclasses
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +29,7 @@ from bertlab.training.flops import BACKWARD, count_forward, product_rate
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit, load_best
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 
+SCORED = ("validation", "test")  # splits that are scored at the end, the test split once
 OUT_OF_MEMORY = "out_of_memory"  # a status: another run, with fewer examples a forward pass, stands for this one
 
 
@@ -66,7 +67,7 @@ def train(config: Train, context: Context) -> Outcome:
 def train_located(run: Located, context: Context) -> Outcome:
     """The same for a run that has been located."""
     summary = run.folder.summary()
-    if summary is not None and summary["status"] == "finished":
+    if summary is not None and summary["status"] == "finished" and (context.trial is not None or not summary.get("unscored")):
         return Outcome(run.folder, summary, skipped=True)
     if summary is not None and summary["status"] == OUT_OF_MEMORY:
         return train_located(in_parts(run, int(summary["micro_batch_size"])), context)
@@ -76,7 +77,9 @@ def train_located(run: Located, context: Context) -> Outcome:
         material = prepare(run.config, run.folder.tokenizer_file, source)
         model = build_initialized(run.config, material.tokenizer, material.objective, source)
         with run.folder.locked():
-            if (summary := run.folder.finished()) is not None:  # by another process, while this one waited
+            if (summary := run.folder.finished()) is not None:  # by another process, while this one waited, or as a trial of a search
+                if context.trial is None and summary.get("unscored"):
+                    summary = score_rest(run, model, material, summary)
                 return Outcome(run.folder, summary, skipped=True)
             try:
                 return compute(run, context, material, model, pretraining)
@@ -123,7 +126,8 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
         selected = load_best(folder.checkpoints, progress) if config.evaluation.keep == "best" else last
         folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
         model.load_state_dict(selected)
-        metrics = final_scores(run, model, material)
+        scored = [split for split in SCORED if split in material.examples and (context.trial is None or split == "validation")]
+        metrics = final_scores(run, model, material, scored)
         specs = metric_specs(objective.metrics, metrics)
         if scorer is not None:
             told = scorer()
@@ -145,6 +149,8 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             "text": material.texts,
             "command": context.command,
         }
+        if unscored := [split for split in SCORED if split in material.examples and split not in scored]:
+            summary["unscored"] = unscored
         if pretraining is not None:
             summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
         finish(trackers, summary)  # before it counts as finished: a kill between the two costs no curves
@@ -241,12 +247,23 @@ def broadcast(trackers: list[Tracker]) -> Callable[[dict[str, float]], None]:
 
 
 # --- the summary -----------------------------------------------------------------------------------------------------------------
-def final_scores(run: Located, model: Model, material: Material) -> dict[str, Any]:
-    """Validation and, once, test, with the selected weights; the bound where it is known; predictions for later statistics."""
+def score_rest(run: Located, model: Model, material: Material, summary: dict[str, Any]) -> dict[str, Any]:
+    """Of a run that a search made: the splits that a choice between trials must not see, once the run is asked for by itself."""
+    run.folder.verify()
+    model.load_state_dict(run.folder.weights())
+    model.to(run.device.device).eval()
+    found = final_scores(run, model, material, summary["unscored"])
+    specs = {**summary["metric_specs"], **metric_specs(material.objective.metrics, found)}
+    whole = {**summary, "metrics": {**summary["metrics"], **found}, "metric_specs": specs}
+    del whole["unscored"]
+    run.folder.write_summary(whole)
+    return whole
+
+
+def final_scores(run: Located, model: Model, material: Material, splits: Sequence[str]) -> dict[str, Any]:
+    """These splits with the selected weights; the bound where it is known; predictions for later statistics."""
     metrics: dict[str, Any] = {}
-    for split in ("validation", "test"):
-        if split not in material.examples:
-            continue
+    for split in splits:
         rows = material.dataset.splits[split]
         scores, measured = score(
             model, material.objective, material.examples[split], run.device, run.config.evaluation.batch_size, split, rows
