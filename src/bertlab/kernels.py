@@ -47,12 +47,16 @@ class SummedCrossEntropy(torch.autograd.Function):
 
     Products run in hidden's dtype, the softmax in float32 (or float64) a few rows at a time, so that it stays in the cache; its gradient
     (softmax less the one right class) takes the logits' place. First order only.
+
+    With `softcap` c, logits l are c tanh(l / c); with `z_weight` w, w (log Z)^2 is added, Z the softmax's normaliser.
     """
 
     BLOCK, ROWS = 2048, 16
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, label: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, label: Tensor, softcap: float | None = None, z_weight: float = 0.0
+    ) -> Tensor:
         narrow, narrow_bias = weight.detach().to(hidden.dtype), bias.detach().to(hidden.dtype)
         exact = torch.promote_types(hidden.dtype, torch.float32)
         total = torch.zeros((), dtype=exact)
@@ -63,13 +67,24 @@ class SummedCrossEntropy(torch.autograd.Function):
             parts = (torch.split(rows, SummedCrossEntropy.ROWS) for rows in (logits, labels))
             for part, right in zip(*parts, strict=True):
                 x = part.to(exact, copy=True)
-                x -= x.amax(1, keepdim=True)
+                if softcap is not None:
+                    x = torch.tanh(x / softcap)
+                    slope = 1 - x.square()  # of the cap
+                    x *= softcap
+                largest = x.amax(1, keepdim=True)
+                x -= largest
                 total -= x.gather(1, right).sum()
                 x.exp_()
                 normaliser = x.sum(1, keepdim=True)
                 total += normaliser.log().sum()
                 x /= normaliser
+                if z_weight > 0:
+                    log_z = normaliser.log() + largest
+                    total += z_weight * log_z.square().sum()
+                    x *= 1 + 2 * z_weight * log_z
                 x.scatter_add_(1, right, torch.full_like(normaliser, -1.0))
+                if softcap is not None:
+                    x *= slope
                 to_bias += x.sum(0)
                 part.copy_(x)
             torch.mm(logits, narrow, out=gradient)
@@ -81,7 +96,7 @@ class SummedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         # In place: fresh memory costs ten times the product. A second backward pass is refused by torch, as the saved tensors have changed.
-        return *(gradient.mul_(upstream) for gradient in ctx.saved_tensors), None
+        return *(gradient.mul_(upstream) for gradient in ctx.saved_tensors), None, None, None
 
 
 def keep_freed_memory() -> None:

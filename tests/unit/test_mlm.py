@@ -194,9 +194,12 @@ def test_shares_of_more_than_one_are_refused() -> None:
         Mlm(name="mlm", mask_share=0.95, random_share=0.1).check("objective")
 
 
+@pytest.mark.parametrize(("softcap", "z_weight"), [(None, 0.0), (None, 1e-2), (5.0, 0.0), (5.0, 1e-2)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_cross_entropy_with_its_own_gradients_equals_torchs(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row counts on both sides of a part's and of a block's size; extreme logits too."""
+def test_cross_entropy_with_its_own_gradients_equals_torchs(
+    dtype: torch.dtype, softcap: float | None, z_weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row counts on both sides of a part's and of a block's size; extreme logits too. Capped as Gemma 2, with PaLM's z-loss."""
     monkeypatch.setattr(SummedCrossEntropy, "BLOCK", 32)
     torch.manual_seed(0)
     kept = torch.promote_types(dtype, torch.float32)
@@ -205,8 +208,9 @@ def test_cross_entropy_with_its_own_gradients_equals_torchs(dtype: torch.dtype, 
         weight, bias = (10 * torch.randn(101, 8)).to(dtype).to(kept), torch.randn(101).to(dtype).to(kept)
         ours = [part.clone().requires_grad_() for part in (hidden, weight, bias)]
         theirs = [part.to(kept, copy=True).requires_grad_() for part in (hidden, weight, bias)]
-        total = SummedCrossEntropy.apply(*ours, label)
-        expected = F.cross_entropy(F.linear(*theirs), label, reduction="sum")
+        total = SummedCrossEntropy.apply(*ours, label, softcap, z_weight)
+        logits = F.linear(*theirs) if softcap is None else softcap * torch.tanh(F.linear(*theirs) / softcap)
+        expected = F.cross_entropy(logits, label, reduction="sum") + z_weight * logits.logsumexp(-1).square().sum()
         (total / count).backward()
         (expected / count).backward()
         narrow = dtype == torch.bfloat16
@@ -220,14 +224,14 @@ def test_cross_entropy_with_its_own_gradients_equals_torchs(dtype: torch.dtype, 
 def test_training_never_holds_the_logits_and_learns_from_the_same_gradients() -> None:
     """What the head returns for training gives the loss and gradients that its logits would give."""
     hidden, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((5, 8), (11, 8), (11,)))
-    lazy = Projection(hidden, weight, bias).deferred()
+    lazy = Projection(hidden, weight, bias, softcap=3.0).deferred()
     assert isinstance(lazy, Projection)
     with torch.no_grad():
         assert isinstance(lazy.deferred(), torch.Tensor)
     batch = SimpleNamespace(targets={"label": torch.tensor([0, 3, 10, 3, 5])})
     gradients = []
     for logits in (lazy, lazy.logits()):
-        loss = masked_loss(logits, batch)  # type: ignore[arg-type]
+        loss = masked_loss(logits, batch, z_weight=0.1)  # type: ignore[arg-type]
         gradients.append(torch.autograd.grad(loss.total / loss.count, [hidden, weight, bias]))
     for ours, theirs in zip(*gradients, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)

@@ -213,6 +213,9 @@ class OptimizerConfig(Component):
 
     lr: float = number(1e-3, "peak learning rate, reached at the end of warm-up", above=0)
     clip_norm: float = number(1.0, "largest global gradient norm; 0 = no clipping", low=0)
+    ema_decay: float = number(
+        0.0, "decay of a moving average of the weights, which then is what is evaluated, selected and saved; 0 = none", low=0, below=1
+    )
 
     def build(self, groups: "list[ParameterGroup]") -> "torch.optim.Optimizer":
         """The optimizer over these groups; each torch group holds `peak_lr`, which the schedule multiplies."""

@@ -52,6 +52,12 @@ class Masked(ObjectiveConfig):
     random_share: float = number(0.1, "of these, how many become any token of the vocabulary; the rest stays as it is", low=0, high=1)
     unit: str = choice("token", "token", "word", "span", help="what is hidden together: a token, a whole word, a span of words")
     evaluation_rate: float = number(0.15, "share predicted when scoring: single tokens, the same in every run", above=0, below=1)
+    logit_softcap: float | None = number(
+        None, "logits l of the vocabulary become c tanh(l / c) (Gemma 2: c = 30); null = as they are", above=0
+    )
+    z_loss: float = number(
+        0.0, "weight of (log Z)^2 beside each token's loss in training, Z the softmax's normaliser (Chowdhery et al. 2022, §5: 1e-4)", low=0
+    )
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `masked_metrics`."""
@@ -141,15 +147,17 @@ class Masking:
 
 @dataclass
 class Projection:
-    """Logits over the vocabulary that nobody has computed yet: `hidden (M, D)` times `weight (V, D)`, plus `bias (V,)`."""
+    """Logits over the vocabulary that nobody has computed yet: `hidden (M, D)` times `weight (V, D)`, plus `bias (V,)`, soft-capped."""
 
     hidden: Tensor
     weight: Tensor
     bias: Tensor
+    softcap: float | None = None
 
     def logits(self) -> Tensor:
         """`(M, V)`."""
-        return F.linear(self.hidden, self.weight, self.bias)
+        logits = F.linear(self.hidden, self.weight, self.bias)
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def deferred(self) -> "Tensor | Projection":
         """The logits; for training on a CPU itself, of which `masked_loss` makes the loss without sending logits through memory."""
@@ -159,13 +167,21 @@ class Projection:
         return replace(self, hidden=self.hidden.to(dtype))
 
 
-def masked_loss(logits: Tensor | Projection, batch: Batch) -> Loss:
-    """Cross-entropy in nats of logits (M, V), summed over masked tokens; float32."""
-    label = batch.targets["label"]
+def masked_loss(logits: Tensor | Projection, batch: Batch, z_weight: float = 0.0) -> Loss:
+    """Cross-entropy in nats of logits (M, V), summed over masked tokens, and `z_weight` (log Z)^2 of each; float32."""
+    return vocabulary_loss(logits, batch.targets["label"], z_weight)
+
+
+def vocabulary_loss(logits: Tensor | Projection, label: Tensor, z_weight: float = 0.0) -> Loss:
+    """The same with `label (M,)` given."""
     if isinstance(logits, Projection):
-        total = SummedCrossEntropy.apply(logits.hidden, logits.weight, logits.bias, label)  # type: ignore[no-untyped-call]  # torch's has no types
+        total = SummedCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch's has no types
+            logits.hidden, logits.weight, logits.bias, label, logits.softcap, z_weight
+        )
     else:
         total = F.cross_entropy(logits.float(), label, reduction="sum")
+        if z_weight > 0:
+            total = total + z_weight * logits.float().logsumexp(-1).square().sum()
     return Loss(total, len(label))
 
 

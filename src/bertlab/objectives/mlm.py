@@ -45,8 +45,8 @@ class Mlm(Masked):
         return MlmObjective(self, vocabulary)
 
     def hf_head(self) -> HfHead | None:
-        """Devlin's."""
-        return HfHead("MaskedLM", HF_NAMES, reads_pooler=False)
+        """Devlin's; of capped logits there is none."""
+        return HfHead("MaskedLM", HF_NAMES, reads_pooler=False) if self.logit_softcap is None else None
 
 
 # Our head's modules, and theirs in a Hugging Face BertForPreTraining or BertForMaskedLM.
@@ -71,8 +71,9 @@ def block_attention(ids: np.ndarray, inside: np.ndarray, sep_id: int) -> np.ndar
 class MlmHead(Head):
     """Hidden states at the masked positions to logits over the vocabulary."""
 
-    def __init__(self, encoder: Encoder, initializer_range: float) -> None:
+    def __init__(self, encoder: Encoder, initializer_range: float, softcap: float | None = None) -> None:
         super().__init__()
+        self.softcap = softcap
         width, (rows, narrow) = encoder.hidden_size, encoder.token_weight().shape  # narrow < width: factorised embeddings (ELECTRA, §3.2)
         self.transform = nn.Linear(width, narrow)
         self.norm = nn.LayerNorm(narrow, eps=encoder.norm_eps)
@@ -90,7 +91,7 @@ class MlmHead(Head):
     def projection(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> Projection:
         """The transformed states at the masked positions, (M, D), and what they are multiplied with."""
         x = self.norm(encoder.head_activation(self.transform(hidden.flatten(0, 1)[batch.targets["masked"]])))
-        return Projection(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
+        return Projection(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias, self.softcap)
 
 
 def show_masked(batch: Batch, pad_id: int, token_of: Callable[[int], str]) -> list[str]:
@@ -142,11 +143,11 @@ class MlmObjective(Objective):
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> MlmHead:
         """Transform and tied projection."""
-        return MlmHead(encoder, initializer_range)
+        return MlmHead(encoder, initializer_range, self.config.logit_softcap)
 
     def loss(self, outputs: Tensor | Projection, batch: Batch) -> Loss:
-        """Cross-entropy in nats, summed over masked tokens; float32."""
-        return masked_loss(outputs, batch)
+        """Cross-entropy in nats, summed over masked tokens, with the z-loss where asked for; float32."""
+        return masked_loss(outputs, batch, self.config.z_loss)
 
     def token_logits(self, outputs: Tensor) -> Tensor:
         """All of them."""

@@ -47,8 +47,8 @@ class MlmNsp(Masked, Nsp):
         return MlmNspObjective(self, vocabulary)
 
     def hf_head(self) -> HfHead | None:
-        """Devlin's; of sentence order there is none."""
-        return HfHead("PreTraining", HF_NAMES) if self.pairs == "next" else None
+        """Devlin's; of sentence order and of capped logits there is none."""
+        return HfHead("PreTraining", HF_NAMES) if self.pairs == "next" and self.logit_softcap is None else None
 
     def check(self, path: str) -> None:
         """Shares of a whole, something to split at."""
@@ -59,9 +59,9 @@ class MlmNsp(Masked, Nsp):
 class PretrainingHead(Head):
     """Both heads; outputs are logits over the vocabulary (M, V) and over pairs (B, 2)."""
 
-    def __init__(self, encoder: Encoder, initializer_range: float) -> None:
+    def __init__(self, encoder: Encoder, initializer_range: float, softcap: float | None = None) -> None:
         super().__init__()
-        self.tokens, self.pairs = MlmHead(encoder, initializer_range), PairHead(encoder.hidden_size, initializer_range)
+        self.tokens, self.pairs = MlmHead(encoder, initializer_range, softcap), PairHead(encoder.hidden_size, initializer_range)
 
     def forward(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of both tasks."""
@@ -104,11 +104,11 @@ class MlmNspObjective(Objective):
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> PretrainingHead:
         """Both heads."""
-        return PretrainingHead(encoder, initializer_range)
+        return PretrainingHead(encoder, initializer_range, self.config.logit_softcap)
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> Loss:
         """Nats per masked token plus nats per pair, counted as often as there are masked tokens; float32."""
-        tokens, pairs = masked_loss(outputs[0], batch), self.sentences.loss(outputs[1], batch)
+        tokens, pairs = masked_loss(outputs[0], batch, self.config.z_loss), self.sentences.loss(outputs[1], batch)
         return Loss(tokens.total + pairs.total / pairs.count * tokens.count, tokens.count)
 
     def token_logits(self, outputs: tuple[Tensor, Tensor]) -> Tensor:

@@ -105,7 +105,7 @@ class RtdHead(Head):
         width, narrow = encoder.hidden_size, self.generator.hidden_size
         self.generator.replace_embedding(SharedEmbedding(encoder, narrow, initializer_range))
         self.to_embedding = _linear(narrow, width, initializer_range)
-        self.generator_head = MlmHead(encoder, initializer_range)
+        self.generator_head = MlmHead(encoder, initializer_range, config.logit_softcap)
         self.detector = nn.Sequential(_linear(width, width, initializer_range), nn.GELU(), _linear(width, 1, initializer_range))
 
     def rewrite(self, encoder: Encoder, batch: Batch) -> Batch:
@@ -161,7 +161,7 @@ class RtdObjective(Objective):
 
     def loss(self, outputs: Outputs, batch: Batch) -> Loss:
         """The generator's nats, summed over masked tokens, and the detector's per token, weighted, counted as often."""
-        generator = masked_loss(outputs.generated, batch)
+        generator = masked_loss(outputs.generated, batch, self.config.z_loss)
         losses = F.binary_cross_entropy_with_logits(outputs.detected.float(), outputs.replaced.float(), reduction="none")
         detector = (losses * outputs.real).sum() / outputs.real.sum()
         return Loss(generator.total + self.config.detection_weight * generator.count * detector, generator.count)

@@ -15,6 +15,10 @@ import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from bertlab.contracts import Draw, Examples, Objective
+from bertlab.data.batches import BatchOrder
+from bertlab.runs.machine import Device
+
 BACKWARD = 2  # a product's backward pass is two products of the same size
 
 
@@ -43,6 +47,14 @@ def count_forward(call: Callable[[], Any]) -> int:
     with plain, Counter() as counter:
         call()
     return int(counter.total)
+
+
+def flops_per_token(model: torch.nn.Module, objective: Objective, train: Examples, order: BatchOrder, device: Device) -> float:
+    """Of training, forward and backward: counted on the first batch as it is trained on, half-way through (where rates move)."""
+    batch = objective.collate(train, order.epoch(0)[0], Draw(order.seed, 0, 0.5)).to(device.device)
+    model.eval()
+    with device.autocast():
+        return (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens
 
 
 @torch.no_grad()

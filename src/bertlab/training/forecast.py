@@ -24,7 +24,7 @@ from bertlab.runs.files import digest, write_text
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.machine import Device, threads
 from bertlab.training.assembly import Model, build_model, build_optimizer, frozen_weights
-from bertlab.training.flops import BACKWARD, count_forward
+from bertlab.training.flops import BACKWARD, flops_per_token
 from bertlab.training.lifecycle import Located, locate
 from bertlab.training.loop import accumulate, evaluation_interval
 
@@ -45,6 +45,7 @@ class Forecast:
     flops: float  # over the whole run
     seconds: float  # still to go, evaluations included
     stage: "Forecast | None"  # the pretraining that it needs
+    averaged: bool = False  # whether checkpoints hold an average of the weights too
 
     @property
     def bytes_after(self) -> int:
@@ -54,7 +55,7 @@ class Forecast:
     @property
     def bytes_during(self) -> int:
         """Disk while it runs: a checkpoint, the next one being written, the best weights."""
-        return (2 * (1 + STATES_OF_OPTIMIZER) + 1) * 4 * self.parameters
+        return (2 * (1 + STATES_OF_OPTIMIZER + self.averaged) + 1) * 4 * self.parameters
 
     @property
     def is_done(self) -> bool:
@@ -110,7 +111,7 @@ class Forecaster:
         order = order_batches(train.lengths, config.budget, config.seed)
         steps = order.total_steps(config.budget)
         tokens_per_step = float(train.lengths.mean()) * len(train.lengths) / max(1, order.steps_in(1.0))
-        flops_per_token = self._flops_per_token(config, model, material, order)
+        flops = flops_per_token(model, material.objective, train, order, Device(torch.device("cpu"), "float32", device.threads))
         seconds_per_step = 0.0 if status == "finished" else self._seconds_per_step(config, model, material, order, device)
         if steps is None:  # as many as the hours allow
             assert config.budget.hours is not None
@@ -131,12 +132,8 @@ class Forecaster:
             seconds, seen = 0.0, float(summary["cost"]["steps"])
         tokens = seen * tokens_per_step
         parameters = sum(weight.numel() for weight in model.parameters())
-        return Forecast(folder.path, status, parameters, steps, done, tokens, flops_per_token * tokens, seconds, stage)
-
-    def _flops_per_token(self, config: Train, model: Model, material: Material, order: BatchOrder) -> float:
-        batch = material.objective.collate(material.examples["train"], order.epoch(0)[0], None)
-        model.eval()
-        return (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens
+        averaged = config.optimizer.ema_decay > 0
+        return Forecast(folder.path, status, parameters, steps, done, tokens, flops * tokens, seconds, stage, averaged)
 
     def _evaluations(self, config: Train, material: Material, order: BatchOrder, steps: int, done: int) -> float:
         """Tokens that evaluations still to come will read."""

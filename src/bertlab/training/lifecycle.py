@@ -25,7 +25,7 @@ from bertlab.runs.outcome import Context, Outcome, SweepTrial
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_initialized, build_optimizer, check_combination, set_up
 from bertlab.training.evaluation import score
-from bertlab.training.flops import BACKWARD, count_forward, product_rate
+from bertlab.training.flops import flops_per_token, product_rate
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit, load_best
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 
@@ -142,6 +142,7 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             "selected_by": f"validation/{objective.primary.name}",
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
             "last": last_validation(progress),
+            "weights": "averaged" if config.optimizer.ema_decay > 0 else "trained",  # which ones are scored and saved
             "cost": cost(config, progress, model, material, run.device),
             "stopped": progress.stopped or "budget",
             "seed": config.seed,
@@ -297,10 +298,8 @@ def cost(config: Train, progress: Progress, model: Model, material: Material, de
     """
     parameters = sum(weight.numel() for weight in model.parameters())
     train = material.examples["train"]
-    batch = material.objective.collate(train, order_batches(train.lengths, config.budget, config.seed).epoch(0)[0], None).to(device.device)
-    model.eval()
-    with device.autocast():
-        flops = (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens * progress.tokens
+    order = order_batches(train.lengths, config.budget, config.seed)
+    flops = flops_per_token(model, material.objective, train, order, device) * progress.tokens
     reachable = product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32)
     return {
         "steps": progress.step,

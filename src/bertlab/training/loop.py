@@ -30,6 +30,7 @@ from bertlab.runs.checkpoints import ResumeState, load_checkpoint, save_checkpoi
 from bertlab.runs.files import file_digest, load_weights, save_weights
 from bertlab.runs.machine import Device, is_interactive, restore_rng_state, rng_state
 from bertlab.training.assembly import Model
+from bertlab.training.averaging import Average, average_of, averaged
 from bertlab.training.evaluation import scalars, score
 from bertlab.training.pairs import Snapshots
 
@@ -95,7 +96,8 @@ def fit(
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
 
     `rows` are the splits that the examples are of.
-    Afterwards `model` holds the last weights; the best ones lie in `folder/best-STEP.safetensors`. Every record goes to `log`, those of
+    Afterwards `model` holds the last weights, or their average where `optimizer.ema_decay` asks for one; the best ones lie in
+    `folder/best-STEP.safetensors`. Every record goes to `log`, those of
     the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned
     after one where `should_prune`, asked after every evaluation but the last, says that going on is not worth it. `snapshots` are measured
     on the way and change nothing.
@@ -103,12 +105,13 @@ def fit(
     order = order_batches(examples["train"].lengths, config.budget, config.seed)
     total = order.total_steps(config.budget)
     evaluate_at = evaluation_interval(config, order, total)
-    progress = resume(folder, model, optimizer, device)
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    average = average_of(weights, config.optimizer)
+    progress = resume(folder, model, optimizer, average, device)
     for earlier in progress.records:
         log(earlier)
     feed = Feed(objective, examples["train"], order, total, config.compute.micro_batch_size or WHOLE)
     peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
-    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     model.train()
 
     def record(values: dict[str, float]) -> None:
@@ -118,6 +121,8 @@ def fit(
 
     def checkpoint() -> None:
         state = {"optimizer": optimizer.state_dict(), "rng": rng_state(device.device), "progress": vars(progress)}
+        if average is not None:
+            state["average"] = average.values
         best = {best_file(folder, progress).name: progress.best_sha256} if progress.best_sha256 else {}
         save_checkpoint(folder, ResumeState(progress.step, model.state_dict(), state, best))
 
@@ -149,6 +154,8 @@ def fit(
 
             seen = 0.0 if snapshots is None else snapshots.seen(progress.tokens, progress.epoch)
             progress.step += 1
+            if average is not None:
+                average.update(progress.step)
             progress.epoch = step.epochs_done
             progress.examples += len(step.rows)
             progress.tokens += tokens
@@ -186,11 +193,12 @@ def fit(
             if over_time(config, progress):
                 progress.stopped = "budget.hours"
             if wants_evaluation:
-                metrics, _ = score(
-                    model, objective, examples["validation"], device, config.evaluation.batch_size, "validation", rows["validation"]
-                )
+                with averaged(average):
+                    metrics, _ = score(
+                        model, objective, examples["validation"], device, config.evaluation.batch_size, "validation", rows["validation"]
+                    )
+                    keep_best(config, objective, model, progress, metrics, folder)
                 record(scalars(metrics))
-                keep_best(config, objective, model, progress, metrics, folder)
                 tqdm.write(describe(progress, metrics, objective))
                 started += time.perf_counter() - now  # evaluation is not training time
                 recorded_at = time.perf_counter()
@@ -207,6 +215,8 @@ def fit(
                 raise Pruned
             if asked and not is_last:
                 raise Interrupted(received[0])
+    if average is not None:
+        average.put_in()
     return progress
 
 
@@ -304,13 +314,15 @@ def describe(progress: Progress, metrics: dict[str, Any], objective: Objective) 
     return f"step {progress.step}  epoch {progress.epoch:.2f}  {scores}{star}"
 
 
-def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, device: Device) -> Progress:
-    """Put weights, optimizer, generators and progress back from the newest whole checkpoint; a fresh Progress where there is none."""
+def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, average: Average | None, device: Device) -> Progress:
+    """Put everything back from the newest whole checkpoint; a fresh Progress where there is none."""
     found = load_checkpoint(folder)
     if found is None:
         return Progress()
     model.load_state_dict(found.weights)
     optimizer.load_state_dict(found.state["optimizer"])
+    if average is not None:
+        average.load(found.state["average"])
     restore_rng_state(found.state["rng"], device.device)
     print(f"continuing at step {found.step}")
     return Progress(**found.state["progress"])
