@@ -55,7 +55,9 @@ class MntpObjective(MlmObjective):
         ids, inside = pad_rows([examples[row] for row in rows], self.special.pad_id)
         causal = self._causal(rows, draw)
         read = np.flatnonzero(~causal)  # these are seen from both sides
-        hidden, targets, counts = ids[read], {}, dict[str, tuple[float, float]]()
+        hidden = ids[read]
+        targets: dict[str, Tensor] = {}
+        counts: dict[str, tuple[float, float]] = {}
         if len(read):
             targets, counts = mask_batch(self.config, self.training, self.scoring, hidden, rows[read], draw)
         places = targets["masked"].numpy() if targets else np.zeros(0, np.int64)

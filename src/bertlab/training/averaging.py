@@ -6,8 +6,6 @@ forgotten in short runs too. Buffers are not averaged.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +16,8 @@ class Average:
     """The average of some weights, of the same shapes and on the same devices; it begins as they are."""
 
     def __init__(self, weights: Sequence[nn.Parameter], decay: float) -> None:
-        self.weights, self.decay = list(weights), decay
+        self.weights: list[Tensor] = list(weights)
+        self.decay = decay
         self.values = [weight.detach().clone() for weight in self.weights]
 
     @torch.no_grad()
@@ -50,7 +49,7 @@ def averaged(average: Average | None) -> Iterator[None]:
     if average is None:
         yield
         return
-    trained: list[Any] = average.put_in()
+    trained = average.put_in()
     try:
         yield
     finally:

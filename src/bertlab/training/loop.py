@@ -120,7 +120,7 @@ def fit(
         log(values)
 
     def checkpoint() -> None:
-        state = {"optimizer": optimizer.state_dict(), "rng": rng_state(device.device), "progress": vars(progress)}
+        state: dict[str, Any] = {"optimizer": optimizer.state_dict(), "rng": rng_state(device.device), "progress": vars(progress)}
         if average is not None:
             state["average"] = average.values
         best = {best_file(folder, progress).name: progress.best_sha256} if progress.best_sha256 else {}
