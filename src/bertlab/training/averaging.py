@@ -6,6 +6,7 @@ forgotten in short runs too. Buffers are not averaged.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
