@@ -15,7 +15,7 @@ Legend: B batch, T tokens, V vocabulary, M masked tokens of a batch, N next toke
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -32,6 +32,8 @@ CAUSAL = 3  # the stream that draws which examples are read causally
 @dataclass
 class Mntp(Mlm):
     """Hide tokens and predict each from the position before it; a share of examples is read causally."""
+
+    predicts_tokens: ClassVar = False  # not where they stand
 
     causal_share: float = number(0.0, "share of training examples that are read left to right, every next token predicted", low=0, high=1)
     causal_weight: float | None = number(None, "weight of a next token beside that of a masked one; null = rate", above=0)

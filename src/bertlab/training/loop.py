@@ -205,7 +205,9 @@ def fit(
             snapshot_due = snapshots is not None and snapshots.due(seen, snapshots.seen(progress.tokens, progress.epoch))
             if snapshots is not None and snapshot_due:
                 began = time.perf_counter()
-                record(snapshots.record(progress.tokens, progress.epoch))
+                with averaged(average):
+                    found = snapshots.record(progress.tokens, progress.epoch)
+                record(found)
                 started, recorded_at = started + time.perf_counter() - began, time.perf_counter()
             prune = wants_evaluation and not (is_last or progress.stopped) and should_prune is not None and should_prune()
             if wants_checkpoint or snapshot_due or progress.stopped or prune:
