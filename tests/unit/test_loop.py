@@ -9,6 +9,8 @@ from torch import nn
 
 import bertlab
 import bertlab.errors
+from bertlab.config.composition import compose_schema
+from bertlab.training.forecast import Forecaster
 from bertlab.training.loop import clip_gradients
 from tiny import tiny
 
@@ -60,6 +62,8 @@ def test_out_of_memory_is_begun_again_in_smaller_parts_as_a_run_of_its_own(
     for name, weight in asked.model.state_dict().items():
         assert torch.equal(squeezed.model.state_dict()[name], weight), name
     assert bertlab.run([*RUN, "paths.output=squeezed"]).folder == squeezed.folder
+    planned = Forecaster().survey(compose_schema("train", [*RUN, "paths.output=squeezed"]))
+    assert planned.folder.name == squeezed.folder.name and planned.is_done
 
 
 def test_one_example_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Which weights a run keeps: those of the best score, of equal scores those of the lower loss; never others than were written."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,24 +8,24 @@ import torch
 from torch import nn
 
 import bertlab
+from bertlab.config.schema import Evaluation
 from bertlab.declarations import Metric
 from bertlab.errors import RunError
+from bertlab.runs import checkpoints
 from bertlab.training import loop
-from bertlab.training.loop import Progress, keep_best, load_best
+from bertlab.training.loop import Progress, judge
 from tiny import tiny
-
-CONFIG: Any = SimpleNamespace(evaluation=SimpleNamespace(patience=None))
 
 
 def select(folder: Path, evaluations: list[tuple[float, float]], primary: Metric) -> tuple[Progress, float]:
     """Evaluations as (score, loss), one a step; the progress, and the weight that was kept (its step)."""
-    objective: Any = SimpleNamespace(primary=primary)
     model: Any = nn.Linear(1, 1, bias=False)
     progress = Progress()
     for progress.step, (score, loss) in enumerate(evaluations, start=1):
         nn.init.constant_(model.weight, progress.step)
-        keep_best(CONFIG, objective, model, progress, {f"validation/{primary.name}": score, "validation/loss": loss}, folder)
-    return progress, float(load_best(folder, progress)["weight"])
+        if judge(Evaluation(), primary, progress, {f"validation/{primary.name}": score, "validation/loss": loss}):
+            progress.best_sha256 = checkpoints.save_best(folder, progress.step, model.state_dict())
+    return progress, float(checkpoints.load_best(folder, progress.best_step, progress.best_sha256)["weight"])
 
 
 @pytest.mark.parametrize(
@@ -74,21 +73,21 @@ def test_best_weights_that_changed_on_disk_are_never_taken(tmp_path: Path, how: 
     content[-1] ^= 1  # of a weight: the file still opens
     file.unlink() if how == "gone" else file.write_bytes(content)
     with pytest.raises(RunError, match="missing or damaged since it was written"):
-        load_best(tmp_path, progress)
+        checkpoints.load_best(tmp_path, progress.best_step, progress.best_sha256)
 
 
 def test_a_run_whose_best_weights_were_damaged_says_so_and_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Damaged between the last checkpoint and the end: one line; the same command then ends with the weights of an undisturbed run."""
     words = tiny("budget.steps=6", "evaluation.every_steps=2", "optimizer.lr=0.01", "compute.checkpoint_seconds=0")
     whole = bertlab.run([*words, "paths.output=whole"])
-    real = loop.load_best
+    real = checkpoints.load_best
 
-    def damaged(folder: Path, progress: Progress) -> Any:
-        file = loop.best_file(folder, progress)
+    def damaged(folder: Path, step: int, sha256: str) -> Any:
+        file = checkpoints.best_file(folder, step)
         content = bytearray(file.read_bytes())
         content[-1] ^= 1
         file.write_bytes(content)
-        return real(folder, progress)
+        return real(folder, step, sha256)
 
     from bertlab.training import lifecycle
 

@@ -71,8 +71,8 @@ def arms(scores: dict[tuple[str, ...], list[float]], metrics: Mapping[tuple[str,
 def outcome_of(config: Train) -> tuple[str, dict[str, Any] | None]:
     """A run's folder and what it says of itself, None where there is nothing."""
     try:
-        folder = locate(config).folder
-        return str(folder), folder.summary()
+        run = locate(config)
+        return str(run.folder), run.summary
     except UserError:  # told when it was run
         return "-", None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bertlab.config.schema import Budget
+from bertlab.config.schema import Budget, Evaluation
 
 CHUNK_BATCHES = 100  # batches per sorted chunk: with 100, SST-2 at 32 or 64 examples has 2.5 % padding
 
@@ -81,6 +81,13 @@ class BatchOrder:
                     break
             number += 1
         return steps
+
+    def steps_between(self, evaluation: Evaluation, total: int | None) -> int:
+        """Steps from one evaluation to the next: as configured, else once an epoch."""
+        if evaluation.every_steps is not None:
+            return evaluation.every_steps
+        interval = self.steps_in(1.0 if evaluation.every_epochs is None else evaluation.every_epochs)
+        return interval if total is None else max(1, min(interval, total))
 
     def from_step(self, step: int) -> Iterator[tuple[int, float, np.ndarray]]:
         """(epoch, epochs done after this batch, rows) of every batch from `step` on, for ever."""

@@ -11,7 +11,7 @@ from bertlab.config.schema import ObjectiveConfig, Train
 from bertlab.contracts import Examples, Objective
 from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for, text_roles
 from bertlab.data.example_files import read_examples, write_examples
-from bertlab.data.text_checks import CountedTexts, merged_words, refuse_unknown
+from bertlab.data.text_checks import CountedTexts, describe_texts, head_lines, merged_words, refuse_unknown
 from bertlab.data.tokenizer import Tokenizer, batches_of_texts, read_tokenizer
 from bertlab.errors import DataError
 from bertlab.runs.cache import cached
@@ -28,6 +28,12 @@ class Material:
     objective: Objective
     examples: dict[str, Examples]
     texts: dict[str, dict[str, Any]]  # of each split, what became of its texts: see data/text_checks.py
+
+    def describe(self, config: Train) -> list[str]:
+        """What is about to be learnt from, in lines for a person: unknown tokens, what is cut, the first rows as the model sees them."""
+        roles = roles_for(config.dataset, config.objective)
+        head = head_lines(self.dataset.splits["train"], roles, self.dataset.label_names, self.examples["train"], self.tokenizer)
+        return [*describe_texts(config, self.texts), *head]
 
 
 def prepare(config: Train, own: Path | None = None, source: Path | None = None, looks_only: bool = False) -> Material:
@@ -49,12 +55,6 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None, 
         print(line, flush=True)
     tokenizer = _tokenizer(config, dataset, texts_in, key, own, source)
     objective = build_objective(config, tokenizer, dataset.label_names)
-    key |= {
-        "tokenizer": digest(tokenizer.to_json()),
-        "objective": _deciding(config.objective),
-        "objective_code": file_versions(config.objective),
-        "labels": dataset.label_names,
-    }
 
     def fill(folder: Path) -> None:
         texts: dict[str, dict[str, Any]] = {}
@@ -68,6 +68,12 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None, 
         texts["train"] |= merged_words(tokenizer, batches_of_texts(dataset.splits["train"], texts_in))
         write_text(folder / "texts.json", json.dumps(texts, ensure_ascii=False))
 
+    key |= {
+        "tokenizer": digest(tokenizer.to_json()),
+        "objective": _deciding(config.objective),
+        "objective_code": file_versions(config.objective),
+        "labels": dataset.label_names,
+    }
     folder = cached(config.paths, "examples", digest(key), fill)
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
     if not looks_only:
@@ -95,7 +101,8 @@ def _tokenizer(
     def fill(folder: Path) -> None:
         write_text(folder / "tokenizer.json", chosen.make(texts, source))
 
-    return read_tokenizer(cached(config.paths, "tokenizers", digest({**key, "tokenizer": chosen.deciding()}), fill) / "tokenizer.json")
+    folder = cached(config.paths, "tokenizers", digest({**key, "tokenizer": chosen.deciding()}), fill)
+    return read_tokenizer(folder / "tokenizer.json")
 
 
 def _deciding(objective: ObjectiveConfig) -> dict[str, Any]:

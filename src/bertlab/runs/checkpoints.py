@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bertlab.errors import RunError
-from bertlab.runs.files import file_digest, load_weights, publish_folder, unusable
+from bertlab.runs.files import file_digest, load_weights, publish_folder, save_weights, unusable
 
 KEPT = 2  # newest checkpoints that stay on disk
 
@@ -73,6 +73,26 @@ def load_checkpoint(folder: Path) -> ResumeState | None:
             manifest = _manifest(place)
             return ResumeState(manifest["step"], load_weights(place / "weights.safetensors"), state, manifest["best"])
     return None
+
+
+def best_file(folder: Path, step: int) -> Path:
+    """Named by its step: after a kill, weights from beyond the checkpoint are not taken for the checkpoint's best."""
+    return folder / f"best-{step:08d}.safetensors"
+
+
+def save_best(folder: Path, step: int, weights: dict[str, Tensor]) -> str:
+    """Keep the weights of the best validation score so far; the SHA-256 by which `load_best` knows them again."""
+    file = best_file(folder, step)
+    save_weights(file, weights)
+    return file_digest(file)
+
+
+def load_best(folder: Path, step: int, sha256: str) -> dict[str, Tensor]:
+    """Weights of the best validation score. Raises RunError where they are no longer what was written."""
+    file = best_file(folder, step)
+    if not file.is_file() or file_digest(file) != sha256:
+        raise RunError(f"{file}: missing or damaged since it was written; the same command goes on from before it")
+    return load_weights(file)
 
 
 def newest_step(folder: Path) -> int:

@@ -231,12 +231,13 @@ class RunFolder:
 
     def begin(self, config: Train, identity: dict[str, Any], environment: dict[str, Any]) -> None:
         """What the run is and who computes it; a line for each process that works on it. Leftovers of a killed one go."""
+        described = {"config.yaml": config_yaml(config), "identity.json": to_json(identity), "environment.json": to_json(environment)}
+        session = redact(json.dumps({"started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment}))
         clear_temporaries(self.path)
-        write_record(self.path / "config.yaml", config_yaml(config))
-        write_record(self.path / "identity.json", to_json(identity))
-        write_record(self.path / "environment.json", to_json(environment))
+        for name, content in described.items():
+            write_record(self.path / name, content)
         with open_new(self.path / "sessions.jsonl", "a") as sessions:
-            sessions.write(redact(json.dumps({"started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment})) + "\n")
+            sessions.write(f"{session}\n")
 
     def write_tokenizer(self, content: str) -> None:
         """`tokenizer.json`."""

@@ -1,9 +1,8 @@
-"""The machine under a run: seed, threads, device, precision, and the provenance that is written beside every result."""
+"""The machine under a run: threads, device, precision, and the provenance that is written beside every result."""
 
 import contextlib
 import os
 import platform
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from bertlab.errors import ConfigError
@@ -71,28 +69,6 @@ def runs_side_by_side() -> int:
     except ValueError:
         raise ConfigError(f"BERTLAB_SIDE_BY_SIDE={told}: not a whole number; it says how many runs share this machine's cores") from None
     return number if number > 0 else max(1, usable_cores() + 1 + number)
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch (all devices), for initial weights and dropout; data order has keys of its own."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
-def rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """The torch generators that dropout draws from, as uint8 tensors."""
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def restore_rng_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Inverse of `rng_state`."""
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 PACKAGES = ("torch", "numpy", "datasets", "tokenizers", "hydra-core", "omegaconf", "safetensors", "transformers", "wandb")

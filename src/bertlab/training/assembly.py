@@ -11,7 +11,8 @@ from bertlab.contracts import Batch, Encoder, Head, Objective, ParameterGroup
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError
 from bertlab.kernels import keep_freed_memory
-from bertlab.runs.machine import Device, seed_everything
+from bertlab.runs.machine import Device
+from bertlab.training.randomness import seed_everything
 
 
 class Model(nn.Module):

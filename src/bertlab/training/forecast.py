@@ -21,12 +21,11 @@ from bertlab.data.material import Material, prepare
 from bertlab.kernels import keep_freed_memory
 from bertlab.runs.checkpoints import newest_step
 from bertlab.runs.files import digest, write_text
-from bertlab.runs.folder import RunFolder
 from bertlab.runs.machine import Device, threads
 from bertlab.training.assembly import Model, build_model, build_optimizer, frozen_weights
 from bertlab.training.flops import BACKWARD, flops_per_token
 from bertlab.training.lifecycle import Located, locate
-from bertlab.training.loop import accumulate, evaluation_interval
+from bertlab.training.loop import accumulate
 
 SECONDS_OF_TIMING = 2.0  # for each kind of run
 STATES_OF_OPTIMIZER = 2  # of the size of the weights, as Adam has
@@ -85,7 +84,7 @@ class Forecaster:
         with threads(run.device.threads):
             material = self._material(run, tokenizer)
             self.tokenizers[run.folder.path] = material.tokenizer.to_json()
-            return self._survey(run.config, run.device, run.folder, material, stage)
+            return self._survey(run, material, stage)
 
     def _material(self, run: Located, tokenizer: str | None) -> Material:
         """As `prepare`; a tokenizer that a pretraining still to come will leave behind is given as JSON."""
@@ -101,8 +100,8 @@ class Forecaster:
                 self.materials[key] = prepare(config, own, source)
         return self.materials[key]
 
-    def _survey(self, config: Train, device: Device, folder: RunFolder, material: Material, stage: Forecast | None) -> Forecast:
-        summary = folder.summary()
+    def _survey(self, run: Located, material: Material, stage: Forecast | None) -> Forecast:
+        config, device, folder, summary = run.config, run.device, run.folder, run.summary
         status = "new" if summary is None else str(summary["status"])
         done = newest_step(folder.checkpoints)
         status = "interrupted" if done and status == "new" else status
@@ -139,7 +138,8 @@ class Forecaster:
         """Tokens that evaluations still to come will read."""
         if "validation" not in material.examples:
             return 0.0
-        remaining = -(-steps // evaluation_interval(config, order, steps)) - done // evaluation_interval(config, order, steps)
+        interval = order.steps_between(config.evaluation, steps)
+        remaining = -(-steps // interval) - done // interval
         lengths = {name: float(examples.lengths.sum()) for name, examples in material.examples.items() if name != "train"}
         return (remaining + 1) * lengths["validation"] + lengths.get("test", 0.0)  # and once more with the selected weights
 

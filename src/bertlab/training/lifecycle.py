@@ -14,10 +14,9 @@ import torch
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.batches import order_batches
-from bertlab.data.dataset import roles_for
 from bertlab.data.material import Material, prepare
-from bertlab.data.text_checks import describe_texts, head_lines
 from bertlab.errors import ConfigError, redact
+from bertlab.runs.checkpoints import load_best
 from bertlab.runs.folder import RunFolder, run_folder
 from bertlab.runs.identity import identify
 from bertlab.runs.machine import Device, choose_device, provenance, threads
@@ -26,7 +25,7 @@ from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_initialized, build_optimizer, check_combination, set_up
 from bertlab.training.evaluation import score
 from bertlab.training.flops import flops_per_token, product_rate
-from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit, load_best
+from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 
 SCORED = ("validation", "test")  # splits that are scored at the end, the test split once
@@ -35,12 +34,13 @@ OUT_OF_MEMORY = "out_of_memory"  # a status: another run, with fewer examples a 
 
 @dataclass(frozen=True)
 class Located:
-    """A run before anything is computed: what it is on this machine, where it lies, and the pretraining that it begins with."""
+    """A run before anything is computed: what it is on this machine, where it lies, how far it is, the pretraining that it begins with."""
 
     config: Train
     device: Device
     identity: dict[str, Any]
     folder: RunFolder
+    summary: dict[str, Any] | None  # None: it has not ended yet
     stage: "Located | None"
 
     @property
@@ -50,27 +50,38 @@ class Located:
 
 
 def locate(config: Train) -> Located:
-    """Raises UserError for what would stop the run before its first step, as far as that shows without reading data whole."""
+    """The run that stands for this config: where so many examples a forward pass ran out of memory, the same one with fewer.
+
+    Raises UserError for what would stop it before its first step, as far as that shows without reading data whole.
+    """
     stage = None if (described := config.init.stage(config)) is None else locate(described)
     check_combination(config)
-    device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
     pairs = pairs_of(config)
+    device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
     identity = identify(config, device, None if stage is None else stage.id, None if pairs is None else pairs.digest())
-    return Located(config, device, identity, run_folder(config, identity["id"]), stage)
+    folder = run_folder(config, identity["id"])
+    summary = folder.summary()
+    if summary is not None and summary["status"] == OUT_OF_MEMORY:
+        return locate(in_parts(config, int(summary["micro_batch_size"])))
+    return Located(config, device, identity, folder, summary, stage)
+
+
+def in_parts(config: Train, micro_batch: int) -> Train:
+    """The same with fewer examples a forward pass, which rounds otherwise and so is a run of its own; the effective batch stays."""
+    return dataclasses.replace(config, compute=dataclasses.replace(config.compute, micro_batch_size=micro_batch))
 
 
 def train(config: Train, context: Context) -> Outcome:
     """Run, continue or skip: whatever this config's folder needs. Raises UserError for what the user can mend."""
-    return train_located(locate(config), context)
+    run = locate(config)
+    return train_located(run, context)
 
 
 def train_located(run: Located, context: Context) -> Outcome:
     """The same for a run that has been located."""
-    summary = run.folder.summary()
+    summary = run.summary
     if summary is not None and summary["status"] == "finished" and (context.trial is not None or not summary.get("unscored")):
         return Outcome(run.folder, summary, skipped=True)
-    if summary is not None and summary["status"] == OUT_OF_MEMORY:
-        return train_located(in_parts(run, int(summary["micro_batch_size"])), context)
     pretraining = None if run.stage is None else train_located(run.stage, dataclasses.replace(context, trial=None))
     source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
     with threads(run.device.threads):
@@ -84,55 +95,47 @@ def train_located(run: Located, context: Context) -> Outcome:
             try:
                 return compute(run, context, material, model, pretraining)
             except MemoryExhausted as error:
-                smaller = in_parts(run, error.micro_batch)
+                smaller = locate(in_parts(run.config, error.micro_batch))
     size = smaller.config.compute.micro_batch_size
     print(f"out of memory: begun again as {smaller.folder.name}, compute.micro_batch_size={size} (the effective batch stays)", flush=True)
     return train_located(smaller, context)
 
 
-def in_parts(run: Located, micro_batch: int) -> Located:
-    """The same run with fewer examples a forward pass, which rounds otherwise and so is a run of its own; the effective batch stays."""
-    compute = dataclasses.replace(run.config.compute, micro_batch_size=micro_batch)
-    return locate(dataclasses.replace(run.config, compute=compute))
-
-
 def compute(run: Located, context: Context, material: Material, model: Model, pretraining: Outcome | None) -> Outcome:
     """Everything between an empty or interrupted folder and a summary with status `finished`."""
     config, folder, objective = run.config, run.folder, material.objective
+    optimizer = build_optimizer(config, set_up(model, config, run.device))
+    scorer, snapshots = pairs_scorer(run, material, model)
+    title = f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples"
+    for line in (title, *material.describe(config)):
+        print(line, flush=True)
     folder.begin(config, run.identity, {**provenance(context.command), "threads": run.device.threads})
     folder.write_tokenizer(material.tokenizer.to_json())
-    optimizer = build_optimizer(config, set_up(model, config, run.device))
     trackers: list[Tracker] = []
     summary: dict[str, Any] = {"status": "failed", "id": run.id, "seed": config.seed, "command": context.command}
     try:
-        print(
-            f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples",
-            flush=True,
-        )
-        roles, rows = roles_for(config.dataset, config.objective), material.dataset.splits["train"]
-        head = head_lines(rows, roles, material.dataset.label_names, material.examples["train"], material.tokenizer)
-        for line in (*describe_texts(config, material.texts), *head):
-            print(line, flush=True)
         trackers += start_trackers(run, context, material)
-        scorer, snapshots = pairs_scorer(run, material, model)
         should_prune = None if context.trial is None else context.trial.should_prune
         progress = fit(
             config, model, optimizer, objective, material.examples, material.dataset.splits, run.device, folder.checkpoints,
             broadcast(trackers), should_prune, snapshots,
         )  # fmt: skip
-        if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
-            print(f"evaluation.snapshots: training ended before {', '.join(f'{moment:g}' for moment in missed)}", flush=True)
         last = {name: value.clone() for name, value in model.state_dict().items()}
-        selected = load_best(folder.checkpoints, progress) if config.evaluation.keep == "best" else last
-        folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
+        selected = load_best(folder.checkpoints, progress.best_step, progress.best_sha256) if config.evaluation.keep == "best" else last
         model.load_state_dict(selected)
         scored = [split for split in SCORED if split in material.examples and (context.trial is None or split == "validation")]
-        metrics = final_scores(run, model, material, scored)
+        metrics, predictions = final_scores(run, model, material, scored)
+        if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
+            print(f"evaluation.snapshots: training ended before {', '.join(f'{moment:g}' for moment in missed)}", flush=True)
         specs = metric_specs(objective.metrics, metrics)
-        if scorer is not None:
-            told = scorer()
-            folder.write_evaluation(pairs_name(scorer.source, config.evaluation.pairs_scoring), told)
+        on_pairs = {} if scorer is None else {pairs_name(scorer.source, config.evaluation.pairs_scoring): scorer()}
+        for told in on_pairs.values():
             metrics[ACCURACY.name], specs[ACCURACY.name] = told[ACCURACY.name], ACCURACY.record()
+        folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
+        for split, rows in predictions.items():
+            folder.write_predictions(split, rows)
+        for name, told in on_pairs.items():
+            folder.write_evaluation(name, told)
         summary = {
             "status": "finished",
             "id": run.id,
@@ -253,17 +256,22 @@ def score_rest(run: Located, model: Model, material: Material, summary: dict[str
     run.folder.verify()
     model.load_state_dict(run.folder.weights())
     model.to(run.device.device).eval()
-    found = final_scores(run, model, material, summary["unscored"])
-    specs = {**summary["metric_specs"], **metric_specs(material.objective.metrics, found)}
-    whole = {**summary, "metrics": {**summary["metrics"], **found}, "metric_specs": specs}
+    metrics, predictions = final_scores(run, model, material, summary["unscored"])
+    specs = {**summary["metric_specs"], **metric_specs(material.objective.metrics, metrics)}
+    whole = {**summary, "metrics": {**summary["metrics"], **metrics}, "metric_specs": specs}
     del whole["unscored"]
+    for split, rows in predictions.items():
+        run.folder.write_predictions(split, rows)
     run.folder.write_summary(whole)
     return whole
 
 
-def final_scores(run: Located, model: Model, material: Material, splits: Sequence[str]) -> dict[str, Any]:
-    """These splits with the selected weights; the bound where it is known; predictions for later statistics."""
+def final_scores(
+    run: Located, model: Model, material: Material, splits: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """These splits with the selected weights, the bound where it is known; and predictions for later statistics."""
     metrics: dict[str, Any] = {}
+    predictions: dict[str, list[dict[str, Any]]] = {}
     for split in splits:
         rows = material.dataset.splits[split]
         scores, measured = score(
@@ -271,10 +279,10 @@ def final_scores(run: Located, model: Model, material: Material, splits: Sequenc
         )
         metrics |= scores
         if run.config.evaluation.save_predictions:
-            run.folder.write_predictions(split, material.objective.predictions(measured, rows))
+            predictions[split] = material.objective.predictions(measured, rows)
         for name, best in material.dataset.best_possible.get(split, {}).items():
             metrics[f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"] = best
-    return metrics
+    return metrics, predictions
 
 
 def metric_specs(declared: tuple[Metric, ...], metrics: dict[str, Any]) -> dict[str, Any]:

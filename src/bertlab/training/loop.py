@@ -21,18 +21,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from bertlab.config.schema import Train
-from bertlab.contracts import Examples, Loss, Objective
-from bertlab.data.batches import BatchOrder, order_batches
+from bertlab.config.schema import Evaluation, Train
+from bertlab.contracts import Examples, Loss, Metric, Objective
+from bertlab.data.batches import order_batches
 from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
 from bertlab.errors import DataError, DivergedError, RunError
-from bertlab.runs.checkpoints import ResumeState, load_checkpoint, save_checkpoint
-from bertlab.runs.files import file_digest, load_weights, save_weights
-from bertlab.runs.machine import Device, is_interactive, restore_rng_state, rng_state
+from bertlab.runs.checkpoints import ResumeState, best_file, load_checkpoint, save_best, save_checkpoint
+from bertlab.runs.machine import Device, is_interactive
 from bertlab.training.assembly import Model
 from bertlab.training.averaging import Average, average_of, averaged
 from bertlab.training.evaluation import scalars, score
 from bertlab.training.pairs import Snapshots
+from bertlab.training.randomness import restore_rng_state, rng_state
 
 LOG_EVERY = 20  # steps between training records
 HANGUP = () if sys.platform == "win32" else (signal.SIGHUP,)  # a terminal that goes away
@@ -96,23 +96,16 @@ def fit(
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
 
     `rows` are the splits that the examples are of.
-    Afterwards `model` holds the last weights, or their average where `optimizer.ema_decay` asks for one; the best ones lie in
-    `folder/best-STEP.safetensors`. Every record goes to `log`, those of
-    the time before a restart first. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned
-    after one where `should_prune`, asked after every evaluation but the last, says that going on is not worth it. `snapshots` are measured
-    on the way and change nothing.
+    Afterwards `model` holds the last weights, or their average where `optimizer.ema_decay` asks for one; the best ones lie beside the
+    checkpoints (`load_best`). Every record goes to `log`, those of the time before a restart first. `snapshots` are measured on the way
+    and change nothing. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned after one
+    where `should_prune`, asked after every evaluation but the last, says that going on is not worth it.
     """
-    order = order_batches(examples["train"].lengths, config.budget, config.seed)
-    total = order.total_steps(config.budget)
-    evaluate_at = evaluation_interval(config, order, total)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     average = average_of(weights, config.optimizer)
     progress = resume(folder, model, optimizer, average, device)
     for earlier in progress.records:
         log(earlier)
-    feed = Feed(objective, examples["train"], order, total, config.compute.micro_batch_size or WHOLE)
-    peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
-    model.train()
 
     def record(values: dict[str, float]) -> None:
         values = {"step": progress.step, "epoch": round(progress.epoch, 6), **values}
@@ -123,9 +116,15 @@ def fit(
         state: dict[str, Any] = {"optimizer": optimizer.state_dict(), "rng": rng_state(device.device), "progress": vars(progress)}
         if average is not None:
             state["average"] = average.values
-        best = {best_file(folder, progress).name: progress.best_sha256} if progress.best_sha256 else {}
+        best = {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
         save_checkpoint(folder, ResumeState(progress.step, model.state_dict(), state, best))
 
+    order = order_batches(examples["train"].lengths, config.budget, config.seed)
+    total = order.total_steps(config.budget)
+    evaluate_at = order.steps_between(config.evaluation, total)
+    feed = Feed(objective, examples["train"], order, total, config.compute.micro_batch_size or WHOLE)
+    peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
+    model.train()
     started_cores = time.process_time() - progress.core_seconds
     started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
     recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
@@ -192,23 +191,23 @@ def fit(
                 recorded_at, recorded_tokens = now, progress.tokens
             if over_time(config, progress):
                 progress.stopped = "budget.hours"
+            snapshot_due = snapshots is not None and snapshots.due(seen, snapshots.seen(progress.tokens, progress.epoch))
+            if snapshots is not None and snapshot_due:
+                with averaged(average):
+                    record(snapshots.record(progress.tokens, progress.epoch))
             if wants_evaluation:
                 with averaged(average):
                     metrics, _ = score(
                         model, objective, examples["validation"], device, config.evaluation.batch_size, "validation", rows["validation"]
                     )
-                    keep_best(config, objective, model, progress, metrics, folder)
-                record(scalars(metrics))
-                tqdm.write(describe(progress, metrics, objective))
+                    record(scalars(metrics))
+                    is_best = judge(config.evaluation, objective.primary, progress, metrics)
+                    tqdm.write(describe(progress, metrics, objective.primary))
+                    if is_best:
+                        progress.best_sha256 = save_best(folder, progress.step, model.state_dict())
+            if wants_evaluation or snapshot_due:
                 started += time.perf_counter() - now  # evaluation is not training time
                 recorded_at = time.perf_counter()
-            snapshot_due = snapshots is not None and snapshots.due(seen, snapshots.seen(progress.tokens, progress.epoch))
-            if snapshots is not None and snapshot_due:
-                began = time.perf_counter()
-                with averaged(average):
-                    found = snapshots.record(progress.tokens, progress.epoch)
-                record(found)
-                started, recorded_at = started + time.perf_counter() - began, time.perf_counter()
             prune = wants_evaluation and not (is_last or progress.stopped) and should_prune is not None and should_prune()
             if wants_checkpoint or snapshot_due or progress.stopped or prune:
                 checkpoint()
@@ -274,43 +273,27 @@ def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -
     )
 
 
-def evaluation_interval(config: Train, order: BatchOrder, total: int | None) -> int:
-    """Steps between evaluations: as configured, else once an epoch."""
-    if config.evaluation.every_steps is not None:
-        return config.evaluation.every_steps
-    interval = order.steps_in(1.0) if config.evaluation.every_epochs is None else order.steps_in(config.evaluation.every_epochs)
-    return interval if total is None else max(1, min(interval, total))
-
-
 def over_time(config: Train, progress: Progress) -> bool:
     """Whether the wall-clock budget is spent."""
     return config.budget.hours is not None and progress.seconds >= 3600 * config.budget.hours
 
 
-def keep_best(config: Train, objective: Objective, model: Model, progress: Progress, metrics: dict[str, Any], folder: Path) -> None:
-    """Save the weights of a new best validation score, count evaluations without one, stop when patience ends."""
-    value, loss = primary_score(objective, metrics), float(metrics.get("validation/loss", math.inf))
-    is_better = objective.primary.better(value, progress.best_score)
-    if is_better or (value == progress.best_score and loss < progress.best_loss):
+def judge(evaluation: Evaluation, primary: Metric, progress: Progress, metrics: dict[str, Any]) -> bool:
+    """Note an evaluation, count those without a better score, stop when patience ends; whether its weights are the best so far."""
+    value, loss = float(metrics[f"validation/{primary.name}"]), float(metrics.get("validation/loss", math.inf))
+    is_better = primary.better(value, progress.best_score)
+    is_best = is_better or (value == progress.best_score and loss < progress.best_loss)
+    if is_best:
         progress.best_score, progress.best_loss, progress.best_step = value, loss, progress.step
-        save_weights(best_file(folder, progress), model.state_dict())
-        progress.best_sha256 = file_digest(best_file(folder, progress))
-    if is_better:
-        progress.evaluations_without_improvement = 0
-        return
-    progress.evaluations_without_improvement += 1
-    if config.evaluation.patience is not None and progress.evaluations_without_improvement >= config.evaluation.patience:
+    progress.evaluations_without_improvement = 0 if is_better else progress.evaluations_without_improvement + 1
+    if evaluation.patience is not None and progress.evaluations_without_improvement >= evaluation.patience:
         progress.stopped = "evaluation.patience"
+    return is_best
 
 
-def primary_score(objective: Objective, metrics: dict[str, Any]) -> float:
-    """The validation score that selection looks at."""
-    return float(metrics[f"validation/{objective.primary.name}"])
-
-
-def describe(progress: Progress, metrics: dict[str, Any], objective: Objective) -> str:
+def describe(progress: Progress, metrics: dict[str, Any], primary: Metric) -> str:
     """One line an evaluation."""
-    name = f"validation/{objective.primary.name}"
+    name = f"validation/{primary.name}"
     star = " *" if progress.best_step == progress.step else ""
     scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in dict.fromkeys((name, "validation/loss")) if key in metrics)
     return f"step {progress.step}  epoch {progress.epoch:.2f}  {scores}{star}"
@@ -328,19 +311,6 @@ def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, average
     restore_rng_state(found.state["rng"], device.device)
     print(f"continuing at step {found.step}")
     return Progress(**found.state["progress"])
-
-
-def best_file(folder: Path, progress: Progress) -> Path:
-    """Named by its step: after a kill, weights from beyond the checkpoint are not taken for the checkpoint's best."""
-    return folder / f"best-{progress.best_step:08d}.safetensors"
-
-
-def load_best(folder: Path, progress: Progress) -> dict[str, Tensor]:
-    """Weights of the best validation score. Raises RunError where they are no longer what was written."""
-    file = best_file(folder, progress)
-    if not file.is_file() or file_digest(file) != progress.best_sha256:
-        raise RunError(f"{file}: missing or damaged since it was written; the same command goes on from before it")
-    return load_weights(file)
 
 
 @contextmanager
