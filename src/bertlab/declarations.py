@@ -99,6 +99,7 @@ class HfHead:
     reads_pooler: bool = True
     names_classes: bool = False  # its config names classes (id2label)
     config: Mapping[str, Any] = field(default_factory=dict)  # further entries of its config.json
+    unlike: tuple[str, ...] = ()  # `objective.key=value` of options that no class there has, and the modelling file of exports does
 
 
 def metric_named(metrics: Sequence[Metric], name: str) -> Metric | None:

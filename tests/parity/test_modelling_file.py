@@ -18,23 +18,26 @@ from hypothesis import strategies as st
 
 from bertlab.config.composition import compose_schema
 from bertlab.config.schema import validate
-from bertlab.data.tokenizer import WordPiece, train_tokenizer
+from bertlab.data.material import build_objective
+from bertlab.data.tokenizer_options import WordPiece, train_tokenizer
 from bertlab.export import bundle, verification
 from bertlab.export import model as export
 from bertlab.models.bert import Bert, build
-from bertlab.training.assembly import Model, build_objective
+from bertlab.training.assembly import Model
 
 transformers = pytest.importorskip("transformers")
 TOKENIZER = train_tokenizer(WordPiece(name="wordpiece", vocab_size=60), ["a film was good", "a dull plot was bad"])
 NAMES = {"classification": ["no", "so so", "yes"], "multi_label": ["joy", "anger"], "tagging": ["O", "B-PER", "I-PER"]}
 OBJECTIVES = ["classification", "multi_label", "regression", "multiple_choice", "tagging", "extractive_qa", "embedding", "mlm", "mlm_nsp",
-              "nsp", "encoder"]  # fmt: skip
+              "nsp", "capped", "encoder"]  # fmt: skip
 
 
 @functools.cache
 def config_of(objective: str) -> Any:
     data = ["dataset=files", "dataset.train_file=x.csv"]
     words = ["objective.max_length=128", "objective.stride=32"] if objective == "extractive_qa" else []
+    if objective == "capped":
+        objective, words = "mlm", ["objective.logit_softcap=1.5"]
     return compose_schema("train", [*data, f"objective={objective}", *words])
 
 
@@ -46,8 +49,16 @@ def encoders(draw: st.DrawFn) -> Bert:
         option.name: draw(st.sampled_from(option.metadata["options"])) for option in fields(Bert) if "options" in option.metadata
     }
     options |= {option.name: draw(st.booleans()) for option in fields(Bert) if isinstance(option.default, bool)}
+    layers = draw(st.integers(1, 4))
+    options |= {"attention_softcap": draw(st.sampled_from([None, 2.0])), "value_embeddings": draw(st.integers(0, layers // 2))}
+    if draw(st.booleans()):
+        base = draw(st.sampled_from([None, 100.0])) if options["positions"] == "rotary" else None
+        options |= {"global_every": draw(st.integers(2, 3)), "local_window": draw(st.sampled_from([2, 4])), "local_rotary_base": base}
+    if options["attention_softcap"] is not None and options["attention"] == "sdpa":
+        options["attention"] = "auto"
+    options["first_attention_norm"] |= options["norm_placement"] == "post"
     config = Bert(
-        name="bert", hidden_size=8 * heads, num_attention_heads=heads, num_hidden_layers=draw(st.integers(1, 4)),
+        name="bert", hidden_size=8 * heads, num_attention_heads=heads, num_hidden_layers=layers,
         intermediate_size=draw(st.sampled_from([None, 12])), type_vocab_size=draw(st.integers(1, 3)), max_position_embeddings=140,
         vocab_size=draw(st.sampled_from([None, 70])), **options,
     )  # fmt: skip

@@ -80,7 +80,7 @@ def form_of(config: Train, what: str) -> Form:
     if what != "encoder" and head is None:
         raise ConfigError(f"objective={config.objective.name}: transformers has no class that computes this; {ENCODER_ALONE}")
     pooled = head is not None and head.reads_pooler and config.model.pooling != "cls"
-    lacking = [*encoder, *([f"model.pooling={config.model.pooling}"] if pooled else [])]
+    lacking = [*encoder, *(head.unlike if head is not None else ()), *([f"model.pooling={config.model.pooling}"] if pooled else [])]
     if lacking and not config.model.leaves_as_code:
         could = "model=bert_* and model=hf_* can be exported" if encoder else ENCODER_ALONE
         raise ConfigError(f"{', '.join(lacking)}: transformers has no class that computes this; {could}")

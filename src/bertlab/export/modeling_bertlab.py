@@ -26,7 +26,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import ModelOutput
 
-from bertlab.models.bert import Bert, BertEncoder
+from bertlab.models.bert import Attention, Bert, BertEncoder, UnitNorm
 
 
 class BertlabConfig(PretrainedConfig):
@@ -34,12 +34,12 @@ class BertlabConfig(PretrainedConfig):
 
     model_type = "bertlab"
 
-    def __init__(self, classifier_dropout: float = 0.1, pad_token_id: int = 0, **given: Any) -> None:
+    def __init__(self, classifier_dropout: float = 0.1, pad_token_id: int = 0, logit_softcap: float | None = None, **given: Any) -> None:
         options = {option.name: given.pop(option.name, option.default) for option in fields(Bert)}
         super().__init__(**given)
         for name, value in options.items():
             setattr(self, name, value)
-        self.classifier_dropout, self.pad_token_id = classifier_dropout, pad_token_id
+        self.classifier_dropout, self.pad_token_id, self.logit_softcap = classifier_dropout, pad_token_id, logit_softcap
 
 
 class BertlabPreTrainedModel(PreTrainedModel):
@@ -80,6 +80,10 @@ class BertlabPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
         elif isinstance(module, TokenHead):
             nn.init.zeros_(module.bias)
+        elif isinstance(module, Attention) and module.gate is not None:
+            nn.init.zeros_(module.gate)
+        elif isinstance(module, UnitNorm) and module.gain is not None and module.first_gain is not None:
+            nn.init.constant_(module.gain, module.first_gain)
 
     def read(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None, pooled_only: bool = False) -> Tensor:
         """Hidden states (B, T, D); `pooled_only`: of the tokens that pooling reads."""
@@ -240,10 +244,14 @@ class BertlabForQuestionAnswering(BertlabPreTrainedModel):
 
 
 class TokenHead(nn.Module):
-    """Hidden states to logits over the vocabulary; the projection is the token embedding's matrix where `tie_embeddings` says so."""
+    """Hidden states to logits over the vocabulary; the projection is the token embedding's matrix where `tie_embeddings` says so.
 
-    def __init__(self, encoder: BertEncoder) -> None:
+    With a soft-cap c, logits z are c tanh(z / c).
+    """
+
+    def __init__(self, encoder: BertEncoder, softcap: float | None) -> None:
         super().__init__()
+        self.softcap = softcap
         rows, narrow = encoder.token_weight().shape
         self.transform = nn.ModuleDict(
             {"dense": nn.Linear(encoder.hidden_size, narrow), "LayerNorm": nn.LayerNorm(narrow, eps=encoder.norm_eps)}
@@ -254,7 +262,8 @@ class TokenHead(nn.Module):
     def forward(self, encoder: BertEncoder, hidden: Tensor) -> Tensor:
         """(B, T, V)."""
         x = self.transform["LayerNorm"](encoder.head_activation(self.transform["dense"](hidden)))
-        return F.linear(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
+        logits = F.linear(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
 class BertlabForMaskedLM(BertlabPreTrainedModel):
@@ -262,7 +271,7 @@ class BertlabForMaskedLM(BertlabPreTrainedModel):
 
     def __init__(self, config: BertlabConfig) -> None:
         super().__init__(config)
-        self.cls = nn.ModuleDict({"predictions": TokenHead(self.encoder)})
+        self.cls = nn.ModuleDict({"predictions": TokenHead(self.encoder, config.logit_softcap)})
         self.post_init()
 
     def forward(
@@ -292,7 +301,9 @@ class BertlabForPreTraining(BertlabPreTrainedModel):
 
     def __init__(self, config: BertlabConfig) -> None:
         super().__init__(config)
-        self.cls = nn.ModuleDict({"predictions": TokenHead(self.encoder), "seq_relationship": nn.Linear(self.encoder.hidden_size, 2)})
+        self.cls = nn.ModuleDict(
+            {"predictions": TokenHead(self.encoder, config.logit_softcap), "seq_relationship": nn.Linear(self.encoder.hidden_size, 2)}
+        )
         self.post_init()
 
     def forward(

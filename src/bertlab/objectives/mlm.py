@@ -46,7 +46,7 @@ class Mlm(Masked):
 
     def hf_head(self) -> HfHead | None:
         """Devlin's; of capped logits there is none."""
-        return HfHead("MaskedLM", HF_NAMES, reads_pooler=False) if self.logit_softcap is None else None
+        return HfHead("MaskedLM", HF_NAMES, reads_pooler=False, **capped(self.logit_softcap))
 
 
 # Our head's modules, and theirs in a Hugging Face BertForPreTraining or BertForMaskedLM.
@@ -56,6 +56,11 @@ HF_NAMES = {
     "bias": "cls.predictions.bias",
     "decoder": "cls.predictions.decoder",
 }
+
+
+def capped(softcap: float | None) -> dict[str, Any]:
+    """What a counterpart of a head with capped logits is told of it."""
+    return {} if softcap is None else {"config": {"logit_softcap": softcap}, "unlike": (f"objective.logit_softcap={softcap:g}",)}
 
 
 # --- what is seen -----------------------------------------------------------------------------------------------------------

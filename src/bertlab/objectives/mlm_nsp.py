@@ -18,7 +18,7 @@ from bertlab.config.schema import choice
 from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Head, HfHead, Loss, Metric, Objective, Vocabulary, loss_metric
 from bertlab.objectives._masking import PER_TOKEN, Masked, Masking, mask_batch, masked_loss, masked_metrics, masked_specs, measure_masked
 from bertlab.objectives.mlm import HF_NAMES as MLM_NAMES
-from bertlab.objectives.mlm import MlmHead, show_masked
+from bertlab.objectives.mlm import MlmHead, capped, show_masked
 from bertlab.objectives.nsp import HF_NAMES as PAIR_NAMES
 from bertlab.objectives.nsp import SHARE_NEXT, Nsp, NspObjective, PairHead, measure_pairs, pair_metrics, prepare_runs
 from bertlab.objectives.sop import SopObjective
@@ -48,7 +48,7 @@ class MlmNsp(Masked, Nsp):
 
     def hf_head(self) -> HfHead | None:
         """Devlin's; of sentence order and of capped logits there is none."""
-        return HfHead("PreTraining", HF_NAMES) if self.pairs == "next" and self.logit_softcap is None else None
+        return HfHead("PreTraining", HF_NAMES, **capped(self.logit_softcap)) if self.pairs == "next" else None
 
     def check(self, path: str) -> None:
         """Shares of a whole, something to split at."""
