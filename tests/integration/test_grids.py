@@ -57,7 +57,7 @@ def test_a_grid_of_one_has_no_table(cli: Any, words: list[str]) -> None:
 
 
 def test_an_interval_is_no_number_that_the_score_cannot_be() -> None:
-    (line,) = arms({(): [0.5, 0.99]}, {(): Metric("validation/accuracy", True)})
+    (line,) = arms({(): {(): [0.5, 0.99]}}, {(): Metric("validation/accuracy", True)})
     assert line.endswith("95 % interval 0.0000 to 1.0000")
 
 

@@ -11,6 +11,7 @@ from bertlab.declarations import Metric
 from bertlab.errors import UserError
 from bertlab.report.arms import studies_of
 from bertlab.report.page import Figure, Page, to_plain
+from bertlab.report.resampling import inflated
 from bertlab.report.stats import summarize
 from bertlab.report.tasks import many_tasks, tasks_rows
 from bertlab.report.tasks_page import tasks_blocks
@@ -24,10 +25,11 @@ MINIMUM_FOR_TESTS = 6  # seeds: fewer cannot reach p = 0.05 in an exact paired t
 def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
     """Lines to print for runs given by what sets each apart and their configs; what did not finish is named with its status."""
     keys = list(dict.fromkeys(key for settings, _ in runs for key in settings))
-    rows, scores = list[list[str]](), dict[tuple[str, ...], list[float]]()
+    rows: list[list[str]] = []
+    scores: dict[tuple[str, ...], dict[tuple[int, ...], list[float]]] = {}  # of each arm and fold
     specs: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}  # of each arm, its score's name and what that means
     outcomes = [outcome_of(config) for _, config in runs]
-    for (values, _), (folder, summary) in zip(runs, outcomes, strict=True):
+    for (values, config), (folder, summary) in zip(runs, outcomes, strict=True):
         cells = [values.get(key, "") for key in keys]
         if summary is None or summary["status"] != "finished":
             rows.append([*cells, "-", "-", "-", f"{folder} ({'not begun' if summary is None else summary['status']})"])
@@ -36,8 +38,10 @@ def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
         metrics = summary["metrics"]
         test = f"{metrics[f'test/{name}']:.4f}" if f"test/{name}" in metrics else "-"
         rows.append([*cells, f"{metrics[summary['selected_by']]:.4f}", test, f"{summary['cost']['seconds'] / 60:.1f}", folder])
-        arm = tuple(f"{key}={values[key]}" for key in keys if key != "seed" and key in values)
-        scores.setdefault(arm, []).append(metrics[summary["selected_by"]])
+        arm = tuple(f"{key}={values[key]}" for key in keys if key not in ("seed", "dataset.fold") and key in values)
+        dataset = config.dataset
+        fold = () if dataset.folds is None or dataset.fold is None else (dataset.folds, dataset.split_seed, dataset.fold)
+        scores.setdefault(arm, {}).setdefault(fold, []).append(metrics[summary["selected_by"]])
         specs[arm] = (summary["selected_by"], summary["metric_specs"][summary["selected_by"]])
     names = list(dict.fromkeys(name for name, _ in specs.values()))
     name = names[0] if len(names) == 1 else "validation"  # of several tasks each has its own score
@@ -46,24 +50,31 @@ def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
     yield ""
     for row in table:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    if "seed" in keys:
+    if "seed" in keys or "dataset.fold" in keys:
         yield from arms(scores, {arm: Metric.from_record(name, spec) for arm, (name, spec) in specs.items()})
 
 
-def arms(scores: dict[tuple[str, ...], list[float]], metrics: Mapping[tuple[str, ...], Metric]) -> Iterator[str]:
-    """Of each arm: mean ± standard deviation over seeds and its 95 % t interval, as far as the score reaches."""
-    for arm, values in scores.items():
+def arms(
+    scores: Mapping[tuple[str, ...], Mapping[tuple[int, ...], Sequence[float]]], metrics: Mapping[tuple[str, ...], Metric]
+) -> Iterator[str]:
+    """Of each arm: mean ± standard deviation over seeds, or over folds, and its 95 % interval, as far as the score reaches.
+
+    Its scores are by (number of folds, seed of the cut, fold), by () without folds. Folds share training rows: their interval is corrected.
+    """
+    for arm, by_fold in scores.items():
         name, clip = metrics[arm].name, metrics[arm].clip
-        of = summarize(values)
+        folds = next((fold[0] for fold in by_fold if fold), 0)
+        values = [sum(own) / len(own) for own in by_fold.values()] if folds else [value for own in by_fold.values() for value in own]
+        of, wide = summarize(values), summarize(inflated(values, 1 / (folds - 1)) if folds else values)
         label = f"{' '.join(arm)}: " if arm else ""
         spread = (
-            "one seed, no interval"
+            f"one {'fold' if folds else 'seed'}, no interval"
             if math.isnan(of.sd)
-            else f"± {of.sd:.4f}, n = {of.n}, 95 % interval {clip(of.low):.4f} to {clip(of.high):.4f}"
+            else f"± {of.sd:.4f}, n = {of.n}{' folds' if folds else ''}, 95 % interval {clip(wide.low):.4f} to {clip(wide.high):.4f}"
         )
         yield f"{label}{name} {of.mean:.4f} {spread}"
     if len(scores) > 1:
-        few = max(map(len, scores.values())) < MINIMUM_FOR_TESTS
+        few = max((len(one[()]) for one in scores.values() if () in one), default=MINIMUM_FOR_TESTS) < MINIMUM_FOR_TESTS
         advice = f" (with fewer than {MINIMUM_FOR_TESTS} seeds no paired test reaches 0.05)" if few else ""
         yield f"differences with tests, figures, costs: bertlab report runs=…{advice}"
 

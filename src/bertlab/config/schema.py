@@ -240,17 +240,32 @@ class DatasetConfig(Component):
         0.1, "share of train held out, by a hash of each text, where the dataset has no validation split", above=0, below=1
     )
     test_fraction: float = number(0.0, "share of train held out as test, where the dataset has none; 0 = no test", low=0, below=1)
-    split_seed: int = integer(0, "seed of the hold-out splits and of the fraction; independent of the run's seed", low=0)
+    split_seed: int = integer(0, "seed of the hold-out splits, the folds and the fraction; independent of the run's seed", low=0)
+    folds: int | None = integer(
+        None,
+        "cut train into so many parts that have its classes in equal shares; one is validation, and the dataset's own is left out",
+        low=2,
+    )
+    fold: int | None = integer(None, "which of the folds is validation, from 0; with -m dataset.fold=range(5) each in turn", low=0)
     metric: str | None = string(None, "the task's official score: what objective.primary is where that is not set and the objective has it")
 
     positive_class: str | None = string(None, "the class that an official F1 is of, where it is of one")
 
     def deciding(self) -> dict[str, Any]:
-        """What a dataset says of its task decides where it says something."""
-        return {name: value for name, value in super().deciding().items() if name not in ("metric", "positive_class") or value is not None}
+        """What a dataset says of its task, and folds, decide where something is said."""
+        silent = ("metric", "positive_class", "folds", "fold")
+        return {name: value for name, value in super().deciding().items() if name not in silent or value is not None}
 
     def check(self, path: str) -> None:
-        """Its name is part of a folder's name."""
+        """Its name is part of a folder's name; a fold is one of those that there are."""
+        if self.folds is None and self.fold is not None:
+            raise ConfigError(f"{path}.fold={self.fold}: of how many? add {path}.folds=5")
+        if self.folds is not None and self.fold is None:
+            raise ConfigError(
+                f"{path}.folds={self.folds}: which of them is validation? add {path}.fold=0, or with -m {path}.fold=range({self.folds})"
+            )
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ConfigError(f"{path}.fold={self.fold}: the folds are 0 to {self.folds - 1} ({path}.folds={self.folds})")
         if not re.fullmatch(r"\w[\w.+-]{0,79}", self.name):
             raise ConfigError(
                 f"{path}.name={self.name[:80]}: must be a short name of letters, digits, '_', '-' and '.', for folders are called so"

@@ -5,7 +5,7 @@ Held-out splits and samples are made here.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from bertlab.config import registry
 from bertlab.config.schema import DatasetConfig, ObjectiveConfig, Paths
+from bertlab.data.folds import deal, linked, strata_of
 from bertlab.declarations import Role
 from bertlab.errors import DataError
 
@@ -45,8 +46,9 @@ def text_roles(roles: Sequence[Role]) -> list[str]:
 def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
     """Load these roles, check, split. Raises DataError naming file, column, label or row, and what to do."""
     loaded: LoadedDataset = config.read(paths, roles)
-    splits = _hold_out(config, loaded.splits, roles)
-    return replace(loaded, splits=splits, notes=[*loaded.notes, *_rare_classes(config, splits, roles, loaded.label_names)])
+    notes = list(loaded.notes)
+    splits = _hold_out(config, loaded.splits, roles, notes.append)
+    return replace(loaded, splits=splits, notes=[*notes, *_rare_classes(config, splits, roles, loaded.label_names)])
 
 
 def _rare_classes(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], names: Sequence[str]) -> list[str]:
@@ -74,8 +76,10 @@ def as_dataset(file: Path, in_memory: bool = False) -> Any:
     return Dataset.from_file(str(file), in_memory=in_memory)
 
 
-def _hold_out(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role]) -> dict[str, Any]:
+def _hold_out(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], tell: Callable[[str], None]) -> dict[str, Any]:
     """Validation (and test, if wished) out of train where they are missing, then the fraction of train, seeded, stratified by class.
+
+    Of folds, validation is the one that is asked for, whatever the dataset has.
 
     A row's side depends on its text alone (`places_of`), not on the labels, the objective or the rows around it: what is held out from a
     classifier is held out from its pretraining on the same file too, and copies of one text stay together.
@@ -86,6 +90,8 @@ def _hold_out(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Rol
     rest = np.arange(len(labels))
     wished = {"validation": config.validation_fraction, "test": config.test_fraction}
     shares = {split: share for split, share in wished.items() if split not in splits and share > 0}
+    if config.folds is not None:
+        shares.pop("validation", None)
     if shares:
         places = places_of(train, roles[0].name, config.split_seed)
         for split, share in shares.items():
@@ -97,10 +103,44 @@ def _hold_out(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Rol
                 raise DataError(f"{config.name}: {split} cannot be held out of train, where {why}; add rows or give a {split} split{hint}")
             splits[split] = train.select(np.sort(held))
             rest = np.setdiff1d(rest, held)
+    if config.folds is not None:
+        if "validation" in splits:
+            own = len(splits["validation"])
+            tell(f"{config.name}: dataset.folds={config.folds} makes validation of train; the {own:,} rows of its own are left out")
+        folds = folds_of(config, train.select(rest), roles, tell)
+        splits["validation"], rest = train.select(rest[folds == config.fold]), rest[folds != config.fold]
     if config.fraction < 1:
         rest = rest[stratified_sample(labels[rest], config.fraction, config.split_seed, "fraction")]
     splits["train"] = train.select(rest)
     return {split: splits[split] for split in SPLITS if split in splits}
+
+
+def folds_of(config: DatasetConfig, rows: Any, roles: Sequence[Role], tell: Callable[[str], None]) -> np.ndarray:
+    """`(N,)`: the fold of each row. Rows that share a text are in one fold; each fold has its share of every class, or tenth of numbers.
+
+    Raises DataError where there are fewer different texts than folds.
+    """
+    assert config.folds is not None
+    places = [places_of(rows, name, config.split_seed) for name in text_roles(roles)]
+    groups = linked(places)
+    most = int(np.bincount(groups).max())
+    if most * config.folds > len(rows) and len(places) > 1:  # one text stands in very many pairs
+        tell(
+            f"{config.name}: {most:,} of {len(rows):,} rows hang together by texts that they share, more than a fold; only first texts are "
+            "kept on one side"
+        )
+        groups = linked(places[:1])
+    if (different := int(groups.max()) + 1) < config.folds:
+        raise DataError(f"{config.name}: dataset.folds={config.folds}, but train has {different} different texts; take fewer folds")
+    strata = strata_of(rows, roles, config.folds)
+    if (rarest := int(np.bincount(strata).min())) < config.folds:
+        tell(f"{config.name}: the rarest class has {rarest} rows, fewer than dataset.folds={config.folds}: some folds score none of it")
+    found = deal(groups, strata, places[0], config.folds)
+    if len(np.unique(found)) < config.folds:
+        raise DataError(
+            f"{config.name}: dataset.folds={config.folds}, but equal texts fill {len(np.unique(found))} of them; take fewer folds"
+        )
+    return found
 
 
 def _lowest(rows: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:

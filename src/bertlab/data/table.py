@@ -29,6 +29,7 @@ from bertlab.runs.cache import cached
 from bertlab.runs.files import digest, file_digest
 from bertlab.runs.identity import folder_version
 
+OF_SPLITS = ("name", "fraction", "split_seed", "folds", "fold", "mirror_files", "hub")  # keys that do not change how a file is read
 Pieces = Callable[[], Iterator[Rows]]  # reads a part from its beginning
 
 
@@ -271,9 +272,7 @@ def read(config: TableDataset, paths: Paths, roles: Sequence[Role]) -> LoadedDat
         for part in wanted
     }
     content = {part: file_digest(files[part]) if files else str(from_hub[part]._fingerprint) for part in wanted}
-    settings = {
-        key: value for key, value in config.deciding().items() if key not in ("name", "fraction", "split_seed", "mirror_files", "hub")
-    }
+    settings = {key: value for key, value in config.deciding().items() if key not in OF_SPLITS}
     kinds = [dataclasses.asdict(role) for role in roles]
     code = [folder_version(Path(__file__).parent), *(_plugin_version(role) for role in roles)]
     key = digest({"content": content, "settings": settings, "roles": kinds, "code": code, "parts": parts})

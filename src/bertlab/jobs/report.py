@@ -248,12 +248,14 @@ def runs_csv(studies: Sequence[Study]) -> str:
     metrics = sorted({key for scores in every.values() for key in scores})
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["study", "arm", "seed", "pretraining_seed", "run", *keys, *metrics, "parameters", "tokens", "seconds", "flops"])
+    fold = ["fold"] if any(seeds.fold for study in studies for arm in study.arms for seeds in arm.runs) else []
+    table.writerow(["study", "arm", "seed", "pretraining_seed", *fold, "run", *keys, *metrics, "parameters", "tokens", "seconds", "flops"])
     for study in studies:
         for arm in study.arms:
             for seeds, run in sorted(arm.runs.items()):
                 cost = run.summary.get("cost", {})
-                table.writerow([inert(study.title), inert(arm.name), seeds.inner, seeds.outer, inert(run.name),
+                own_fold = seeds.fold[2:] or [""] * len(fold)
+                table.writerow([inert(study.title), inert(arm.name), seeds.inner, seeds.outer, *own_fold, inert(run.name),
                                 *(inert(run.config.get(key, "")) for key in keys),
                                 *(every[run.name].get(key, "") for key in metrics),
                                 *(cost.get(key, "") for key in ("parameters", "tokens", "seconds", "flops"))])  # fmt: skip

@@ -11,29 +11,33 @@ from bertlab.declarations import BITS_PER_CHARACTER, Metric, metric_named
 from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runs.records import RunRecord
 
-SEEDS = ("seed", "init.seed")
+SEEDS = ("seed", "init.seed", "dataset.fold")
 ABSENT = "–"
 
 
 class Seeds(NamedTuple):
-    """What a run was drawn by: its pretraining's seed (0 where there is none) and its own."""
+    """What a run was drawn by: its pretraining's seed (0 where there is none), its own, and the fold that it was scored on."""
 
     outer: int
     inner: int
+    fold: tuple[int, ...] = ()  # how many folds there are, the seed that cut them, which one; nothing without folds
 
     @property
     def label(self) -> str:
-        """`3`, or `3 on pretraining 1`."""
-        return f"{self.inner} on pretraining {self.outer}" if self.outer else str(self.inner)
+        """`3`, or `3 on pretraining 1, fold 2`."""
+        told = f"{self.inner} on pretraining {self.outer}" if self.outer else str(self.inner)
+        return f"{told}, fold {self.fold[2]}{f' of cut {self.fold[1]}' if self.fold[1] else ''}" if self.fold else told
 
 
 def seeds_of(run: RunRecord) -> Seeds:
     """By its config."""
-    return Seeds(int(run.config.get("init.seed") or 0), run.seed)
+    folds = run.config.get("dataset.folds")
+    fold = (int(folds), int(run.config["dataset.split_seed"]), int(run.config["dataset.fold"])) if folds else ()
+    return Seeds(int(run.config.get("init.seed") or 0), run.seed, fold)
 
 
 def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, Seeds]]:
-    """Which runs of two arms are compared: those of the same seeds, the pretraining's counting where both arms have several.
+    """Which runs of two arms are compared: those of the same seeds and fold, the pretraining's counting where both arms have several.
 
     Where one arm has several pretrainings, each run of the other stands beside one of them, so that no two share a run.
     """
@@ -45,7 +49,7 @@ def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, S
         return sorted((mine, theirs) for theirs, mine in partners(other, one))
     found: list[tuple[Seeds, Seeds]] = []
     for place, theirs in enumerate(other):
-        same = [seeds for seeds in one if seeds.inner == theirs.inner]
+        same = [seeds for seeds in one if seeds[1:] == theirs[1:]]
         found += [(same[place % len(same)], theirs)] if same else []
     return sorted(found)
 
@@ -113,6 +117,18 @@ class Study:
     def tokenizers_differ(self) -> bool:
         """Whether a score per token is in another unit from arm to arm."""
         return _tokenizers_differ([run for arm in self.arms for run in arm.in_order()])
+
+    @property
+    def folds(self) -> int:
+        """How many folds its runs were made on; 0 where none, or not all on as many."""
+        counts = {seeds.fold[:1] for arm in self.arms for seeds in arm.runs}
+        return counts.pop()[0] if len(counts) == 1 and () not in counts else 0
+
+    @property
+    def share_tested(self) -> float:
+        """Of folds, scored rows a row of training."""
+        fractions = [float(run.config.get("dataset.fraction", 1.0)) for arm in self.arms for run in arm.in_order()]
+        return len(fractions) / sum(fractions) / (self.folds - 1)
 
     @property
     def sizes(self) -> str:
@@ -193,7 +209,7 @@ def varying_keys(runs: Sequence[RunRecord], without: Sequence[str] = ()) -> list
     every = sorted({key for run in runs for key in run.config}, key=lambda key: (not key.endswith(".component"), key.count("."), key))
     kept: list[str] = []
     for key in every:
-        if not decides(key) or key.endswith(".name") or key in without:
+        if not decides(key, runs) or key.endswith(".name") or key in without:
             continue
         together: dict[tuple[str, ...], set[str]] = {}
         for run in runs:
@@ -203,9 +219,9 @@ def varying_keys(runs: Sequence[RunRecord], without: Sequence[str] = ()) -> list
     return kept
 
 
-def decides(dotted: str) -> bool:
-    """Whether a key may change results, by its declaration; seeds are what runs are paired by."""
-    if dotted in SEEDS:
+def decides(dotted: str, runs: Sequence[RunRecord] = ()) -> bool:
+    """Whether a key may change results, by its declaration; seeds and folds are what runs are paired by."""
+    if dotted in SEEDS or (dotted == "dataset.split_seed" and any(run.config.get("dataset.folds") for run in runs)):
         return False
     group, _, rest = dotted.partition(".")
     fields = {item.name: item for item in dataclasses.fields(Train)}
@@ -222,7 +238,7 @@ def differing_keys(arms: Sequence[Arm]) -> list[str]:
     every = sorted({key for arm in arms for run in arm.in_order() for key in run.config}, key=lambda key: (key.count("."), key))
     differing = []
     for key in every:
-        if decides(key) and not key.endswith(".name"):
+        if decides(key, [run for arm in arms for run in arm.in_order()]) and not key.endswith(".name"):
             values = [arm.resolved(key) for arm in arms]
             inner = key.startswith("init.") and ABSENT in values
             if len(set(values)) > 1 and not inner:

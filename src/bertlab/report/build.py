@@ -53,11 +53,12 @@ def study_blocks(study: Study, rows: Sequence[Row], test: str = stats.SIGN_FLIP)
         "; the test split was scored once with that checkpoint and chooses nothing." if any(row.test is not None for row in rows) else "."
     )
     if len(study.arms) == 1:
-        tests = f"Scores are on {selection} Intervals: 95 % t over seeds."
+        tests = f"Scores are on {selection} Intervals: 95 % t over {'folds, corrected' if study.folds else 'seeds'}."
     else:
-        named = stats.TESTS[test].words
+        named = "corrected resampled t test over folds" if study.folds else stats.TESTS[test].words
+        by = "fold and seed" if study.folds else "seeds"
         tests = (
-            f"Differences are to “{study.baseline.name}”, paired by seeds, on {selection} p: {named}, corrected after Holm over the tests "
+            f"Differences are to “{study.baseline.name}”, paired by {by}, on {selection} p: {named}, corrected after Holm over the tests "
             "that can reach 0.05 at all; an arm's interval is at the level at which it was tested."
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
@@ -131,6 +132,9 @@ def difference_cells(versus: Versus | None, metric: Metric) -> list[str]:
 
 def seeds_text(arm: Arm) -> str:
     """`6`, `6 of 8` where some have no score, `15 on 3 pretrainings`."""
+    folds = {seeds.fold for seeds in arm.runs}
+    if () not in folds:
+        return f"{len(arm.runs)} on {len(folds)} folds"
     told = str(len(arm.runs)) if not arm.failed else f"{len(arm.runs)} of {len(arm.runs) + len(arm.failed)}"
     return told if arm.pretrainings < 2 else f"{told} on {arm.pretrainings} pretrainings"
 

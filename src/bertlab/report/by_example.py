@@ -14,7 +14,7 @@ from bertlab.data.dataset import load_dataset, roles_for, text_roles
 from bertlab.declarations import Metric, Role
 from bertlab.errors import UserError
 from bertlab.report import stats
-from bertlab.report.arms import Arm, Seeds, Study, partners
+from bertlab.report.arms import Arm, Seeds, Study, partners, seeds_of
 from bertlab.report.contamination import Contamination, check_contamination
 from bertlab.runs.records import RunRecord
 
@@ -53,6 +53,8 @@ class ExampleTest:
 
 def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
     """Texts, labels and predictions of a classification study. Raises UserError where data or predictions are not at hand."""
+    if study.folds:
+        raise UserError("each fold has examples of its own")
     run = next(iter(study.baseline.runs.values()))
     config = _config(run, mirror)
     dataset = _dataset_of(config, run, roles_for(config.dataset, config.objective))
@@ -133,7 +135,10 @@ def contaminations(study: Study, stages: dict[str, RunRecord], mirror: str | Non
     readers: dict[str, list[str]] = {}
     skipped: list[str] = []
     for arm in study.arms:
-        run = next(iter(arm.runs.values()))
+        run = arm.in_order()[0]
+        if seeds_of(run).fold != seeds_of(study.baseline.in_order()[0]).fold:
+            skipped.append(f"{arm.name}: it was not made on the baseline's first fold")
+            continue
         for role, one in (("training", run), ("pretraining", stages.get(run.stage or ""))):
             if one is None:
                 if role == "pretraining" and run.stage is not None:
@@ -159,7 +164,7 @@ def contaminations(study: Study, stages: dict[str, RunRecord], mirror: str | Non
 
 
 def _evaluation_texts(study: Study, mirror: str | None) -> dict[str, list[str]]:
-    run = next(iter(study.baseline.runs.values()))
+    run = study.baseline.in_order()[0]
     config = _config(run, mirror)
     loaded = _dataset_of(config, run, roles_for(config.dataset, config.objective))
     roles = roles_for(config.dataset, config.objective)

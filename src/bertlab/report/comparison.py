@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bertlab.declarations import BITS_PER_CHARACTER, Metric
-from bertlab.report import stats
+from bertlab.report import resampling, stats
 from bertlab.report.arms import ABSENT, Arm, Seeds, Study, counted, decides, differing_keys, partners
 from bertlab.runs.records import RunRecord
 
@@ -63,21 +63,24 @@ def compare(study: Study, stages: dict[str, RunRecord], test: str = stats.SIGN_F
     on_validation, on_test = (differences(study, split, test, effect) for split in ("validation", "test"))
     return [
         Row(
-            arm, _summary(arm, "validation", study.metric), _summary(arm, "test", study.metric), on_validation.get(arm.name),
-            on_test.get(arm.name), cost_of(arm, stages),
+            arm, _summary(study, arm, "validation"), _summary(study, arm, "test"), on_validation.get(arm.name), on_test.get(arm.name),
+            cost_of(arm, stages),
         )
         for arm in study.arms
     ]  # fmt: skip
 
 
 def differences(study: Study, split: str, test: str, effect: float | None = None) -> dict[str, Versus]:
-    """Each arm beside the baseline. The unit is the pretraining where an arm has several, else the seed; intervals and tests of one arm
-    are at the same level: that at which Holm's procedure tests it.
+    """Each arm beside the baseline. The unit is the pretraining where an arm has several, else the seed; of folds the fold, tested by the
+    corrected resampled t test. Intervals and tests of one arm are at the same level: that at which Holm's procedure tests it.
     """
     base = study.baseline.scores(split, study.metric)
     every = {arm.name: arm.scores(split, study.metric) for arm in study.arms if arm is not study.baseline}
     by_outer = {name: paired_by_pretraining(own, base) for name, own in every.items() if own}
     units = {name: _units(pairs) for name, pairs in by_outer.items()}
+    if study.folds:
+        units = {name: _units_of_folds(every[name], base, study.share_tested) for name in by_outer}
+        test = stats.T_TEST
     able = dict(zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True))
     family = [name for name in units if able[name]]
     testable = sum(len(values) > 1 for values in units.values())  # would be, with seeds enough
@@ -125,6 +128,14 @@ def _units(pairs: dict[int, list[float]]) -> list[float]:
     return next(iter(pairs.values()), [])
 
 
+def _units_of_folds(own: dict[Seeds, float], base: dict[Seeds, float], share: float) -> list[float]:
+    """Means over each fold's runs, set apart by as much as folds that share training rows hide."""
+    gaps: dict[tuple[int, ...], list[float]] = {}
+    for mine, theirs in partners(own, base):
+        gaps.setdefault(mine.fold, []).append(own[mine] - base[theirs])
+    return resampling.inflated([sum(values) / len(values) for _, values in sorted(gaps.items())], share)
+
+
 def _stands_on_one_pretraining(study: Study, name: str) -> bool:
     """Of a difference whose units are seeds: by the arms' only pretraining, or by the only one of several that has a pair."""
     arm = next(arm for arm in study.arms if arm.name == name)
@@ -132,9 +143,17 @@ def _stands_on_one_pretraining(study: Study, name: str) -> bool:
     return any(one.pretrainings == 1 or len({seeds.outer for seeds in one.runs}) > 1 for one in arms)
 
 
-def _summary(arm: Arm, split: str, metric: Metric) -> stats.Summary | None:
-    scores = list(arm.scores(split, metric).values())
-    return stats.summarize(scores) if scores else None
+def _summary(study: Study, arm: Arm, split: str) -> stats.Summary | None:
+    """Over seeds; of folds over their means, with an interval that knows that they share training rows."""
+    scores = arm.scores(split, study.metric)
+    if not study.folds or not scores:
+        return stats.summarize(list(scores.values())) if scores else None
+    by_fold: dict[tuple[int, ...], list[float]] = {}
+    for seeds, score in scores.items():
+        by_fold.setdefault(seeds.fold, []).append(score)
+    means = [sum(values) / len(values) for values in by_fold.values()]
+    wide = stats.summarize(resampling.inflated(means, study.share_tested))
+    return replace(stats.summarize(means), low=wide.low, high=wide.high)
 
 
 def cost_of(arm: Arm, stages: dict[str, RunRecord]) -> Cost:
@@ -244,6 +263,22 @@ def warnings_of(study: Study) -> list[str]:
             f"Tokenizers differ, and with them what a token is: {about_tokens} are not comparable "
             f"between arms of different tokenizers, bits per character of the masked text are.{advice}"
         )
+    if study.folds:
+        found.append(
+            f"Scores are of {study.folds} folds, of which each was validation once; spread and number are those of folds (means over their "
+            "seeds). Folds share training rows: intervals and p are those of the corrected resampled t test (Nadeau & Bengio 2003), which "
+            "takes the folds' differences for normal."
+        )
+        cuts = sorted({seeds.fold[1] for arm in study.arms for seeds in arm.runs})
+        for arm in study.arms:
+            lacking = [
+                f"{fold}{f' of cut {cut}' if cuts[1:] else ''}"
+                for cut in cuts
+                for fold in range(study.folds)
+                if not any(seeds.fold[1:] == (cut, fold) for seeds in arm.runs)
+            ]
+            if lacking:
+                found.append(f"“{arm.name}” lacks fold{'s' * (len(lacking) > 1)} {', '.join(lacking)}.")
     counts = {arm.name: len(arm.runs) for arm in study.arms}
     if len(set(counts.values())) > 1:
         found.append(
@@ -272,7 +307,7 @@ def confounds(study: Study) -> list[str]:
 def pooled_keys(arm: Arm) -> list[str]:
     """Keys that decide results and differ between runs of one arm."""
     runs = arm.in_order() + arm.others
-    keys = sorted({key for run in runs for key in run.config if decides(key) and not key.endswith(".name")})
+    keys = sorted({key for run in runs for key in run.config if decides(key, runs) and not key.endswith(".name")})
     return [key.removesuffix(".component") for key in keys if len({str(run.config.get(key)) for run in runs}) > 1]
 
 

@@ -157,18 +157,12 @@ def _violation(new: np.ndarray, old: np.ndarray) -> float:
 
 
 # --- folds ------------------------------------------------------------------------------------------------------------------------
-def resampled_t(differences: Sequence[float], share: float, level: float = 0.95) -> tuple[float, float, float]:
-    """The corrected resampled t test: two-sided p, and the interval of the mean difference, lower and upper end.
+def inflated(values: Sequence[float], share: float) -> list[float]:
+    """Numbers of J folds with the same mean, spread such that a t test or interval of them is the corrected resampled one.
 
-    `differences` are of J folds, `share` is n_test / n_train: folds share training rows, so that the variance of their mean is about
-    (1/J + n_test/n_train) s² instead of s²/J (Nadeau & Bengio 2003, §3, eq. 9; for repeated folds Bouckaert & Frank 2004).
+    `share` is n_test / n_train. Folds share training rows: the variance of their mean is about (1/J + n_test/n_train) s², and not s²/J
+    (Nadeau & Bengio 2003, §3, eq. 9; for folds that are cut several times Bouckaert & Frank 2004). So deviations from the mean are
+    multiplied by sqrt(1 + J n_test/n_train).
     """
-    values = np.asarray(differences, dtype=np.float64)
-    if len(values) < 2 or not np.isfinite(values).all():
-        return math.nan, math.nan, math.nan
-    mean, degrees = float(values.mean()), len(values) - 1
-    error = math.sqrt((1 / len(values) + share) * float(values.var(ddof=1)))
-    half = float(stats.t.ppf((1 + level) / 2, degrees)) * error
-    if error == 0:
-        return (1.0 if mean == 0 else 0.0), mean, mean
-    return float(2 * stats.t.sf(abs(mean) / error, degrees)), mean - half, mean + half
+    mean = sum(values) / len(values) if values else 0.0
+    return [mean + (value - mean) * math.sqrt(1 + len(values) * share) for value in values]
