@@ -213,11 +213,11 @@ def report(runs: str | Path = "multirun", out: str | Path = "report", **settings
     config = ReportSchema(runs=str(runs), out=str(out), **settings)
     validate(config)
     words = [f"runs={runs}", f"out={out}", *(f"{name}={value}" for name, value in settings.items())]
-    found, studies, page = compare_runs(config)
+    records, studies, page = compare_runs(config)
     place = Path(config.out).expanduser()
     write_report(place, page, studies, config, shlex.join(["bertlab", "report", *words]))
     if config.keep_runs:
-        keep_runs([one for one in found if one.config], place)
+        keep_runs([one for one in records if one.config], place)
     import pandas
 
     tables = [block for block in page.blocks if isinstance(block, PageTable) and block.caption == "Scores over seeds"]

@@ -90,7 +90,7 @@ def value_text(value: Any) -> str:
 def keys_of_search() -> list[Key]:
     """Options of the Optuna sweeper, whose comments explain them: its file is read, for it imports nothing of ours."""
     source = (registry.ROOT.parent / "hydra_plugins" / "bertlab_optuna" / "sweeper.py").read_text(encoding="utf-8")
-    lines, found = source.splitlines(), []
+    lines, keys = source.splitlines(), []
     for owner in (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name in PLACES_OF_SWEEPER):
         for line in (
             node for node in owner.body if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "_target_") != "_target_"
@@ -103,8 +103,8 @@ def keys_of_search() -> list[Key]:
             is_group = value.startswith("field(")
             kind = "group of keys" if is_group else _kind_of_annotation(ast.unparse(line.annotation))
             name = f"{PLACES_OF_SWEEPER[owner.name]}.{getattr(line.target, 'id', '')}"
-            found.append(Key(name, kind, "" if is_group else value, "", said, False, is_group))
-    return found
+            keys.append(Key(name, kind, "" if is_group else value, "", said, False, is_group))
+    return keys
 
 
 def _kind_of_annotation(name: str) -> str:
@@ -157,8 +157,8 @@ def header_of(file: Path) -> str:
 
 def built_on(file: Path) -> str:
     """The option that a preset is built on, by its defaults list; empty where it is on none."""
-    found = re.search(r"^defaults:\n\s+- (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
-    return found.group(1) if found else ""
+    first_default = re.search(r"^defaults:\n\s+- (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return first_default.group(1) if first_default else ""
 
 
 def _docstring(file: Path, name: str | None = None) -> str:
@@ -190,22 +190,22 @@ def explain_word(word: str, job: str = "train") -> str:
         return _option(name, value) if equals and value else _group(name)
     if name in PLAIN:
         return _titled(f"{name}: {_first_line(inspect.getdoc(PLAIN[name]) or '')}", keys_of(PLAIN[name](), name))
-    if found := [(job, key) for key in keys_of_job(job) if key.name == name] if job != "train" else []:
-        return _of_jobs(found)
+    if matching := [(job, key) for key in keys_of_job(job) if key.name == name] if job != "train" else []:
+        return _of_jobs(matching)
     if name.startswith("hydra."):
         if shown := [key for key in keys_of_search() if key.name == name or key.name.startswith(f"{name}.")]:
             return _titled("of a search: bertlab -m search=…", shown)
         raise ConfigError(f"{name}: not a key of the search, {did_you_mean(name, [key.name for key in keys_of_search()], most=40)}")
     if told := _key_in_words(name):
         return told
-    if found := [
+    if matching := [
         (other, key)
         for other in registry.jobs()
         if other != "train"
         for key in keys_of_job(other)
         if name in (key.name, f"{other}.{key.name}")
     ]:
-        return _of_jobs(found)
+        return _of_jobs(matching)
     return _searched(name)
 
 
@@ -298,11 +298,11 @@ def _declared(objective: schema.ObjectiveConfig) -> Iterator[str]:
 
 
 def _flat(tree: dict[str, Any], path: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{path}.{key}" if path else str(key)
-        found |= _flat(value, name) if isinstance(value, dict) and value and path != "" else {name: value}
-    return found
+        values |= _flat(value, name) if isinstance(value, dict) and value and path != "" else {name: value}
+    return values
 
 
 def _with(key: Key, preset: dict[str, Any]) -> Key:
@@ -311,12 +311,12 @@ def _with(key: Key, preset: dict[str, Any]) -> Key:
 
 def _key_in_words(name: str) -> str:
     """A key of a run, with the options that have it; empty where none has."""
-    found: dict[Key, list[tuple[str, str]]] = {}  # all but the default -> options and their defaults
+    options_by_key: dict[Key, list[tuple[str, str]]] = {}  # all but the default -> options and their defaults
     for option, key in every_key():
         if key.name == name:
-            found.setdefault(dataclasses.replace(key, default=""), []).append((option, key.default))
+            options_by_key.setdefault(dataclasses.replace(key, default=""), []).append((option, key.default))
     parts = []
-    for key, owners in found.items():
+    for key, owners in options_by_key.items():
         defaults: dict[str, list[str]] = {}
         for option, default in owners:
             defaults.setdefault(default, []).append(option)
@@ -350,18 +350,18 @@ def every_key() -> Iterator[tuple[str, Key]]:
                 yield from ((option, key) for key in keys_of(registry.load_schema(group, option), group))
 
 
-def _of_jobs(found: Sequence[tuple[str, Key]]) -> str:
-    return "\n\n".join(_titled(f"of bertlab {job}", [key]) for job, key in found)
+def _of_jobs(matching: Sequence[tuple[str, Key]]) -> str:
+    return "\n\n".join(_titled(f"of bertlab {job}", [key]) for job, key in matching)
 
 
 def _searched(word: str) -> str:
     keys = {key.name: key for _, key in every_key()}
     last = word.rpartition(".")[2].lower()
-    found = [key for key in keys.values() if last and (last in key.name.lower() or last in key.help.lower())]
-    if not found or "." in word:
+    matching = [key for key in keys.values() if last and (last in key.name.lower() or last in key.help.lower())]
+    if not matching or "." in word:
         names = {**{key.rpartition(".")[2]: key for key in keys}, **{name: name for name in (*registry.GROUPS, *registry.jobs())}}
         close = nearest(last, names)
         guess = f", did you mean '{names[close]}'?" if close else ""
         raise ConfigError(f"help: there is no group, key or job '{word}'{guess}; bertlab --help names groups and jobs")
-    more = [f"  … and {len(found) - MOST_FOUND} more"] if len(found) > MOST_FOUND else []
-    return "\n".join([_titled(f"keys that speak of '{word}'", found[:MOST_FOUND]), *more])
+    more = [f"  … and {len(matching) - MOST_FOUND} more"] if len(matching) > MOST_FOUND else []
+    return "\n".join([_titled(f"keys that speak of '{word}'", matching[:MOST_FOUND]), *more])

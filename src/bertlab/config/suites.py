@@ -150,7 +150,7 @@ def expanded(given: Sequence[Word]) -> list[Word]:
 
 def suites_in(given: Sequence[Word]) -> list[str]:
     """Names of the suites on a command line."""
-    found = [
+    suites = [
         str(single.plain).partition("/")[0] for word in given if word.key == GROUP and word.value is not None for single in word.singles()
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(suites))

@@ -44,9 +44,9 @@ class CountedTexts:
         return [(ids, item.offsets) for ids, item in self._encoded(texts)]
 
     def _encoded(self, texts: Sequence[str]) -> list[tuple[list[int], Any]]:
-        found = [(item.ids, item) for item in self.tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)]
+        encoded = [(item.ids, item) for item in self.tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)]
         self.texts += len(texts)
-        for text, (ids, item) in zip(texts, found, strict=True):
+        for text, (ids, item) in zip(texts, encoded, strict=True):
             self.tokens += len(ids)
             self.words += len(text.split())
             self.characters += len(text) - text.count(" ")
@@ -55,7 +55,7 @@ class CountedTexts:
                 self.unknown += unknown
                 self.unknown_texts += unknown == len(ids)
                 self.lost += sum(end - start for token, (start, end) in zip(ids, item.offsets, strict=True) if token == self.unknown_id)
-        return found
+        return encoded
 
     def watch(self, pieces: Iterable[Examples]) -> Iterator[Examples]:
         """The same pieces; counts what their columns `cut` and `row` say."""
@@ -73,17 +73,17 @@ class CountedTexts:
 
     def shares(self) -> dict[str, float]:
         """Words (as white space cuts them); shares of tokens, texts, characters, and of examples and tokens cut where that is counted."""
-        found: dict[str, float] = {
+        shares: dict[str, float] = {
             "words": self.words,
             "unknown_share": self.unknown / max(1, self.tokens),
             "unknown_texts": self.unknown_texts / max(1, self.texts),
             "characters_lost": self.lost / max(1, self.characters),
         }
         if self.examples:
-            found |= {"truncated_share": self.examples_cut / self.examples, "tokens_cut": self.cut / max(1, self.cut + self.read)}
+            shares |= {"truncated_share": self.examples_cut / self.examples, "tokens_cut": self.cut / max(1, self.cut + self.read)}
         if self.rows:
-            found["windows_per_text"] = self.windows / self.rows
-        return found
+            shares["windows_per_text"] = self.windows / self.rows
+        return shares
 
 
 def merged_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
@@ -106,14 +106,14 @@ def merged_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
     for word, forms in cases.items():
         groups.setdefault(normalizer.normalize_str(word), Counter())[word] += forms.total()
     merged = [forms for forms in groups.values() if len(forms) > 1]
-    found: dict[str, Any] = {
+    told: dict[str, Any] = {
         "merged": sum(map(len, merged)) / max(1, len(cases)),
         "merged_by_case": sum(len(forms) for forms in cases.values() if len(forms) > 1) / max(1, len(counts)),
     }
     if merged:
         pairs = [sorted(forms, key=lambda word: (-cases[word].total(), word))[:2] for forms in merged]
-        found["merged_pair"] = max(pairs, key=lambda pair: (min(cases[word].total() for word in pair), pair))
-    return found
+        told["merged_pair"] = max(pairs, key=lambda pair: (min(cases[word].total() for word in pair), pair))
+    return told
 
 
 def refuse_unknown(config: Train, texts: dict[str, dict[str, Any]]) -> None:
@@ -152,22 +152,22 @@ def describe_texts(config: Train, texts: dict[str, dict[str, Any]]) -> list[str]
     lines = [
         "unknown tokens: "
         + "; ".join(
-            f"{split} {found['unknown_share']:.2%} (texts of nothing else {found['unknown_texts']:.2%}, "
-            f"characters lost {found['characters_lost']:.2%})"
-            for split, found in texts.items()
+            f"{split} {shares['unknown_share']:.2%} (texts of nothing else {shares['unknown_texts']:.2%}, "
+            f"characters lost {shares['characters_lost']:.2%})"
+            for split, shares in texts.items()
             if split != "test"
         )
     ]
     train = texts["train"]
     if "windows_per_text" in train:
         lines.append(
-            "texts are read in windows: " + "; ".join(f"{split} {found['windows_per_text']:.2f} a text" for split, found in texts.items())
+            "texts are read in windows: " + "; ".join(f"{split} {shares['windows_per_text']:.2f} a text" for split, shares in texts.items())
         )
-    for split, found in texts.items():
-        if found.get("truncated_share"):
+    for split, shares in texts.items():
+        if shares.get("truncated_share"):
             lines.append(
-                f"{found['truncated_share']:.1%} of the {split} texts are cut at objective.max_length={config.objective.max_length}, "
-                f"{found['tokens_cut']:.1%} of the split's tokens"
+                f"{shares['truncated_share']:.1%} of the {split} texts are cut at objective.max_length={config.objective.max_length}, "
+                f"{shares['tokens_cut']:.1%} of the split's tokens"
             )
     trained = config.tokenizer.learns
     if train.get("merged", 0) > MANY:

@@ -25,9 +25,9 @@ class Tokenizer:
         ids = backend.get_vocab(with_added_tokens=True).values()
         if max(ids, default=-1) >= self.vocab_size:
             raise DataError(f"the tokenizer's ids go up to {max(ids)}, but it has {self.vocab_size} tokens: its vocabulary has holes")
-        found = (special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True))
+        special_ids = (special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True))
         framed = backend.num_special_tokens_to_add(True) if backend.num_special_tokens_to_add(False) == 2 else 3
-        self.special = replace(Special(*found), between=max(1, framed - 2))  # a finished tokenizer frames pairs as its model was trained
+        self.special = replace(Special(*special_ids), between=max(1, framed - 2))  # a finished one frames pairs as its model was trained
 
     @property
     def vocab_size(self) -> int:
@@ -125,8 +125,8 @@ CONTINUATION_BYTES = frozenset(_byte_characters()[byte] for byte in range(0x80, 
 def special_id(backend: Any, role: str, candidates: tuple[str, ...]) -> int:
     """Id of a special token: by its name, else by its place in ids 0 to 4, where trained tokenizers keep them."""
     for name in candidates:
-        if (found := backend.token_to_id(name)) is not None:
-            return int(found)
+        if (token_id := backend.token_to_id(name)) is not None:
+            return int(token_id)
     added = backend.get_added_tokens_decoder()
     place = ROLES.index(role)
     if place in added and added[place].special:

@@ -89,12 +89,12 @@ class _Bundle:
         if name in source.definitions:
             self.places[module, name] = None
         elif name in source.imports:
-            found = INSTEAD.get(source.imports[name], source.imports[name])
-            if _is_ours(found[0]):
-                if found[1] != name:
+            imported = INSTEAD.get(source.imports[name], source.imports[name])
+            if _is_ours(imported[0]):
+                if imported[1] != name:
                     raise ValueError(f"{module}: {name} must be imported under its own name")
-                self.places[found] = None
-            elif self.outside.setdefault(name, found) != found:
+                self.places[imported] = None
+            elif self.outside.setdefault(name, imported) != imported:
                 raise ValueError(f"{module}: {name} is something else in another module")
 
     def _parts(self, place: Place) -> list[ast.AST]:
@@ -121,7 +121,9 @@ class _Bundle:
         if not method.startswith("__") and method not in self.attributes:
             return False
         derived = [
-            other for found in self.places if isinstance(other := self._definition(found), ast.ClassDef) and self._derives(found, place)
+            other
+            for reached in self.places
+            if isinstance(other := self._definition(reached), ast.ClassDef) and self._derives(reached, place)
         ]
         overridden = derived and all(any(isinstance(m, ast.FunctionDef) and m.name == method for m in other.body) for other in derived)
         return not overridden or method in self.of_super
@@ -132,8 +134,8 @@ class _Bundle:
         return any((source.imports.get(name) or (place[0], name)) == base for name in names)
 
     def _is_config(self, place: Place) -> bool:
-        found = None if place[0] == self.root else vars(sys.modules[place[0]]).get(place[1])
-        return isinstance(found, type) and issubclass(found, ModelConfig)
+        value = None if place[0] == self.root else vars(sys.modules[place[0]]).get(place[1])
+        return isinstance(value, type) and issubclass(value, ModelConfig)
 
     def _check(self) -> None:
         where: dict[str, str] = {}
@@ -234,13 +236,13 @@ def _imported(statement: ast.stmt) -> dict[str, Place]:
     """Names that an import at the top of a module brings."""
     if isinstance(statement, ast.ImportFrom):
         return {alias.asname or alias.name: (statement.module or "", alias.name) for alias in statement.names}
-    found: dict[str, Place] = {}
+    places: dict[str, Place] = {}
     for alias in statement.names if isinstance(statement, ast.Import) else []:
         package, _, module = alias.name.rpartition(".")
-        found |= (
+        places |= (
             {alias.asname: (package, module)} if alias.asname and package else {alias.asname or alias.name.split(".")[0]: (alias.name, "")}
         )
-    return found
+    return places
 
 
 def _folded(line: str) -> list[str]:

@@ -61,17 +61,17 @@ def _front(config: Train, folder: RunFolder, summary: Mapping[str, Any], form: F
 
 def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """Split -> metric -> value, of the selected checkpoint."""
-    found: dict[str, dict[str, float]] = {}
+    by_split: dict[str, dict[str, float]] = {}
     for name, value in summary["metrics"].items():
         split, _, metric = name.partition("/")
         if split in ("validation", "test") and isinstance(value, int | float):
-            found.setdefault(split, {})[metric] = value
-    return found
+            by_split.setdefault(split, {})[metric] = value
+    return by_split
 
 
 def _text(config: Train, folder: RunFolder, summary: Mapping[str, Any], form: Form, kind: str, longest: int) -> list[str]:
     objective, cost = config.objective.name, summary["cost"]
-    scores = [f"| {split} | {name} | {value:.4f} |" for split, found in _scores(summary).items() for name, value in found.items()]
+    scores = [f"| {split} | {name} | {value:.4f} |" for split, values in _scores(summary).items() for name, value in values.items()]
     what = f"trained with bertlab (objective {objective}, run `{folder.name}`)"
     return [
         f"# {objective} on {config.dataset.name}", "",
@@ -136,15 +136,15 @@ def _origin(config: Train, summary: Mapping[str, Any]) -> list[str]:
 
 def _provenance(folder: RunFolder) -> str:
     """Versions, revision and machine, as far as the run's environment.json has them."""
-    found = folder.environment()
-    packages, git = found.get("packages") or {}, found.get("git") or {}
-    if not found or not isinstance(packages, dict) or not isinstance(git, dict):
+    environment = folder.environment()
+    packages, git = environment.get("packages") or {}, environment.get("git") or {}
+    if not environment or not isinstance(packages, dict) or not isinstance(git, dict):
         return "Versions and machine are not known: the run's environment.json is missing or damaged."
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "tokenizers", "transformers") if packages.get(name))
     changed = " with uncommitted changes" if git.get("dirty") else ""
     return (
-        f"bertlab {found.get('bertlab')}, revision {git.get('revision') or 'unknown'}{changed}; Python {found.get('python')}, {versions}; "
-        f"{found.get('processor')}."
+        f"bertlab {environment.get('bertlab')}, revision {git.get('revision') or 'unknown'}{changed}; "
+        f"Python {environment.get('python')}, {versions}; {environment.get('processor')}."
     )
 
 

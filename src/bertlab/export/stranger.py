@@ -20,8 +20,8 @@ def answer(folder: str, task: str, given: str, answers: str) -> None:
         number, _, key = name.partition(".")
         batches.setdefault(number, {})[key] = value
     with torch.no_grad():
-        found = {number: model(**batch) for number, batch in batches.items()}
-    save_file({f"{number}.{key}": value.contiguous() for number, output in found.items() for key, value in output.items()}, answers)
+        outputs = {number: model(**batch) for number, batch in batches.items()}
+    save_file({f"{number}.{key}": value.contiguous() for number, output in outputs.items() for key, value in output.items()}, answers)
 
 
 if __name__ == "__main__":

@@ -73,9 +73,9 @@ def compare_tokens(trained: FinishedRun, folder: Path, longest: int, rows: Any) 
             continue
         side = truncation if truncation in SIDES else "head"
         expected, start = join_texts(first, others[0] if others else None, longest, trained.tokenizer.special, side)
-        found = theirs([text], None if second is None else [second], truncation=True)  # in lists: an empty second text alone is none
+        encoded = theirs([text], None if second is None else [second], truncation=True)  # in lists: an empty second text alone is none
         segments = [int(0 < start <= index) for index in range(len(expected))]
-        if found["input_ids"] != [expected] or found.get("token_type_ids", [segments]) != [segments]:
+        if encoded["input_ids"] != [expected] or encoded.get("token_type_ids", [segments]) != [segments]:
             said = f"{text[:80]!r}" if second is None else f"the pair {text[:60]!r}, {second[:60]!r}"
             raise RunError(f"the exported tokenizer reads {said} otherwise than the run's; nothing was written")
     for words in columns.get("tokens", ()):
@@ -153,15 +153,15 @@ def asked(batch: Batch, task: str, takes_segments: bool) -> Tensors:
     return given
 
 
-def both(model: Model, found: Tensors, batch: Batch, form: Form) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def both(model: Model, theirs: Tensors, batch: Batch, form: Form) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Our outputs and theirs, where they mean something."""
     mask = batch.attention_mask
     assert mask is not None
     if form.head is None:
         hidden = model.encoder(batch.input_ids, batch.segment_ids, mask)
-        return [hidden[mask]], [found["last_hidden_state"][mask]]
+        return [hidden[mask]], [theirs["last_hidden_state"][mask]]
     ours = list(model.head.exported_outputs(model(batch), batch))
-    answers = [found[name] for name in LOGITS.get(form.task, ("logits",))]
+    answers = [theirs[name] for name in LOGITS.get(form.task, ("logits",))]
     if form.task in ("MaskedLM", "PreTraining"):
         answers[0] = answers[0].flatten(0, 1)[batch.targets["masked"]]
     if form.task in ("TokenClassification", "QuestionAnswering"):  # what stands at padding means nothing

@@ -91,16 +91,16 @@ def run(config: Schema, context: Context) -> None:
         reachable = product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32, seconds=0.5)
     contestants = contestants_of(config, device)
     notes = notes_of(config, device, contestants)
-    found: dict[str, list[Measured]] = {name: [] for name in contestants}
+    measurements: dict[str, list[Measured]] = {name: [] for name in contestants}
     order = [name for turn in range(asked.repeats) for name in rotated(contestants, turn)]
     for name in tqdm(order, desc="benchmark", unit="run", leave=False, disable=not is_interactive()):
         measured = in_a_process(name, config, asked)
-        found[name].append(measured)
+        measurements[name].append(measured)
         tqdm.write(f"{CONTESTANTS[name]}: {measured.rate:,.0f} tokens/s")
-    page = page_of(config, device, found, notes, flops, reachable)
+    page = page_of(config, device, measurements, notes, flops, reachable)
     print(to_plain(page))
     if asked.out is not None:
-        write_out(Path(asked.out), config, context, found, page, flops, reachable)
+        write_out(Path(asked.out), config, context, measurements, page, flops, reachable)
         print(f"benchmark: {asked.out}")
 
 
@@ -170,7 +170,9 @@ def in_a_process(contestant: str, config: Schema, asked: Benchmark) -> Measured:
 
 
 # --- what is told ---------------------------------------------------------------------------------------------------------------
-def page_of(config: Schema, device: Device, found: dict[str, list[Measured]], notes: Sequence[str], flops: float, reachable: float) -> Page:
+def page_of(
+    config: Schema, device: Device, measurements: dict[str, list[Measured]], notes: Sequence[str], flops: float, reachable: float
+) -> Page:
     """Rates, ratios with their intervals, share of the machine."""
     asked = config.benchmark
     grouped = config.objective.name == "classification" and config.budget.group_by_length
@@ -180,16 +182,16 @@ def page_of(config: Schema, device: Device, found: dict[str, list[Measured]], no
         SAME_SETTINGS: (device.precision, "grouped by length" if grouped else "random order", config.compute.compile),
     }
     rows = []
-    for name, measured in found.items():
+    for name, measured in measurements.items():
         precision, order, compiled = how[name]
         rates = [one.rate for one in measured]
         mean = sum(rates) / len(rates)
-        ratio = "" if name == OURS else ratio_text(found[OURS], measured)
+        ratio = "" if name == OURS else ratio_text(measurements[OURS], measured)
         settings = f"{precision}, {order}{', compiled' if compiled else ''}"
         rows.append([CONTESTANTS[name], settings, f"{mean:,.0f}", " · ".join(f"{rate:,.0f}" for rate in rates),
                      f"{100 * mean * flops / reachable:.0f} %", ratio])  # fmt: skip
     headers = ["", "settings", "real tokens/s", "each run", "share of the machine", "bertlab is faster by [95 % interval]"]
-    if len(found) == 1:
+    if len(measurements) == 1:
         headers, rows = headers[:-1], [row[:-1] for row in rows]
     batches = f"batches of {config.budget.batch_size}, {device.device.type}, {device.threads} thread{'s' * (device.threads != 1)}"
     work = (
@@ -203,20 +205,20 @@ def page_of(config: Schema, device: Device, found: dict[str, list[Measured]], no
 
 def ratio_text(ours: Sequence[Measured], theirs: Sequence[Measured]) -> str:
     """Geometric mean of the turns' ratios, and its t interval on the logarithms."""
-    found = stats.summarize([math.log(a.rate / b.rate) for a, b in zip(ours, theirs, strict=True)])
-    interval = "" if math.isnan(found.low) else f" [{math.exp(found.low):.2f}, {math.exp(found.high):.2f}]"
-    return f"{math.exp(found.mean):.2f}x{interval}"
+    logarithms = stats.summarize([math.log(a.rate / b.rate) for a, b in zip(ours, theirs, strict=True)])
+    interval = "" if math.isnan(logarithms.low) else f" [{math.exp(logarithms.low):.2f}, {math.exp(logarithms.high):.2f}]"
+    return f"{math.exp(logarithms.mean):.2f}x{interval}"
 
 
 def write_out(
-    out: Path, config: Schema, context: Context, found: dict[str, list[Measured]], page: Page, flops: float, reachable: float
+    out: Path, config: Schema, context: Context, measurements: dict[str, list[Measured]], page: Page, flops: float, reachable: float
 ) -> None:
     """benchmark.md for people, benchmark.json with every measurement and its provenance."""
     record = {
         **provenance(context.command),
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
         "measurements": {
-            name: [{**dataclasses.asdict(one), "tokens_per_s": one.rate} for one in measured] for name, measured in found.items()
+            name: [{**dataclasses.asdict(one), "tokens_per_s": one.rate} for one in measured] for name, measured in measurements.items()
         },
         "flops_per_token": flops,
         "product_rate": reachable,

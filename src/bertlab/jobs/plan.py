@@ -47,15 +47,15 @@ def show(runs: Sequence[Asked], trials: int | None, power: Power) -> int:
     """Print the plan; the exit status. `trials`: the runs are corners of a search that makes so many."""
     for line in power_of(runs, power) if trials is None and (power.effect is not None or power.pilot is not None) else ():
         print(line, flush=True)
-    forecaster, found, errors = Forecaster(), list[tuple[Asked, Forecast]](), 0
+    forecaster, surveyed, errors = Forecaster(), list[tuple[Asked, Forecast]](), 0
     for place, run in enumerate(tqdm(runs, desc="plan", unit="run", leave=False, disable=not is_interactive()), start=1):
         try:
-            found.append((run, forecaster.survey(run.compose())))
+            surveyed.append((run, forecaster.survey(run.compose())))
         except UserError as error:
             errors += 1
             print(f"bertlab: run {place}{' (' if run.words else ''}{' '.join(run.words)}{')' if run.words else ''}: "
                   f"{' '.join(str(error).split())}", file=sys.stderr)  # fmt: skip
-    for line in describe(found, list(forecaster.stages.values()), errors, trials):
+    for line in describe(surveyed, list(forecaster.stages.values()), errors, trials):
         print(line)
     return 2 if errors else 0
 
@@ -73,19 +73,19 @@ def power_of(runs: Sequence[Asked], power: Power) -> Iterator[str]:
     yield from power_lines(Design(len(arms), len(outer), len(inner)), power.effect, spread)
 
 
-def describe(found: Sequence[tuple[Asked, Forecast]], stages: Sequence[Forecast], errors: int, trials: int | None) -> Iterator[str]:
+def describe(surveyed: Sequence[tuple[Asked, Forecast]], stages: Sequence[Forecast], errors: int, trials: int | None) -> Iterator[str]:
     """The plan in words: pretraining first, then a table of runs, then sums over what is still to do."""
     wrong = f", {errors} with errors" if errors else ""
     if trials is not None:
-        yield f"a search of {trials} trials; {len(found)} points that hold every choice and bound of its space{wrong}:"
+        yield f"a search of {trials} trials; {len(surveyed)} points that hold every choice and bound of its space{wrong}:"
     for stage in stages:
         yield f"pretraining: {stage.folder}  {status(stage)}  {figures(stage)}"
-    if not found:
+    if not surveyed:
         return
-    keys = list(dict.fromkeys(word.partition("=")[0] for run, _ in found for word in run.words))
+    keys = list(dict.fromkeys(word.partition("=")[0] for run, _ in surveyed for word in run.words))
     rows = [["", *keys, "status", "parameters", "steps", "tokens", "FLOPs", "time to go", "disk", "run"]]
     seen: dict[Path, int] = {}
-    for place, (run, forecast) in enumerate(found, start=1):
+    for place, (run, forecast) in enumerate(surveyed, start=1):
         values = dict(word.partition("=")[::2] for word in run.words)
         state = f"as run {seen[forecast.folder]}" if forecast.folder in seen else status(forecast)
         seen.setdefault(forecast.folder, place)
@@ -95,7 +95,7 @@ def describe(found: Sequence[tuple[Asked, Forecast]], stages: Sequence[Forecast]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-    yield from totals([forecast for _, forecast in found], stages, errors, trials)
+    yield from totals([forecast for _, forecast in surveyed], stages, errors, trials)
 
 
 def totals(runs: Sequence[Forecast], stages: Sequence[Forecast], errors: int, trials: int | None) -> Iterator[str]:

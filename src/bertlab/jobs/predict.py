@@ -143,13 +143,13 @@ def predict_columns(
         raise DataError(f"{where}: no row has a text in {', '.join(needed)}")
     rows, _ = rows_of_columns(table, {name: [columns[name][row] for row in kept] for name in needed}, where, roles, ())
     given = given_roles(rows)
-    found: dict[str, list[Any]] = {}
+    predicted: dict[str, list[Any]] = {}
     for place, row in zip(kept, predict_rows(trained, rows, compute, batch_size), strict=True):
         for name, value in flat({key: value for key, value in row.items() if key not in given}, prefix).items():
-            found.setdefault(name, [None] * total)[place] = value
-    if taken := next((name for name in found if name in columns), None):
+            predicted.setdefault(name, [None] * total)[place] = value
+    if taken := next((name for name in predicted if name in columns), None):
         raise DataError(f"{where}: it has a column '{taken}' already; give the new ones another prefix, e.g. prefix=second_")
-    return {**{name: list(cells) for name, cells in columns.items()}, **found}, total - len(kept)
+    return {**{name: list(cells) for name, cells in columns.items()}, **predicted}, total - len(kept)
 
 
 def is_blank(cell: Any) -> bool:
@@ -159,10 +159,10 @@ def is_blank(cell: Any) -> bool:
 
 def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """A prediction as columns: `predicted_label`, `predicted_probabilities_positive`."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for name, value in prediction.items():
-        found |= flat(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
+        flattened |= flat(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flattened
 
 
 def _write_delimited(delimiter: str) -> Callable[[Mapping[str, Sequence[Any]], Path], None]:

@@ -67,10 +67,10 @@ def load_report(folder: Path) -> dict[str, Any]:
     """`report.json`. Raises RunError where it is missing or damaged."""
     file = folder / "report.json"
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(found[key], dict) for key in ("runs", "configs", "scores")):
+        report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(report[key], dict) for key in ("runs", "configs", "scores")):
             raise ValueError("runs, configs and scores are not objects")
-        return found
+        return report
     except FileNotFoundError:
         raise RunError(f"report={folder}: there is no report.json; bertlab report writes one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

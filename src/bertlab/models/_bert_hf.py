@@ -46,10 +46,10 @@ HF_LAYER = {
 
 def from_hf_config(hf: Mapping[str, Any]) -> Bert:
     """The config of a Hugging Face BERT's `config.json`. Raises ConfigError naming what there is not BERT."""
-    found = {**HF_REQUIRED, "model_type": None, **hf}
+    described = {**HF_REQUIRED, "model_type": None, **hf}
     for key, wanted in HF_REQUIRED.items():
-        if found[key] != wanted:
-            raise ConfigError(f"the checkpoint has {key}={found[key]}, own BERT loads only {key}={wanted}: use a model=hf_* preset")
+        if described[key] != wanted:
+            raise ConfigError(f"the checkpoint has {key}={described[key]}, own BERT loads only {key}={wanted}: use a model=hf_* preset")
     act = str(hf.get("hidden_act", "gelu"))
     if act not in HF_ACTIVATIONS:
         raise ConfigError(f"the checkpoint has hidden_act={act}, which own BERT lacks: {did_you_mean(act, HF_ACTIVATIONS)}")
@@ -95,9 +95,9 @@ def from_hf_state(config: Bert, state: Mapping[str, Tensor], *, allow_missing_po
     rows = config.vocab_size or len(encoder.get("embeddings.word_embeddings.weight", ())) or 1
     expected = {ours: value for ours, value in BertEncoder(config, rows).state_dict().items() if has_pooler or "pooler" not in ours}
     names = {ours: _hf_name(ours) for ours in expected}
-    for problem, found in (("lacks", set(names.values()) - set(encoder)), ("also has", set(encoder) - set(names.values()))):
-        if found:
-            listed = ", ".join(sorted(found)[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+    for problem, weights in (("lacks", set(names.values()) - set(encoder)), ("also has", set(encoder) - set(names.values()))):
+        if weights:
+            listed = ", ".join(sorted(weights)[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
             raise ConfigError(f"the checkpoint is not a BERT of {config.num_hidden_layers} layers: it {problem} {listed}")
     for ours, theirs in names.items():
         if encoder[theirs].shape != expected[ours].shape:

@@ -139,10 +139,10 @@ class HfEncoder(Encoder):
 
     def _layers(self) -> list[nn.Module]:
         count = int(self.described.num_hidden_layers)
-        found = [module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-        if not found:
+        stacks = [module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+        if not stacks:
             raise ConfigError(f"model={self.config.name}: {type(self.model).__name__} does not tell its layers")
-        return list(found[0])
+        return list(stacks[0])
 
     def save_description(self, folder: Path) -> bool:
         """The architecture's config.json, from which the encoder is built again without its hub or folder."""
@@ -172,7 +172,7 @@ def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
     """Copy the checkpoint's weights. What it lacks (a pooler) keeps its fresh ones. Raises DataError where it cannot be read."""
     transformers = transformers_module("model=hf_*")
     try:
-        found, report = transformers.AutoModel.from_pretrained(
+        loaded, report = transformers.AutoModel.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False, **_attention(config)
         )
     except Exception as error:  # of several libraries, none of them ours
@@ -182,7 +182,7 @@ def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
     if lacking:
         raise DataError(f"init=pretrained: {folder} lacks the weight {lacking[0]}{f' and {len(lacking) - 1} more' * (len(lacking) > 1)}")
     own = encoder.model.state_dict()
-    taken = {name: value for name, value in found.state_dict().items() if name in own and name not in missing}
+    taken = {name: value for name, value in loaded.state_dict().items() if name in own and name not in missing}
     check_weights(taken, own, f"init=pretrained: {folder}")
     encoder.model.load_state_dict({**own, **taken})
 

@@ -23,13 +23,13 @@ def split_documents(split: Any, encode: Encode, splitter: re.Pattern[str]) -> It
     for start in range(0, len(split), PIECE):
         piece = split[start : start + PIECE]
         texts = [text for row in zip(*(piece[name] for name in ("text", "text_pair") if name in piece), strict=True) for text in row]
-        found = [sentences(text, splitter) for text in texts]
-        encoded = iter(encode([sentence for document in found for sentence in document]))
-        for document in found:
+        documents = [sentences(text, splitter) for text in texts]
+        encoded = iter(encode([sentence for document in documents for sentence in document]))
+        for document in documents:
             yield [ids for _ in document if (ids := next(encoded))]
 
 
-def pack(found: Iterable[Sequence[int]], max_length: int, special: Special, across: bool) -> Iterator[list[int]]:
+def pack(documents: Iterable[Sequence[int]], max_length: int, special: Special, across: bool) -> Iterator[list[int]]:
     """`[CLS] tokens [SEP]` blocks of `max_length` ids; every token of every document lies in exactly one block, in order.
 
     With `across` documents follow each other within a block, `[SEP]` between them, and only the very last block is shorter; without,
@@ -37,7 +37,7 @@ def pack(found: Iterable[Sequence[int]], max_length: int, special: Special, acro
     separator takes that place and the block ends in two of them.
     """
     room, block = max_length - 2, list[int]()
-    for document in found:
+    for document in documents:
         if block and len(document):
             block.append(special.sep_id)
         start = 0
@@ -83,4 +83,4 @@ def sentence_splitter(delimiters: str, path: str) -> re.Pattern[str]:
 
 def sentences(text: str, splitter: re.Pattern[str]) -> list[str]:
     """The sentences of a text, stripped; none is empty."""
-    return [found for match in splitter.finditer(text) if (found := match.group().strip())]
+    return [sentence for match in splitter.finditer(text) if (sentence := match.group().strip())]

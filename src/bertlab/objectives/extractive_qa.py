@@ -185,9 +185,9 @@ class ExtractiveQaObjective(Objective):
         best = torch.full_like(none, 2 * IMPOSSIBLE)
         place = torch.zeros((len(best), 2), dtype=torch.long, device=best.device)
         for more in range(min(self.config.max_answer, starts.shape[1])):  # spans of 1 + more tokens
-            found, at = (starts[:, : starts.shape[1] - more] + ends[:, more:]).max(1)
-            is_better = found > best
-            best = torch.where(is_better, found, best)
+            likeliest, at = (starts[:, : starts.shape[1] - more] + ends[:, more:]).max(1)
+            is_better = likeliest > best
+            best = torch.where(is_better, likeliest, best)
             place = torch.where(is_better[:, None], torch.stack((at, at + more), 1), place)
         characters = {side: batch.targets[side].gather(1, place[:, index : index + 1])[:, 0] for index, side in enumerate(SIDES)}
         found_of = {"nats": nats, "best": best, "none": none, **characters}
@@ -227,16 +227,16 @@ class ExtractiveQaObjective(Objective):
         said = [one["answer"] for one in self._answers(measured, rows)]
         pairs = [compare(text, given, self.config.unanswerable) for text, given in zip(said, accepted, strict=True)]
         exact, f1 = (np.asarray(values) for values in zip(*pairs, strict=True))
-        found = {"loss": float(measured["nats"].mean()), "exact_match": float(exact.mean()), "f1": float(f1.mean())}
+        means = {"loss": float(measured["nats"].mean()), "exact_match": float(exact.mean()), "f1": float(f1.mean())}
         if self.config.unanswerable:
             has_answer = np.asarray([bool(given) for given in accepted])
             if has_answer.any():
-                found["f1_answerable"] = float(f1[has_answer].mean())
+                means["f1_answerable"] = float(f1[has_answer].mean())
             if not has_answer.all():
-                found["accuracy_unanswerable"] = float(np.mean([not text for text, given in zip(said, accepted, strict=True) if not given]))
-        if self.primary.name not in found:
+                means["accuracy_unanswerable"] = float(np.mean([not text for text, given in zip(said, accepted, strict=True) if not given]))
+        if self.primary.name not in means:
             raise DataError(f"objective.primary={self.primary.name}: there is no question that it could be a score of; take f1")
-        return found
+        return means
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """The answer as it stands in the context, where it starts and ends there, and its score above none's."""

@@ -64,8 +64,8 @@ class MultiLabelObjective(TextObjective):
     def answers(self, piece: dict[str, Any], count: int) -> np.ndarray:
         """(N, C) float32: 1 where the row has the class."""
         member = np.zeros((count, len(self.label_names)), dtype=np.float32)
-        for row, found in enumerate(piece.get("labels", ())):
-            member[row, found] = 1
+        for row, classes in enumerate(piece.get("labels", ())):
+            member[row, classes] = 1
         return member
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> PooledHead:
@@ -114,5 +114,5 @@ class MultiLabelObjective(TextObjective):
 
     def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
         """`classes with their probabilities  text`."""
-        found = ", ".join(f"{name} {prediction['probabilities'][name]:.2f}" for name in prediction["labels"]) or "none"
-        return f"{found:<24}  {shortened(' | '.join(row[name] for name in ('text', 'text_pair') if name in row))}"
+        chosen = ", ".join(f"{name} {prediction['probabilities'][name]:.2f}" for name in prediction["labels"]) or "none"
+        return f"{chosen:<24}  {shortened(' | '.join(row[name] for name in ('text', 'text_pair') if name in row))}"

@@ -89,7 +89,7 @@ def prepare_runs(split: Any, encode: Encode, config: Any) -> Iterator[Examples]:
     in its middle; token column `opens`, 1 where a sentence (or its second half) begins. Raises DataError for fewer than two documents.
     """
     splitter = sentence_splitter(config.delimiters, "objective.delimiters")
-    found: list[_Run] = []
+    prepared: list[_Run] = []
     documents = 0
     for index, sentences in enumerate(split_documents(split, encode, splitter)):
         rng = np.random.default_rng([index, *b"runs"])
@@ -97,17 +97,17 @@ def prepare_runs(split: Any, encode: Encode, config: Any) -> Iterator[Examples]:
             _Run(parts, index, target, alone) for parts, target, alone in _runs(sentences, config.max_length - 3, config.short_share, rng)
         ]
         documents += bool(runs)
-        found += runs
-        if len(found) >= PIECE:
-            yield _piece(found)
-            found = []
+        prepared += runs
+        if len(prepared) >= PIECE:
+            yield _piece(prepared)
+            prepared = []
     if documents < 2:
         raise DataError(
             f"there are {documents} documents of two tokens or more; sentence pairs need at least two documents in each split (see "
             "dataset.validation_fraction)"
         )
-    if found:
-        yield _piece(found)
+    if prepared:
+        yield _piece(prepared)
 
 
 class _Run(NamedTuple):

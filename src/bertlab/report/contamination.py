@@ -35,8 +35,8 @@ class Contamination:
     @property
     def seen(self) -> np.ndarray:
         """(rows,) bool: whole, inside or near; stock phrases are not held against a score."""
-        found: np.ndarray = self.whole | self.inside | self.near
-        return found
+        seen_rows: np.ndarray = self.whole | self.inside | self.near
+        return seen_rows
 
 
 def words_of(text: str) -> list[str]:
@@ -45,8 +45,8 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", re.sub(r"\s*(?:n['’](?=t\b)|['’](?=(?:s|t|re|ve|d|ll|m)\b))", _joined, plain))
 
 
-def _joined(found: re.Match[str]) -> str:
-    return "n" if found[0].strip().startswith("n") else ""
+def _joined(match: re.Match[str]) -> str:
+    return "n" if match[0].strip().startswith("n") else ""
 
 
 def check_contamination(split: str, source: str, evaluated: Sequence[str], trained: Iterable[str]) -> Contamination:
@@ -77,9 +77,9 @@ def check_contamination(split: str, source: str, evaluated: Sequence[str], train
                 short[row] |= phrase in spaced
         hits: Counter[int] = Counter()
         for gram in _grams(words):
-            found = rows_of.get(gram)
-            if found is not None and len(found) <= COMMON:
-                hits.update(found)
+            rows = rows_of.get(gram)
+            if rows is not None and len(rows) <= COMMON:
+                hits.update(rows)
         for row, count in hits.items():
             if whole[row] or (inside[row] and near[row]) or len(wanted[row]) < SHORTEST:
                 continue

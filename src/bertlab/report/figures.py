@@ -49,16 +49,16 @@ def _draw_curves(axes: Axes, study: Study, metric: Metric, histories: Sequence[S
     drawn = 0
     for index, (arm, of_seeds) in enumerate(zip(study.arms, histories, strict=False)):
         colour, style = COLOURS[index % len(COLOURS)], "-" if index < len(COLOURS) else "--"
-        if (found := _over_seeds(of_seeds, f"validation/{metric.name}")) is None:
+        if (curve := _over_seeds(of_seeds, f"validation/{metric.name}")) is None:
             continue
-        at, values = found
+        at, values = curve
         values = _scale(values, metric)
         label, marker = f"{_short(arm.name)} (n={len(values)})", "." if len(at) == 1 else ""
         axes.plot(at, values.mean(0), style, color=colour, label=label, linewidth=1.8, marker=marker)
         if len(values) > 1:
             axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-        if metric != study.metric and (found := _over_seeds(of_seeds, f"train/{metric.name}")) is not None:
-            axes.plot(found[0], found[1].mean(0), ":", color=colour, linewidth=1.2)
+        if metric != study.metric and (curve := _over_seeds(of_seeds, f"train/{metric.name}")) is not None:
+            axes.plot(curve[0], curve[1].mean(0), ":", color=colour, linewidth=1.2)
         drawn += 1
     return drawn
 
@@ -83,11 +83,11 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(shown)), layout="constrained")
     factor = study.metric.factor
     for place, (_, versus) in enumerate(reversed(shown)):
-        found, word = versus.found, versus.verdict.partition(" ")[0]
+        difference, word = versus.found, versus.verdict.partition(" ")[0]
         colour = {"better": "#1b9e77", "worse": "#d95f02"}.get(word, "#666666")
-        if found.n > 1:
-            axes.plot([factor * found.low, factor * found.high], [place, place], color=colour, linewidth=2)
-        axes.plot([factor * found.mean], [place], "D" if word not in ("better", "worse") else "o", color=colour, markersize=6)
+        if difference.n > 1:
+            axes.plot([factor * difference.low, factor * difference.high], [place, place], color=colour, linewidth=2)
+        axes.plot([factor * difference.mean], [place], "D" if word not in ("better", "worse") else "o", color=colour, markersize=6)
     axes.axvline(0, color="#333333", linewidth=1)
     axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={versus.found.n})" for row, versus in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
@@ -145,12 +145,12 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
     minutes = [row.cost.minutes + row.cost.pretraining_minutes for row in shown]
     for axes, label, costs in zip(panels, ("operations of training (FLOPs)", "minutes of training"), (flops, minutes), strict=True):
         for index, row in enumerate(shown):
-            found = row.validation
-            assert found is not None
-            half = 0.0 if math.isnan(found.sd) else found.high - found.mean
+            score = row.validation
+            assert score is not None
+            half = 0.0 if math.isnan(score.sd) else score.high - score.mean
             name = _short(row.arm.name) + (" †" if row.cost.pretrained_elsewhere else "")
             axes.errorbar(
-                costs[index], _scale(found.mean, study.metric), yerr=_scale(half, study.metric), fmt="o" if index < 10 else "s",
+                costs[index], _scale(score.mean, study.metric), yerr=_scale(half, study.metric), fmt="o" if index < 10 else "s",
                 color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
             )  # fmt: skip
         if max(costs) > 8 * max(min(costs), 1e-9):
@@ -165,18 +165,18 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
     return _finish(figure, f"{_slug(study)}-cost", f"Score against cost, means with 95 % intervals.{elsewhere}")
 
 
-def calibration(study: Study, found: dict[str, stats.Calibration]) -> Figure | None:
+def calibration(study: Study, by_arm: dict[str, stats.Calibration]) -> Figure | None:
     """Reliability diagram: accuracy against confidence."""
-    if not found:
+    if not by_arm:
         return None
     figure, axes = plt.subplots(figsize=(5, 4.6), layout="constrained")
     axes.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
-    for index, (name, one) in enumerate(list(found.items())[:10]):
+    for index, (name, one) in enumerate(list(by_arm.items())[:10]):
         there = one.share > 0.002
         axes.plot(one.confidence[there], one.accuracy[there], "o-", color=COLOURS[index], markersize=4,
                   label=f"{_short(name)}: ECE {100 * one.error:.1f} %")  # fmt: skip
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.01), ylim=(0, 1.01))
-    _dress(axes, len(found))
+    _dress(axes, len(by_arm))
     return _finish(figure, f"{_slug(study)}-calibration",
                    "Calibration on validation, all seeds together: accuracy of predictions by their confidence, 15 bins.")  # fmt: skip
 

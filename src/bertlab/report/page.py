@@ -126,8 +126,8 @@ LATEX = {
 
 def latex_text(text: str) -> str:
     """Text that LaTeX sets as it stands; what its fonts lack becomes a question mark."""
-    found = "".join(LATEX.get(char, char) for char in text)
-    return "".join(char if ord(char) < 0x250 else "?" for char in found)
+    escaped = "".join(LATEX.get(char, char) for char in text)
+    return "".join(char if ord(char) < 0x250 else "?" for char in escaped)
 
 
 def to_latex(page: Page) -> str:
@@ -150,8 +150,8 @@ def _latex_table(table: PageTable) -> str:
     )  # fmt: skip
 
     def line(cells: Sequence[str], bold: bool = False) -> str:
-        found = [latex_text(re.sub(r"\s+", " ", cell)) for cell in cells]
-        return " & ".join(rf"\textbf{{{cell}}}" if bold and index == 0 else cell for index, cell in enumerate(found)) + r" \\"
+        escaped = [latex_text(re.sub(r"\s+", " ", cell)) for cell in cells]
+        return " & ".join(rf"\textbf{{{cell}}}" if bold and index == 0 else cell for index, cell in enumerate(escaped)) + r" \\"
 
     rows = [line(row, index in table.bold) for index, row in enumerate(table.rows)]
     caption = [rf"\caption{{{latex_text(table.caption)}}}"] if table.caption else []
@@ -205,11 +205,11 @@ def _html_table(table: PageTable) -> str:
     for number, row in enumerate(table.rows):
         cells = "".join(f'<td class="{kind(index)}">{html.escape(cell)}</td>' for index, cell in enumerate(row))
         rows.append(f"<tr{' class=bold' if number in table.bold else ''}>{cells}</tr>")
-    found = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    markup = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     if table.folded:
-        return f"<details><summary>{html.escape(table.caption)} ({len(table.rows)})</summary><div class=scroll>{found}</div></details>"
+        return f"<details><summary>{html.escape(table.caption)} ({len(table.rows)})</summary><div class=scroll>{markup}</div></details>"
     caption = f'<p class="caption">{html.escape(table.caption)}</p>' if table.caption else ""
-    return f"{caption}<div class=scroll>{found}</div>"
+    return f"{caption}<div class=scroll>{markup}</div>"
 
 
 def _anchor(text: str) -> str:

@@ -71,8 +71,8 @@ def one_run_command(run: RunRecord) -> str:
         swept = equals and ("," in value or "(" in value) and not value.startswith(("[", "{", "'", '"'))
         if swept:
             name = key.lstrip("+")
-            found = run.config.get(f"{name}.component", run.config.get(name))
-            if found is not None:
-                word = f"{key}={'null' if found is None else found}"
+            recorded = run.config.get(f"{name}.component", run.config.get(name))
+            if recorded is not None:
+                word = f"{key}={'null' if recorded is None else recorded}"
         single.append(word)
     return shlex.join(["bertlab", *single])

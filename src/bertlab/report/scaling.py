@@ -139,9 +139,9 @@ def scalings(study: Study, rows: Sequence[Row], cost: str, by: Sequence[str]) ->
     for row in rows:
         name = " ".join(f"{key.removesuffix('.component')}={row.arm.settings[key]}" for key in keys) or "all arms"
         lines.setdefault(name, []).append(row)
-    found = []
+    scalings_of_arms = []
     for name, own in lines.items():
         arms = [row.arm for row in own]
         losses = [np.array([as_loss(study.metric, value) for value in arm.scores("validation", study.metric).values()]) for arm in arms]
-        found.append(scale(name, arms, [COSTS[cost][1](row.cost) for row in own], losses))
-    return found
+        scalings_of_arms.append(scale(name, arms, [COSTS[cost][1](row.cost) for row in own], losses))
+    return scalings_of_arms

@@ -130,25 +130,25 @@ def _keys(tasks: Sequence[Task]) -> list[str]:
 def _matched(tasks: Sequence[Task], in_mean: Sequence[str]) -> list[OverTasks]:
     """Arms of all tasks with equal settings as one, by every key that varies in any of them; the baseline, most tasks' own, first."""
     keys = _keys(tasks)
-    found: dict[tuple[str, ...], OverTasks] = {}
+    matched: dict[tuple[str, ...], OverTasks] = {}
     baselines: Counter[tuple[str, ...]] = Counter()
     for task in tasks:
         for arm in task.study.arms:
             run = arm.in_order()[0]
             settings = {key: run.config.get(key, ABSENT) for key in keys}
             signature = tuple(map(str, settings.values()))
-            over = found.setdefault(signature, OverTasks("", settings, in_mean=in_mean))
+            over = matched.setdefault(signature, OverTasks("", settings, in_mean=in_mean))
             over.by_task[task.name], over.metrics[task.name] = arm, task.metric
             over.failed += arm.failed
             baselines[signature] += arm is task.study.baseline
-    first = found[max(found, key=lambda signature: (baselines[signature], len(found[signature].by_task)))]
-    for over in found.values():
+    first = matched[max(matched, key=lambda signature: (baselines[signature], len(matched[signature].by_task)))]
+    for over in matched.values():
         own = {arm.name for arm in over.by_task.values()}
-        over.name = own.pop() if len(own) == 1 and len(found) > 1 else arm_name(over, first, keys) if len(found) > 1 else "all runs"
+        over.name = own.pop() if len(own) == 1 and len(matched) > 1 else arm_name(over, first, keys) if len(matched) > 1 else "all runs"
         held = [set(over.by_task[task].runs) for task in in_mean if task in over.by_task] or [set()]
         whole = next(iter(over.by_task.values()))
         over.runs = {seeds: run for seeds, run in whole.runs.items() if not over.lacks and all(seeds in one for one in held)}
-    return [first, *(over for over in found.values() if over is not first)]
+    return [first, *(over for over in matched.values() if over is not first)]
 
 
 def tasks_rows(
@@ -194,19 +194,19 @@ def _nested(arm: OverTasks) -> list[dict[int, list[float]]]:
 
 
 def _by_outer(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
-    found: dict[int, list[float]] = {}
+    by_pretraining: dict[int, list[float]] = {}
     for seeds, score in sorted(scores.items()):
-        found.setdefault(seeds.outer, []).append(score)
-    return found
+        by_pretraining.setdefault(seeds.outer, []).append(score)
+    return by_pretraining
 
 
 def _nested_differences(arm: OverTasks, base: OverTasks) -> list[dict[int, list[float]]]:
     """The same of differences to the baseline, over runs that are compared with each other."""
-    found = []
+    nested = []
     for task in arm.in_mean:
         mine, theirs = arm.on(task), base.on(task)
-        found.append(_by_outer({own: mine[own] - theirs[other] for own, other in partners(mine, theirs)}))
-    return found
+        nested.append(_by_outer({own: mine[own] - theirs[other] for own, other in partners(mine, theirs)}))
+    return nested
 
 
 def _as_draw(arm: OverTasks) -> np.ndarray:

@@ -39,18 +39,18 @@ def _opening(many: ManyTasks, rows: Sequence[TasksRow]) -> str:
 
 def warnings_of_tasks(many: ManyTasks, rows: Sequence[TasksRow]) -> list[str]:
     """What a reader should know before believing the means."""
-    found = []
+    warnings = []
     if apart := [task.name for task in many.tasks if task.apart]:
-        found.append(f"Shown, and not in the mean: {', '.join(apart)}.")
+        warnings.append(f"Shown, and not in the mean: {', '.join(apart)}.")
     for arm in many.arms:
         if arm.lacks:
-            found.append(f"“{arm.name}” has no mean: it lacks {', '.join(arm.lacks)}.")
+            warnings.append(f"“{arm.name}” has no mean: it lacks {', '.join(arm.lacks)}.")
         elif len({len(arm.on(task)) for task in arm.in_mean}) > 1:
             seeds = ", ".join(f"{task}: {len(arm.on(task))}" for task in arm.in_mean)
-            found.append(f"“{arm.name}” has different numbers of seeds ({seeds}); means over tasks take those in common.")
+            warnings.append(f"“{arm.name}” has different numbers of seeds ({seeds}); means over tasks take those in common.")
     if many.in_mean and len(many.in_mean) < FEW_TASKS and any(row.mean is not None for row in rows):
-        found.append(f"{len(many.in_mean)} tasks are few to speak of others by: what holds for seeds and tasks is wide, and should be.")
-    return found
+        warnings.append(f"{len(many.in_mean)} tasks are few to speak of others by: what holds for seeds and tasks is wide, and should be.")
+    return warnings
 
 
 def scores_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:

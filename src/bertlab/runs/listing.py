@@ -42,10 +42,10 @@ def select(runs: Sequence[RunRecord], where: Sequence[str]) -> list[RunRecord]:
     pairs = [(run, row_of(run)) for run in runs]
     keys = sorted({key for _, row in pairs for key in row})
     for word in where:
-        found = CONDITION.fullmatch(word)
-        if found is None:
+        condition = CONDITION.fullmatch(word)
+        if condition is None:
             raise ConfigError(f"where: '{word}' is not of the form dotted.key=value")
-        key, sign, value = found.groups()
+        key, sign, value = condition.groups()
         full = f"{key}.component" if key not in keys and f"{key}.component" in keys else key
         if full not in keys:
             raise ConfigError(f"where: no run has the key {key}, {did_you_mean(key, keys, most=3)}")

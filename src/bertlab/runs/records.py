@@ -114,8 +114,8 @@ class RunRecord:
                 known = {metric.name for metric in self.metrics()}
                 if self.primary not in known:
                     self.problem = f"damaged: metric_specs lacks {self.summary['selected_by']}"
-            except (KeyError, TypeError, ValueError, AttributeError) as found:
-                self.problem = f"damaged: metric_specs ({type(found).__name__}: {found})"
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                self.problem = f"damaged: metric_specs ({type(error).__name__}: {error})"
 
 
 def find_runs(paths: Sequence[str]) -> list[RunRecord]:
@@ -138,8 +138,8 @@ def find_runs(paths: Sequence[str]) -> list[RunRecord]:
     finished: dict[str, RunRecord] = {}
     for run in sorted((one for one in every if not one.problem), key=lambda one: isinstance(one.source, Kept)):
         finished.setdefault(run.name, run)
-    found = [run for run in every if not isinstance(run.source, Kept) or finished.get(run.name, run) is run]
-    return sorted(found, key=lambda run: (run.name, run.seed))
+    newest = [run for run in every if not isinstance(run.source, Kept) or finished.get(run.name, run) is run]
+    return sorted(newest, key=lambda run: (run.name, run.seed))
 
 
 def _places(root: Path, depth: int) -> Iterable[Path]:

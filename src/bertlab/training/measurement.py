@@ -231,10 +231,10 @@ def main() -> None:
     contestant, folder = sys.argv[1], Path(sys.argv[2])
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     try:
-        found = measure(contestant, RunFolder(folder).config(), request["warmup"], request["steps"])
+        measured = measure(contestant, RunFolder(folder).config(), request["warmup"], request["steps"])
     except UserError as error:
         sys.exit(str(error))
-    write_text(folder / "result.json", to_json(dataclasses.asdict(found)))
+    write_text(folder / "result.json", to_json(dataclasses.asdict(measured)))
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
     }
     was_training = model.training
     model.eval()
-    found, cost = [], {"seconds": 0.0, "passes": 0.0, "tokens": 0.0}
+    pieces, cost = [], {"seconds": 0.0, "passes": 0.0, "tokens": 0.0}
     try:
         bar = tqdm(total=len(sentences), desc="pairs", unit="sentence", unit_scale=True, leave=False, disable=not is_interactive())
         with bar:
@@ -119,7 +119,7 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
                     (folder / "cost.json").write_text(json.dumps(told), encoding="utf-8")
 
                 folder = cached(paths, "pairs", digest({**known, "sentences": piece}), fill)
-                found.append(np.load(folder / "scores.npy"))
+                pieces.append(np.load(folder / "scores.npy"))
                 for name, value in json.loads((folder / "cost.json").read_text(encoding="utf-8")).items():
                     cost[name] += value
                 bar.update(len(piece))
@@ -127,7 +127,7 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
         model.train(was_training)
     lengths = np.array([len(ids) for ids in sentences])
     unknown = np.array([ids.count(tokenizer.special.unk_id) for ids in sentences])
-    return Scored(pairs, np.concatenate(found)[places], lengths[places], unknown[places], cost)
+    return Scored(pairs, np.concatenate(pieces)[places], lengths[places], unknown[places], cost)
 
 
 def weights_digest(model: Model) -> str:
@@ -193,8 +193,8 @@ def word_ends(ids: np.ndarray, continues: np.ndarray) -> np.ndarray:
     is_last = np.ones(ids.shape, dtype=bool)
     is_last[:, :-1] = ~continues[ids[:, 1:]]
     ends = np.where(is_last, np.arange(length), length)
-    found: np.ndarray = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    return found
+    nearest_end: np.ndarray = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    return nearest_end
 
 
 def log_probabilities(reader: Reader, copies: MaskedCopies, part: slice, asked: np.ndarray) -> np.ndarray:
@@ -208,8 +208,8 @@ def log_probabilities(reader: Reader, copies: MaskedCopies, part: slice, asked: 
         logits: Tensor = reader.objective.token_logits(reader.model(batch))  # (M, V)
     rows, labels = batch.targets["row"], batch.targets["asked"]
     normalisers = torch.cat([some.float().logsumexp(1) for some in torch.split(logits, ROWS)])
-    found: np.ndarray = (logits[rows, labels].float() - normalisers[rows]).cpu().double().numpy()
-    return found
+    nats: np.ndarray = (logits[rows, labels].float() - normalisers[rows]).cpu().double().numpy()
+    return nats
 
 
 # --- accuracy -------------------------------------------------------------------------------------------------------------------

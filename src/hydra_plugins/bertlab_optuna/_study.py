@@ -100,10 +100,10 @@ def open_study(
         pruner=pruner,
         load_if_exists=True,
     )
-    found = [direction.name.lower() for direction in study.directions]
-    if found != list(directions):
+    kept = [direction.name.lower() for direction in study.directions]
+    if kept != list(directions):
         raise SpaceError(
-            f"the study {name} was begun with directions {', '.join(found)}, not {', '.join(directions)}: take another study_name"
+            f"the study {name} was begun with directions {', '.join(kept)}, not {', '.join(directions)}: take another study_name"
         )
     return study
 
@@ -117,8 +117,8 @@ def build_sampler(
 
     def build(seed: int | None) -> optuna.samplers.BaseSampler:
         given = {key: value for key, value in {**options, "seed": seed}.items() if value is not None}
-        found: optuna.samplers.BaseSampler = _build("sampler", name, SAMPLERS, optuna.samplers, given)
-        return found
+        sampler: optuna.samplers.BaseSampler = _build("sampler", name, SAMPLERS, optuna.samplers, given)
+        return sampler
 
     if seed is None or name == "qmc":  # a quasi-random sequence is one, its place in it stands in the study
         return build(seed)
@@ -171,8 +171,8 @@ def build_pruner(name: str, options: Mapping[str, Any]) -> optuna.pruners.BasePr
     if name == "patient":
         wrapped = given.pop("wrapped", None)
         given["wrapped_pruner"] = None if wrapped is None else build_pruner(wrapped, {})
-    found: optuna.pruners.BasePruner = _build("pruner", name, PRUNERS, optuna.pruners, given)
-    return found
+    pruner: optuna.pruners.BasePruner = _build("pruner", name, PRUNERS, optuna.pruners, given)
+    return pruner
 
 
 def _build(kind: str, name: str, table: Mapping[str, str], module: Any, options: Mapping[str, Any]) -> Any:

@@ -124,8 +124,8 @@ def _work(
             time.sleep(min(1.0, float(options["heartbeat_seconds"])))
             continue
         waited = False
-        found = [ask(study, space, extra, total, is_grid) for _ in range(min(free, at_once))]
-        asked = [one for one in found if one is not None]
+        trials = [ask(study, space, extra, total, is_grid) for _ in range(min(free, at_once))]
+        asked = [one for one in trials if one is not None]
         if not asked:
             time.sleep(0.05)
             continue
@@ -215,10 +215,10 @@ def settle(study: optuna.Study, trial_id: int, returned: JobReturn) -> None:
         return
     values = returned._return_value
     try:
-        found = [float(value) for value in (values if isinstance(values, list | tuple) else [values])]
-        if any(value != value for value in found) or len(found) != len(study.directions):
+        scores = [float(value) for value in (values if isinstance(values, list | tuple) else [values])]
+        if any(value != value for value in scores) or len(scores) != len(study.directions):
             raise ValueError(f"{values} is not {len(study.directions)} number(s)")
-        study._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, found)
+        study._storage.set_trial_state_values(trial_id, TrialState.COMPLETE, scores)
     except (TypeError, ValueError) as error:
         study._storage.set_trial_user_attr(trial_id, "failure", f"the job returned {error}")
         _give_up(study, trial_id)
@@ -339,7 +339,7 @@ def _suggest(place: str | None) -> Callable[..., Any] | None:
         return None
     module, _, name = place.rpartition(".")
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        return found
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return function
     except (ImportError, AttributeError, ValueError) as error:
         raise SpaceError(f"hydra.sweeper.space={place}: no such function ({error})") from None

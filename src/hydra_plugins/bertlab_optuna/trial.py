@@ -22,8 +22,8 @@ OWNER = "owner"  # user attribute: the process that does
 
 def current_trial() -> "Trial | None":
     """The trial that this process works on, if it works on one."""
-    found = os.environ.get(VARIABLE)
-    return Trial(json.loads(found)) if found else None
+    told = os.environ.get(VARIABLE)
+    return Trial(json.loads(told)) if told else None
 
 
 def this_process() -> str:

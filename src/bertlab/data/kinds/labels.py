@@ -28,10 +28,10 @@ class Labels(Kind):
     def look(self, cells: Sequence[Any], before: int) -> None:
         """Count every class."""
         for row, cell in enumerate(cells, start=before + 1):
-            found = self._set(cell, row)
+            classes = self._set(cell, row)
             self.rows += 1
-            self.missing += found is None
-            self.counts.update(found or ())
+            self.missing += classes is None
+            self.counts.update(classes or ())
 
     def is_unanswered(self) -> bool:
         """Every cell is empty of a set (an empty set is one)."""
@@ -47,18 +47,18 @@ class Labels(Kind):
         known = ids if any(name.isdigit() for name in names) else {**{str(index): index for index in range(len(names))}, **ids}
         converted: list[list[int] | None] = []
         for row, cell in enumerate(cells, start=before + 1):
-            found = self._set(cell, row)
-            if found is None and not self.column.dataset.drop_unlabelled:
+            classes = self._set(cell, row)
+            if classes is None and not self.column.dataset.drop_unlabelled:
                 raise DataError(
                     f"{self.column.where}: row {row} has no set of classes in {self.column.named}: leave such rows out with "
                     "dataset.drop_unlabelled=true, or write an empty list"
                 )
-            if unknown := [name for name in found or () if name not in known]:
+            if unknown := [name for name in classes or () if name not in known]:
                 raise DataError(
                     f"{self.column.where}: '{unknown[0]}' in {self.column.named} (row {row}) is not a known class, "
                     f"{did_you_mean(unknown[0], names)}"
                 )
-            converted.append(None if found is None else sorted(known[name] for name in found))
+            converted.append(None if classes is None else sorted(known[name] for name in classes))
         return converted
 
     def _set(self, cell: Any, row: int) -> list[str] | None:
