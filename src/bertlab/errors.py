@@ -36,8 +36,8 @@ class DivergedError(UserError):
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """The option a typist most likely meant, or None where nothing comes close."""
-    found = difflib.get_close_matches(word.lower(), [option for option in options if option], n=1, cutoff=0.55)
-    return found[0] if found else None
+    close = difflib.get_close_matches(word.lower(), [option for option in options if option], n=1, cutoff=0.55)
+    return close[0] if close else None
 
 
 def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
@@ -51,11 +51,11 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
 
 def secrets() -> list[str]:
     """Values of the environment's variables that are called secret, as they are and as JSON, YAML and addresses write them."""
-    found: list[str] = []
+    values: list[str] = []
     for name, value in os.environ.items():
         if len(value) >= SHORTEST_SECRET and SECRET.search(name) and not os.path.exists(value):  # noqa: PTH110  # a path is none
-            found += {value, json.dumps(value)[1:-1], value.replace("'", "''"), quote(value), quote(value, safe="")}
-    return sorted(found, key=len, reverse=True)
+            values += {value, json.dumps(value)[1:-1], value.replace("'", "''"), quote(value), quote(value, safe="")}
+    return sorted(values, key=len, reverse=True)
 
 
 def redact(text: str, hidden: Iterable[str] | None = None) -> str:

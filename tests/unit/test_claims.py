@@ -42,7 +42,7 @@ def test_six_seeds_among_two_tests_are_undecided_and_never_no_difference(tmp_pat
         assert verdict_of(found[name]) == "undecided: this test needs 7 seeds or more, it had 6"
     found, _ = rows(tmp_path, stats.T_TEST, baseline="optimizer.lr=0.001")
     good, same = found["optimizer.lr=0.002"].on_validation, found["optimizer.lr=0.003"].on_validation
-    assert good is not None and good.verdict == "better" and good.found.low > 0 and good.level == pytest.approx(0.975)
+    assert good is not None and good.verdict == "better" and good.difference.low > 0 and good.level == pytest.approx(0.975)
     assert same is not None and same.verdict.startswith("no difference found (one of ") and same.level == pytest.approx(0.95)
 
 
@@ -75,7 +75,7 @@ def test_nested_seeds_are_kept_and_the_pretraining_is_the_unit(tmp_path: Path) -
     other = next(row for row in found.values() if row.on_validation is not None)
     assert len(other.arm.runs) == 12 and not any("Left out" in line or "one pretraining" in line for line in warnings)
     versus = other.on_validation
-    assert versus is not None and versus.found.n == 3 and versus.found.mean == pytest.approx(0.04)
+    assert versus is not None and versus.difference.n == 3 and versus.difference.mean == pytest.approx(0.04)
     assert versus.outer == pytest.approx(0.02, rel=1e-6) and versus.inner == pytest.approx(0, abs=1e-9)
     assert versus.verdict.startswith("undecided")
 
@@ -88,8 +88,8 @@ def test_a_pretraining_that_has_each_runs_seed_is_paired_with_runs_that_have_non
     _, (study,), page = compare_runs(Schema(runs=str(tmp_path), examples=False, contamination=False, baseline="init=scratch"))
     row = next(row for row in compare(study, {}) if not row.is_baseline)
     versus = row.on_validation
-    assert versus is not None and versus.found.n == 7 and versus.verdict == "better"
-    assert versus.found.mean == pytest.approx(sum(0.05 + SPREAD[-1 - seed] - SPREAD[seed] for seed in range(7)) / 7)
+    assert versus is not None and versus.difference.n == 7 and versus.verdict == "better"
+    assert versus.difference.mean == pytest.approx(sum(0.05 + SPREAD[-1 - seed] - SPREAD[seed] for seed in range(7)) / 7)
     text = to_markdown(page)
     assert "| arm | seed 0 | seed 1 |" in text and "on pretraining" not in text and "| 7 on 7 pretrainings |" in text
 
@@ -107,7 +107,7 @@ def test_several_pretrainings_beside_runs_that_have_none_are_all_counted(tmp_pat
         found, _ = rows(tmp_path, baseline=baseline)
         versus = next(row.on_validation for row in found.values() if row.on_validation is not None)
         units = [0.9 - (0.8 + 0.8 + 0.003) / 2, 0.91 - 0.801, 0.92 - 0.802]
-        assert versus.found.n == 3 and versus.found.mean == pytest.approx(sign * sum(units) / 3)
+        assert versus.difference.n == 3 and versus.difference.mean == pytest.approx(sign * sum(units) / 3)
         assert versus.verdict == "undecided: this test needs 6 seeds or more, it had 3"
 
 
@@ -158,7 +158,7 @@ def test_a_score_that_is_no_number_is_counted_nowhere(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace('"validation/accuracy": 0.', '"validation/accuracy": NaN, "was": 0.', 1))
     found, warnings = rows(tmp_path, baseline="optimizer.lr=0.001")
     row = found["optimizer.lr=0.002"]
-    assert row.on_validation is not None and row.on_validation.found.n == 5 and not math.isnan(row.on_validation.found.mean)
+    assert row.on_validation is not None and row.on_validation.difference.n == 5 and not math.isnan(row.on_validation.difference.mean)
     assert any("not a finite number" in line for line in warnings)
 
 

@@ -50,8 +50,8 @@ def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> Non
     better, same = rows["model.positions=rotary"], rows["optimizer.lr=0.002"]
     for row in (better, same):  # two tests: six seeds cannot reach 0.025
         assert row.on_validation is not None and row.on_validation.verdict == "undecided: this test needs 7 seeds or more, it had 6"
-    assert better.on_validation is not None and better.on_validation.found.p == 2 / 2**6
-    assert same.on_validation is not None and abs(same.on_validation.found.mean) < 1e-9
+    assert better.on_validation is not None and better.on_validation.difference.p == 2 / 2**6
+    assert same.on_validation is not None and abs(same.on_validation.difference.mean) < 1e-9
     (alone,) = studies_of([run for run in find_runs([str(root)]) if "classification-c" not in run.name])
     versus = compare(alone, {})[1].on_validation
     assert versus is not None and versus.verdict == "better" and versus.p == 2 / 2**6
@@ -85,7 +85,7 @@ def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:
         _, (study,), page = compare_runs(Schema(runs=str(root), examples=False, contamination=False, baseline="optimizer.lr=0.001"))
         (row,) = [row for row in compare(study, {}) if not row.is_baseline]
         versus = row.on_validation
-        assert study.metric == metric and versus is not None and versus.verdict == "better" and versus.found.mean < 0
+        assert study.metric == metric and versus is not None and versus.verdict == "better" and versus.difference.mean < 0
         text = to_markdown(page)
         assert "lower is better" in text and f"{metric.name}" in text and "Better: “optimizer.lr=0.002” (−0.475" in text
 
@@ -117,7 +117,7 @@ def test_tokenizers_that_differ_are_compared_per_character(tmp_path: Path) -> No
     runs = find_runs([str(tmp_path)])
     (study,) = studies_of(runs)
     versus = compare(study, {})[1 - study.arms.index(study.baseline)].on_validation
-    assert study.metric.name == "bits_per_character" and versus is not None and abs(versus.found.mean) == pytest.approx(0.1)
+    assert study.metric.name == "bits_per_character" and versus is not None and abs(versus.difference.mean) == pytest.approx(0.1)
     told = next(words for words in warnings_of(study) if words.startswith("Tokenizers differ"))
     assert "loss are not comparable" in told and "metric=" not in told
     (as_wished,) = studies_of(runs, metric="loss")

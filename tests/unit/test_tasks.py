@@ -52,7 +52,7 @@ def test_arms_are_matched_over_tasks_and_the_mean_is_of_tasks(tmp_path: Path) ->
     assert many is not None and [arm.name for arm in many.arms] == ["baseline", "init=pretrained"]
     base, better = tasks_rows(many, {})
     assert base.mean is not None and base.mean.mean == pytest.approx((0.3 + 0.8 + 0.6) / 3) and base.mean.n == 5
-    assert better.versus is not None and better.versus.found.mean == pytest.approx(0.05) and better.better_on == "3 of 3"
+    assert better.versus is not None and better.versus.difference.mean == pytest.approx(0.05) and better.better_on == "3 of 3"
     assert better.cost.core_minutes == pytest.approx(3 * 70 / 60)  # one seed on three tasks
     assert better.improvement[0] > 0.9 and better.rank[0] == 1 and base.rank[0] == 2
     assert text.index("## Over tasks") < text.index("## Classification on cola")

@@ -221,10 +221,10 @@ def compose_job(job: str, flags: dict[str, str | None], words: "list[Word]") -> 
 def job_being_completed(job: str) -> str:
     """Take the job word out of the line that a shell wants completed (Hydra knows none); offer job words for the first one."""
     line = os.environ.get("COMP_LINE", "")
-    if found := re.match(r"(\S+)\s+(\w+)(\s.*)", line):
-        if found.group(2) in registry.jobs():
-            job = found.group(2)
-            os.environ["COMP_LINE"] = found.group(1) + found.group(3)
+    if match := re.match(r"(\S+)\s+(\w+)(\s.*)", line):
+        if match.group(2) in registry.jobs():
+            job = match.group(2)
+            os.environ["COMP_LINE"] = match.group(1) + match.group(3)
             os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
     elif started := re.fullmatch(r"\S+\s+(\w*)", line):
         print(" ".join(name for name in registry.jobs() if name.startswith(started.group(1))))

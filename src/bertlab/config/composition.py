@@ -171,16 +171,16 @@ def compose_words(job: str, words: Iterable[Word]) -> Any:
 
 def declared_tasks(suite: suites.Suite) -> dict[tuple[str, str], str]:
     """(dataset, objective) of each task, as its runs record them -> the task's name. Raises ConfigError where two tasks have the same."""
-    found: dict[tuple[str, str], str] = {}
+    tasks: dict[tuple[str, str], str] = {}
     for task in suite.tasks:
         config = compose_schema("train", suite.words_for(task))
         key = (config.dataset.name, config.objective.name)
-        if key in found:
+        if key in tasks:
             raise ConfigError(
-                f"tasks {found[key]} and {task} are both objective={key[1]} on '{key[0]}': give one a name of its own, dataset.name={task}"
+                f"tasks {tasks[key]} and {task} are both objective={key[1]} on '{key[0]}': give one a name of its own, dataset.name={task}"
             )
-        found[key] = task
-    return found
+        tasks[key] = task
+    return tasks
 
 
 def compose_hydra(job: str, words: Iterable[Word]) -> Any:
@@ -267,11 +267,11 @@ def _holds(tree: Any, key: str) -> bool:
 def _preset_files(folders: list[Path], group: str, option: str) -> list[Path]:
     """The option's YAML file and, after it, those of the same group that it builds on."""
     files: list[Path] = []
-    while option and (found := next((file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()), None)):
-        if found in files:
+    while option and (preset := next((file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()), None)):
+        if preset in files:
             break
-        files.append(found)
-        option = choices_of(found).get("", "")
+        files.append(preset)
+        option = choices_of(preset).get("", "")
     return files
 
 
@@ -325,14 +325,14 @@ def all_keys(job: str) -> list[str]:
     keys = valid_keys(schema)
     for group in (*registry.FOLDERS, *registry.TABLE):
         if hasattr(schema, group):
-            keys += [key for found in keys_of_components(group).values() for key in found]
+            keys += [key for keys_of_one in keys_of_components(group).values() for key in keys_of_one]
     return sorted(set(keys))
 
 
 def keys_of_components(group: str) -> dict[str, list[str]]:
     """Dotted keys of each Python option of a group; a plugin that cannot be loaded has none."""
-    found = {}
+    by_component = {}
     for option in registry.options(group):
         with suppress(ConfigError):
-            found[option] = valid_keys(registry.load_schema(group, option), group)
-    return found
+            by_component[option] = valid_keys(registry.load_schema(group, option), group)
+    return by_component

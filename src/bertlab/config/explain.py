@@ -31,11 +31,11 @@ def explain(error: BaseException, job: str = "train") -> str:
         return f"command line: cannot read '{error.override}' ({_first(str(error))}); write key=value and quote special characters"
     if isinstance(error, UnicodeDecodeError):
         return _undecodable_preset()
-    if found := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: requires|\n|$)", str(error)):
-        key, _, value = found[1].partition("=")
-        return f"command line: {found[1]}: several values; add -m to run each, or quote it if it is one text: '{key}=\"{value}\"'"
-    if found := re.search(r"Multiple values for ([\w/@.]+)\. To override", str(error)):
-        return _second_choice(found.group(1))
+    if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: requires|\n|$)", str(error)):
+        key, _, value = match[1].partition("=")
+        return f"command line: {match[1]}: several values; add -m to run each, or quote it if it is one text: '{key}=\"{value}\"'"
+    if match := re.search(r"Multiple values for ([\w/@.]+)\. To override", str(error)):
+        return _second_choice(match.group(1))
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
@@ -44,8 +44,8 @@ def explain(error: BaseException, job: str = "train") -> str:
         return _unknown_key(str(error), cause, place, job)
     if inner := re.search(r"Could not override '\w+@((?:init\.)+\w+)'", str(error)):
         return f"{place}: {inner[1]} describes a pretraining, but there is none: add init=stage"
-    if found := re.search(r"Could not override '([^']+)'. No match in the defaults list", str(error)):
-        return f"{place}: {_no_group(found[1], job)}"
+    if match := re.search(r"Could not override '([^']+)'. No match in the defaults list", str(error)):
+        return f"{place}: {_no_group(match[1], job)}"
     if isinstance(cause, OmegaConfBaseException):
         key = getattr(cause, "full_key", None) or getattr(cause, "key", None)
         return f"{place}: {f'{key}: ' if key else ''}{_first(str(cause))}"
@@ -68,10 +68,10 @@ def _first(message: str) -> str:
 
 def _place(message: str) -> str:
     """The preset that Hydra was reading, or the command line."""
-    if found := re.search(r"In '([^']+)'", message):
-        return preset_file(found.group(1))
-    if found := re.search(r"Error merging override (.+)", message):
-        return f"command line '{found.group(1)}'"
+    if match := re.search(r"In '([^']+)'", message):
+        return preset_file(match.group(1))
+    if match := re.search(r"Error merging override (.+)", message):
+        return f"command line '{match.group(1)}'"
     return "command line"
 
 
@@ -164,8 +164,8 @@ def _missing_option(error: Any) -> str:
 def _unknown_key(message: str, cause: BaseException, place: str, job: str) -> str:
     full = getattr(cause, "full_key", None) or getattr(cause, "key", None)
     if full is None:
-        found = re.search(r"full_key: (\S+)", message) or re.search(r"Key '([^']+)'", message)
-        full = found.group(1) if found else "?"
+        match = re.search(r"full_key: (\S+)", message) or re.search(r"Key '([^']+)'", message)
+        full = match.group(1) if match else "?"
     return f"{place}: unknown key '{full}', {_hint(str(full), place, job)}"
 
 
@@ -180,9 +180,9 @@ def _hint(full: str, place: str, job: str) -> str:
     if group in ("experiment", "debug") and Path(place).parent.name == group:
         return "for the file lacks its first line: # @package _global_"
     if full in keys:
-        owners = [CHOSEN_AS.get(option, option) for option, found in keys_of_components(group).items() if full in found]
+        owners = [CHOSEN_AS.get(option, option) for option, its_keys in keys_of_components(group).items() if full in its_keys]
         if Path(place).parent.name == group and not _builds_on(place):
-            owners = [option for option, found in keys_of_components(group).items() if full in found]
+            owners = [option for option, its_keys in keys_of_components(group).items() if full in its_keys]
             first = next(iter(owners), "…")
             return f"for the preset builds on no component; add `defaults: [{first}]` at its top (options: {', '.join(owners)})"
         return f"which the chosen {group} does not have; it belongs to {', '.join(f'{group}={owner}' for owner in owners) or 'another'}"

@@ -79,20 +79,20 @@ class Word:
 
 def parse(override: str) -> Word:
     """Raises Hydra's OverrideParseException."""
-    (found,) = OverridesParser.create().parse_overrides([override])
-    text = None if found.value_type is None else found.get_value_string()
-    return Word(found.key_or_group, found._value, text, PREFIXES[found.type], found.package)
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    text = None if parsed.value_type is None else parsed.get_value_string()
+    return Word(parsed.key_or_group, parsed._value, text, PREFIXES[parsed.type], parsed.package)
 
 
 def read(overrides: Iterable[str], literal: Collection[str] = ()) -> list[Word]:
     """The words of a command line. Values of the keys in `literal` are what was written, commas, brackets and signs included."""
-    found: list[Word] = []
+    words_read: list[Word] = []
     for override in overrides:
         if override.startswith("zip("):
-            found += zipped(override)
+            words_read += zipped(override)
         else:
-            found.append(as_written(override) if override.partition("=")[0] in literal else parse(override))
-    return found
+            words_read.append(as_written(override) if override.partition("=")[0] in literal else parse(override))
+    return words_read
 
 
 def zipped(override: str) -> list[Word]:
@@ -155,16 +155,16 @@ Fields = dict[str, set[str]]  # field -> names in its annotation; "" -> the clas
 @functools.cache
 def _classes(file: Path) -> dict[str, Fields]:
     """The classes of a file; none of a file that is no Python, which is told when it is imported."""
-    found: dict[str, Fields] = {}
+    classes: dict[str, Fields] = {}
     with suppress(SyntaxError, ValueError, OSError):
         for item in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(item, ast.ClassDef):
-                fields = found.setdefault(item.name, {"": {base.id for base in item.bases if isinstance(base, ast.Name)}})
+                fields = classes.setdefault(item.name, {"": {base.id for base in item.bases if isinstance(base, ast.Name)}})
                 for line in item.body:
                     if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
                         names = {part.id for part in ast.walk(line.annotation) if isinstance(part, ast.Name)}
                         fields.setdefault(line.target.id, set()).update(names - {"Optional"})
-    return found
+    return classes
 
 
 def declared(job: str, key: str) -> set[str]:
@@ -213,8 +213,8 @@ def as_text(job: str, word: Word) -> Word:
     is_other = [isinstance(element, bool | int | float) for element in elements]
     if texts is None or not any(is_other) or declared(job, word.key) != {"str"}:
         return word
-    found = zip(elements, texts, is_other, strict=True)
-    return _with_elements(word, [QuotedString(text, Quote.single) if other else element for element, text, other in found])
+    elements_as_text = zip(elements, texts, is_other, strict=True)
+    return _with_elements(word, [QuotedString(text, Quote.single) if other else element for element, text, other in elements_as_text])
 
 
 def as_whole_number(job: str, word: Word) -> Word:

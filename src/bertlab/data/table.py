@@ -148,10 +148,10 @@ class TableDataset(DatasetConfig):
 
     def offers(self) -> tuple[str, ...]:
         """Every role that has a column; words and tags stand for themselves."""
-        found = tuple(role for role, column in self.own_columns().items() if column is not None)
+        roles = tuple(role for role, column in self.own_columns().items() if column is not None)
         if self.tokens_column is not None:
-            found = tuple(role for role in found if role not in ("text_pair", "label"))
-        return (*found, *self.columns)
+            roles = tuple(role for role in roles if role not in ("text_pair", "label"))
+        return (*roles, *self.columns)
 
     def has_documents(self) -> bool:
         """As it says."""

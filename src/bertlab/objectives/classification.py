@@ -153,15 +153,15 @@ class ClassificationObjective(TextObjective):
             piece = split[start : start + PIECE]
             first = encode(piece["text"])
             second: Sequence[list[int] | None] = encode(piece["text_pair"]) if pairs else [None] * len(first)
-            found = [windows_of(a, b, self.config.max_length, self.special, stride) for a, b in zip(first, second, strict=True)]
-            count = [len(windows) for windows, _ in found]
+            cut = [windows_of(a, b, self.config.max_length, self.special, stride) for a, b in zip(first, second, strict=True)]
+            count = [len(windows) for windows, _ in cut]
             columns: dict[str, np.ndarray] = {
                 self.target: np.repeat(self.answers(piece, len(first)), count),
-                "second_start": np.asarray([position for windows, _ in found for _, position in windows], dtype=np.int32),
-                "cut": np.repeat(np.asarray([left_out for _, left_out in found], dtype=np.int32), count),
+                "second_start": np.asarray([position for windows, _ in cut for _, position in windows], dtype=np.int32),
+                "cut": np.repeat(np.asarray([left_out for _, left_out in cut], dtype=np.int32), count),
                 "row": np.repeat(np.arange(start, start + len(first)), count),
             }
-            yield examples_of([ids for windows, _ in found for ids, _ in windows], columns)
+            yield examples_of([ids for windows, _ in cut for ids, _ in windows], columns)
 
     def fit_to(self, train: Examples) -> None:
         """Weights of classes such that those of all training examples are 1 on average; nothing that a finished run needs."""
@@ -253,8 +253,8 @@ class ClassificationObjective(TextObjective):
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Log-probabilities (N, C)."""
-    found: np.ndarray = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    return found
+    logs: np.ndarray = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    return logs
 
 
 def f1_of_classes(confusion: np.ndarray) -> np.ndarray:

@@ -148,8 +148,8 @@ class EmbeddingObjective(Objective):
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
         """Cosine of each pair, and its number, (B,)."""
         one, other = F.normalize(outputs.float(), dim=1).chunk(2)
-        found = {"cosine": (one * other).sum(1), "number": batch.targets["number"]}
-        return {name: value.cpu().numpy().astype(np.float64) for name, value in found.items()}
+        measured = {"cosine": (one * other).sum(1), "number": batch.targets["number"]}
+        return {name: value.cpu().numpy().astype(np.float64) for name, value in measured.items()}
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Spearman's and Pearson's correlation of cosines with numbers, over all pairs."""

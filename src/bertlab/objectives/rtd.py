@@ -47,10 +47,10 @@ class Rtd(Mlm):
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `RtdObjective.scores`."""
-        found = ("accuracy", "precision", "recall")
+        rates = ("accuracy", "precision", "recall")
         return (
             loss_metric("nats per token", per_token=True),
-            *(Metric(f"detection_{name}", higher_is_better=True, per_token=True) for name in found),
+            *(Metric(f"detection_{name}", higher_is_better=True, per_token=True) for name in rates),
             *masked_specs("generator_"),
         )
 
@@ -178,8 +178,8 @@ class RtdObjective(Objective):
             "called": called,
             "caught": called & outputs.replaced,
         }
-        found = {name: values.cpu().double().sum(-1).numpy() for name, values in sums.items()}
-        return {**measure_masked(outputs.generated, batch, self.vocabulary), **found}
+        by_example = {name: values.cpu().double().sum(-1).numpy() for name, values in sums.items()}
+        return {**measure_masked(outputs.generated, batch, self.vocabulary), **by_example}
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (nats per token of the detector), detection accuracy, precision and recall of replaced tokens; the generator's scores."""

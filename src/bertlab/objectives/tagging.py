@@ -125,7 +125,7 @@ class TaggingObjective(Objective):
                 marks = [mark for ids, tag in zip(subwords[:kept], answers, strict=False) for mark in (tag, *[IGNORED] * (len(ids) - 1))]
                 rows.append([self.special.cls_id, *(token for ids in subwords[:kept] for token in ids), self.special.sep_id])
                 tags.append([IGNORED, *marks, IGNORED])
-                beyond = [found for found in self.entities(answers) if found[2] > kept]
+                beyond = [entity for entity in self.entities(answers) if entity[2] > kept]
                 lost.append(self._count(beyond))
                 stumps.append(min([kept, *(first for _, first, _ in beyond)]))
                 cut.append(sum(map(len, subwords[kept:])))
@@ -140,17 +140,17 @@ class TaggingObjective(Objective):
 
     def entities(self, tags: Sequence[int]) -> set[tuple[str, int, int]]:
         """(type, first word, word after the last) of every entity. An I- tag that continues nothing opens an entity, as in conlleval."""
-        found, kind, first = set(), "", 0
+        entities, kind, first = set(), "", 0
         for index, tag in enumerate([*tags, -1]):
             name = self.label_names[tag] if tag >= 0 else "O"
             prefix, wanted = name[:2], name[2:]
             inside = prefix in ("B-", "I-")
             if kind and (not inside or prefix == "B-" or wanted != kind):
-                found.add((kind, first, index))
+                entities.add((kind, first, index))
                 kind = ""
             if inside and not kind:
                 kind, first = wanted, index
-        return found
+        return entities
 
     def _count(self, entities: Iterable[tuple[str, int, int]]) -> np.ndarray:
         """How many of each type, `(K,)`."""
@@ -209,12 +209,12 @@ class TaggingObjective(Objective):
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Loss (nats per word that fits), accuracy (of all words), precision, recall and F1 of entities, over all types and of each."""
         loss = measured["nats"].sum() / max(1, measured["read"].sum())
-        found: dict[str, Any] = {"loss": float(loss), "accuracy": float(measured["right"].sum() / max(1, measured["words"].sum()))}
+        scores: dict[str, Any] = {"loss": float(loss), "accuracy": float(measured["right"].sum() / max(1, measured["words"].sum()))}
         if self.types:
             totals = measured["entities"].sum(0)  # (3, K)
-            found |= dict(zip(("precision", "recall", "f1"), precision_recall_f1(*map(int, totals.sum(1))), strict=True))
-            found |= {f"f1_{kind}": precision_recall_f1(*map(int, totals[:, index]))[2] for index, kind in enumerate(self.types)}
-        return found
+            scores |= dict(zip(("precision", "recall", "f1"), precision_recall_f1(*map(int, totals.sum(1))), strict=True))
+            scores |= {f"f1_{kind}": precision_recall_f1(*map(int, totals[:, index]))[2] for index, kind in enumerate(self.types)}
+        return scores
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """The tag of each word, in the examples' order; None for words beyond `max_length`, which were not read."""

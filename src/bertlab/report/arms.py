@@ -47,11 +47,11 @@ def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, S
         return [(seeds, seeds) for seeds in one if seeds in other]
     if several[1]:
         return sorted((mine, theirs) for theirs, mine in partners(other, one))
-    found: list[tuple[Seeds, Seeds]] = []
+    pairs: list[tuple[Seeds, Seeds]] = []
     for place, theirs in enumerate(other):
         same = [seeds for seeds in one if seeds[1:] == theirs[1:]]
-        found += [(same[place % len(same)], theirs)] if same else []
-    return sorted(found)
+        pairs += [(same[place % len(same)], theirs)] if same else []
+    return sorted(pairs)
 
 
 @dataclass
@@ -306,14 +306,14 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
 def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: Metric) -> list[Arm]:
     if not tried:
         return _arms_of(runs, keys)
-    found = []
+    arms_of_task = []
     for arm in _arms_of(runs, keys):
         every = arm.in_order() + arm.others
         told, kept = _chosen(every, tried, metric)
         (chosen,) = _arms_of(kept, keys)
         chosen.chosen, chosen.passed_over = told, [run for run in every if run not in kept]
-        found.append(chosen)
-    return found
+        arms_of_task.append(chosen)
+    return arms_of_task
 
 
 def _arms_of(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
@@ -339,8 +339,8 @@ def _of_settings(arms: list[Arm], wished: str | None) -> Arm | None:
     if wished is None or not all("=" in word for word in wished.split()):
         return None
     pairs = [word.partition("=")[::2] for word in wished.split()]
-    found = [arm for arm in arms if all(str(arm.settings.get(key, arm.settings.get(f"{key}.component"))) == value for key, value in pairs)]
-    return found[0] if len(found) == 1 else None
+    meant = [arm for arm in arms if all(str(arm.settings.get(key, arm.settings.get(f"{key}.component"))) == value for key, value in pairs)]
+    return meant[0] if len(meant) == 1 else None
 
 
 def arm_name(arm: Arm, baseline: Arm, keys: Sequence[str]) -> str:
@@ -358,10 +358,10 @@ def _rename(studies: list[Study], names: dict[str, str]) -> None:
     arms = [arm for study in studies for arm in study.arms]
     meant = {old: [arm for arm in arms if arm.name == old.removesuffix("?")] for old in names}
     for old, new in names.items():
-        found = meant[old] or [arm for study in studies if (arm := _of_settings(study.arms, old.removesuffix("?"))) is not None]
-        if not found and not old.endswith("?"):
+        renamed = meant[old] or [arm for study in studies if (arm := _of_settings(study.arms, old.removesuffix("?"))) is not None]
+        if not renamed and not old.endswith("?"):
             raise ConfigError(f"names: no arm is called '{old}', {did_you_mean(old, [arm.name for arm in arms], most=20)}")
-        for arm in found:
+        for arm in renamed:
             arm.name = new
 
 

@@ -123,10 +123,10 @@ def difference_cells(versus: Versus | None, metric: Metric) -> list[str]:
     """The difference with its interval, and p. Where the differences do not differ there is nothing to reckon an interval by."""
     if versus is None:
         return ["", ""]
-    moved = metric.show(versus.found.mean, sign=True)
-    if versus.found.high - versus.found.low > 1e-12 * abs(versus.found.mean):
+    moved = metric.show(versus.difference.mean, sign=True)
+    if versus.difference.high - versus.difference.low > 1e-12 * abs(versus.difference.mean):
         level = "" if versus.level == 0.95 else f" at {100 * versus.level:.3g} %"
-        moved = f"{moved} {interval(versus.found, metric, sign=True)}{level}"
+        moved = f"{moved} {interval(versus.difference, metric, sign=True)}{level}"
     return [moved, p_text(versus.p)]
 
 
@@ -230,25 +230,25 @@ def conclusion(study: Study, rows: Sequence[Row]) -> str:
     for row in rows:
         if (versus := row.on_validation) is None:
             continue
-        told = [difference_cells(versus, study.metric)[0]] if versus.found.n else []
+        told = [difference_cells(versus, study.metric)[0]] if versus.difference.n else []
         told += [] if math.isnan(versus.p) else [f"p = {p_text(versus.p)}"]
         by_verdict.setdefault(versus.verdict, []).append(f"“{row.arm.name}”" + (f" ({', '.join(told)})" if told else ""))
     words += [f"{said[:1].upper() + said[1:]}: {', '.join(arms)}." for said, arms in by_verdict.items()]
     return " ".join(words)
 
 
-def spread(found: stats.Summary | None, metric: Metric) -> str:
+def spread(summary: stats.Summary | None, metric: Metric) -> str:
     """`82.4 ± 0.1`."""
-    if found is None:
+    if summary is None:
         return "–"
-    return metric.show(found.mean) if math.isnan(found.sd) else f"{metric.show(found.mean)} ± {metric.show(found.sd)}"
+    return metric.show(summary.mean) if math.isnan(summary.sd) else f"{metric.show(summary.mean)} ± {metric.show(summary.sd)}"
 
 
-def interval(found: stats.Summary | stats.Paired | None, metric: Metric, sign: bool = False) -> str:
+def interval(summary: stats.Summary | stats.Paired | None, metric: Metric, sign: bool = False) -> str:
     """`[82.2, 82.6]`."""
-    if found is None or math.isnan(found.low):
+    if summary is None or math.isnan(summary.low):
         return "–"
-    low, high = (found.low, found.high) if isinstance(found, stats.Paired) else (metric.clip(found.low), metric.clip(found.high))
+    low, high = (summary.low, summary.high) if isinstance(summary, stats.Paired) else (metric.clip(summary.low), metric.clip(summary.high))
     return f"[{metric.show(low, sign=sign)}, {metric.show(high, sign=sign)}]"
 
 
@@ -260,11 +260,11 @@ def p_text(p: float) -> str:
 # --- scaling --------------------------------------------------------------------------------------------------------------------
 def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[str]) -> list[Block]:
     """Power laws of the loss, and whether the smaller sizes foretold the largest."""
-    found = scalings(study, rows, cost, by)
+    laws = scalings(study, rows, cost, by)
     unit = "%" if study.metric.higher_is_better else study.metric.unit
     factor = 100 if study.metric.higher_is_better else 1
     lines = []
-    for one in found:
+    for one in laws:
         low, high = (f"{factor * end:.4g}" for end in one.prediction)
         said = "as foretold" if one.is_foretold else f"{'better' if one.measured < one.predicted else 'worse'} than foretold"
         exponent = f"{one.law.exponent:.3f} [{one.exponent[0]:.3f}, {one.exponent[1]:.3f}]"
@@ -275,7 +275,7 @@ def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[st
         f"y = E + A x^-a of the validation {'error, 1 − ' if study.metric.higher_is_better else ''}{study.metric.name} over "
         f"{COSTS[cost][0]}; 95 % bootstrap intervals over seeds and the sizes' distance from the law"
     )
-    return [Heading("Scaling", 3), PageTable(headers, lines, caption), figures.scaling(study, found, COSTS[cost][0])]
+    return [Heading("Scaling", 3), PageTable(headers, lines, caption), figures.scaling(study, laws, COSTS[cost][0])]
 
 
 # --- examples -----------------------------------------------------------------------------------------------------------------------
@@ -303,14 +303,14 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
                 "other examples say the same?",
             )
         )
-    found = by_example.calibrations(evaluated)
+    calibrations = by_example.calibrations(evaluated)
     per_class = []
-    for name in found:
+    for name in calibrations:
         counts = by_example.confusion(evaluated, name)
         with np.errstate(invalid="ignore"):
             recall, precision = np.diag(counts) / counts.sum(1), np.diag(counts) / counts.sum(0)
         cells = [f"{percent(r)} / {percent(p)}" for r, p in zip(recall, precision, strict=True)]
-        per_class.append([name, *cells, f"{100 * found[name].error:.1f}"])
+        per_class.append([name, *cells, f"{100 * calibrations[name].error:.1f}"])
     blocks.append(
         PageTable(
             ("arm", *(f"{name}: recall / precision" for name in evaluated.names), "ECE"),
@@ -326,7 +326,7 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
             f"Confusion of {study.baseline.name}, mean counts over seeds",
         )
     )
-    if (figure := figures.calibration(study, found)) is not None:
+    if (figure := figures.calibration(study, calibrations)) is not None:
         blocks.append(figure)
     if not with_texts:
         return blocks
@@ -345,23 +345,23 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
     """How much of the evaluation the runs had read, and the scores without it."""
     heading = Heading("Contamination", 3)
     try:
-        found, skipped = by_example.contaminations(study, stages, mirror)
-        clean = _clean_scores(study, found, mirror)
+        checks, skipped = by_example.contaminations(study, stages, mirror)
+        clean = _clean_scores(study, checks, mirror)
     except UserError as error:
         return [heading, Text(f"Not checked: {error}.", "warning")]
     lines = [
         [
-            seen.found.source,
-            seen.found.split,
-            f"{seen.found.rows:,}",
-            str(int(seen.found.whole.sum())),
-            str(int(seen.found.inside.sum())),
-            str(int(seen.found.near.sum())),
-            f"{int(seen.found.seen.sum())} ({100 * float(seen.found.seen.mean()):.1f} %)",
-            str(int(seen.found.short.sum())),
+            seen.contamination.source,
+            seen.contamination.split,
+            f"{seen.contamination.rows:,}",
+            str(int(seen.contamination.whole.sum())),
+            str(int(seen.contamination.inside.sum())),
+            str(int(seen.contamination.near.sum())),
+            f"{int(seen.contamination.seen.sum())} ({100 * float(seen.contamination.seen.mean()):.1f} %)",
+            str(int(seen.contamination.short.sum())),
             ", ".join(seen.arms),
         ]
-        for seen in found
+        for seen in checks
     ]
     headers = ("read in", "split", "rows", "whole", "inside longer", "near", "together", "stock phrases", "arms")
     caption = "Evaluation texts found in what was trained on; stock phrases (under five words, inside longer texts) are counted apart"
@@ -378,17 +378,19 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
     return blocks
 
 
-def _clean_scores(study: Study, found: Sequence[by_example.SeenBy], mirror: str | None) -> list[list[str]]:
+def _clean_scores(study: Study, checks: Sequence[by_example.SeenBy], mirror: str | None) -> list[list[str]]:
     """Accuracy on the validation rows that an arm had read nowhere; nothing where every row is clean or the study is no classification."""
-    if not by_example.tells_classes(study) or not any(seen.found.seen.any() for seen in found if seen.found.split == "validation"):
+    if not by_example.tells_classes(study) or not any(
+        seen.contamination.seen.any() for seen in checks if seen.contamination.split == "validation"
+    ):
         return []
     evaluated = by_example.load_evaluated(study, "validation", mirror)
     lines = []
     for arm in study.arms:
         read = np.zeros(len(evaluated.texts), dtype=bool)
-        for seen in found:
-            if seen.found.split == "validation" and arm.name in seen.arms:
-                read |= seen.found.seen
+        for seen in checks:
+            if seen.contamination.split == "validation" and arm.name in seen.arms:
+                read |= seen.contamination.seen
         right = list(evaluated.right(arm.name).values())
         if right and not read.all():
             whole, part = np.mean(right), np.mean([one[~read] for one in right])

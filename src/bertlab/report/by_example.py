@@ -38,7 +38,7 @@ class Evaluated:
 
     def right(self, arm: str) -> dict[Seeds, np.ndarray]:
         """Seed -> (N,) bool: whether the most probable class is the right one."""
-        return {seed: found.argmax(1) == self.labels for seed, found in self.probabilities[arm].items()}
+        return {seed: probabilities.argmax(1) == self.labels for seed, probabilities in self.probabilities[arm].items()}
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,18 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
         raise UserError(f"there is no {split} split")
     rows = dataset.splits[split]
     names = [str(name) for name in dataset.label_names]
-    found: dict[str, dict[Seeds, np.ndarray]] = {}
+    probabilities: dict[str, dict[Seeds, np.ndarray]] = {}
     for arm in study.arms:
-        found[arm.name] = {}
+        probabilities[arm.name] = {}
         for seed, one in sorted(arm.runs.items()):
             predicted = one.source.predictions(split)
             if predicted is not None and len(predicted) == len(rows) and all("probabilities" in row for row in predicted):
-                found[arm.name][seed] = np.array([[row["probabilities"].get(name, 0.0) for name in names] for row in predicted])
-    if not any(found.values()):
+                probabilities[arm.name][seed] = np.array([[row["probabilities"].get(name, 0.0) for name in names] for row in predicted])
+    if not any(probabilities.values()):
         raise UserError("no run has kept its predictions")
     pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else None
     texts = rows["text"][:] if pairs is None else [f"{one} | {other}" for one, other in zip(rows["text"][:], pairs, strict=True)]
-    return Evaluated(split, list(texts), np.asarray(rows["label"][:]), names, found)
+    return Evaluated(split, list(texts), np.asarray(rows["label"][:]), names, probabilities)
 
 
 def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTest | None:
@@ -90,20 +90,20 @@ def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTe
 
 def calibrations(evaluated: Evaluated) -> dict[str, stats.Calibration]:
     """Arm -> calibration over all its seeds together."""
-    found = {}
+    by_arm = {}
     for arm, by_seed in evaluated.probabilities.items():
         if by_seed:
             confidence = np.concatenate([one.max(1) for one in by_seed.values()])
-            found[arm] = stats.calibration(confidence, np.concatenate(list(evaluated.right(arm).values())))
-    return found
+            by_arm[arm] = stats.calibration(confidence, np.concatenate(list(evaluated.right(arm).values())))
+    return by_arm
 
 
 def confusion(evaluated: Evaluated, arm: str) -> np.ndarray:
     """(C, C): rows true, columns predicted; mean counts over seeds."""
     classes, by_seed = len(evaluated.names), evaluated.probabilities[arm].values()
     counts = [np.bincount(evaluated.labels * classes + one.argmax(1), minlength=classes**2) for one in by_seed]
-    found: np.ndarray = np.mean(counts, axis=0).reshape(classes, classes)
-    return found
+    mean: np.ndarray = np.mean(counts, axis=0).reshape(classes, classes)
+    return mean
 
 
 def hardest(evaluated: Evaluated, arms: list[Arm], most: int = 20) -> list[tuple[str, str, dict[str, float]]]:
@@ -115,7 +115,7 @@ def hardest(evaluated: Evaluated, arms: list[Arm], most: int = 20) -> list[tuple
     }
     order = np.argsort(np.mean(list(of_truth.values()), axis=0))[:most]
     return [
-        (evaluated.texts[row], evaluated.names[evaluated.labels[row]], {arm: float(found[row]) for arm, found in of_truth.items()})
+        (evaluated.texts[row], evaluated.names[evaluated.labels[row]], {arm: float(of_rows[row]) for arm, of_rows in of_truth.items()})
         for row in map(int, order)
     ]
 
@@ -125,7 +125,7 @@ def hardest(evaluated: Evaluated, arms: list[Arm], most: int = 20) -> list[tuple
 class SeenBy:
     """An evaluation split against what one kind of training read; which arms trained so."""
 
-    found: Contamination
+    contamination: Contamination
     arms: list[str]
 
 
@@ -155,12 +155,12 @@ def contaminations(study: Study, stages: dict[str, RunRecord], mirror: str | Non
                 readers[key].append(arm.name)
         if run.config.get("init.component") in ("pretrained", "checkpoint"):
             skipped.append(f"{arm.name}: what its weights from elsewhere were trained on is not on record")
-    found = []
+    seen = []
     evaluated = _evaluation_texts(study, mirror)
     for key, (name, config) in texts_of.items():
         for split, texts in evaluated.items():
-            found.append(SeenBy(check_contamination(split, name, texts, _training_texts(config)), readers[key]))
-    return found, sorted(set(skipped))
+            seen.append(SeenBy(check_contamination(split, name, texts, _training_texts(config)), readers[key]))
+    return seen, sorted(set(skipped))
 
 
 def _evaluation_texts(study: Study, mirror: str | None) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ class Cost:
 class Versus:
     """An arm's difference to the baseline on one split, and what may be said of it."""
 
-    found: stats.Paired  # its interval is at the level at which the arm was tested
+    difference: stats.Paired  # its interval is at the level at which the arm was tested
     level: float  # of that interval, 0.95 where there is one test
     p: float  # corrected after Holm over the tests that can show anything; NaN where this one cannot
     verdict: str
@@ -90,16 +90,16 @@ def differences(study: Study, split: str, test: str, effect: float | None = None
     versus = {}
     for name, values in units.items():
         level = 1 - LEVEL / (len(family) - ranks[name] if name in family else max(1, testable))
-        found = stats.paired(values, level, test)
+        difference = stats.paired(values, level, test)
         p = corrected.get(name, math.nan)
         outer, inner = stats.spread_of_levels(by_outer[name])
         several = len(by_outer[name]) > 1
-        words = verdict(found, p, level, study.metric, test)
+        words = verdict(difference, p, level, study.metric, test)
         if effect is not None and p > LEVEL:
             words += "; " + interest(values, effect / study.metric.factor, level, study.metric, test)
         if words in ("better", "worse") and not several and _stands_on_one_pretraining(study, name):
             words += " (this pretraining)"
-        versus[name] = Versus(found, level, p, words, outer if several else math.nan, inner)
+        versus[name] = Versus(difference, level, p, words, outer if several else math.nan, inner)
     return versus
 
 
@@ -185,22 +185,22 @@ def _elsewhere(run: RunRecord, stages: dict[str, RunRecord]) -> bool:
     return stage is not None and stage.config.get("init.component") in ("pretrained", "checkpoint")
 
 
-def verdict(found: stats.Paired, p: float, level: float, metric: Metric, test: str = stats.SIGN_FLIP) -> str:
+def verdict(difference: stats.Paired, p: float, level: float, metric: Metric, test: str = stats.SIGN_FLIP) -> str:
     """In words: better, worse, undecided because these seeds could show nothing, or no difference found and how small one could hide."""
-    if found.n == 0:
+    if difference.n == 0:
         return "no seed in common with the baseline: not compared"
-    if found.n == 1:
+    if difference.n == 1:
         return "one seed: no statement"
-    if math.isnan(found.mean):
+    if math.isnan(difference.mean):
         return "a score is no number: not compared"
     if math.isnan(p):
-        return f"undecided: this test needs {stats.smallest_n(1 - level, test)} seeds or more, it had {found.n}"
+        return f"undecided: this test needs {stats.smallest_n(1 - level, test)} seeds or more, it had {difference.n}"
     if p <= LEVEL:
-        return "better" if (found.mean > 0) == metric.higher_is_better else "worse"
+        return "better" if (difference.mean > 0) == metric.higher_is_better else "worse"
     if test == stats.ANYTIME:
-        return f"not decided after {found.n} seeds: more may be added, whatever these look like"
-    smallest = stats.detectable(found.sd, found.n, 1 - level, test=test)
-    though = ", though the t interval excludes 0" if found.low > 0 or found.high < 0 else ""
+        return f"not decided after {difference.n} seeds: more may be added, whatever these look like"
+    smallest = stats.detectable(difference.sd, difference.n, 1 - level, test=test)
+    though = ", though the t interval excludes 0" if difference.low > 0 or difference.high < 0 else ""
     return f"no difference found{though} (one of {metric.show(smallest)} would have been, four times out of five)"
 
 
@@ -217,49 +217,51 @@ def interest(values: Sequence[float], effect: float, level: float, metric: Metri
 
 def warnings_of(study: Study) -> list[str]:
     """What a reader should know before believing the table."""
-    found = []
+    warnings = []
     if clashing := code_differences(study):
         pythons = sorted({str(run.environment.get("python")) for arm in study.arms for run in arm.in_order()})
         under = f", or look so under Python {' and '.join(pythons)}" if pythons[1:] else ""  # which write the same code differently
-        found.append(f"The runs were made by different versions of {', '.join(clashing)}{under}: a difference may be the code's.")
+        warnings.append(f"The runs were made by different versions of {', '.join(clashing)}{under}: a difference may be the code's.")
     dirty = [run.name for arm in study.arms for run in arm.in_order() if (run.environment.get("git") or {}).get("dirty")]
     if dirty:
-        found.append(f"{counted(len(dirty), 'run')} had uncommitted changes, e.g. {dirty[0]}.")
+        warnings.append(f"{counted(len(dirty), 'run')} had uncommitted changes, e.g. {dirty[0]}.")
     machines = {run.machine for arm in study.arms for run in arm.in_order()}
     if len(machines) > 1:
-        found.append(f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not comparable.")
+        warnings.append(f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not comparable.")
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
-        found.append(f"Left out, where a newer run has the same settings and seeds: {counted(len(doubles), 'run')}, {', '.join(doubles)}.")
+        warnings.append(
+            f"Left out, where a newer run has the same settings and seeds: {counted(len(doubles), 'run')}, {', '.join(doubles)}."
+        )
     pooled = {key for arm in study.arms for key in pooled_keys(arm)}
     if pooled:
-        found.append(
+        warnings.append(
             f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its spread is not of seeds alone."
         )
     for arm in study.arms:
         if arm.passed_over:
-            found.append(
+            warnings.append(
                 f"“{arm.name}” is {arm.chosen}, chosen by the mean validation score over seeds; {counted(len(arm.passed_over), 'run')} of "
                 "other settings were passed over, which flatters its validation score. The test split had no part in it."
             )
         if arm.failed:
             told = "; ".join(f"{run.name} ({run.problem})" for run in arm.failed[:3])
-            found.append(
+            warnings.append(
                 f"{counted(len(arm.failed), 'run')} of “{arm.name}” without a score, counted nowhere, which may flatter it: {told}."
             )
     if single := [arm.name for arm in study.arms if arm.pretrainings == 1 and len(arm.runs) > 1]:
-        found.append(
+        warnings.append(
             f"All seeds stand on one pretraining in {'each of ' * (len(single) > 1)}{', '.join(f'“{name}”' for name in single)}: "
             "what is said holds for that pretraining, not for its recipe (another would differ by more than these seeds show; "
             "init.seed=range(3) makes several)."
         )
-    found += confounds(study)
+    warnings += confounds(study)
     offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
     per_character = next((metric.name for metric in offered.values() if metric.unit == BITS_PER_CHARACTER), None)
     if study.tokenizers_differ and per_character is not None:
         advice = "" if study.metric.name == per_character else f" Compare them with metric={per_character}."
         about_tokens = ", ".join(metric.name for metric in offered.values() if metric.per_token)
-        found.append(
+        warnings.append(
             f"Tokenizers differ, and with them what a token is: {about_tokens} are not comparable "
             f"between arms of different tokenizers, bits per character of the masked text are.{advice}"
         )
@@ -281,15 +283,15 @@ def warnings_of(study: Study) -> list[str]:
                 found.append(f"“{arm.name}” lacks fold{'s' * (len(lacking) > 1)} {', '.join(lacking)}.")
     counts = {arm.name: len(arm.runs) for arm in study.arms}
     if len(set(counts.values())) > 1:
-        found.append(
+        warnings.append(
             f"Arms have different numbers of seeds ({', '.join(f'{name}: {n}' for name, n in counts.items())}); pairs use those in common."
         )
     if not any(run.score("test", study.metric.name) is not None for arm in study.arms for run in arm.in_order()):
-        found.append(
+        warnings.append(
             "There is no test split: the scores are of the split that chose the checkpoint, which flatters every arm by a little; "
             "compare them with the last step's, below."
         )
-    return found
+    return warnings
 
 
 def confounds(study: Study) -> list[str]:
@@ -318,11 +320,11 @@ def code_differences(study: Study) -> list[str]:
         for run in arm.in_order():
             for module, version in run.code.items():
                 versions.setdefault(module, set()).add(version)
-    return sorted(module for module, found in versions.items() if len(found) > 1)
+    return sorted(module for module, in_use in versions.items() if len(in_use) > 1)
 
 
 def last_scores(arm: Arm, metric: Metric) -> stats.Summary | None:
     """The last step's validation scores: what no selection has flattered."""
-    found = [run.summary.get("last", {}).get(f"validation/{metric.name}") for run in arm.in_order()]
-    values = [float(value) for value in found if isinstance(value, int | float)]
+    scores = [run.summary.get("last", {}).get(f"validation/{metric.name}") for run in arm.in_order()]
+    values = [float(value) for value in scores if isinstance(value, int | float)]
     return stats.summarize(values) if values else None

@@ -193,8 +193,8 @@ def word_blocks(material: Material, roles: Sequence[Role], texts: Sequence[str])
     lines = []
     for index, name in enumerate(names):
         inside, outside = max(1, sizes[index]), max(1, len(answers) - sizes[index])
-        found = {word: count for word, count in by_class[index].items() if every[word] >= 5}
-        tells = {word: np.log((count + 0.5) / inside) - np.log((every[word] - count + 0.5) / outside) for word, count in found.items()}
+        frequent = {word: count for word, count in by_class[index].items() if every[word] >= 5}
+        tells = {word: np.log((count + 0.5) / inside) - np.log((every[word] - count + 0.5) / outside) for word, count in frequent.items()}
         best = sorted(tells, key=lambda word: (-tells[word] * np.sqrt(by_class[index][word]), word))[:WORDS]
         lines.append([name, said([(word, by_class[index][word]) for word in best]) or "none in five texts or more"])
     return [

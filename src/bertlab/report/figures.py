@@ -77,19 +77,19 @@ def _over_seeds(histories: Sequence[Sequence[dict[str, Any]]], name: str) -> tup
 
 def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     """Each arm's difference to the baseline, with the interval at the level at which it was tested."""
-    shown = [(row, row.on_validation) for row in rows if row.on_validation is not None and row.on_validation.found.n > 0][:40]
+    shown = [(row, row.on_validation) for row in rows if row.on_validation is not None and row.on_validation.difference.n > 0][:40]
     if not shown:
         return None
     figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(shown)), layout="constrained")
     factor = study.metric.factor
     for place, (_, versus) in enumerate(reversed(shown)):
-        difference, word = versus.found, versus.verdict.partition(" ")[0]
+        difference, word = versus.difference, versus.verdict.partition(" ")[0]
         colour = {"better": "#1b9e77", "worse": "#d95f02"}.get(word, "#666666")
         if difference.n > 1:
             axes.plot([factor * difference.low, factor * difference.high], [place, place], color=colour, linewidth=2)
         axes.plot([factor * difference.mean], [place], "D" if word not in ("better", "worse") else "o", color=colour, markersize=6)
     axes.axvline(0, color="#333333", linewidth=1)
-    axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={versus.found.n})" for row, versus in reversed(shown)])
+    axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={versus.difference.n})" for row, versus in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({study.metric.direction})")
     _dress(axes, 0)

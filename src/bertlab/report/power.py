@@ -68,8 +68,8 @@ def pilot_spread(paths: Sequence[str], dataset: str, objective: str) -> Spread:
 def _spread(study: Study, told: str) -> Spread:
     base = study.baseline.scores("validation", study.metric)
     others = [arm for arm in study.arms if arm is not study.baseline]
-    found = [stats.spread_of_levels(paired_by_pretraining(arm.scores("validation", study.metric), base)) for arm in others]
-    inner, outer = ([one[place] for one in found if math.isfinite(one[place])] for place in (1, 0))
+    spreads = [stats.spread_of_levels(paired_by_pretraining(arm.scores("validation", study.metric), base)) for arm in others]
+    inner, outer = ([one[place] for one in spreads if math.isfinite(one[place])] for place in (1, 0))
     what = f"{study.title}, {told}: differences of {counted(len(others), 'arm')} to “{study.baseline.name}”"
     if not inner and not outer:
         scores = [list(arm.scores("validation", study.metric).values()) for arm in study.arms]

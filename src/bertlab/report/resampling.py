@@ -21,14 +21,14 @@ Statistic = Callable[[np.ndarray], np.ndarray]  # (D, T, K n) with NaN where the
 
 def mean_of_tasks(cube: np.ndarray) -> np.ndarray:
     """Mean over tasks of each task's mean, `(D, T, runs)` -> `(D,)`."""
-    found: np.ndarray = np.nanmean(cube, axis=2).mean(1)
-    return found
+    means: np.ndarray = np.nanmean(cube, axis=2).mean(1)
+    return means
 
 
 def median_of_tasks(cube: np.ndarray) -> np.ndarray:
     """Median over tasks of each task's mean."""
-    found: np.ndarray = np.median(np.nanmean(cube, axis=2), axis=1)
-    return found
+    medians: np.ndarray = np.median(np.nanmean(cube, axis=2), axis=1)
+    return medians
 
 
 def interquartile_mean(cube: np.ndarray) -> np.ndarray:
@@ -38,8 +38,8 @@ def interquartile_mean(cube: np.ndarray) -> np.ndarray:
     cut = count // 4
     place = np.arange(flat.shape[1])
     inside = (place >= cut[:, None]) & (place < (count - cut)[:, None])
-    found: np.ndarray = np.where(inside, flat, 0.0).sum(1) / (count - 2 * cut)
-    return found
+    means: np.ndarray = np.where(inside, flat, 0.0).sum(1) / (count - 2 * cut)
+    return means
 
 
 def as_cube(tasks: Sequence[Scores]) -> np.ndarray:
@@ -62,9 +62,9 @@ def resampled(cube: np.ndarray, rng: np.random.Generator, draws: int = DRAWS, ta
     task, outer = task[:, :, None], outer[:, None, :]
     size = there[task, outer][..., None]  # (D, T, K, 1)
     place = np.floor(rng.random((draws, count, outers, most)) * size).astype(np.int64)
-    found = cube[task[..., None], outer[..., None], np.minimum(place, most - 1)]
-    found = np.where(np.arange(most) < size, found, math.nan)
-    return found.reshape(draws, count, outers * most)
+    drawn = cube[task[..., None], outer[..., None], np.minimum(place, most - 1)]
+    drawn = np.where(np.arange(most) < size, drawn, math.nan)
+    return drawn.reshape(draws, count, outers * most)
 
 
 def interval_over_tasks(
@@ -84,10 +84,10 @@ def interval_over_tasks(
     units += [] if units else [1 + runs - len(tasks)]  # runs of all tasks, less one a task
     if min(units) < 2:
         return math.nan, math.nan
-    found = statistic(resampled(cube, np.random.default_rng(0), draws, tasks_too))
+    values = statistic(resampled(cube, np.random.default_rng(0), draws, tasks_too))
     point = float(statistic(cube.reshape(1, len(cube), -1))[0])
     scale = math.sqrt(min(units) / (min(units) - 1)) * float(stats.t.ppf((1 + level) / 2, min(units) - 1))
-    half = scale * float(found.std())
+    half = scale * float(values.std())
     return point - half, point + half
 
 
@@ -127,8 +127,8 @@ def mean_ranks(arms: Sequence[Sequence[Sequence[float]]], level: float = 0.95) -
 
 def profile(tasks: Sequence[Sequence[float]], at: np.ndarray) -> np.ndarray:
     """`(P,)`: the share of runs that score above each of these points, tasks weighing alike (Agarwal et al. 2021, §4.2)."""
-    found: np.ndarray = np.mean([(np.asarray(scores)[:, None] > at).mean(0) for scores in tasks], axis=0)
-    return found
+    shares: np.ndarray = np.mean([(np.asarray(scores)[:, None] > at).mean(0) for scores in tasks], axis=0)
+    return shares
 
 
 def violation(new: Sequence[float], old: Sequence[float], confidence: float = 0.95, draws: int = 1_000) -> float:
@@ -137,9 +137,9 @@ def violation(new: Sequence[float], old: Sequence[float], confidence: float = 0.
     """
     rng, n, m = np.random.default_rng(0), len(new), len(old)
     point = _violation(np.asarray(new, dtype=np.float64), np.asarray(old, dtype=np.float64))
-    found = [_violation(rng.choice(new, n), rng.choice(old, m)) for _ in range(draws)]
+    violations = [_violation(rng.choice(new, n), rng.choice(old, m)) for _ in range(draws)]
     factor = math.sqrt(n * m / (n + m))
-    sigma = float(np.std([factor * (one - point) for one in found]))
+    sigma = float(np.std([factor * (one - point) for one in violations]))
     return float(min(1.0, max(0.0, point - sigma / factor * stats.norm.ppf(1 - confidence))))
 
 

@@ -47,11 +47,11 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
     """Mean, spread and t interval: mean ± t(n - 1) sd / sqrt(n). Raises ValueError for no values."""
     if not len(values):
         raise ValueError("no values to summarize")
-    found = np.asarray(values, dtype=np.float64)
-    n, mean = len(found), float(found.mean())
+    numbers = np.asarray(values, dtype=np.float64)
+    n, mean = len(numbers), float(numbers.mean())
     if n == 1:
         return Summary(1, mean, math.nan, math.nan, math.nan)
-    sd = float(found.std(ddof=1))
+    sd = float(numbers.std(ddof=1))
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * sd / math.sqrt(n)
     return Summary(n, mean, sd, mean - half, mean + half)
 
@@ -173,8 +173,8 @@ def _shift_of_sign_flips(n: int, level: float, power: float) -> float:
     for _ in range(16):
         middle = (low + high) / 2
         moved = np.abs(sums + middle * by_shift)
-        found = (moved >= moved[:, -1:] - 1e-9).mean(1) <= level  # the last pattern is what was observed
-        low, high = (low, middle) if found.mean() >= power else (middle, high)
+        rejected = (moved >= moved[:, -1:] - 1e-9).mean(1) <= level  # the last pattern is what was observed
+        low, high = (low, middle) if rejected.mean() >= power else (middle, high)
     return high
 
 
@@ -185,8 +185,8 @@ def _shift_of_anytime(n: int, level: float, power: float) -> float:
     low, high = 0.0, 20.0
     for _ in range(14):
         middle = (low + high) / 2
-        found = log_e_values(drawn + middle).max(1) >= -math.log(level)
-        low, high = (low, middle) if found.mean() >= power else (middle, high)
+        rejected = log_e_values(drawn + middle).max(1) >= -math.log(level)
+        low, high = (low, middle) if rejected.mean() >= power else (middle, high)
     return high
 
 
@@ -258,12 +258,12 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p values corrected for their number (Holm 1979), in the given order; NaN stays NaN and is not counted."""
-    found = np.asarray(p_values, dtype=np.float64)
-    corrected = np.full(len(found), math.nan)
-    order = [int(index) for index in np.argsort(found) if not math.isnan(found[index])]
+    raw = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(len(raw), math.nan)
+    order = [int(index) for index in np.argsort(raw) if not math.isnan(raw[index])]
     largest = 0.0
     for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * found[index]))
+        largest = max(largest, min(1.0, (len(order) - rank) * raw[index]))
         corrected[index] = largest
     return [float(value) for value in corrected]
 

@@ -65,9 +65,9 @@ def announce(outcome: Outcome, in_a_line: bool = False) -> None:
     metrics = summary["metrics"]
     name = summary["selected_by"].split("/", 1)[1]
     if in_a_line:
-        found = ", ".join(f"{split} {metrics[f'{split}/{name}']:.4f}" for split in ("validation", "test") if f"{split}/{name}" in metrics)
+        scores = ", ".join(f"{split} {metrics[f'{split}/{name}']:.4f}" for split in ("validation", "test") if f"{split}/{name}" in metrics)
         how = "finished already" if outcome.skipped else f"{summary['cost']['seconds'] / 60:.1f} min"
-        print(f"{name}: {found} ({how}) {outcome.folder}", flush=True)
+        print(f"{name}: {scores} ({how}) {outcome.folder}", flush=True)
         return
     if outcome.skipped:
         print("this run is finished already; nothing was computed")

@@ -301,16 +301,16 @@ def describe(progress: Progress, metrics: dict[str, Any], primary: Metric) -> st
 
 def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, average: Average | None, device: Device) -> Progress:
     """Put everything back from the newest whole checkpoint; a fresh Progress where there is none."""
-    found = load_checkpoint(folder)
-    if found is None:
+    state = load_checkpoint(folder)
+    if state is None:
         return Progress()
-    model.load_state_dict(found.weights)
-    optimizer.load_state_dict(found.state["optimizer"])
+    model.load_state_dict(state.weights)
+    optimizer.load_state_dict(state.state["optimizer"])
     if average is not None:
-        average.load(found.state["average"])
-    restore_rng_state(found.state["rng"], device.device)
-    print(f"continuing at step {found.step}")
-    return Progress(**found.state["progress"])
+        average.load(state.state["average"])
+    restore_rng_state(state.state["rng"], device.device)
+    print(f"continuing at step {state.step}")
+    return Progress(**state.state["progress"])
 
 
 @contextmanager
