@@ -135,12 +135,12 @@ def folds_of(config: DatasetConfig, rows: Any, roles: Sequence[Role], tell: Call
     strata = strata_of(rows, roles, config.folds)
     if (rarest := int(np.bincount(strata).min())) < config.folds:
         tell(f"{config.name}: the rarest class has {rarest} rows, fewer than dataset.folds={config.folds}: some folds score none of it")
-    found = deal(groups, strata, places[0], config.folds)
-    if len(np.unique(found)) < config.folds:
+    folds = deal(groups, strata, places[0], config.folds)
+    if len(np.unique(folds)) < config.folds:
         raise DataError(
-            f"{config.name}: dataset.folds={config.folds}, but equal texts fill {len(np.unique(found))} of them; take fewer folds"
+            f"{config.name}: dataset.folds={config.folds}, but equal texts fill {len(np.unique(folds))} of them; take fewer folds"
         )
-    return found
+    return folds
 
 
 def _lowest(rows: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:

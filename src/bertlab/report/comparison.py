@@ -266,7 +266,7 @@ def warnings_of(study: Study) -> list[str]:
             f"between arms of different tokenizers, bits per character of the masked text are.{advice}"
         )
     if study.folds:
-        found.append(
+        warnings.append(
             f"Scores are of {study.folds} folds, of which each was validation once; spread and number are those of folds (means over their "
             "seeds). Folds share training rows: intervals and p are those of the corrected resampled t test (Nadeau & Bengio 2003), which "
             "takes the folds' differences for normal."
@@ -280,7 +280,7 @@ def warnings_of(study: Study) -> list[str]:
                 if not any(seeds.fold[1:] == (cut, fold) for seeds in arm.runs)
             ]
             if lacking:
-                found.append(f"“{arm.name}” lacks fold{'s' * (len(lacking) > 1)} {', '.join(lacking)}.")
+                warnings.append(f"“{arm.name}” lacks fold{'s' * (len(lacking) > 1)} {', '.join(lacking)}.")
     counts = {arm.name: len(arm.runs) for arm in study.arms}
     if len(set(counts.values())) > 1:
         warnings.append(
