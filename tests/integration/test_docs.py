@@ -307,16 +307,17 @@ def test_the_readme_is_short_and_its_picture_small() -> None:
 
 
 def test_every_key_is_in_the_reference_with_its_explanation() -> None:
+    from bertlab.config import describe
     from bertlab.config.schema import valid_keys
 
     told = "\n".join(generated().values())
-    for group in reference().COMPONENTS:
+    for group in describe.COMPONENTS:
         for option in registry.options(group):
             for key in valid_keys(registry.load_schema(group, option), group):
                 if key.count(".") == 1 and not key.endswith(".name"):  # below a stage's groups are those groups' keys
                     assert f"| `{key}` |" in told, f"{key} of {group}={option}"
-    for group in reference().PLAIN:
-        for key in valid_keys(reference().TYPES[group], group):
+    for group, kind in describe.PLAIN.items():
+        for key in valid_keys(kind, group):
             row = next((line for line in told.splitlines() if line.startswith(f"| `{key}` |")), "")
             assert len(row.split(" | ")[-1].strip("| ")) > 5, f"{key} is not explained: {row}"
 

@@ -32,6 +32,7 @@ from bertlab.runs.files import file_digest, to_json, write_atomically, write_rec
 from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Context
+from bertlab.training.assembly import set_up
 from bertlab.training.evaluation import score
 from bertlab.training.finished import FinishedRun, load_run
 from bertlab.training.pairs import ACCURACY, Reader, Scored, pairs_name, refuse_others, result_of, score_pairs
@@ -162,8 +163,8 @@ def run_pairs(config: Schema, context: Context, trained: FinishedRun, asked: str
     source = find_pairs(asked, config.paths)
     pairs = read_pairs(source, trained.config.dataset.cleaner(), config.encoding or "utf-8")
     device = trained.device(config.compute)
-    trained.model.to(device.device)
-    reader = Reader(trained.config, trained.model, trained.objective, trained.tokenizer, device)
+    own = dataclasses.replace(trained.config, compute=config.compute)
+    reader = Reader(own, set_up(trained.model, own, device), trained.objective, trained.tokenizer, device)
     with threads(device.threads):
         scored = score_pairs(reader, pairs, config.paths, config.pairs_scoring)
     told = result_of(source, config.pairs_scoring, scored)

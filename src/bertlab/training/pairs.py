@@ -32,7 +32,6 @@ from bertlab.contracts import Batch, Metric, Objective
 from bertlab.data.pairs import Pairs, PairsFile, find_pairs, read_pairs
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError, DataError, DivergedError
-from bertlab.kernels import keep_freed_memory
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest
 from bertlab.runs.identity import code_version, file_versions
@@ -80,8 +79,6 @@ class Reader:
 def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "token") -> Scored:
     """Each sentence's pseudo-log-likelihood. Raises DataError for a sentence that does not fit, DivergedError for scores that are none."""
     model, tokenizer = reader.model, reader.tokenizer
-    if reader.device.device.type == "cpu":
-        keep_freed_memory()
     longest = math.inf if model.encoder.longest is None else model.encoder.longest
     encoded = [tokenizer(texts) for texts in (pairs.good, pairs.bad)]
     for texts, rows in zip((pairs.good, pairs.bad), encoded, strict=True):
@@ -98,7 +95,7 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
         "weights": weights_digest(model),
         "parts": [part.deciding() for part in parts],
         "tokenizer": digest(tokenizer.to_json()),  # for what goes on with a word
-        "numerics": [reader.device.device.type, reader.device.precision],
+        "numerics": [reader.device.device.type, reader.device.precision, reader.config.compute.compile],
         "scoring": scoring,
         "code": [code_version(Path(__file__)), *(file_versions(part) for part in parts)],
     }
