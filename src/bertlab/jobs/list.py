@@ -1,4 +1,4 @@
-"""`bertlab list`: what there is to choose from and what has been made: datasets, models, objectives, …, runs, sweeps
+"""`bertlab list`: what there is to choose from, what has been made, what is installed: datasets, models, …, runs, sweeps, licences
 
 usage: bertlab list [WHAT] [runs=PATH[,PATH]] [where="key=value …"] [sort=KEY] [format=table|csv|jsonl]
 
@@ -7,9 +7,11 @@ usage: bertlab list [WHAT] [runs=PATH[,PATH]] [where="key=value …"] [sort=KEY]
   bertlab list runs                   runs with their scores, the last finished at the end
   bertlab list runs where="dataset.name=sst2 validation>0.8" sort=-validation
   bertlab list sweeps                 grids and searches, with the best of each
+  bertlab list licences               under which licence each package is that is installed with bertlab
 """
 
 import csv
+import dataclasses
 import io
 import json
 from collections import Counter
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from bertlab.runs.records import RunRecord
 
 MADE = {"runs": "what has been trained, with scores", "sweeps": "grids and searches, with the best of each"}
+INSTALLED = {"licences": "what is installed with bertlab, under which licence"}
 PLURALS = {group: f"{group}s" for group in registry.GROUPS} | {"search": "searches", "init": "init", "compute": "compute", "debug": "debug"}
 MOST_KEYS = 6  # that tell runs apart, in a line
 
@@ -54,8 +57,10 @@ def run(config: Schema, _context: "Context") -> None:
         lines = list_runs(config)
     elif what == "sweeps":
         lines = list_sweeps(config)
-    elif config.where or config.sort or config.format != "table":
+    elif config.where or config.sort or (config.format != "table" and what != "licences"):
         raise ConfigError("list: where, sort and format are for runs: bertlab list runs …")
+    elif what == "licences":
+        lines = list_licences(config.format)
     else:
         told = overview() if what == "" else options_in_words(what)
         width = max(map(len, told), default=0)
@@ -68,14 +73,14 @@ def name_of(given: str) -> str:
     """`models` or `model` as `model`; runs and sweeps as they are. Raises ConfigError for what cannot be listed."""
     singular = {plural: group for group, plural in PLURALS.items()} | {"run": "runs", "sweep": "sweeps", "studies": "sweeps"}
     name = singular.get(given, given)
-    if name not in ("", *registry.GROUPS, *MADE):
-        raise ConfigError(f"list {given}: there is no such list, {did_you_mean(given, [*PLURALS.values(), *MADE], most=20)}")
+    if name not in ("", *registry.GROUPS, *MADE, *INSTALLED):
+        raise ConfigError(f"list {given}: there is no such list, {did_you_mean(given, [*PLURALS.values(), *MADE, *INSTALLED], most=20)}")
     return name
 
 
 def overview() -> dict[str, str]:
     """What can be listed."""
-    return {PLURALS[group]: f"{said} ({len(registry.options_of(group))})" for group, said in registry.GROUPS.items()} | MADE
+    return {PLURALS[group]: f"{said} ({len(registry.options_of(group))})" for group, said in registry.GROUPS.items()} | MADE | INSTALLED
 
 
 def list_runs(config: Schema) -> Iterator[str]:
@@ -85,16 +90,8 @@ def list_runs(config: Schema) -> Iterator[str]:
 
     runs = chosen_runs(config.runs, config.where, config.sort)
     rows = [row_of(run) for run in runs]
-    if config.format == "jsonl":
-        yield from (json.dumps(row, ensure_ascii=False) for row in rows)
-        return
-    if config.format == "csv":
-        keys = list(dict.fromkeys(key for row in rows for key in row))
-        stream = io.StringIO()
-        table = csv.DictWriter(stream, keys, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
-        yield stream.getvalue().rstrip("\n")
+    if config.format != "table":
+        yield from for_programs(rows, config.format)
         return
     groups: dict[tuple[Any, Any], list[Any]] = {}
     for one in runs:
@@ -172,6 +169,36 @@ def grids(config: Schema) -> Iterator[list[str]]:
             value = (max if metric.higher_is_better else min)(value for value, _ in scored)
             best = [score(value), f"validation/{metric.name}"]
         yield ["grid", f"{len(done)} finished" + (f", {len(members) - len(done)} not" if len(done) < len(members) else ""), *best, command]
+
+
+def list_licences(form: str) -> Iterator[str]:
+    """A line a package; how often each licence; those that declare none by name."""
+    from bertlab.runs.licences import UNKNOWN, licences_with
+
+    packages = licences_with("bertlab")
+    rows = [dataclasses.asdict(one) for one in packages]
+    if form != "table":
+        yield from for_programs(rows, form)
+        return
+    cells = [[one.package, one.version, one.needed_by, one.declared_as, one.licence] for one in packages]
+    yield from aligned([["package", "version", "needed by", "declared as", "licence"], *cells])
+    counts = Counter(one.licence for one in packages)
+    yield f"{len(packages)} packages: " + ", ".join(f"{count} {licence}" for licence, count in counts.most_common())
+    if undeclared := [one.package for one in packages if one.licence == UNKNOWN]:
+        yield f"without a declared licence, to be looked up where they come from: {', '.join(undeclared)}"
+
+
+def for_programs(rows: Sequence[dict[str, Any]], form: str) -> Iterator[str]:
+    """The rows whole, as JSON lines or CSV."""
+    if form == "jsonl":
+        yield from (json.dumps(row, ensure_ascii=False) for row in rows)
+        return
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    stream = io.StringIO()
+    table = csv.DictWriter(stream, keys, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    yield stream.getvalue().rstrip("\n")
 
 
 def score(value: float | None) -> str:
