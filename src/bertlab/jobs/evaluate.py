@@ -202,7 +202,10 @@ def print_pairs(told: dict[str, Any]) -> None:
         print(f"{told['pairs/with_unknown_tokens']:,} pairs hold tokens that the vocabulary lacks")
     cost = told["cost"]
     speed = f", {told['pairs/pairs'] / cost['seconds']:,.0f} pairs/s" if cost["seconds"] else ""
-    print(f"{cost['passes']:,.0f} masked copies, {cost['tokens']:,.0f} tokens read, {cost['seconds']:,.1f} s of computing{speed}")
+    print(
+        f"{cost['passes']:,.0f} masked copies, {cost['tokens']:,.0f} tokens read in {cost['seconds']:,.1f} s "
+        f"({cost['core_seconds']:,.1f} core-seconds){speed}"
+    )
 
 
 def write_pairs(file: Path, scored: Scored) -> None:

@@ -43,6 +43,7 @@ PIECE = 4096  # sentences that are scored, and cached, together
 BATCH_TOKENS = 8192  # of one forward pass
 ROWS = 64  # rows of logits whose softmax stays in the cache of a processor
 LEVEL = 0.95  # of all intervals here
+COSTS = ("seconds", "core_seconds", "passes", "tokens")  # core seconds are honest where the machine is shared
 
 
 # --- scores ---------------------------------------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
     }
     was_training = model.training
     model.eval()
-    pieces, cost = [], {"seconds": 0.0, "passes": 0.0, "tokens": 0.0}
+    pieces, cost = [], dict.fromkeys(COSTS, 0.0)
     try:
         bar = tqdm(total=len(sentences), desc="pairs", unit="sentence", unit_scale=True, leave=False, disable=not is_interactive())
         with bar:
@@ -109,10 +110,11 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
                 piece = sentences[start : start + PIECE]
 
                 def fill(folder: Path, piece: list[tuple[int, ...]] = piece) -> None:
-                    began = time.perf_counter()
+                    began = time.perf_counter(), time.process_time()
                     scores, passes, tokens = score_sentences(reader, piece, scoring)
                     np.save(folder / "scores.npy", scores)
-                    told = {"seconds": time.perf_counter() - began, "passes": passes, "tokens": tokens}
+                    spent = time.perf_counter() - began[0], time.process_time() - began[1]
+                    told = dict(zip(COSTS, (*spent, passes, tokens), strict=True))
                     (folder / "cost.json").write_text(json.dumps(told), encoding="utf-8")
 
                 folder = cached(paths, "pairs", digest({**known, "sentences": piece}), fill)
