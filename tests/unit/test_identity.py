@@ -55,6 +55,9 @@ def f(x, *rest, width=None, **named):
         return f"{x!r:>{width}} {x['key']}" f'"{1.5e3}"' + "", [None, "", ...], {**named}, lambda: -1
 """)
     assert code_version(file) == "46f67cd07b28e83b"
+    newer = tmp_path / "newer.py"
+    newer.write_text("LETTERS = 'é – \u2ffc'\n", encoding="utf-8")  # the last is a letter of Unicode 15.1, which Python knows from 3.13 on
+    assert code_version(newer) == "89ac78cf5c10f27b"
 
 
 def test_a_file_is_known_by_its_content_wherever_it_lies(tmp_path: Path) -> None:

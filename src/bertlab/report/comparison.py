@@ -219,9 +219,7 @@ def warnings_of(study: Study) -> list[str]:
     """What a reader should know before believing the table."""
     warnings = []
     if clashing := code_differences(study):
-        pythons = sorted({str(run.environment.get("python")) for arm in study.arms for run in arm.in_order()})
-        under = f", or look so under Python {' and '.join(pythons)}" if pythons[1:] else ""  # which write the same code differently
-        warnings.append(f"The runs were made by different versions of {', '.join(clashing)}{under}: a difference may be the code's.")
+        warnings.append(f"The runs were made by different versions of {', '.join(clashing)}: a difference may be the code's.")
     dirty = [run.name for arm in study.arms for run in arm.in_order() if (run.environment.get("git") or {}).get("dirty")]
     if dirty:
         warnings.append(f"{counted(len(dirty), 'run')} had uncommitted changes, e.g. {dirty[0]}.")
