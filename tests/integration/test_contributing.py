@@ -49,6 +49,7 @@ def test_there_is_one_of_each_and_none_is_long() -> None:
         ["dataset=tickets", "optimizer=sign"],
         ["dataset=tickets", "tracker=lines"],
         ["dataset=tickets", "objective=urgent"],
+        ["suite=desk/urgent"],
     ],
     ids=lambda words: " ".join(words),
 )
