@@ -65,11 +65,12 @@ def test_a_killed_suite_goes_on_and_ends_in_the_same_table(cli: Any) -> None:
     assert re.search(r"^arm +reviews \(accuracy\) +marks \(pearson\) +mean", table_of(whole), re.MULTILINE)
     assert re.search(r"^somebody ‡ +80\.0 +50\.0 +65\.0", table_of(whole), re.MULTILINE)
     # the report says the same, and each run's own command makes that run alone
-    status, _, err = cli("report", "runs=whole", "suite=mine", "formats=md", "contamination=false", "examples=false")
+    status, _, err = cli("report", "runs=whole", "suite=mine", "formats=md", "contamination=false", "texts=false")
     assert status == 0, err
     report = Path("report/report.md").read_text()
     assert "## Over tasks" in report and "| somebody ‡ | 80.0 | 50.0 | 65.0 |" in report
     assert re.search("suite=mine/marks .*seed=1", report)
+    assert report.count("| 95 % interval | examples too |") == 2, report  # by accuracy and by correlation
 
 
 def test_a_suite_is_planned_and_one_task_of_it_is_a_run(cli: Any) -> None:

@@ -8,7 +8,7 @@ imports neither torch nor Hydra: a config error must answer at once.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +19,7 @@ from bertlab.declarations import HfHead, Metric, Role, metric_named
 from bertlab.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import nn
 
@@ -201,6 +202,12 @@ class ObjectiveConfig(Component):
         if self.primary is not None or dataset.metric is None or metric_named(self.metrics(()), dataset.metric) is None:
             return self
         return dataclasses.replace(self, primary=dataset.metric)
+
+    def score_of(
+        self, _metric: str, _rows: Any, _predictions: Sequence[Mapping[str, Any]], _label_names: Sequence[str], /
+    ) -> "Callable[[np.ndarray], float] | None":
+        """How a metric comes of rows of a split, given by their numbers `(n,)`, from kept predictions; None where it cannot."""
+        return None
 
     def answers(self) -> dict[str, str]:
         """Role -> kind of what it predicts."""

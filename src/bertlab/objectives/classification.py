@@ -7,7 +7,7 @@ log-probabilities: scores, loss included, and predictions are of rows.
 Legend: B batch, T tokens, C classes, N examples of a split.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -113,6 +113,24 @@ class Classification(Texts):
     def build(self, vocabulary: Vocabulary, label_names: Sequence[str]) -> "ClassificationObjective":
         """The objective for one tokenizer's vocabulary and one dataset's classes."""
         return ClassificationObjective(self, vocabulary, label_names)
+
+    def score_of(
+        self, metric: str, rows: Any, predictions: Sequence[Mapping[str, Any]], label_names: Sequence[str], /
+    ) -> Callable[[np.ndarray], float] | None:
+        """Of the confusion of those rows: all that it scores but the loss."""
+        classes, names = len(label_names), list(label_names)
+        scores: dict[str, Callable[[np.ndarray], float]] = {
+            "accuracy": lambda confusion: float(np.trace(confusion) / confusion.sum()),
+            "f1_macro": f1_macro,
+            "balanced_accuracy": balanced_accuracy,
+            "matthews": matthews,
+        }
+        if self.positive_class is not None:
+            scores["f1"] = lambda confusion: float(f1_of_classes(confusion)[names.index(str(self.positive_class))])
+        if metric not in scores:
+            return None
+        cell = np.asarray(rows["label"][:]) * classes + np.array([names.index(row["label"]) for row in predictions])
+        return lambda numbers: scores[metric](np.bincount(cell[numbers], minlength=classes**2).reshape(classes, classes))
 
     def hf_head(self) -> HfHead:
         """A linear layer on the pooled output."""

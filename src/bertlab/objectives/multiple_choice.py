@@ -5,7 +5,7 @@ A question is one example; its choices are rows of the encoder's batch, one unde
 Legend: B questions of a batch, C choices, T tokens, N questions of a split.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -59,6 +59,15 @@ class MultipleChoice(Texts):
     def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> "MultipleChoiceObjective":
         """The objective for one tokenizer's vocabulary."""
         return MultipleChoiceObjective(self, vocabulary)
+
+    def score_of(
+        self, metric: str, rows: Any, predictions: Sequence[Mapping[str, Any]], _label_names: Sequence[str], /
+    ) -> Callable[[np.ndarray], float] | None:
+        """Accuracy on those rows."""
+        if metric != "accuracy":
+            return None
+        right = np.array([row["label"] for row in predictions]) == np.asarray(rows["label"][:])
+        return lambda numbers: float(right[numbers].mean())
 
     def hf_head(self) -> HfHead:
         """A linear layer on the pooled output of each choice."""

@@ -6,7 +6,7 @@ the linear layer learns numbers around 0 and 1. Scores and predictions are in th
 Legend: B batch, N examples of a split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -44,6 +44,19 @@ class Regression(Texts):
     def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> "RegressionObjective":
         """The objective for one tokenizer's vocabulary."""
         return RegressionObjective(self, vocabulary)
+
+    def score_of(
+        self, metric: str, rows: Any, predictions: Sequence[Mapping[str, Any]], _label_names: Sequence[str], /
+    ) -> Callable[[np.ndarray], float] | None:
+        """Of what was said and what is right for those rows: all that it scores but the loss."""
+        said, right = np.array([row["number"] for row in predictions]), np.asarray(rows["number"][:], dtype=np.float64)
+        scores: dict[str, Callable[[np.ndarray], float]] = {
+            "pearson": lambda numbers: pearson(said[numbers], right[numbers]),
+            "spearman": lambda numbers: pearson(ranks(said[numbers]), ranks(right[numbers])),
+            "rmse": lambda numbers: float(np.sqrt(np.mean((said[numbers] - right[numbers]) ** 2))),
+            "mae": lambda numbers: float(np.abs(said[numbers] - right[numbers]).mean()),
+        }
+        return scores.get(metric)
 
     def hf_head(self) -> HfHead:
         """A linear layer on the pooled output that computes in the data's unit."""

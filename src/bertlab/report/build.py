@@ -1,7 +1,7 @@
 """From run folders to a page: what stands in a report, and in which order."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def build_page(
     page = Page(title)
     for study in studies:
         rows = compare(study, stages, test, effect)
-        page.blocks += study_blocks(study, rows, test)
+        page.blocks += study_blocks(study, rows, test, *(_examples_of(study, mirror) if with_examples else ()))
         page.blocks += [] if scaling is None else scaling_blocks(study, rows, *scaling)
         if by_example.tells_classes(study) and with_examples:
             page.blocks += example_blocks(study, rows, with_texts, mirror)
@@ -45,9 +45,23 @@ def build_page(
     return page
 
 
+def _examples_of(study: Study, mirror: str | None) -> tuple[dict[str, by_example.WithExamples], str]:
+    """Arm -> its intervals over seeds and examples; or none, and why not."""
+    try:
+        return by_example.with_examples(study, mirror), ""
+    except UserError as error:
+        return {}, str(error)
+
+
 # --- the comparison ---------------------------------------------------------------------------------------------------------------
-def study_blocks(study: Study, rows: Sequence[Row], test: str = stats.SIGN_FLIP) -> list[Block]:
-    """PageTable, words, figures."""
+def study_blocks(
+    study: Study,
+    rows: Sequence[Row],
+    test: str = stats.SIGN_FLIP,
+    examples: Mapping[str, by_example.WithExamples] | None = None,
+    no: str = "",
+) -> list[Block]:
+    """PageTable, words, figures; `examples` are intervals over seeds and examples, `no` why there are none."""
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
     selection = "validation, which also chose each run's checkpoint" + (
         "; the test split was scored once with that checkpoint and chooses nothing." if any(row.test is not None for row in rows) else "."
@@ -63,7 +77,11 @@ def study_blocks(study: Study, rows: Sequence[Row], test: str = stats.SIGN_FLIP)
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
-    blocks += [comparison_table(study, rows), *held_out_table(study, rows)]
+    if examples:
+        blocks.append(Text("“Examples too”: with other validation examples as well as other seeds (rows drawn with replacement; 95 %)."))
+    elif no:
+        blocks.append(Text(f"Intervals are over seeds alone, for the examples at hand: {no}.", "warning"))
+    blocks += [comparison_table(study, rows, examples or {}), *held_out_table(study, rows)]
     blocks += [Text(conclusion(study, rows)), further_table(study, rows), *other_scores(study), cost_table(rows), *settings_table(study)]
     for figure in (figures.differences(study, rows), figures.curves(study), figures.cost(study, rows), figures.best_of_k(study)):
         if figure is not None:
@@ -77,15 +95,28 @@ def shown_name(metric: Metric) -> str:
     return f"{metric.name} ({unit})" if unit not in ("", metric.name.replace("_", " ")) else metric.name
 
 
-def comparison_table(study: Study, rows: Sequence[Row]) -> PageTable:
+def comparison_table(study: Study, rows: Sequence[Row], examples: Mapping[str, by_example.WithExamples]) -> PageTable:
     """Scores and what may be said of them."""
+
+    def wider(arm: Arm) -> list[str]:
+        told = examples.get(arm.name)
+        return [] if told is None else [f"[{', '.join(study.metric.show(study.metric.clip(end)) for end in told.score)}]"]
+
+    def wider_difference(arm: Arm) -> list[str]:
+        told = examples.get(arm.name)
+        if told is None:
+            return []
+        return ["" if told.difference is None else f"[{', '.join(study.metric.show(end, sign=True) for end in told.difference)}]"]
+
     has_test, alone = any(row.test is not None for row in rows), len(rows) == 1
     headers = [
         "arm",
         "seeds",
         "validation, mean ± sd",
         "95 % interval",
+        *(["examples too"] if examples else []),
         *([] if alone else ["difference [interval]", "p (Holm)"]),
+        *(["difference, examples too"] if examples and not alone else []),
         *(["test, mean ± sd"] if has_test else []),
         *([] if alone else ["verdict"]),
     ]
@@ -97,7 +128,9 @@ def comparison_table(study: Study, rows: Sequence[Row]) -> PageTable:
                 seeds_text(row.arm),
                 spread(row.validation, study.metric),
                 interval(row.validation, study.metric),
+                *wider(row.arm),
                 *([] if alone else difference_cells(row.on_validation, study.metric)),
+                *([] if alone else wider_difference(row.arm)),
                 *([spread(row.test, study.metric)] if has_test else []),
                 *([] if alone else ["the baseline" if row.on_validation is None else row.on_validation.verdict]),
             ]

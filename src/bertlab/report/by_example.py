@@ -3,8 +3,9 @@
 Reads the datasets that the runs were made on; where they are not at hand, that is said and the rest of the report stands.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ from bertlab.config.schema import Train
 from bertlab.data.dataset import load_dataset, roles_for, text_roles
 from bertlab.declarations import Metric, Role
 from bertlab.errors import UserError
-from bertlab.report import stats
+from bertlab.report import resampling, stats
 from bertlab.report.arms import Arm, Seeds, Study, partners, seeds_of
 from bertlab.report.contamination import Contamination, check_contamination
 from bertlab.runs.records import RunRecord
 
 ACCURACY = Metric("accuracy", higher_is_better=True)
+TOLERANCE = 1e-4  # between a score on record and that of kept predictions, which are in float32
 
 
 def tells_classes(study: Study) -> bool:
@@ -74,6 +76,58 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
     pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else None
     texts = rows["text"][:] if pairs is None else [f"{one} | {other}" for one, other in zip(rows["text"][:], pairs, strict=True)]
     return Evaluated(split, list(texts), np.asarray(rows["label"][:]), names, probabilities)
+
+
+@dataclass(frozen=True)
+class WithExamples:
+    """95 % intervals over seeds and examples."""
+
+    score: tuple[float, float]
+    difference: tuple[float, float] | None  # to the baseline; None for itself, and where no runs are compared
+
+
+def with_examples(study: Study, mirror: str | None) -> dict[str, WithExamples]:
+    """Arm -> its intervals for seeds and examples together, from kept predictions and the data. Raises UserError saying what is lacking."""
+    if study.folds:
+        raise UserError("each fold has examples of its own")
+    run = study.baseline.in_order()[0]
+    config = _config(run, mirror)
+    dataset = _dataset_of(config, run, roles_for(config.dataset, config.objective))
+    rows = dataset.splits["validation"]
+    scores = {arm.name: _rescored(study, arm, rows, dataset.label_names, mirror) for arm in study.arms}
+    base = scores[study.baseline.name]
+    found = {}
+    for arm in study.arms:
+        own = scores[arm.name]
+        pairs = [] if arm is study.baseline else partners(own, base)
+        gaps = [partial(_gap, own[mine], base[theirs]) for mine, theirs in pairs]
+        difference = resampling.interval_over_examples(gaps, [mine.outer for mine, _ in pairs], len(rows)) if gaps else None
+        found[arm.name] = WithExamples(
+            resampling.interval_over_examples(list(own.values()), [seeds.outer for seeds in own], len(rows)), difference
+        )
+    return found
+
+
+def _gap(own: Callable[[np.ndarray], float], base: Callable[[np.ndarray], float], numbers: np.ndarray) -> float:
+    return own(numbers) - base(numbers)
+
+
+def _rescored(study: Study, arm: Arm, rows: Any, names: Sequence[str], mirror: str | None) -> dict[Seeds, Callable[[np.ndarray], float]]:
+    """Seeds -> how the study's score comes of rows. What is computed of all rows must be the score on record."""
+    found = {}
+    for seeds, run in sorted(arm.runs.items()):
+        predicted = run.source.predictions("validation")
+        if predicted is None or len(predicted) != len(rows):
+            raise UserError(f"{run.name} has not kept its predictions")
+        config = _config(run, mirror)
+        score = config.objective.for_task(config.dataset).score_of(study.metric.name, rows, predicted, names)
+        recorded = run.score("validation", study.metric.name)
+        if score is None or recorded is None:
+            raise UserError(f"objective={run.config['objective.component']} does not say how {study.metric.name} comes of single rows")
+        if abs(score(np.arange(len(rows))) - recorded) > TOLERANCE:
+            raise UserError(f"{run.name}: its predictions do not give the score on record")
+        found[seeds] = score
+    return found
 
 
 def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTest | None:

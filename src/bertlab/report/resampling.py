@@ -156,6 +156,33 @@ def _violation(new: np.ndarray, old: np.ndarray) -> float:
     return 0.5 if whole == 0 else float((width * np.where(gap < 0, gap, 0.0) ** 2).sum()) / whole
 
 
+# --- examples ---------------------------------------------------------------------------------------------------------------------
+def interval_over_examples(
+    scores: Sequence[Callable[[np.ndarray], float]], pretrainings: Sequence[int], examples: int, level: float = 0.95, draws: int = 1_000
+) -> tuple[float, float]:
+    """Would other seeds on other examples say the same? Of scores that come of rows, one a seed, the interval of their mean.
+
+    Two variances are added: that of the examples, by drawing rows with replacement, the same for all seeds, and that of the seeds (means
+    of `pretrainings` where there are several), s²/n; t's quantile takes Satterthwaite's degrees of freedom. Of one seed, examples alone.
+    """
+    rng, every = np.random.default_rng(0), np.arange(examples)
+    whole = np.array([score(every) for score in scores])
+    groups: dict[int, list[float]] = {}
+    for outer, value in zip(pretrainings, whole, strict=True):
+        groups.setdefault(outer, []).append(float(value))
+    units = np.array([np.mean(values) for values in groups.values()]) if len(groups) > 1 else whole
+    draws = int(min(draws, max(200, 2e8 / (examples * len(scores)))))
+    drawn = []
+    for _ in range(draws):
+        rows = rng.integers(examples, size=examples)
+        drawn.append(np.mean([score(rows) for score in scores]))
+    of_examples = float(np.var(drawn, ddof=1))
+    of_seeds = float(units.var(ddof=1)) / len(units) if len(units) > 1 else 0.0
+    degrees = (of_examples + of_seeds) ** 2 * (len(units) - 1) / of_seeds**2 if of_seeds > 0 else math.inf
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(of_examples + of_seeds)
+    return float(units.mean()) - half, float(units.mean()) + half
+
+
 # --- folds ------------------------------------------------------------------------------------------------------------------------
 def inflated(values: Sequence[float], share: float) -> list[float]:
     """Numbers of J folds with the same mean, spread such that a t test or interval of them is the corrected resampled one.
