@@ -44,13 +44,13 @@ def table_of(out: str) -> str:
 
 
 def words(*more: str) -> list[str]:
-    return tiny("model=bert_tiny", "seed=range(2)", *more, sizes=None)
+    return tiny("model=bert_tiny", *more, sizes=None)
 
 
 def test_a_killed_suite_goes_on_and_ends_in_the_same_table(cli: Any) -> None:
     child = Child("-m", "suite=mine", *words("paths.output=killed"))
     until = time.time() + 200
-    while len(list(Path("killed").glob("*/summary.json"))) < 2 and child.poll() is None and time.time() < until:
+    while len(list(Path("killed").glob("*/summary.json"))) < 1 and child.poll() is None and time.time() < until:
         time.sleep(0.02)
     child.kill()
     child.wait()
@@ -58,7 +58,7 @@ def test_a_killed_suite_goes_on_and_ends_in_the_same_table(cli: Any) -> None:
     status, out, err = cli("-m", "suite=mine", *words("paths.output=killed"))
     assert status == 0, err
     assert {file: file.stat().st_mtime_ns for file in done} == done  # nothing twice
-    assert out.count("suite=mine/reviews seed=") == 2 and len(list(Path("killed").glob("*/summary.json"))) == 4
+    assert len(list(Path("killed").glob("*/summary.json"))) == 2
     status, whole, err = cli("-m", "suite=mine", *words("paths.output=whole"))
     assert status == 0, err
     assert table_of(out) == table_of(whole)
@@ -69,12 +69,12 @@ def test_a_killed_suite_goes_on_and_ends_in_the_same_table(cli: Any) -> None:
     assert status == 0, err
     report = Path("report/report.md").read_text()
     assert "## Over tasks" in report and "| somebody ‡ | 80.0 | 50.0 | 65.0 |" in report
-    assert re.search("suite=mine/marks .*seed=1", report)
+    assert re.search("^    bertlab suite=mine/marks .*model=bert_tiny", report, re.MULTILINE)
     assert report.count("| 95 % interval | examples too |") == 2, report  # by accuracy and by correlation
 
 
 def test_a_suite_is_planned_and_one_task_of_it_is_a_run(cli: Any) -> None:
-    status, out, err = cli("plan", "-m", "suite=mine", *words())
+    status, out, err = cli("plan", "-m", "suite=mine", "seed=range(2)", *words())
     assert status == 0, err
     assert re.search(r"^4 +mine/marks +1 +new", out, re.MULTILINE) and "4 runs: 0 finished, 4 to do" in out
     status, out, err = cli("suite=mine/marks", "--cfg", "job")
