@@ -113,7 +113,7 @@ def test_what_is_asked_for_wrongly_is_told_in_a_line(cli: Any, given: list[str],
         ("tasks:", "- tasks:", "mine.yaml"),
         ("objective=regression]", "objective=regression", "mine.yaml"),
         ("dataset.train_file=marks.csv, dataset.label_column=null, dataset.number_column=mark, objective=regression",
-         "dataset.train_file=reviews.csv, dataset.name=reviews", "tasks reviews and marks are both objective=classification on 'reviews'"),
+         "dataset.train_file=reviews.csv, dataset.name=reviews", "mine/reviews and mine/marks are both"),
     ],
 )  # fmt: skip
 def test_what_a_suite_says_wrongly_is_told_before_any_run(cli: Any, mine: Path, old: str, new: str, told: str) -> None:

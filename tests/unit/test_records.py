@@ -27,6 +27,13 @@ def tables_of(text: str) -> list[list[str]]:
     return [[line for line in table.splitlines() if not re.fullmatch(r"[|:\- ]+", line)] for table in tables]
 
 
+def without_examples(table: list[str]) -> list[str]:
+    """Its lines without the columns that take the data to be computed."""
+    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table]
+    kept = [place for place, head in enumerate(cells[0]) if not head.strip().endswith("examples too")]
+    return ["|" + "|".join(row[place] for place in kept) + "|" for row in cells]
+
+
 @pytest.mark.parametrize("folder", KEPT_BESIDE, ids=name_of)
 def test_a_report_is_made_again_from_the_runs_beside_it(folder: Path) -> None:
     written = json.loads((folder / "report.json").read_text())
@@ -38,7 +45,7 @@ def test_a_report_is_made_again_from_the_runs_beside_it(folder: Path) -> None:
     ]
     assert len(scores) == 2 * len(studies)
     for table in tables_of(to_markdown(Page("", list(scores)))):
-        assert table in tables_of((folder / "report.md").read_text())
+        assert table in map(without_examples, tables_of((folder / "report.md").read_text()))
     earlier = [run for run in read_kept(folder / KEPT) if not run.problem and "results" not in run.code]
     assert bool(earlier) == ("by an earlier version of the core" in to_markdown(page))
 

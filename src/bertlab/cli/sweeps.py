@@ -72,13 +72,19 @@ def check_sweep(job: str, flags: dict[str, str | None], words: "list[Word]") -> 
             check_combination(config)
             check_direction(sweep, config)
         sweep.configs.append(config)
-    if sweep.suites:
-        from bertlab.config.composition import declared_tasks
-        from bertlab.config.suites import read_suite
-
-        for name in sweep.suites:
-            declared_tasks(read_suite(name))
+    _check_tasks(sweep)
     return sweep
+
+
+def _check_tasks(sweep: Sweep) -> None:
+    """Raises ConfigError where two tasks of a suite would be one in every table."""
+    known: dict[tuple[str, str], str] = {}
+    for words, config in zip(sweep.runs, sweep.configs, strict=False):
+        task = next((str(word.plain) for word in words if word.key == "suite" and word.value is not None), None)
+        if task is not None and known.setdefault(key := (config.dataset.name, config.objective.name), task) != task:
+            raise ConfigError(
+                f"suite: {known[key]} and {task} are both objective={key[1]} on '{key[0]}'; give one a name of its own: dataset.name=…"
+            )
 
 
 def check_direction(sweep: Sweep, config: Any) -> None:
