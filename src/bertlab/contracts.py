@@ -340,6 +340,13 @@ class Objective(abc.ABC):
         `measured` is of all examples in their order, with `row`, the row of each; `rows` is the split.
         """
 
+    def blind_scores(self, train: Any, rows: Any) -> dict[str, float]:
+        """Scores on `rows` of one who reads nothing and knows the training split's answers (the commonest class, the mean), by metric.
+
+        What does not beat them has learnt nothing. Empty where there is no such thing.
+        """
+        return {}
+
     @abc.abstractmethod
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """One JSON-ready dictionary a row of the split, in order (of an objective that does not predict: an example)."""

@@ -147,3 +147,8 @@ def test_a_dataset_names_its_official_score_and_class() -> None:
     own = Classification(name="classification", primary="matthews", positive_class="no")
     assert own.for_task(TableDataset(name="t", train_file="t.csv", metric="f1", positive_class="maybe")) == own
     assert config.for_task(TableDataset(name="t", train_file="t.csv", metric="exact_match")).primary is None
+
+
+def test_blind_scores_are_those_of_always_saying_the_commonest_class() -> None:
+    found = objective().blind_scores({"label": [1, 1, 0, 2]}, {"label": [1, 0, 1, 2, 1]})
+    assert found["accuracy"] == pytest.approx(0.6) and found["matthews"] == 0 and found["balanced_accuracy"] == pytest.approx(1 / 3)

@@ -1,5 +1,6 @@
 """One readable line for what Hydra and OmegaConf complain about: the key, its nearest neighbour, and the file it came from."""
 
+import os
 import re
 import sys
 from contextlib import suppress
@@ -158,7 +159,10 @@ def _missing_option(error: Any) -> str:
     is_primary = Path(place).parent == Path("conf") or place == "command line"
     source = _overriding(group, option) if is_primary else place
     where = f"{source}: " if source else ""
-    return f"{where}{shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
+    lacking = (
+        "" if group not in GROUPS or os.environ.get("BERTLAB_PLUGINS") else "; is it a plugin's or your own? BERTLAB_PLUGINS is not set"
+    )
+    return f"{where}{shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}{lacking}"
 
 
 def _unknown_key(message: str, cause: BaseException, place: str, job: str) -> str:

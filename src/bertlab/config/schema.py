@@ -526,6 +526,7 @@ class FileColumns(Node):
     choices_column: str | None = string(None, "the file's column of choices")
     columns: dict[str, str] = mapping("role -> the file's column, for roles without a key of their own")
     encoding: str | None = string(None, "the file's encoding")
+    delimiter: str | None = string(None, "the sign between a CSV's fields")
 
     def changes(self) -> dict[str, Any]:
         """What was set."""

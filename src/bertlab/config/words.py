@@ -31,6 +31,7 @@ from bertlab.config import registry, schema
 from bertlab.errors import ConfigError, did_you_mean
 
 PREFIXES = {OverrideType.CHANGE: "", OverrideType.ADD: "+", OverrideType.FORCE_ADD: "++", OverrideType.DEL: "~"}
+MARKS = ("delimiter", "labels_separator")  # ends of keys whose values are signs: `dataset.delimiter=;` once a shell took the quotes
 LARGEST = 2**63  # a number above is no count of anything
 
 
@@ -91,7 +92,8 @@ def read(overrides: Iterable[str], literal: Collection[str] = ()) -> list[Word]:
         if override.startswith("zip("):
             words_read += zipped(override)
         else:
-            words_read.append(as_written(override) if override.partition("=")[0] in literal else parse(override))
+            key = override.partition("=")[0]
+            words_read.append(as_written(override) if key in literal or key.endswith(MARKS) else parse(override))
     return words_read
 
 

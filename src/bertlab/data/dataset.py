@@ -30,6 +30,7 @@ class LoadedDataset:
     label_names: list[str]
     best_possible: dict[str, dict[str, float]] = field(default_factory=dict)  # split -> metric -> its best reachable value, where known
     notes: list[str] = field(default_factory=list)  # what a person should know of how it was read
+    held_out: Sequence[str] = ()  # splits that were taken out of train
 
 
 def roles_for(dataset: DatasetConfig, objective: ObjectiveConfig) -> tuple[Role, ...]:
@@ -46,9 +47,11 @@ def text_roles(roles: Sequence[Role]) -> list[str]:
 def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
     """Load these roles, check, split. Raises DataError naming file, column, label or row, and what to do."""
     loaded: LoadedDataset = config.read(paths, roles)
-    notes = list(loaded.notes)
+    given, notes = list(loaded.splits), list(loaded.notes)
     splits = _hold_out(config, loaded.splits, roles, notes.append)
-    return replace(loaded, splits=splits, notes=[*notes, *_rare_classes(config, splits, roles, loaded.label_names)])
+    held_out = [split for split in splits if split not in given]
+    notes += _rare_classes(config, splits, roles, loaded.label_names)
+    return replace(loaded, splits=splits, held_out=held_out, notes=notes)
 
 
 def _rare_classes(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], names: Sequence[str]) -> list[str]:

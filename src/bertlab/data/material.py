@@ -11,6 +11,7 @@ from bertlab.config.schema import ObjectiveConfig, Train
 from bertlab.contracts import Examples, Objective
 from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for, text_roles
 from bertlab.data.example_files import read_examples, write_examples
+from bertlab.data.row_checks import count_rows, row_lines
 from bertlab.data.text_checks import CountedTexts, describe_texts, head_lines, merged_words, refuse_unknown
 from bertlab.data.tokenizer import Tokenizer, batches_of_texts, read_tokenizer
 from bertlab.errors import DataError
@@ -28,12 +29,19 @@ class Material:
     objective: Objective
     examples: dict[str, Examples]
     texts: dict[str, dict[str, Any]]  # of each split, what became of its texts: see data/text_checks.py
+    _counted: dict[str, dict[str, Any]] | None = None
 
     def describe(self, config: Train) -> list[str]:
         """What is about to be learnt from, in lines for a person: unknown tokens, what is cut, the first rows as the model sees them."""
         roles = roles_for(config.dataset, config.objective)
         head = head_lines(self.dataset.splits["train"], roles, self.dataset.label_names, self.examples["train"], self.tokenizer)
-        return [*describe_texts(config, self.texts), *head]
+        return [*row_lines(self.counted(config), self.dataset.held_out), *describe_texts(config, self.texts), *head]
+
+    def counted(self, config: Train) -> dict[str, dict[str, Any]]:
+        """Rows of each split, and what of them quietly ruins a result: see data/row_checks.py."""
+        if self._counted is None:
+            self._counted = count_rows(self.dataset.splits, roles_for(config.dataset, config.objective), self.dataset.label_names)
+        return self._counted
 
 
 def prepare(config: Train, own: Path | None = None, source: Path | None = None, looks_only: bool = False) -> Material:

@@ -116,7 +116,8 @@ def lacking_column(name: str, columns: Sequence[str], config: Any) -> str:
     glued = next((mark for mark in (";", "\t", "|") for column in columns if mark in column), None)
     if glued is not None:
         header = ", ".join(columns)[:60]
-        return f"no column '{name}' ({key}); its header {header} looks separated by {glued!r}: set dataset.delimiter={glued!r}"
+        cure = f"set dataset.delimiter={glued!r}, in evaluate and predict delimiter={glued!r}"
+        return f"no column '{name}' ({key}); its header {header} looks separated by {glued!r}: {cure}"
     return f"no column '{name}' ({key}), {did_you_mean(name, columns)}"
 
 

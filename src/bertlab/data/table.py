@@ -102,6 +102,7 @@ class TableDataset(DatasetConfig):
         self.label_map = {str(raw): name for raw, name in self.label_map.items()}
         if len(set(self.label_names)) < len(self.label_names) or len(self.label_names) == 1:
             raise ConfigError(f"{path}.label_names={self.label_names}: needs two or more different names")
+        self.delimiter = "\t" if self.delimiter == "\\t" else self.delimiter  # as a shell hands it on
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ConfigError(f"{path}.delimiter={self.delimiter!r}: must be one character, e.g. ';' or '\\t'")
         used = [split for splits in self.sources().values() for split in splits]
@@ -198,7 +199,7 @@ def table_of(config: DatasetConfig, own: FileColumns) -> TableDataset:
     if not isinstance(config, TableDataset):
         config = TableDataset(name="files", text_pair_column="text_pair" if "text_pair" in config.offers() else None)
     changes: dict[str, Any] = dict(own.changes())
-    if set(changes) - {"encoding"}:
+    if set(changes) - {"encoding", "delimiter"}:
         changes = {"column_names": [], "delimiter": None, "encoding": "utf-8", **changes}
     return dataclasses.replace(config, **changes)
 

@@ -247,6 +247,14 @@ class ClassificationObjective(TextObjective):
             "confusion": confusion.tolist(),
         }
 
+    def blind_scores(self, train: Any, rows: Any) -> dict[str, float]:
+        """Of who always says the training split's commonest class; no loss, which is that of probabilities."""
+        counts = np.bincount(np.asarray(train["label"][:]), minlength=len(self.label_names))
+        label = np.asarray(rows["label"][:])
+        logits = np.tile(np.eye(len(counts))[counts.argmax()], (len(label), 1))
+        found = self.scores({"logits": logits, "label": label, "row": np.arange(len(label))}, rows)
+        return {name: value for name, value in found.items() if isinstance(value, float) and name != "loss"}
+
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """Label (class name) and probabilities (class name -> p), in the examples' order."""
         probability = np.exp(log_softmax(self._of_rows(measured)[0]))

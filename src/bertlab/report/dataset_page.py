@@ -4,14 +4,14 @@ import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from bertlab.config.schema import Train
 from bertlab.contracts import Draw
-from bertlab.data.dataset import roles_for, text_roles
+from bertlab.data.dataset import roles_for
 from bertlab.data.material import Material
+from bertlab.data.row_checks import letters_of, texts_of
 from bertlab.data.text_checks import WORD
 from bertlab.declarations import Role
 from bertlab.report.page import Block, Figure, Heading, Listing, Page, PageTable, Text
@@ -35,17 +35,6 @@ def dataset_page(config: Train, material: Material) -> Page:
     page.blocks += word_blocks(material, roles, texts["train"])
     page.blocks += example_blocks(config, material, texts["train"])
     return page
-
-
-def texts_of(rows: Any, roles: Sequence[Role]) -> list[str]:
-    """What a tokenizer reads of each row, as one text."""
-    columns = [rows[name][:] for name in text_roles(roles)]
-    return [" | ".join(" ".join(cell) if isinstance(cell, list) else cell for cell in cells) for cells in zip(*columns, strict=True)]
-
-
-def letters_of(text: str) -> str:
-    """What two texts are compared by."""
-    return "".join(filter(str.isalnum, text.lower())) or text
 
 
 # --- splits and lengths ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,10 @@
 """What a job is told of how it was asked for, and what it tells: scores, and the few lines a person reads at the end."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runs.folder import RunFolder
 
@@ -68,12 +70,16 @@ def announce(outcome: Outcome, in_a_line: bool = False) -> None:
         scores = ", ".join(f"{split} {metrics[f'{split}/{name}']:.4f}" for split in ("validation", "test") if f"{split}/{name}" in metrics)
         how = "finished already" if outcome.skipped else f"{summary['cost']['seconds'] / 60:.1f} min"
         print(f"{name}: {scores} ({how}) {outcome.folder}", flush=True)
+        for line in learnt_nothing(summary):
+            print(line, flush=True)
         return
     if outcome.skipped:
         print("this run is finished already; nothing was computed")
     for split in ("validation", "test"):
         if f"{split}/{name}" in metrics:
             print(f"{split} {name}  {metrics[f'{split}/{name}']:.4f}{_bound(metrics, split, name)}")
+    for line in learnt_nothing(summary):
+        print(line)
     cost = summary["cost"]
     print(
         f"training took {cost['seconds'] / 60:.1f} min: {cost['steps']} steps, {cost['tokens']:,} tokens, {cost['parameters']:,} parameters"
@@ -83,6 +89,29 @@ def announce(outcome: Outcome, in_a_line: bool = False) -> None:
         print(f"pretraining {before['seconds'] / 60:.1f} min: {before['tokens']:,} tokens, run {summary['stage']['run']}")
     print(f"results {outcome.folder}/summary.json · curves {outcome.folder}/curves.png")
     print(f"run: {outcome.folder}", flush=True)
+
+
+def learnt_nothing(summary: dict[str, Any]) -> list[str]:
+    """A line where the selected validation score is not above that of one who reads nothing, or not clearly; empty otherwise.
+
+    Not clearly: nearer than 1.96 standard errors of a share of so many rows, for scores that are fractions.
+    """
+    full = str(summary["selected_by"])
+    split, _, name = full.partition("/")
+    blind, rows = summary.get("blind", {}).get(split, {}).get(name), summary.get("rows", {}).get(split, {})
+    if blind is None:
+        return []
+    metric = Metric.from_record(name, summary["metric_specs"][full])
+    reached = float(summary["metrics"][full])
+    train = summary["rows"]["train"]
+    said = f"always saying {train['commonest']}" if "commonest" in train else "reading nothing"
+    advice = "see the rows above and `bertlab inspect`, train longer, or try another optimizer.lr"
+    if not metric.better(reached, blind):
+        return [f"this run learnt nothing that shows: {said} scores {blind:.4f} on {split} too; {advice}"]
+    noise = 1.96 * math.sqrt(max(0.0, blind * (1 - blind)) / max(1, rows.get("rows", 1))) if metric.unit == FRACTION else 0.0
+    if abs(reached - blind) < noise:
+        return [f"within the noise of {rows['rows']:,} rows: {said} scores {blind:.4f} on {split}, ± {noise:.4f} by chance; {advice}"]
+    return []
 
 
 def _bound(metrics: dict[str, Any], split: str, name: str) -> str:

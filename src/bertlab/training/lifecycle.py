@@ -151,6 +151,8 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             "seed": config.seed,
             "notes": material.dataset.notes,
             "text": material.texts,
+            "rows": material.counted(config),
+            "blind": blind_scores(material, scored),
             "command": context.command,
         }
         if unscored := [split for split in SCORED if split in material.examples and split not in scored]:
@@ -258,12 +260,19 @@ def score_rest(run: Located, model: Model, material: Material, summary: dict[str
     model.to(run.device.device).eval()
     metrics, predictions = final_scores(run, model, material, summary["unscored"])
     specs = {**summary["metric_specs"], **metric_specs(material.objective.metrics, metrics)}
-    whole = {**summary, "metrics": {**summary["metrics"], **metrics}, "metric_specs": specs}
+    blind = {**summary["blind"], **blind_scores(material, summary["unscored"])}
+    whole = {**summary, "metrics": {**summary["metrics"], **metrics}, "metric_specs": specs, "blind": blind}
     del whole["unscored"]
     for split, rows in predictions.items():
         run.folder.write_predictions(split, rows)
     run.folder.write_summary(whole)
     return whole
+
+
+def blind_scores(material: Material, splits: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What one scores on these splits who reads nothing; see contracts.Objective."""
+    rows = material.dataset.splits
+    return {split: material.objective.blind_scores(rows["train"], rows[split]) for split in splits}
 
 
 def final_scores(
