@@ -47,13 +47,13 @@ def test_unknown_tokens_texts_and_letters_are_counted() -> None:
     texts = ["good film", "good unheard film", "never unheard"]
     assert counted(texts) == tokenizer(texts)
     assert counted.with_offsets(["bad"]) == tokenizer.with_offsets(["bad"])
-    assert counted.shares() == {"unknown_share": 3 / 8, "unknown_texts": 1 / 4, "characters_lost": 19 / 38}
+    assert counted.shares() == {"words": 8, "unknown_share": 3 / 8, "unknown_texts": 1 / 4, "characters_lost": 19 / 38}
 
 
 def test_nothing_is_lost_to_bytes() -> None:
     counted = CountedTexts(train_tokenizer(Bpe(name="bpe"), ["good bad film"]))
     counted(["日本語 unheard"])
-    assert counted.shares() == {"unknown_share": 0, "unknown_texts": 0, "characters_lost": 0}
+    assert counted.shares() == {"words": 2, "unknown_share": 0, "unknown_texts": 0, "characters_lost": 0}
 
 
 def test_cut_tokens_are_counted() -> None:
