@@ -57,6 +57,7 @@ class Encoder(nn.Module):
     norm_eps = 1e-12  # of norms in heads on top
     tie_embeddings = True  # whether vocabulary heads project with the token embedding's matrix
     pools_first_alone = False  # whether it takes `pooled_only`
+    drops_by_kernels = False  # whether all its dropout is kernels.dropout; on a CPU several processes then draw what one would at no cost
 
     def __init__(self, config: EncoderOptions) -> None:
         super().__init__()
@@ -129,6 +130,7 @@ class Head(nn.Module):
 
     reads_pooled_only = False  # whether the encoder may leave out what pooling does not read
     rewrites = False  # whether the encoder reads what `rewrite` makes of the batch
+    drops_tokens = False  # whether its dropout is of (B, T, …) and not of one vector an example
 
     def rewrite(self, _encoder: Encoder, batch: "Batch") -> "Batch":
         """The batch as the encoder reads it, e.g. with tokens of a generator."""

@@ -30,6 +30,10 @@ class RunError(UserError):
     """A run folder that is missing, unfinished, damaged or in use."""
 
 
+class ToldElsewhereError(UserError):
+    """Another process of the same run tells what went wrong; this one only ends."""
+
+
 class DivergedError(UserError):
     """The loss, a gradient or a score is no longer a finite number."""
 

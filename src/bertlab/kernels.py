@@ -5,11 +5,14 @@ Legend: M rows, D width, V vocabulary.
 
 import contextlib
 import ctypes
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def in_autocast_dtype(x: Tensor) -> Tensor:
@@ -34,12 +37,76 @@ def dropout(x: Tensor, p: float) -> Tensor:
 
 def draw(kept: Tensor, p: float) -> None:
     """Fill a bool tensor: False with probability `p`."""
-    draws = torch.empty((kept.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    torch.ge(draws[: kept.numel()].view(kept.shape), round(p * 2**16) - 2**15, out=kept)
+    first, count = (0, kept.numel()) if _part is None else _part.place_of(kept)
+    draws = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    torch.ge(draws[first : first + kept.numel()].view(kept.shape), round(p * 2**16) - 2**15, out=kept)
 
 
 # The same for torch.compile, whose own random numbers cost more than all of dropout. It writes, so that no two calls are taken for one.
 opaque_draw = torch.library.custom_op("bertlab::draw", draw, mutates_args=("kept",))
+
+
+# --- several processes, each with some of a batch's examples ---
+@dataclass(frozen=True)
+class Part:
+    """Which of a forward pass's examples a process has, where other processes have the rest."""
+
+    first: int
+    own: int
+    all: int
+    length: int  # tokens that the longest of all is padded to
+
+    def times(self, rows: int) -> int | None:
+        """Rows of a tensor for each example; None where its rows are no examples'."""
+        return None if rows % self.own else rows // self.own
+
+    def place_of(self, kept: Tensor) -> tuple[int, int]:
+        """Where a tensor's values begin among those of the whole batch, and how many the whole has."""
+        times = self.times(kept.shape[0])
+        assert times is not None, f"{tuple(kept.shape)}: the first dimension is not one of {self.own} examples"
+        row = kept[0].numel() * times
+        return self.first * row, self.all * row
+
+
+_part: Part | None = None
+
+
+def part() -> Part | None:
+    """The part that this process computes just now; None where it computes whole batches."""
+    return _part
+
+
+@contextlib.contextmanager
+def as_part(own: Part | None) -> Iterator[None]:
+    """Within, dropout draws for the whole batch and takes what belongs to this process's examples: as one process would have it."""
+    global _part
+    before, _part = _part, own
+    try:
+        yield
+    finally:
+        _part = before
+
+
+class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's has no types
+    """The same for torch's own dropout on a CPU, wherever it is called: its noise is drawn for the whole batch.
+
+    `over_tokens`: the second dimension is that of tokens, as many as this process's longest example has.
+    """
+
+    def __init__(self, own: Part, over_tokens: bool = False) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.own, self.over_tokens = own, over_tokens
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func is not torch.ops.aten.bernoulli_.float or (times := self.own.times(args[0].shape[0])) is None:
+            return func(*args, **kwargs)
+        noise, *rest = args
+        tokens = self.own.length if self.over_tokens else noise.shape[1]
+        whole = torch.empty((times * self.own.all, tokens, *noise.shape[2:]), dtype=noise.dtype, device=noise.device)
+        first = times * self.own.first
+        func(whole, *rest, **kwargs)
+        return noise.copy_(whole[first : first + noise.shape[0], : noise.shape[1]])
 
 
 class SummedCrossEntropy(torch.autograd.Function):

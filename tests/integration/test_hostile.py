@@ -71,7 +71,7 @@ def content(file: Path) -> bytes:
 
 
 def test_a_traceback_keeps_secrets_too() -> None:
-    code = "from bertlab.cli.streams import prepare_streams; prepare_streams(); import os; raise ValueError(os.environ['SITE_API_TOKEN'])"
+    code = "from bertlab.runs.streams import prepare_streams; prepare_streams(); import os; raise ValueError(os.environ['SITE_API_TOKEN'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **SECRETS})
     assert "ValueError: (redacted)" in done.stderr and SECRETS["SITE_API_TOKEN"] not in done.stderr
 

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.cli.help import answer
-from bertlab.cli.streams import prepare_streams
 from bertlab.cli.sweeps import PAIRS, Sweep, ToldError, check_sweep, choose_sweeper, plan, searches, telling, with_folder
 from bertlab.config import registry
 from bertlab.config.registry import conf_folder
 from bertlab.errors import ConfigError, UserError, did_you_mean, redact
+from bertlab.runs.processes import place, speaks
+from bertlab.runs.streams import prepare_streams
 
 if TYPE_CHECKING:
     from bertlab.config.words import Word
@@ -258,7 +259,8 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
             _refuse(UserError(f"{label}: {error}"))
             raise ToldError(str(error)) from None  # the sweep goes on; its exit status will tell
         except Interrupted as stop:
-            print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
+            if place().is_first:
+                print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
             sys.exit(stop.exit_status)
 
     return task
@@ -319,7 +321,8 @@ def hydra_raises() -> Iterator[None]:
 
 
 def _refuse(error: UserError) -> int:
-    print(f"bertlab: {' '.join(str(error).split())}", file=sys.stderr)
+    if speaks(error):
+        print(f"bertlab: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
 
 

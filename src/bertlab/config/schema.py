@@ -168,6 +168,7 @@ class ObjectiveConfig(Component):
     predicts: ClassVar[bool] = True  # whether it has answers for texts of the user's own
     predicts_tokens: ClassVar[bool] = False  # whether its outputs hold what stood at masked places: `Objective.token_logits`
     loss_unit: ClassVar[str] = "nats per example"
+    examples_add_up: ClassVar[bool] = True  # whether a batch's loss is the sum of its parts': else one process must see all of it
 
     def metrics(self, label_names: Sequence[str]) -> tuple[Metric, ...]:
         """Every number that it scores by, the one that selects first; without names, those that do not depend on them."""
@@ -447,7 +448,7 @@ class Finetune(Node):
 
 @dataclass
 class Compute(Node):
-    """Where and how fast; left out of the run's identity except for what changes rounding (device, precision, micro-batch)."""
+    """Where and how fast; left out of the run's identity except for what changes rounding (device, precision, micro-batch, processes)."""
 
     device: str = choice("auto", "auto", "cpu", "cuda", "mps", help="auto takes the accelerator where there is one")
     precision: str = choice(
@@ -455,9 +456,12 @@ class Compute(Node):
     )
     threads: int | None = integer(None, "CPU threads of this run; null = the cores it may use", low=1)
     micro_batch_size: int | None = integer(
-        None, "examples per forward pass; smaller saves memory, gradients accumulate to batch_size", low=1
+        None, "examples per forward pass (of one process); smaller saves memory, gradients accumulate to batch_size", low=1
     )
     compile: bool = flag(False, "torch.compile the encoder")
+    processes: int = integer(
+        1, "processes that train a run together on this machine, each on a device of its own; torchrun and srun say it themselves", low=1
+    )
     workers: int | None = integer(None, "processes that make batches ahead of the step; null = none on a CPU, up to 4 for a GPU", low=0)
     checkpoint_seconds: float = number(60.0, "seconds between resume checkpoints; 0 = every step", low=0)
 
@@ -498,6 +502,11 @@ class Train(Node):
         if timed and not self.schedule.needs_total and self.schedule.warmup_steps is None:
             raise ConfigError(
                 "budget.hours alone gives schedule.warmup_fraction nothing to be a fraction of: set schedule.warmup_steps, e.g. 100"
+            )
+        if self.budget.batch_tokens is None and self.compute.processes > self.budget.batch_size:
+            raise ConfigError(
+                f"compute.processes={self.compute.processes} are more than budget.batch_size={self.budget.batch_size} has examples for: "
+                "take fewer, or a larger batch"
             )
         steps, warmup = self.budget.steps, self.schedule.warmup_steps
         if steps is not None and warmup is not None and warmup > steps:

@@ -45,15 +45,30 @@ class Step:
         return replace(self, batches=[batch.pin_memory() for batch in self.batches])
 
 
+@dataclass(frozen=True)
+class Share:
+    """Of a forward pass's examples those that one of several processes computes: neighbours, as many as the others' or one more.
+
+    Where there are fewer examples than processes, one without any computes the first once more, and it does not count.
+    """
+
+    first: int
+    own: int
+    all: int
+    counts: bool
+
+
 @dataclass
 class Feed:
-    """The steps of a run, from any of them on."""
+    """The steps of a run, from any of them on; of several processes' batches the share of one."""
 
     objective: Objective
     examples: Examples
     order: BatchOrder
     total_steps: int | None  # None where the budget is time alone
-    micro_batch: int = WHOLE  # examples a forward pass
+    micro_batch: int = WHOLE  # examples a forward pass of a process
+    rank: int = 0
+    of: int = 1  # processes
 
     def steps(self, first: int, device: Device, workers: int | None) -> Generator[Step, None, None]:
         """Every step from number `first` on, for ever, made by so many processes; None = as this machine suggests, 0 = by this one."""
@@ -84,9 +99,21 @@ class Feed:
                 yield Step(epoch, done, rows, draw, self.batches(rows, draw))
 
     def batches(self, rows: np.ndarray, draw: Draw) -> list[Batch]:
-        """The batches of one step, `micro_batch` examples each."""
-        parts = (rows[start : start + self.micro_batch] for start in range(0, len(rows), self.micro_batch))
-        return [self.objective.collate(self.examples, part, draw) for part in parts]
+        """The batches of one step, at most `micro_batch` examples each."""
+        size, batches = self.micro_batch * self.of, []
+        for start, share in zip(range(0, len(rows), size), self.shares(len(rows)), strict=True):
+            own = rows[start + share.first : start + share.first + share.own]
+            batches.append(self.objective.collate(self.examples, own, draw))
+        return batches
+
+    def shares(self, rows: int) -> list[Share]:
+        """Of each batch of a step of so many examples: this process's share of that forward pass."""
+        shares = []
+        for start in range(0, rows, self.micro_batch * self.of):
+            count = min(self.micro_batch * self.of, rows - start)
+            first, end = self.rank * count // self.of, (self.rank + 1) * count // self.of
+            shares.append(Share(first, end - first, count, True) if end > first else Share(0, 1, count, False))
+        return shares
 
 
 class _Walk(IterableDataset[Step]):

@@ -192,6 +192,7 @@ class BertEncoder(Encoder):
 
     config: Bert
     pools_first_alone = True
+    drops_by_kernels = True
     position_table: Tensor  # (P, D), fixed sinusoids
     rotary_table: Tensor  # (2, P, d), cosines and sines
     local_rotary_table: Tensor  # the same for local layers

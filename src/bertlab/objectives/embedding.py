@@ -56,6 +56,7 @@ class Embedding(Texts):
 
     roles: ClassVar = (TEXT, Role("text_pair", "text"), Role("number", "number", is_answer=True))
     loss_unit: ClassVar = "nats per positive"
+    examples_add_up: ClassVar = False  # negatives are the other examples
 
     def check(self, path: str) -> None:
         """What a positive is must be said."""

@@ -31,6 +31,7 @@ class MlmNsp(Masked, Nsp):
     needs_documents: ClassVar = True
     prepared_by: ClassVar = Nsp.prepared_by
     loss_unit: ClassVar = "nats per masked token and per pair, summed"
+    examples_add_up: ClassVar = False  # the pairs' mean is weighted by masked tokens
 
     pairs: str = choice("next", "next", "order", help="next: random second texts (NSP); order: swapped texts (SOP)")
 

@@ -44,6 +44,7 @@ class Rtd(Mlm):
 
     predicts_tokens: ClassVar = False  # the generator does, of which nothing is kept
     loss_unit: ClassVar = "nats per token, detector; in training weighted, with the generator's per masked token"
+    examples_add_up: ClassVar = False  # the detector's mean is weighted by masked tokens
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `RtdObjective.scores`."""

@@ -81,6 +81,8 @@ def types_of(label_names: Sequence[str]) -> list[str]:
 class TaggingHead(Head):
     """Hidden states (B, T, D) to logits (B, T, C)."""
 
+    drops_tokens = True
+
     def __init__(self, hidden_size: int, num_tags: int, dropout: float, initializer_range: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)

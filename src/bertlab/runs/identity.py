@@ -1,7 +1,7 @@
 """A run's id: a hash of what decides its results.
 
-That is the resolved config without what only changes speed or names, the numerics (device, precision, micro-batch), the content of
-everything it reads, the version of the core's results, and the code of the components it uses. The core (loop, data, evaluation, …) is
+That is the resolved config without what only changes speed or names, the numerics (device, precision, micro-batch, processes), the content
+of everything it reads, the version of the core's results, and the code of the components it uses. The core (loop, data, evaluation, …) is
 known by one declared number, RESULTS_VERSION: tests/integration/test_golden.py fails where results change without a new one, so that moving
 a helper renames no run. Components and plugins are known by their code, without comments, docstrings, layout: an edited model is a new run.
 """
@@ -28,6 +28,8 @@ def identify(config: Train, device: Device, stage: str | None, pairs: str | None
     `stage` is the id of the pretraining that the run begins with, `pairs` the content of the minimal pairs that it is scored on.
     """
     numerics = {"device": device.device.type, "precision": device.precision, "micro_batch_size": config.compute.micro_batch_size}
+    if config.compute.processes > 1:
+        numerics["processes"] = config.compute.processes  # sums are made in another order
     if config.compute.compile:
         numerics["compile"] = True  # fused kernels round differently and, on CUDA, draw dropout from a generator of their own
     parts = (config.dataset, config.tokenizer, config.model, config.init)

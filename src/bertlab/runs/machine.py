@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from bertlab.errors import ConfigError
+from bertlab.runs.processes import place
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,8 @@ class Device:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
 
-def choose_device(device: str, precision: str, threads: int | None) -> Device:
-    """Resolve `auto` settings on this machine. Raises ConfigError where the wished device is not there."""
+def choose_device(device: str, precision: str, threads: int | None, processes: int = 1) -> Device:
+    """Resolve `auto` settings on this machine, for a run of so many processes. Raises ConfigError where a wished device is not there."""
     if device == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     else:
@@ -43,7 +44,20 @@ def choose_device(device: str, precision: str, threads: int | None) -> Device:
         raise ConfigError("compute.device=mps: no Apple GPU is visible here; use compute.device=cpu or auto")
     if precision == "auto":
         precision = "bfloat16" if computes_in_bfloat16(kind) else "float32"
-    return Device(torch.device(kind), precision, threads or max(1, usable_cores() // runs_side_by_side()))
+    here, chosen = place(), torch.device(kind)
+    if processes > 1 and kind == "mps":
+        raise ConfigError(
+            f"compute.processes={processes}: several processes cannot share one Apple GPU; leave it 1, or use compute.device=cpu"
+        )
+    if processes > 1 and kind == "cuda":
+        wanted = here.local_rank + 1 if here.of > 1 else processes
+        if wanted > torch.cuda.device_count():
+            raise ConfigError(
+                f"compute.processes={processes}: each takes a device, and {torch.cuda.device_count()} CUDA devices are visible here"
+            )
+        chosen = torch.device(kind, here.local_rank)
+    sharing = here.sharing if here.of > 1 else processes
+    return Device(chosen, precision, threads or max(1, usable_cores() // (runs_side_by_side() * sharing)))
 
 
 def computes_in_bfloat16(kind: str) -> bool:
@@ -134,5 +148,5 @@ def threads(count: int) -> Iterator[None]:
 
 
 def is_interactive() -> bool:
-    """Whether a person watches: progress bars only on a terminal."""
-    return sys.stderr.isatty()
+    """Whether a person watches: progress bars only on a terminal, and of several processes from the first alone."""
+    return sys.stderr.isatty() and place().is_first

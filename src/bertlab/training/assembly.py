@@ -1,16 +1,18 @@
 """From a typed config to a model and its optimizer, and what only the parts of a config together show."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bertlab.config.schema import Finetune, Train, validate
 from bertlab.contracts import Batch, Encoder, Head, Objective, ParameterGroup
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError
-from bertlab.kernels import keep_freed_memory
+from bertlab.kernels import Part, WholeDraws, keep_freed_memory, part
 from bertlab.runs.machine import Device
 from bertlab.training.randomness import seed_everything
 
@@ -27,8 +29,38 @@ class Model(nn.Module):
         """The head's outputs for one batch."""
         if self.head.rewrites:  # a head may change what the encoder reads, e.g. by a generator of its own
             batch = self.head.rewrite(self.encoder, batch)
+        if (own := part()) is not None:
+            return self._forward_part(batch, own)
         hidden = self.encoder(batch.input_ids, batch.segment_ids, batch.attention_mask, self.pooled_only)
         return self.head(self.encoder, hidden, batch)
+
+    def _forward_part(self, batch: Batch, own: Part) -> Any:
+        """As one process computes these examples among all: padded as far as the longest of all, dropout drawn for all of them."""
+        length = batch.input_ids.shape[1]
+        more = own.length - length
+        ids, segments, mask = F.pad(batch.input_ids, (0, more)), F.pad(batch.segment_ids, (0, more)), batch.attention_mask
+        if more:
+            mask = torch.ones_like(batch.input_ids, dtype=torch.bool) if mask is None else mask
+            mask = F.pad(mask, (0, more) if mask.ndim == 2 else (0, more, 0, more))
+        with nullcontext() if self.encoder.drops_by_kernels else WholeDraws(own):
+            hidden = self.encoder(ids, segments, mask, self.pooled_only)
+        with WholeDraws(own, self.head.drops_tokens):
+            return self.head(self.encoder, hidden[:, :length], batch)
+
+
+class Learner(nn.Module):
+    """A model and what it learns from: a batch to its summed loss and how many units that is of."""
+
+    def __init__(self, model: Model, objective: Objective, device: Device) -> None:
+        super().__init__()
+        self.model, self.objective, self.device = model, objective, device
+
+    def forward(self, batch: Batch) -> tuple[Tensor, float]:
+        """(nats, count)."""
+        with self.device.autocast():
+            outputs = self.model(batch)
+        loss = self.objective.loss(outputs, batch)
+        return loss.total, loss.count
 
 
 # --- before anything is loaded --------------------------------------------------------------------------------------------------
@@ -55,6 +87,11 @@ def check_combination(config: Train) -> None:
         raise ConfigError(
             f"objective={objective.name} needs {', '.join(f'{role.name} ({role.kind})' for role in lacking)}, which dataset={dataset.name} "
             f"does not have (it has {', '.join(offered)}){hint}"
+        )
+    if config.compute.processes > 1 and not objective.examples_add_up:
+        raise ConfigError(
+            f"compute.processes={config.compute.processes}: objective={objective.name} learns from an example by the others in its "
+            "batch, so that one process must see all of them; leave it 1"
         )
     if objective.needs_documents and not dataset.has_documents():
         raise ConfigError(

@@ -11,40 +11,55 @@ from tqdm import tqdm
 from bertlab.contracts import Examples, Objective
 from bertlab.errors import DivergedError
 from bertlab.runs.machine import Device, is_interactive
+from bertlab.training.together import ALONE, Alone
 
 
 @torch.no_grad()
 def measure(
-    model: nn.Module, objective: Objective, examples: Examples, device: Device, batch_size: int, label: str = ""
+    model: nn.Module, objective: Objective, examples: Examples, device: Device, batch_size: int, label: str = "", processes: Alone = ALONE
 ) -> dict[str, np.ndarray]:
-    """What the objective measures of each example, one row an example in their order. Dropout is off, random draws are fixed."""
+    """What the objective measures of each example, one row an example in their order. Dropout is off, random draws are fixed.
+
+    Several processes take batches in turn, which are those of one, and all get all of the rows.
+    """
     was_training = model.training
     model.eval()
     order = np.argsort(examples.lengths, kind="stable")
     parts = []
     starts = range(0, len(order), batch_size)
-    for start in tqdm(starts, desc=label, unit="batch", leave=False, disable=not (label and is_interactive())):
+    for start in tqdm(
+        starts[processes.rank :: processes.of], desc=label, unit="batch", leave=False, disable=not (label and is_interactive())
+    ):
         batch = objective.collate(examples, order[start : start + batch_size], None).to(device.device)
         with device.autocast():
             outputs = model(batch)
-        part = objective.measure(outputs, batch)
-        if any(np.isnan(values).any() for values in part.values() if values.dtype.kind == "f"):
-            raise DivergedError(f"{label or 'predictions'}: the model's outputs are not finite numbers")
-        parts.append(part)
+        parts.append(objective.measure(outputs, batch))
     model.train(was_training)
+    shares = processes.gather_objects(parts)
+    parts = [shares[index % processes.of][index // processes.of] for index in range(len(starts))]
     back = np.argsort(order, kind="stable")
-    return {**{name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}, "row": examples.rows}
+    measured = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0]}
+    if any(np.isnan(values).any() for values in measured.values() if values.dtype.kind == "f"):
+        raise DivergedError(f"{label or 'predictions'}: the model's outputs are not finite numbers")
+    return {**measured, "row": examples.rows}
 
 
 def score(
-    model: nn.Module, objective: Objective, examples: Examples, device: Device, batch_size: int, split: str, rows: Any = None
+    model: nn.Module,
+    objective: Objective,
+    examples: Examples,
+    device: Device,
+    batch_size: int,
+    split: str,
+    rows: Any = None,
+    processes: Alone = ALONE,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Scores named `split/name`, and the measured examples behind them; `rows` is the split that the examples are of.
 
     Raises DivergedError for a score that is no number, and ValueError for one that the objective does not declare.
     """
-    measured = measure(model, objective, examples, device, batch_size, label=split)
-    scores = objective.scores(measured, rows)
+    measured = measure(model, objective, examples, device, batch_size, split, processes)
+    scores = processes.same(lambda: objective.scores(measured, rows))
     declared = {metric.name for metric in objective.metrics}
     for name, value in scores.items():
         if isinstance(value, int | float):

@@ -22,7 +22,7 @@ from bertlab.kernels import keep_freed_memory
 from bertlab.runs.checkpoints import newest_step
 from bertlab.runs.files import digest, write_text
 from bertlab.runs.machine import Device, threads
-from bertlab.training.assembly import Model, build_model, build_optimizer, frozen_weights
+from bertlab.training.assembly import Learner, Model, build_model, build_optimizer, frozen_weights
 from bertlab.training.flops import BACKWARD, flops_per_token
 from bertlab.training.lifecycle import Located, locate
 from bertlab.training.loop import accumulate
@@ -169,7 +169,7 @@ def time_steps(config: Train, model: Model, material: Material, order: BatchOrde
     began, taken = time.perf_counter(), []
     while True:
         before = time.perf_counter()
-        loss, _ = accumulate(model, feed, next(steps), device, weights)
+        loss, _, _ = accumulate(Learner(model, material.objective, device), feed, next(steps), device, weights)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         float(loss.total)  # waits for an accelerator

@@ -5,28 +5,33 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import yaml
 
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.batches import order_batches
 from bertlab.data.material import Material, prepare
-from bertlab.errors import ConfigError, redact
+from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, redact
 from bertlab.runs.checkpoints import load_best
-from bertlab.runs.folder import RunFolder, run_folder
+from bertlab.runs.files import digest
+from bertlab.runs.folder import RunFolder, config_of, config_yaml, run_folder
 from bertlab.runs.identity import identify
 from bertlab.runs.machine import Device, choose_device, provenance, threads
 from bertlab.runs.outcome import Context, Outcome, SweepTrial
+from bertlab.runs.processes import place
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_initialized, build_optimizer, check_combination, set_up
 from bertlab.training.evaluation import score
 from bertlab.training.flops import flops_per_token, product_rate
+from bertlab.training.launch import run_together
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
+from bertlab.training.together import ALONE, Alone, meet
 
 SCORED = ("validation", "test")  # splits that are scored at the end, the test split once
 OUT_OF_MEMORY = "out_of_memory"  # a status: another run, with fewer examples a forward pass, stands for this one
@@ -54,10 +59,11 @@ def locate(config: Train) -> Located:
 
     Raises UserError for what would stop it before its first step, as far as that shows without reading data whole.
     """
+    config = dataclasses.replace(config, compute=dataclasses.replace(config.compute, processes=number_of_processes(config)))
     stage = None if (described := config.init.stage(config)) is None else locate(described)
     check_combination(config)
     pairs = pairs_of(config)
-    device = choose_device(config.compute.device, config.compute.precision, config.compute.threads)
+    device = choose_device(config.compute.device, config.compute.precision, config.compute.threads, config.compute.processes)
     identity = identify(config, device, None if stage is None else stage.id, None if pairs is None else pairs.digest())
     folder = run_folder(config, identity["id"])
     summary = folder.summary()
@@ -74,42 +80,91 @@ def in_parts(config: Train, micro_batch: int) -> Train:
 def train(config: Train, context: Context) -> Outcome:
     """Run, continue or skip: whatever this config's folder needs. Raises UserError for what the user can mend."""
     run = locate(config)
-    return train_located(run, context)
+    if run.config.compute.processes == 1:
+        return train_located(run, context)
+    if context.trial is not None:
+        raise ConfigError("compute.processes: a search hears of a run and prunes it from within its one process; leave it 1 in a search")
+    if place().of == 1:
+        return train_by_several(run, context)
+    try:
+        return train_located(run, context)
+    except (DataError, DivergedError) as error:  # met by all alike: the first tells
+        raise error if place().is_first else ToldElsewhereError(str(error)) from error
+
+
+def number_of_processes(config: Train) -> int:
+    """As many as were started, or as are to be. Raises ConfigError where both are said and differ."""
+    started, asked = place().of, config.compute.processes
+    if started > 1 and asked not in (1, started):
+        raise ConfigError(f"compute.processes={asked}, but {started} processes were started; leave it out, they are told")
+    return max(started, asked)
+
+
+def train_by_several(run: Located, context: Context) -> Outcome:
+    """The same in processes started for it; this one waits, and begins again in smaller parts where memory does not suffice."""
+    if run.summary is not None and run.summary["status"] == "finished":
+        return Outcome(run.folder, run.summary, skipped=True)
+    try:
+        tree = yaml.safe_load(config_yaml(run.config))
+        skipped = run_together(run.config.compute.processes, _in_process, tree, context)
+    except MemoryExhausted as error:
+        smaller = locate(in_parts(run.config, error.micro_batch))
+        say_in_parts(smaller)
+        return train_by_several(smaller, context)
+    return Outcome(run.folder, run.folder.finished() or {}, skipped)
+
+
+def _in_process(tree: dict[str, Any], context: Context) -> bool:
+    """What each of the started processes does; whether there was nothing to do."""
+    return train(config_of(tree, "compute.processes"), context).skipped
 
 
 def train_located(run: Located, context: Context) -> Outcome:
-    """The same for a run that has been located."""
-    summary = run.summary
+    """The same for a run that has been located; of several processes each calls it."""
+    processes = meet()
+    summary = processes.same(lambda: run.summary)
     if summary is not None and summary["status"] == "finished" and (context.trial is not None or not summary.get("unscored")):
         return Outcome(run.folder, summary, skipped=True)
     pretraining = None if run.stage is None else train_located(run.stage, dataclasses.replace(context, trial=None))
     source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
     with threads(run.device.threads):
-        material = prepare(run.config, run.folder.tokenizer_file, source)
+        material = processes.in_turn(lambda: prepare(run.config, run.folder.tokenizer_file, source))
         model = build_initialized(run.config, material.tokenizer, material.objective, source)
-        with run.folder.locked():
-            if (summary := run.folder.finished()) is not None:  # by another process, while this one waited, or as a trial of a search
+        if processes.of > 1 and run.device.device.type == "cuda":  # whose dropout is each one's own
+            torch.cuda.manual_seed(int(digest([run.config.seed, processes.rank]), 16) % 2**63)
+        with run.folder.locked() if processes.is_first else nullcontext():
+            summary = processes.same(run.folder.finished)
+            if summary is not None:  # by another command, while this one waited, or as a trial of a search
                 if context.trial is None and summary.get("unscored"):
                     summary = score_rest(run, model, material, summary)
                 return Outcome(run.folder, summary, skipped=True)
             try:
-                return compute(run, context, material, model, pretraining)
+                return compute(run, context, material, model, pretraining, processes)
             except MemoryExhausted as error:
+                if processes.of > 1:  # the others wait for gradients that will not come
+                    raise
                 smaller = locate(in_parts(run.config, error.micro_batch))
-    size = smaller.config.compute.micro_batch_size
-    print(f"out of memory: begun again as {smaller.folder.name}, compute.micro_batch_size={size} (the effective batch stays)", flush=True)
+    say_in_parts(smaller)
     return train_located(smaller, context)
 
 
-def compute(run: Located, context: Context, material: Material, model: Model, pretraining: Outcome | None) -> Outcome:
-    """Everything between an empty or interrupted folder and a summary with status `finished`."""
+def say_in_parts(run: Located) -> None:
+    """That memory did not suffice, and what becomes of it."""
+    size = run.config.compute.micro_batch_size
+    print(f"out of memory: begun again as {run.folder.name}, compute.micro_batch_size={size} (the effective batch stays)", flush=True)
+
+
+def compute(run: Located, context: Context, material: Material, model: Model, pretraining: Outcome | None, processes: Alone) -> Outcome:
+    """Everything between an empty or interrupted folder and a summary with status `finished`; the first of several processes writes."""
+    if not processes.is_first:
+        return follow(run, material, model, processes)
     config, folder, objective = run.config, run.folder, material.objective
     optimizer = build_optimizer(config, set_up(model, config, run.device))
     scorer, snapshots = pairs_scorer(run, material, model)
     title = f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples"
     for line in (title, *material.describe(config)):
         print(line, flush=True)
-    folder.begin(config, run.identity, {**provenance(context.command), "threads": run.device.threads})
+    folder.begin(config, run.identity, {**provenance(context.command), "threads": run.device.threads, "processes": processes.of})
     folder.write_tokenizer(material.tokenizer.to_json())
     trackers: list[Tracker] = []
     summary: dict[str, Any] = {"status": "failed", "id": run.id, "seed": config.seed, "command": context.command}
@@ -118,13 +173,14 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
         should_prune = None if context.trial is None else context.trial.should_prune
         progress = fit(
             config, model, optimizer, objective, material.examples, material.dataset.splits, run.device, folder.checkpoints,
-            broadcast(trackers), should_prune, snapshots,
+            broadcast(trackers), should_prune, snapshots, processes,
         )  # fmt: skip
         last = {name: value.clone() for name, value in model.state_dict().items()}
         selected = load_best(folder.checkpoints, progress.best_step, progress.best_sha256) if config.evaluation.keep == "best" else last
         model.load_state_dict(selected)
+        processes.spread(model)
         scored = [split for split in SCORED if split in material.examples and (context.trial is None or split == "validation")]
-        metrics, predictions = final_scores(run, model, material, scored)
+        metrics, predictions = final_scores(run, model, material, scored, processes)
         if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
             print(f"evaluation.snapshots: training ended before {', '.join(f'{moment:g}' for moment in missed)}", flush=True)
         specs = metric_specs(objective.metrics, metrics)
@@ -146,7 +202,7 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
             "last": last_validation(progress),
             "weights": "averaged" if config.optimizer.ema_decay > 0 else "trained",  # which ones are scored and saved
-            "cost": cost(config, progress, model, material, run.device),
+            "cost": cost(config, progress, model, material, run.device, processes.of),
             "stopped": progress.stopped or "budget",
             "seed": config.seed,
             "notes": material.dataset.notes,
@@ -178,7 +234,21 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
         if summary["status"] != "finished":
             folder.write_summary(summary)
         finish(trackers, summary)
+    processes.same(lambda: summary)
     return Outcome(folder, summary)
+
+
+def follow(run: Located, material: Material, model: Model, processes: Alone) -> Outcome:
+    """The part in `compute` of each process but the first, which alone reads and writes the run's folder."""
+    optimizer = build_optimizer(run.config, set_up(model, run.config, run.device))
+    _, snapshots = pairs_scorer(run, material, model)
+    fit(
+        run.config, model, optimizer, material.objective, material.examples, material.dataset.splits, run.device, run.folder.checkpoints,
+        broadcast([]), None, snapshots, processes,
+    )  # fmt: skip
+    processes.spread(model)
+    final_scores(run, model, material, [split for split in SCORED if split in material.examples], processes)
+    return Outcome(run.folder, processes.same(dict))
 
 
 def pairs_scorer(run: Located, material: Material, model: Model) -> tuple[PairsScorer | None, Snapshots | None]:
@@ -276,7 +346,7 @@ def blind_scores(material: Material, splits: Sequence[str]) -> dict[str, dict[st
 
 
 def final_scores(
-    run: Located, model: Model, material: Material, splits: Sequence[str]
+    run: Located, model: Model, material: Material, splits: Sequence[str], processes: Alone = ALONE
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """These splits with the selected weights, the bound where it is known; and predictions for later statistics."""
     metrics: dict[str, Any] = {}
@@ -284,10 +354,10 @@ def final_scores(
     for split in splits:
         rows = material.dataset.splits[split]
         scores, measured = score(
-            model, material.objective, material.examples[split], run.device, run.config.evaluation.batch_size, split, rows
+            model, material.objective, material.examples[split], run.device, run.config.evaluation.batch_size, split, rows, processes
         )
         metrics |= scores
-        if run.config.evaluation.save_predictions:
+        if run.config.evaluation.save_predictions and processes.is_first:
             predictions[split] = material.objective.predictions(measured, rows)
         for name, best in material.dataset.best_possible.get(split, {}).items():
             metrics[f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"] = best
@@ -307,7 +377,7 @@ def last_validation(progress: Progress) -> dict[str, float]:
     return records[-1] if records else {}
 
 
-def cost(config: Train, progress: Progress, model: Model, material: Material, device: Device) -> dict[str, Any]:
+def cost(config: Train, progress: Progress, model: Model, material: Material, device: Device, processes: int) -> dict[str, Any]:
     """What the result cost: steps, examples, real tokens, seconds of training, parameters, estimated operations.
 
     `flops` is an estimate: products of a forward pass over the first training batch, three times that for training, for every token
@@ -317,7 +387,7 @@ def cost(config: Train, progress: Progress, model: Model, material: Material, de
     train = material.examples["train"]
     order = order_batches(train.lengths, config.budget, config.seed)
     flops = flops_per_token(model, material.objective, train, order, device) * progress.tokens
-    reachable = product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32)
+    reachable = processes * product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32)
     return {
         "steps": progress.step,
         "epochs": round(progress.epoch, 4),

@@ -2,7 +2,8 @@
 
 A step is a function of (weights, optimizer, generators, step number); a checkpoint holds the first three, the batch plan makes the
 data of any step from its number. Losses are summed over units (examples, masked tokens) and divided by the effective batch's
-count, so that micro-batches of unequal counts weigh right.
+count, so that micro-batches of unequal counts weigh right, and so do the shares of several processes: each computes its own of every
+forward pass, all take the same step, the first one writes.
 """
 
 import math
@@ -26,13 +27,15 @@ from bertlab.contracts import Examples, Loss, Metric, Objective
 from bertlab.data.batches import order_batches
 from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
 from bertlab.errors import DataError, DivergedError, RunError
+from bertlab.kernels import Part, as_part
 from bertlab.runs.checkpoints import ResumeState, best_file, load_checkpoint, save_best, save_checkpoint
 from bertlab.runs.machine import Device, is_interactive
-from bertlab.training.assembly import Model
+from bertlab.training.assembly import Learner, Model
 from bertlab.training.averaging import Average, average_of, averaged
 from bertlab.training.evaluation import scalars, score
 from bertlab.training.pairs import Snapshots
 from bertlab.training.randomness import restore_rng_state, rng_state
+from bertlab.training.together import ALONE, Alone
 
 LOG_EVERY = 20  # steps between training records
 HANGUP = () if sys.platform == "win32" else (signal.SIGHUP,)  # a terminal that goes away
@@ -92,10 +95,11 @@ def fit(
     log: Callable[[dict[str, float]], None],
     should_prune: Callable[[], bool] | None = None,
     snapshots: Snapshots | None = None,
+    processes: Alone = ALONE,
 ) -> Progress:
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
 
-    `rows` are the splits that the examples are of.
+    `rows` are the splits that the examples are of. Of several `processes` each returns the same progress and holds the same weights.
     Afterwards `model` holds the last weights, or their average where `optimizer.ema_decay` asks for one; the best ones lie beside the
     checkpoints (`load_best`). Every record goes to `log`, those of the time before a restart first. `snapshots` are measured on the way
     and change nothing. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned after one
@@ -103,7 +107,7 @@ def fit(
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     average = average_of(weights, config.optimizer)
-    progress = resume(folder, model, optimizer, average, device)
+    progress = resume(folder, model, optimizer, average, device, processes)
     for earlier in progress.records:
         log(earlier)
 
@@ -113,19 +117,25 @@ def fit(
         log(values)
 
     def checkpoint() -> None:
-        state: dict[str, Any] = {"optimizer": optimizer.state_dict(), "rng": rng_state(device.device), "progress": vars(progress)}
+        generators = processes.gather_objects(rng_state(device.device))
+        state: dict[str, Any] = {"optimizer": optimizer.state_dict(), "rng": generators[0], "progress": vars(progress)}
+        if processes.of > 1:
+            state["rng_of_others"] = generators[1:]
         if average is not None:
             state["average"] = average.values
         best = {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
-        save_checkpoint(folder, ResumeState(progress.step, model.state_dict(), state, best))
+        if processes.is_first:
+            save_checkpoint(folder, ResumeState(progress.step, model.state_dict(), state, best))
 
     order = order_batches(examples["train"].lengths, config.budget, config.seed)
     total = order.total_steps(config.budget)
     evaluate_at = order.steps_between(config.evaluation, total)
-    feed = Feed(objective, examples["train"], order, total, config.compute.micro_batch_size or WHOLE)
+    micro_batch = config.compute.micro_batch_size or WHOLE
+    feed = Feed(objective, examples["train"], order, total, micro_batch, processes.rank, processes.of)
+    learner = processes.learner(Learner(model, objective, device))
     peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
     model.train()
-    started_cores = time.process_time() - progress.core_seconds
+    started_cores = time.process_time() - (progress.core_seconds if processes.is_first else 0.0)
     started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
     recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
     bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
@@ -139,7 +149,7 @@ def fit(
                 group["lr"] = peak * factor
 
             # one optimizer step: forward and backward by micro-batch, clip, update
-            loss, tokens = accumulate(model, feed, step, device, weights)
+            loss, tokens, counts = accumulate(learner, feed, step, device, weights, processes)
             if loss.count == 0:
                 raise DataError(
                     f"step {progress.step + 1} has nothing to learn from: objective={config.objective.name} ({config.objective.loss_unit}) "
@@ -160,16 +170,18 @@ def fit(
             progress.tokens += tokens
             progress.loss_count += loss.count
             running += loss.total
-            for name, (part, whole) in (item for batch in step.batches for item in batch.counts.items()):
+            for name, (part, whole) in counts.items():
                 parts, wholes = progress.counts.get(name, (0.0, 0.0))
                 progress.counts[name] = (parts + part, wholes + whole)
             now = time.perf_counter()
-            progress.seconds, progress.core_seconds = now - started, time.process_time() - started_cores
+            # once a step: what is asked from here on is done in the next one, with a checkpoint of its own
+            told = processes.gather((received[0] if received else 0, now - started, now - saved_at, time.process_time() - started_cores))
+            asked, progress.core_seconds = int(told[:, 0].max()), float(told[:, 3].sum())
+            _, progress.seconds, unsaved, _ = told[0].tolist()
             bar.update()
             is_last = progress.step == total or over_time(config, progress)
             wants_evaluation = "validation" in examples and (progress.step % evaluate_at == 0 or is_last)
-            asked = bool(received)  # once a step: what is asked from here on is done in the next one, with a checkpoint of its own
-            wants_checkpoint = asked or now - saved_at >= config.compute.checkpoint_seconds or is_last
+            wants_checkpoint = asked > 0 or unsaved >= config.compute.checkpoint_seconds or is_last
             if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
                 check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
                 progress.loss_total = float(running)
@@ -192,18 +204,19 @@ def fit(
             if over_time(config, progress):
                 progress.stopped = "budget.hours"
             snapshot_due = snapshots is not None and snapshots.due(seen, snapshots.seen(progress.tokens, progress.epoch))
-            if snapshots is not None and snapshot_due:
+            if snapshots is not None and snapshot_due and processes.is_first:
                 with averaged(average):
                     record(snapshots.record(progress.tokens, progress.epoch))
             if wants_evaluation:
                 with averaged(average):
                     metrics, _ = score(
-                        model, objective, examples["validation"], device, config.evaluation.batch_size, "validation", rows["validation"]
-                    )
+                        model, objective, examples["validation"], device, config.evaluation.batch_size, "validation", rows["validation"],
+                        processes,
+                    )  # fmt: skip
                     record(scalars(metrics))
                     is_best = judge(config.evaluation, objective.primary, progress, metrics)
                     tqdm.write(describe(progress, metrics, objective.primary))
-                    if is_best:
+                    if is_best and processes.is_first:
                         progress.best_sha256 = save_best(folder, progress.step, model.state_dict())
             if wants_evaluation or snapshot_due:
                 started += time.perf_counter() - now  # evaluation is not training time
@@ -215,33 +228,52 @@ def fit(
             if prune:
                 raise Pruned
             if asked and not is_last:
-                raise Interrupted(received[0])
+                raise Interrupted(asked)
     if average is not None:
         average.put_in()
     return progress
 
 
-def accumulate(model: Model, feed: Feed, step: Step, device: Device, weights: list[torch.nn.Parameter]) -> tuple[Loss, int]:
-    """Gradients of the mean loss over a step; returns the summed loss and the real tokens. Raises MemoryExhausted where they do not fit."""
+def accumulate(
+    learner: torch.nn.Module, feed: Feed, step: Step, device: Device, weights: list[torch.nn.Parameter], processes: Alone = ALONE
+) -> tuple[Loss, int, dict[str, tuple[float, float]]]:
+    """Gradients of the mean loss over a step, of all processes; returns the summed loss, the real tokens and `Batch.counts` summed.
+
+    Raises MemoryExhausted where a pass does not fit.
+    """
     total, count, tokens = torch.zeros((), device=device.device), 0.0, 0
+    counts: dict[str, tuple[float, float]] = {}
+    is_whole = len(step.batches) == 1 and processes.of == 1
+    draws_whole = processes.of > 1 and device.device.type == "cpu"  # an accelerator's fused kernels draw as they like
+    shares = feed.shares(len(step.rows))
+    longest = processes.gather([batch.input_ids.shape[1] for batch in step.batches]).max(0)
     try:
-        for made in step.batches:
+        for index, (made, share) in enumerate(zip(step.batches, shares, strict=True)):
             batch = made.to(device.device)
-            with device.autocast():
-                outputs = model(batch)
-            loss = feed.objective.loss(outputs, batch)
-            (loss.total / max(loss.count, 1) if len(step.batches) == 1 else loss.total).backward()  # type: ignore[no-untyped-call]  # torch's has no types
-            total, count, tokens = total + loss.total.detach(), count + loss.count, tokens + batch.num_tokens
+            own = Part(share.first, share.own, share.all, int(longest[index])) if draws_whole else None
+            with as_part(own), processes.backward(learner, index == len(step.batches) - 1):
+                nats, units = learner(batch)
+                (nats / max(units, 1) if is_whole else nats if share.counts else nats * 0.0).backward()
+            if share.counts:
+                total, count, tokens = total + nats.detach(), count + units, tokens + batch.num_tokens
+                for name, (part, whole) in batch.counts.items():
+                    before = counts.get(name, (0.0, 0.0))
+                    counts[name] = (before[0] + part, before[1] + whole)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        fitting = min(len(step.rows), feed.micro_batch)
+        fitting = max(batch.num_examples for batch in step.batches)
         if fitting == 1:
             raise RunError("out of memory with one example at a time: lower objective.max_length, or take a smaller model") from error
         raise MemoryExhausted((fitting + 1) // 2) from None  # without the graph that did not fit
-    if len(step.batches) > 1 and count > 0:
-        torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count))
-    return Loss(total, count), tokens
+    if processes.of > 1:
+        names = sorted(made.counts)
+        told = processes.gather([count, tokens, *(value for name in names for value in counts.get(name, (0.0, 0.0)))])
+        count, seen, *pairs = told.sum(0).tolist()
+        total, tokens, counts = processes.add_up(total), int(seen), dict(zip(names, zip(pairs[::2], pairs[1::2], strict=True), strict=True))
+    if not is_whole and count > 0:
+        torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count) / processes.of)
+    return Loss(total, count), tokens, counts
 
 
 def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:
@@ -299,16 +331,22 @@ def describe(progress: Progress, metrics: dict[str, Any], primary: Metric) -> st
     return f"step {progress.step}  epoch {progress.epoch:.2f}  {scores}{star}"
 
 
-def resume(folder: Path, model: Model, optimizer: torch.optim.Optimizer, average: Average | None, device: Device) -> Progress:
+def resume(
+    folder: Path, model: Model, optimizer: torch.optim.Optimizer, average: Average | None, device: Device, processes: Alone = ALONE
+) -> Progress:
     """Put everything back from the newest whole checkpoint; a fresh Progress where there is none."""
     state = load_checkpoint(folder)
+    steps = processes.gather([0 if state is None else state.step])[:, 0]
+    if (steps != steps[0]).any():
+        raise RunError(f"{folder}: the processes of this run see other checkpoints in it; put paths.output where all see the same")
     if state is None:
         return Progress()
     model.load_state_dict(state.weights)
     optimizer.load_state_dict(state.state["optimizer"])
     if average is not None:
         average.load(state.state["average"])
-    restore_rng_state(state.state["rng"], device.device)
+    generators = [state.state["rng"], *state.state.get("rng_of_others", ())]
+    restore_rng_state(generators[processes.rank], device.device)
     print(f"continuing at step {state.step}")
     return Progress(**state.state["progress"])
 

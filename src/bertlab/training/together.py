@@ -1,0 +1,196 @@
+"""What the processes of one run tell each other: numbers, decisions, gradients. A run of one process talks to nobody.
+
+Every process calls the same methods in the same order. Gradients are reduced by torch's DistributedDataParallel (Li et al. 2020), numbers
+and objects over gloo. With `find_unused_parameters` its buckets stay as they were laid out, so that a sum is made in the same order after a
+restart. That a process has died shows where the others wait for it.
+"""
+
+import contextlib
+import datetime
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from bertlab.errors import ConfigError, RunError, ToldElsewhereError, UserError
+from bertlab.runs.processes import Place, note_meeting, place
+
+T = TypeVar("T")
+PATIENCE = datetime.timedelta(days=7)  # one may wait long for another's data or lock; a death is noticed at once
+SIGNS_OF_DEATH = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo", "socket", "nccl")
+
+
+class Alone:
+    """A run of one process, and what several have in common."""
+
+    rank, of = 0, 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this one writes, logs and prints."""
+        return self.rank == 0
+
+    def gather(self, values: Sequence[float]) -> np.ndarray:
+        """What each has to say, `(of, values) float64`."""
+        return np.asarray([values], dtype=np.float64)
+
+    def gather_objects(self, value: T) -> list[T]:
+        """The same of anything that can be pickled."""
+        return [value]
+
+    def same(self, make: Callable[[], T]) -> T:
+        """What the first one makes; an error that it meets is raised in all."""
+        return make()
+
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """What each makes, the first of every machine before the others, so that those find it in the cache."""
+        return make()
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """A tensor's sum over all, in its place."""
+        return tensor
+
+    def spread(self, model: nn.Module) -> None:
+        """Give all the first one's weights."""
+
+    def learner(self, module: nn.Module) -> nn.Module:
+        """The module whose backward pass leaves the mean of all gradients."""
+        return module
+
+    def backward(self, _learner: nn.Module, _is_last: bool) -> AbstractContextManager[None]:
+        """Around a forward and a backward pass: gradients are exchanged with the last of a step alone."""
+        return nullcontext()
+
+
+ALONE = Alone()
+
+
+class Together(Alone):
+    """One of several processes that have met."""
+
+    def __init__(self, here: Place) -> None:
+        self.rank, self.of, self.local_rank = here.rank, here.of, here.local_rank
+        with deaths_told(self):
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            apart = {} if here.meeting == "env://" else {"rank": here.rank, "world_size": here.of}
+            dist.init_process_group(backend, init_method=here.meeting, timeout=PATIENCE, **apart)  # type: ignore[arg-type]  # mypy takes rank's type for all
+            if torch.cuda.is_available():
+                torch.cuda.set_device(here.local_rank)
+
+    def gather(self, values: Sequence[float]) -> np.ndarray:
+        own = torch.tensor(values, dtype=torch.float64)
+        found = [torch.empty_like(own) for _ in range(self.of)]
+        with deaths_told(self):
+            dist.all_gather(found, own)
+        return torch.stack(found).numpy()
+
+    def gather_objects(self, value: T) -> list[T]:
+        found: list[Any] = [None] * self.of
+        with deaths_told(self):
+            dist.all_gather_object(found, value)
+        return found
+
+    def same(self, make: Callable[[], T]) -> T:
+        answer: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                answer = [make(), None]
+            except UserError as error:
+                answer = [None, error]
+        with deaths_told(self):
+            dist.broadcast_object_list(answer, src=0, device=torch.device("cpu"))
+        if answer[1] is not None:
+            raise answer[1] if self.is_first else ToldElsewhereError(str(answer[1]))
+        result: T = answer[0]
+        return result
+
+    def in_turn(self, make: Callable[[], T]) -> T:
+        made: list[T] = []
+        for turn in (self.local_rank == 0, self.local_rank > 0):
+            wrong = None
+            if turn:
+                try:
+                    made.append(make())
+                except UserError as error:
+                    wrong = error
+            told = [rank for rank, text in enumerate(self.gather_objects(None if wrong is None else str(wrong))) if text is not None]
+            if told:  # most often the same error in all; the first one that met it tells it
+                raise wrong if wrong is not None and self.rank == told[0] else ToldElsewhereError("another process met an error")
+        return made[0]
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        with deaths_told(self):
+            dist.all_reduce(tensor)
+        return tensor
+
+    def spread(self, model: nn.Module) -> None:
+        with deaths_told(self), torch.no_grad():
+            for value in model.state_dict().values():
+                dist.broadcast(value, src=0)
+
+    def learner(self, module: nn.Module) -> nn.Module:
+        module.register_parameter("never_used", nn.Parameter(torch.zeros(1)))  # torch warns where it looks for such and finds none
+        with deaths_told(self), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # a newer name
+            return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True)
+
+    @contextmanager
+    def backward(self, learner: nn.Module, is_last: bool) -> Iterator[None]:
+        assert isinstance(learner, DistributedDataParallel)
+        with deaths_told(self), nullcontext() if is_last else learner.no_sync():
+            yield
+
+
+@contextmanager
+def deaths_told(processes: Alone) -> Iterator[None]:
+    """Where one waits for others: that another has died becomes one line; torch has no class of its own for it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(sign in str(error).lower() for sign in SIGNS_OF_DEATH):
+            raise
+        line = f"process {processes.rank} of {processes.of}: another one of this run has ended ({str(error).splitlines()[0][:120]})"
+        raise ToldElsewhereError(f"{line}; the same command goes on from the last checkpoint") from error
+
+
+_met: list[Together] = []
+
+
+def meet() -> Alone:
+    """The other processes of this run, met once; those beside the first print nothing from here on."""
+    here = place()
+    if here.of == 1:
+        return ALONE
+    if not _met:
+        if not dist.is_available():
+            raise ConfigError("this build of torch has no torch.distributed: several processes cannot train one run here")
+        if sys.platform == "linux" and here.meeting.startswith("file://"):
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on this machine: no need of a name that others could resolve
+        try:
+            _met.append(Together(here))
+        except (dist.DistNetworkError, dist.DistStoreError, socket.gaierror) as error:
+            raise RunError(
+                f"process {here.rank} of {here.of} does not reach the first at {here.meeting} ({str(error).splitlines()[0]})"
+            ) from error
+        note_meeting()
+        if not here.is_first:
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # as long as the process lives
+    return _met[0]
+
+
+def leave() -> None:
+    """Close what was opened; harmless when repeated."""
+    while _met:
+        _met.pop()
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
