@@ -88,6 +88,10 @@ class Encoder(nn.Module):
         """What `pooling=cls` means here."""
         return hidden[:, 0]
 
+    def dense_pooler(self) -> nn.Linear | None:
+        """The linear layer whose tanh on the first token `pool_first` gives; None where it gives the first token itself."""
+        return None
+
     def head_activation(self, x: Tensor) -> Tensor:
         """The activation of vocabulary heads."""
         return F.gelu(x)

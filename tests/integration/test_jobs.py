@@ -175,7 +175,7 @@ def test_a_pretrained_checkpoint_starts_a_run_in_our_own_encoder(cli: Any, tmp_p
     theirs = load_file(folder / "model.safetensors")
     name = "encoder.layer.3.attention.self.query.weight"
     torch.testing.assert_close(weights["encoder.layers.3.attention.query.weight"], theirs[name], atol=1e-7, rtol=0)
-    for wrong, expected in ((("model.num_attention_heads=6",), "not the checkpoint's 12"), ((heads,), "tokenizer=inherited")):
+    for wrong, expected in ((("model.num_attention_heads=6",), "set model.num_attention_heads=12"), ((heads,), "tokenizer=inherited")):
         status, _, err = cli(*model, *wrong, *rest)
         assert status == 2 and expected in err and len(err.splitlines()) == 1
 

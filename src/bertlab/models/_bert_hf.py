@@ -3,19 +3,14 @@
 The checkpoint format is that of transformers' BertModel and BertFor… classes (config.json, model.safetensors).
 """
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bertlab.config.schema import validate
-from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.errors import ConfigError, did_you_mean
 from bertlab.models.bert import GATED, Bert, BertEncoder, intermediate_width
-from bertlab.runs.files import check_weights, load_weights
-
-SAME_AS_CHECKPOINT = ("num_attention_heads", "activation", "norm_eps", "hidden_size", "num_hidden_layers", "max_position_embeddings")
 
 HF_ACTIVATIONS = {
     "gelu": "gelu",
@@ -94,7 +89,7 @@ def from_hf_state(config: Bert, state: Mapping[str, Tensor], *, allow_missing_po
         raise ConfigError("the checkpoint has no pooler, which model.pooling=cls needs: take model.pooling=mean or max")
     rows = config.vocab_size or len(encoder.get("embeddings.word_embeddings.weight", ())) or 1
     expected = {ours: value for ours, value in BertEncoder(config, rows).state_dict().items() if has_pooler or "pooler" not in ours}
-    names = {ours: _hf_name(ours) for ours in expected}
+    names = {ours: hf_name(ours) for ours in expected}
     for problem, weights in (("lacks", set(names.values()) - set(encoder)), ("also has", set(encoder) - set(names.values()))):
         if weights:
             listed = ", ".join(sorted(weights)[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
@@ -109,10 +104,11 @@ def from_hf_state(config: Bert, state: Mapping[str, Tensor], *, allow_missing_po
 def to_hf_state(config: Bert, state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     """The inverse of `from_hf_state`: a BertModel's state dict, or with `prefix="bert."` the encoder's part of a BertFor…'s."""
     require_hf(config)
-    return {prefix + _hf_name(ours): value for ours, value in state.items()}
+    return {prefix + hf_name(ours): value for ours, value in state.items()}
 
 
-def _hf_name(ours: str) -> str:
+def hf_name(ours: str) -> str:
+    """A weight's name there."""
     module, _, kind = ours.rpartition(".")
     if module in HF_EMBEDDINGS:
         return f"embeddings.{HF_EMBEDDINGS[module]}.{kind}"
@@ -126,7 +122,8 @@ def unlike_hf(config: Bert) -> list[str]:
     """Every option that Hugging Face's BERT lacks, as `model.key=value`."""
     default = Bert()
     fixed = (
-        "norm_placement", "norm", "positions", "global_every", "local_window", "local_rotary_base", "qk_norm", "attention_softcap",
+        "embedding_size", "norm_placement",
+        "norm", "positions", "global_every", "local_window", "local_rotary_base", "qk_norm", "attention_softcap",
         "value_embeddings", "linear_bias", "norm_bias", "embedding_norm", "first_attention_norm",
     )  # fmt: skip
     changed = [f"model.{key}={getattr(config, key)}" for key in fixed if getattr(config, key) != getattr(default, key)]
@@ -137,31 +134,3 @@ def require_hf(config: Bert) -> None:
     """Raise ConfigError naming every option that Hugging Face's BERT lacks."""
     if changed := unlike_hf(config):
         raise ConfigError(f"{', '.join(changed)}: Hugging Face's BERT lacks this, so weights can neither come from it nor go to it")
-
-
-def load_pretrained(encoder: nn.Module, config: Bert, folder: Path, asked: str) -> None:
-    """Fill the encoder from a folder with config.json and model.safetensors. Raises UserError naming what does not fit."""
-    for file in ("config.json", "model.safetensors"):
-        if not (folder / file).is_file():
-            raise DataError(f"{asked}: there is no {file}; it must be a folder with a BERT checkpoint")
-    try:
-        described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(described, dict):
-            raise ValueError("no object with named fields")
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{asked}: {folder / 'config.json'} is not JSON ({error})") from None
-    theirs = from_hf_config(described)
-    for key in SAME_AS_CHECKPOINT:
-        if getattr(config, key) != getattr(theirs, key):
-            raise ConfigError(
-                f"model.{key}={getattr(config, key)} is not the checkpoint's {getattr(theirs, key)} ({asked}); set model.{key}"
-            )
-    mapped, own = from_hf_state(config, load_weights(folder / "model.safetensors")), encoder.state_dict()
-    for key, value in mapped.items():
-        if value.shape != own[key].shape:
-            raise ConfigError(
-                f"{asked}: the checkpoint's '{key}' has shape {tuple(value.shape)}, this model's {tuple(own[key].shape)}; take its own "
-                "vocabulary: tokenizer=inherited"
-            )
-    check_weights(mapped, own, asked)
-    encoder.load_state_dict(mapped)

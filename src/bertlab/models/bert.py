@@ -6,7 +6,7 @@ at BERT-mini's size (Turc et al. 2019); tests/parity/test_bert.py proves them eq
 
 Differs: weights are drawn from a normal distribution as transformers does (Google's code truncates it at two deviations).
 
-Legend: B batch, T tokens, D width, H heads, d = D / H head size, I intermediate width, V vocabulary.
+Legend: B batch, T tokens, D width, E width of embeddings (D, unless set), H heads, d = D / H head size, I intermediate width, V vocabulary.
 """
 
 import math
@@ -39,6 +39,9 @@ class Bert(ModelConfig):
     num_attention_heads: int = integer(4, "heads H; divides hidden_size", low=1)
     intermediate_size: int | None = integer(
         None, "feed-forward width; null = 4 x hidden_size, gated (swiglu, geglu): 8/3 x, to the nearest multiple of 32", low=1
+    )
+    embedding_size: int | None = integer(
+        None, "width E of embeddings, projected to D (Lan et al. 2020, ALBERT, §3.1; Clark et al. 2020, ELECTRA); null = D", low=1
     )
     max_position_embeddings: int = integer(512, "longest sequence in tokens", low=1)
     type_vocab_size: int = integer(2, "segments", low=1)
@@ -93,10 +96,11 @@ class Bert(ModelConfig):
                 f"{at}positions=rotary turns pairs of numbers, but the head size {width // heads} ({at}hidden_size={width} / "
                 f"{at}num_attention_heads={heads}) is odd: change one of the two, or take another {at}positions"
             )
-        if self.positions == "sinusoidal" and width % 2:
+        key, narrow = ("hidden_size", width) if self.embedding_size is None else ("embedding_size", self.embedding_size)
+        if self.positions == "sinusoidal" and narrow % 2:
             raise ConfigError(
-                f"{at}positions=sinusoidal needs pairs of sine and cosine, but {at}hidden_size={width} is odd: "
-                f"take {at}hidden_size={width + 1} or another {at}positions"
+                f"{at}positions=sinusoidal needs pairs of sine and cosine, but {at}{key}={narrow} is odd: "
+                f"take {at}{key}={narrow + 1} or another {at}positions"
             )
         self._check_attention(at)
 
@@ -133,10 +137,10 @@ class Bert(ModelConfig):
         return self.initializer_range
 
     def load_pretrained(self, encoder: Encoder, folder: Path, asked: str) -> None:
-        """From a Hugging Face BERT's folder."""
-        from bertlab.models import _bert_hf
+        """From a folder with a checkpoint of Hugging Face's: BERT, RoBERTa, ELECTRA or ModernBERT."""
+        from bertlab.models import _checkpoints
 
-        _bert_hf.load_pretrained(encoder, self, folder, asked)
+        _checkpoints.load_pretrained(encoder, self, folder, asked)
 
     def unlike_transformers(self) -> list[str]:
         """What Hugging Face's BERT lacks."""
@@ -201,13 +205,14 @@ class BertEncoder(Encoder):
         super().__init__(config)
         width, longest = config.hidden_size, config.max_position_embeddings
         self.hidden_size, self.longest, self.takes_segments = width, longest, config.type_vocab_size > 1
+        narrow = config.embedding_size or width
         # As in transformers the padding row starts at zero and gets no gradient from the input side.
-        self.token = _embedding(vocab_size, width, pad_id)
-        self.segment = _embedding(config.type_vocab_size, width)
-        self.position = _embedding(longest, width) if config.positions == "learned" else None
+        self.token = _embedding(vocab_size, narrow, pad_id)
+        self.segment = _embedding(config.type_vocab_size, narrow)
+        self.position = _embedding(longest, narrow) if config.positions == "learned" else None
         if config.positions == "sinusoidal":
             # Vaswani scales token embeddings up to deviation 1; here they keep theirs, so the sinusoids are scaled down to it.
-            table = config.initializer_range * sinusoids(longest, width)
+            table = config.initializer_range * sinusoids(longest, narrow)
             self.register_buffer("position_table", table, persistent=False)
         if config.positions == "rotary":
             table = rotary_table(longest, width // config.num_attention_heads, config.rotary_base)
@@ -215,9 +220,10 @@ class BertEncoder(Encoder):
             if config.local_rotary_base is not None:
                 table = rotary_table(longest, width // config.num_attention_heads, config.local_rotary_base)
             self.register_buffer("local_rotary_table", table, persistent=False)
-        self.embedding_norm = _norm(config) if config.embedding_norm else nn.Identity()
+        self.embedding_norm = _norm(config, narrow) if config.embedding_norm else nn.Identity()
         dropout = config.hidden_dropout if config.embedding_dropout is None else config.embedding_dropout
         self.embedding_dropout = Dropout(dropout)
+        self.embedding_projection = nn.Identity() if config.embedding_size is None else _linear(narrow, width)
         self.layers = nn.ModuleList(Layer(config, index) for index in range(config.num_hidden_layers))
         self.final_norm = _norm(config) if config.norm_placement == "pre" else nn.Identity()
         self.pooler = _linear(width, width) if config.pooling == "cls" else None
@@ -237,13 +243,13 @@ class BertEncoder(Encoder):
         length = input_ids.shape[1]
         if length > self.config.max_position_embeddings:
             raise ValueError(f"{length} tokens, but max_position_embeddings={self.config.max_position_embeddings}")
-        x = self.token(input_ids)  # (B, T, D)
+        x = self.token(input_ids)  # (B, T, E)
         x = x + (self.segment(segment_ids) if segment_ids is not None and self.takes_segments else self.segment.weight[0])
         if self.position is not None:
             x = x + self.position.weight[:length]
         elif self.config.positions == "sinusoidal":
             x = x + self.position_table[:length]
-        x = self.embedding_dropout(self.embedding_norm(x))
+        x = self.embedding_projection(self.embedding_dropout(self.embedding_norm(x)))  # (B, T, D)
         is_rotary = self.config.positions == "rotary"
         rotary = self.rotary_table[:, :length] if is_rotary else None  # (2, T, d)
         bias = None if attention_mask is None else _attention_bias(attention_mask, x.dtype)
@@ -265,17 +271,22 @@ class BertEncoder(Encoder):
         assert self.pooler is not None
         return F.tanh(self.pooler(hidden[:, 0]))
 
+    def dense_pooler(self) -> nn.Linear | None:
+        """Devlin's pooler."""
+        return self.pooler
+
     def head_activation(self, x: Tensor) -> Tensor:
         """That of the feed-forward; of gated ones GELU."""
         return F.gelu(x) if self.config.activation in GATED else ACTIVATIONS[self.config.activation](x)
 
     def token_weight(self) -> Tensor:
-        """The token embedding matrix `(V, D)`."""
+        """The token embedding matrix `(V, E)`."""
         return self.token.weight
 
     def levels(self) -> list[list[nn.Parameter]]:
         """The weights from bottom to top: embeddings, each layer, and what stands on them (last norm, pooler)."""
-        bottom = [self.token, self.segment, self.embedding_norm, self.value_tables, *([] if self.position is None else [self.position])]
+        bottom = [self.token, self.segment, self.embedding_norm, self.embedding_projection, self.value_tables]
+        bottom += [] if self.position is None else [self.position]
         top = [self.final_norm, *([] if self.pooler is None else [self.pooler])]
         parts: list[list[nn.Module]] = [bottom, *([layer] for layer in self.layers), top]
         return [[weight for module in part for weight in module.parameters()] for part in parts]
@@ -307,7 +318,7 @@ class BertEncoder(Encoder):
         if width > self.config.hidden_size:
             raise ConfigError(f"an encoder of {self.config.num_attention_heads} heads of {head_size} has no copy of {share} its width")
         smaller = replace(
-            self.config, hidden_size=width, num_attention_heads=heads, intermediate_size=inner,
+            self.config, hidden_size=width, embedding_size=None, num_attention_heads=heads, intermediate_size=inner,
             num_hidden_layers=layers or self.config.num_hidden_layers,
         )  # fmt: skip
         return build(smaller, self.token.num_embeddings, self.token.padding_idx or 0)
@@ -556,10 +567,10 @@ def _embedding(rows: int, width: int, padding_idx: int | None = None) -> nn.Embe
     return nn.Embedding(rows, width, padding_idx, device="meta").to_empty(device="cpu")
 
 
-def _norm(config: Bert) -> nn.Module:
+def _norm(config: Bert, width: int | None = None) -> nn.Module:
     if config.norm == "rms":
-        return nn.RMSNorm(config.hidden_size, eps=config.norm_eps)  # Zhang and Sennrich 2019
-    return nn.LayerNorm(config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
+        return nn.RMSNorm(width or config.hidden_size, eps=config.norm_eps)  # Zhang and Sennrich 2019
+    return nn.LayerNorm(width or config.hidden_size, eps=config.norm_eps, bias=config.norm_bias)
 
 
 def _query_norm(config: Bert) -> nn.Module | None:

@@ -108,6 +108,12 @@ class HfEncoder(Encoder):
         pooled: Tensor = self.model.pooler(hidden) if self.has_pooler else hidden[:, 0]
         return pooled
 
+    def dense_pooler(self) -> nn.Linear | None:
+        """None where the first token is taken as it is. Raises ConfigError for a pooler, whose layers only the architecture knows."""
+        if self.has_pooler:
+            raise ConfigError(f"{self.described.model_type}'s pooler cannot stand outside its model: train with model.pooling=mean or max")
+        return None
+
     def token_weight(self) -> Tensor:
         """The token embedding matrix `(V, E)`; E is D but for factorised embeddings (ELECTRA)."""
         weight: Tensor = self.model.get_input_embeddings().weight

@@ -75,12 +75,12 @@ class Outputs:
 
 
 class SharedEmbedding(nn.Module):
-    """Another module's token embedding (V, D), projected to a narrower width G; only the projection is a weight of this module."""
+    """Another module's token embedding (V, E), projected to a narrower width G; only the projection is a weight of this module."""
 
     def __init__(self, source: Encoder, width: int, initializer_range: float) -> None:
         super().__init__()
         self._source = (source,)  # in a tuple, so that it is not registered here a second time
-        self.projection = _linear(source.hidden_size, width, initializer_range)
+        self.projection = _linear(source.token_weight().shape[1], width, initializer_range)
 
     def forward(self, ids: Tensor) -> Tensor:
         """`(B, T)` ids to `(B, T, G)`."""
