@@ -209,8 +209,8 @@ def test_a_folder_that_answers_otherwise_is_never_published(
 
     run, write = bertlab.run([*SMALL, *DATA, *DEVLIN]), job.write_folder
 
-    def off(trained: Any, folder: Path, what: str) -> str:
-        kind = write(trained, folder, what)
+    def off(trained: Any, folder: Path, config: Any) -> str:
+        kind = write(trained, folder, config)
         if change is None:
             weights = load_file(folder / file)
             save_file({**weights, "classifier.bias": weights["classifier.bias"] + 0.01}, folder / file, {"format": "pt"})

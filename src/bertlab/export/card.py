@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bertlab.config.schema import Train
 from bertlab.errors import RunError
-from bertlab.export.model import MODELLING, Form
+from bertlab.export.model import Form
 from bertlab.export.tokenizer_files import SIDES, truncation_of
 from bertlab.runs.folder import RunFolder
 from bertlab.training.init import FromCheckpoint, FromPretrained, FromStage
@@ -27,20 +27,23 @@ UNLIKE = {  # what of a long text the run reads and transformers does not
 }
 
 
-def model_card(config: Train, folder: RunFolder, form: Form, kind: str, longest: int) -> str:
-    """README.md, opened by the metadata that the hub reads. Raises RunError where the run's summary lacks what a card must say."""
+def model_card(config: Train, folder: RunFolder, form: Form, kind: str, longest: int, library: str, opening: Sequence[str]) -> str:
+    """README.md: the metadata that the hub reads, how the folder is opened (`opening`), what is known of the run.
+
+    Raises RunError where the run's summary lacks what a card must say.
+    """
     summary = folder.summary() or {}
     try:
-        parts = [_front(config, folder, summary, form), *_text(config, folder, summary, form, kind, longest)]
+        parts = [_front(config, folder, summary, form, library), *_text(config, folder, summary, form, kind, longest, opening)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{folder}/summary.json: damaged ({type(error).__name__}: {error})") from error
     return "\n".join(parts)
 
 
-def _front(config: Train, folder: RunFolder, summary: Mapping[str, Any], form: Form) -> str:
+def _front(config: Train, folder: RunFolder, summary: Mapping[str, Any], form: Form, library: str) -> str:
     """Metadata as YAML, one key a line, its value as JSON (which is YAML)."""
     hub, pipeline = config.dataset.hub_name(), PIPELINES.get(form.task)
-    front: dict[str, Any] = {"library_name": "transformers", "license": "other", "license_name": "see-the-card"}
+    front: dict[str, Any] = {"library_name": library, "license": "other", "license_name": "see-the-card"}
     front["tags"] = ["bertlab", config.objective.name, *(["custom_code"] if form.as_code else [])]
     if hub:
         front["datasets"] = [hub]
@@ -69,14 +72,16 @@ def _scores(summary: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return by_split
 
 
-def _text(config: Train, folder: RunFolder, summary: Mapping[str, Any], form: Form, kind: str, longest: int) -> list[str]:
+def _text(
+    config: Train, folder: RunFolder, summary: Mapping[str, Any], form: Form, kind: str, longest: int, opening: Sequence[str]
+) -> list[str]:
     objective, cost = config.objective.name, summary["cost"]
     scores = [f"| {split} | {name} | {value:.4f} |" for split, values in _scores(summary).items() for name, value in values.items()]
     what = f"trained with bertlab (objective {objective}, run `{folder.name}`)"
     return [
         f"# {objective} on {config.dataset.name}", "",
         f"A `{kind}` {what}." if form.head else f"The encoder, a `{kind}`, of a model {what}, without its head.", "",
-        *_opening(form), "",
+        *opening, "",
         "## Training", "",
         f"- Data: {config.dataset.name}{_hub_of(config)}",
         f"- Objective: {objective}, at most {config.objective.max_length} tokens",
@@ -92,20 +97,6 @@ def _text(config: Train, folder: RunFolder, summary: Mapping[str, Any], form: Fo
         "| split | score | value |", "|---|---|---|", *scores, "",
         "## How it was made", "", f"    {without_folders(summary['command'])}", "", _provenance(folder), "",
         "## Limits", "", *_limits(config, form, longest), "",
-    ]  # fmt: skip
-
-
-def _opening(form: Form) -> list[str]:
-    """How the folder is opened, and whose code then runs."""
-    auto = f"AutoModelFor{form.task}" if form.task else "AutoModel"
-    pooled = ["", "The vector of a text is `pooler_output`; compare vectors by their cosine."] if form.head and not form.task else []
-    if not form.as_code:
-        return ["Transformers' own class computes it; no code comes with this folder.", "", f"    {auto}.from_pretrained(FOLDER)", *pooled]
-    return [
-        f"Transformers has no class for this encoder, so its code comes along: `{MODELLING}.py`, which needs torch and transformers alone.",
-        "`trust_remote_code=True` runs that file with your rights: read it first (it opens no file and no connection), or compare it with",
-        "what `bertlab export` writes. Pipelines take the same option.", "",
-        f"    {auto}.from_pretrained(FOLDER, trust_remote_code=True)", *pooled,
     ]  # fmt: skip
 
 

@@ -7,7 +7,6 @@ the run's weights and saved as transformers saves it; a head that it lacks is re
 
 import dataclasses
 import functools
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ def write_model(folder: Path, config: Train, model: Model, tokenizer: Tokenizer,
     if config.model.hub_name() is not None:
         return _write_hf(folder, model, label_names, form)
     described, state = _as_code(config, model, tokenizer) if form.as_code else _as_bert(config, model, tokenizer, form)
-    described = {"architectures": [form.kind], "dtype": "float32", **described, **_of_the_head(form, label_names)}
+    described = {"architectures": [form.kind], "dtype": "float32", **described, **described_head(form, label_names)}
     state |= _head_state(form, model)
     if not form.as_code:
         _double_bias(state)
@@ -140,7 +139,7 @@ def modelling_file() -> str:
     return bundle(f"bertlab.export.{MODELLING}", note)
 
 
-def _of_the_head(form: Form, label_names: Sequence[str]) -> dict[str, Any]:
+def described_head(form: Form, label_names: Sequence[str]) -> dict[str, Any]:
     """Entries of a config that belong to the head."""
     if form.head is None:
         return {}
@@ -177,7 +176,7 @@ def _write_hf(folder: Path, model: Model, label_names: Sequence[str], form: Form
     if form.head is not None and not task and not encoder.has_pooler:
         raise ConfigError(f"{encoder.described.model_type} has no pooler, whose output would be the vectors; {ENCODER_ALONE}")
     described = type(encoder.described).from_dict(encoder.described.to_dict())  # a copy
-    for name, value in _of_the_head(form, label_names).items():
+    for name, value in described_head(form, label_names).items():
         setattr(described, name, value)
     try:
         theirs = (
@@ -216,12 +215,3 @@ def _fill(theirs: Any, state: dict[str, Tensor], task: str, family: str) -> None
         raise ConfigError(f"transformers' {type(theirs).__name__} ({family}) {which}; {could}")
     theirs.load_state_dict(state, strict=False)
     theirs.tie_weights()
-
-
-def has_transformers() -> bool:
-    """Whether what is written can be opened here."""
-    try:
-        importlib.import_module("transformers")
-    except ImportError:
-        return False
-    return True

@@ -92,11 +92,11 @@ def largest_difference(trained: FinishedRun, folder: Path, form: Form, longest: 
         if named != {str(index): name for index, name in enumerate(trained.objective.label_names)}:
             raise RunError("the exported model names its classes otherwise than the run; nothing was written")
     model = copy.deepcopy(trained.model).cpu().eval().double()
-    batches = [random_batch(trained.tokenizer, longest), *_validation_batch(trained, rows)]
+    batches = [random_batch(trained.tokenizer, longest), *validation_batch(trained, rows)]
     given = [asked(batch, form.task, trained.model.encoder.takes_segments) for batch in batches]
     answers = (_answers_apart if form.as_code else _answers_here)(folder, form.task, given)
     with torch.no_grad():
-        shares = [_largest(*both(model, one, batch, form)) for batch, one in zip(batches, answers, strict=True)]
+        shares = [share_of_largest(*both(model, one, batch, form)) for batch, one in zip(batches, answers, strict=True)]
     if not max(shares) <= TOLERANCE or any(math.isnan(share) for share in shares):
         raise RunError(f"the exported model answers otherwise than the run (by {max(shares):.2g}); nothing was written")
     return max(shares)
@@ -112,16 +112,10 @@ def _answers_here(folder: Path, task: str, given: list[Tensors]) -> list[Tensors
 
 def _answers_apart(folder: Path, task: str, given: list[Tensors]) -> list[Tensors]:
     """Of a folder with code: in a process of its own that cannot import bertlab. Raises RunError where it cannot be opened so."""
-    print("opening the folder in a process without bertlab ...", flush=True)
     with tempfile.TemporaryDirectory() as place:
         files = Path(place, "given.safetensors"), Path(place, "answers.safetensors")
         save_file({f"{number}.{name}": value.contiguous() for number, one in enumerate(given) for name, value in one.items()}, files[0])
-        command = [sys.executable, "-P", stranger.__file__, str(folder), task, *map(str, files)]
-        quiet = {"HF_HOME": place, "HF_MODULES_CACHE": f"{place}/modules", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | quiet)
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-            raise RunError(f"the exported folder cannot be opened without bertlab ({said[:200]}); nothing was written")
+        open_alone(folder, task, *files)
         answers: list[Tensors] = [{} for _ in given]
         for name, value in load_file(files[1]).items():
             number, _, key = name.partition(".")
@@ -129,7 +123,19 @@ def _answers_apart(folder: Path, task: str, given: list[Tensors]) -> list[Tensor
     return answers
 
 
-def _validation_batch(trained: FinishedRun, rows: Any) -> list[Batch]:
+def open_alone(folder: Path, how: str, given: Path, answers: Path) -> None:
+    """Have stranger.py open the folder, in a process that cannot import bertlab. Raises RunError where that fails."""
+    print("opening the folder in a process without bertlab ...", flush=True)
+    command = [sys.executable, "-P", stranger.__file__, str(folder), how, str(given), str(answers)]
+    home = str(given.parent)
+    quiet = {"HF_HOME": home, "HF_MODULES_CACHE": f"{home}/modules", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | quiet)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise RunError(f"the exported folder cannot be opened without bertlab ({said[:200]}); nothing was written")
+
+
+def validation_batch(trained: FinishedRun, rows: Any) -> list[Batch]:
     """The rows as the run scores them; none where so few give no example (e.g. sentence pairs need two documents)."""
     if rows is None:
         return []
@@ -153,15 +159,19 @@ def asked(batch: Batch, task: str, takes_segments: bool) -> Tensors:
     return given
 
 
+def output_names(form: Form) -> tuple[str, ...]:
+    """What transformers calls the outputs."""
+    return ("last_hidden_state",) if form.head is None else LOGITS.get(form.task, ("logits",))
+
+
 def both(model: Model, theirs: Tensors, batch: Batch, form: Form) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Our outputs and theirs, where they mean something."""
     mask = batch.attention_mask
     assert mask is not None
+    answers = [theirs[name] for name in output_names(form)]
     if form.head is None:
-        hidden = model.encoder(batch.input_ids, batch.segment_ids, mask)
-        return [hidden[mask]], [theirs["last_hidden_state"][mask]]
+        return [model.encoder(batch.input_ids, batch.segment_ids, mask)[mask]], [answers[0][mask]]
     ours = list(model.head.exported_outputs(model(batch), batch))
-    answers = [theirs[name] for name in LOGITS.get(form.task, ("logits",))]
     if form.task in ("MaskedLM", "PreTraining"):
         answers[0] = answers[0].flatten(0, 1)[batch.targets["masked"]]
     if form.task in ("TokenClassification", "QuestionAnswering"):  # what stands at padding means nothing
@@ -169,7 +179,7 @@ def both(model: Model, theirs: Tensors, batch: Batch, form: Form) -> tuple[list[
     return ours, answers
 
 
-def _largest(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
+def share_of_largest(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
     shares = [(one - other).abs().max() / one.abs().max().clamp(min=1) for one, other in zip(ours, theirs, strict=True)]
     return float(torch.stack(shares).max())
 

@@ -1,16 +1,23 @@
-"""`bertlab export`: write a finished run as a folder that Hugging Face transformers opens
+"""`bertlab export`: write a finished run as a folder that transformers, sentence-transformers or onnxruntime opens
 
-usage: bertlab export run=FOLDER to=FOLDER [what=task|encoder] [push_to_hub=USER/NAME]
+usage: bertlab export run=FOLDER to=FOLDER [format=transformers|sentence_transformers|onnx] [what=task|encoder] [push_to_hub=USER/NAME]
 
-Write config.json, model.safetensors, the tokenizer's files and a model card, for AutoModelFor…, AutoTokenizer and pipeline. Before the
-folder appears it is opened with transformers (pip install 'bertlab[hf]'), and its tokens and outputs are compared with the run's.
+Write the model, the tokenizer's files and a model card. Before the folder appears it is opened as a stranger would open it, and its tokens
+and outputs are compared with the run's.
+
+  format=transformers           config.json, model.safetensors, for AutoModelFor…, AutoTokenizer and pipeline (pip install 'bertlab[hf]').
+                                Where transformers has no class for an encoder of ours (rotary positions, maximum pooling …), its code
+                                comes along, modeling_bertlab.py, and trust_remote_code=True opens it, without bertlab
+  format=sentence_transformers  of objective=embedding: SentenceTransformer(FOLDER).encode(texts)
+  format=onnx                   model.onnx, of any number of rows and tokens, for onnxruntime (pip install 'bertlab[onnx]')
 
   classification -> …ForSequenceClassification    mlm     -> …ForMaskedLM       nsp -> …ForNextSentencePrediction
   tagging        -> …ForTokenClassification       mlm_nsp -> …ForPreTraining    any -> …Model, with what=encoder
   regression, multi_label -> …ForSequenceClassification (numbers in the data's own unit; a yes or no for each class)
-  multiple_choice -> …ForMultipleChoice           extractive_qa -> …ForQuestionAnswering
+  multiple_choice -> …ForMultipleChoice           extractive_qa -> …ForQuestionAnswering      embedding -> …Model, its pooled output
 
-What transformers has no class for (rotary positions, mean pooling, sentence order …) is refused, and the keys are named.
+A head of pretraining alone (sentence order, replaced tokens) is refused, and so is a head on a Hugging Face encoder that transformers has
+no class for; what=encoder goes.
 
   verify=false                do not compare (own models only; a Hugging Face architecture is always compared)
   push_to_hub=USER/NAME       upload the folder too; private=false for a public repository
@@ -29,9 +36,10 @@ from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, choice, flag, string
 from bertlab.errors import ConfigError, RunError
 from bertlab.export.card import model_card
-from bertlab.export.model import MODELLING, Form, check_names, form_of, has_transformers, write_model
+from bertlab.export.formats import FORMATS, longest
+from bertlab.export.model import MODELLING, check_names
 from bertlab.export.tokenizer_files import SIDES, truncation_of, write_tokenizer
-from bertlab.export.verification import compare_tokens, largest_difference, validation_rows
+from bertlab.export.verification import validation_rows
 from bertlab.runs.files import write_record
 from bertlab.runs.folder import find_run
 from bertlab.runs.outcome import Context
@@ -44,8 +52,11 @@ class Schema(Node):
 
     run: str = string(MISSING, "run folder or id")
     to: str = string(MISSING, "folder to write; must not exist, or be empty")
+    format: str = choice(
+        "transformers", "transformers", "sentence_transformers", "onnx", help="for whom: transformers, sentence-transformers, onnxruntime"
+    )
     what: str = choice("task", "task", "encoder", help="the model with its head, or the encoder alone")
-    verify: bool = flag(True, "open the result with transformers and compare its tokens and outputs with the run's")
+    verify: bool = flag(True, "open the result as its user would and compare its tokens and outputs with the run's")
     push_to_hub: str | None = string(None, "USER/NAME of a hub repository to upload to")
     private: bool = flag(True, "a hub repository made for this is private")
     paths: Paths = field(default_factory=Paths)
@@ -61,7 +72,8 @@ def run(config: Schema, _context: Context) -> None:
     folder = find_run(config.run, config.paths)
     to = free_folder(config.to, folder.path)
     described = folder.config()
-    form = form_of(described, config.what)  # before weights are read
+    way = FORMATS[config.format]
+    form = way.form(described, config.what)  # before weights are read
     trained = load_run(folder)
     check_names(trained.objective.label_names)
     trained.config.paths.mirror = config.paths.mirror or trained.config.paths.mirror
@@ -70,10 +82,12 @@ def run(config: Schema, _context: Context) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}.", suffix=".tmp"))
         try:
-            kind = write_folder(trained, temporary, config.what)
-            card = model_card(described, folder, form, kind, longest(trained))
+            kind = write_folder(trained, temporary, config)
+            card = model_card(described, folder, form, kind, longest(trained), way.library, way.opening(trained, form))
             write_record(temporary / "README.md", card)
-            checked = verified(trained, temporary, form, config.verify)
+            why = way.uncompared(trained, config.verify)
+            rows = None if why else validation_rows(trained)
+            checked = f"not compared with the run: {why}" if why else way.compare(trained, temporary, form, rows)
             temporary.chmod(0o755)
             temporary.rename(to)  # fails where something has appeared there meanwhile; takes the place of an empty folder
         finally:
@@ -105,33 +119,13 @@ def free_folder(given: str, run_folder: Path) -> Path:
     return to
 
 
-def longest(trained: FinishedRun) -> int:
-    """Tokens of the longest text, special ones included: what the run was trained with, as far as positions go."""
-    reach = trained.model.encoder.longest
-    return trained.config.objective.max_length if reach is None else min(trained.config.objective.max_length, reach)
-
-
-def write_folder(trained: FinishedRun, folder: Path, what: str) -> str:
-    """Model and tokenizer; the name of the model's class."""
-    kind = write_model(folder, trained.config, trained.model, trained.tokenizer, trained.objective.label_names, what)
+def write_folder(trained: FinishedRun, folder: Path, config: Schema) -> str:
+    """Model and tokenizer; what they are, for a person."""
+    kind = FORMATS[config.format].write(trained, folder, config.what)
     write_tokenizer(
         folder, trained.tokenizer, longest(trained), trained.model.encoder.takes_segments, truncation_of(trained.config.objective)
     )
     return kind
-
-
-def verified(trained: FinishedRun, folder: Path, form: Form, wanted: bool) -> str:
-    """Compare tokens and outputs; what that showed, in words. Raises RunError where they are not the run's."""
-    if trained.config.model.hub_name() is None:  # what transformers has built itself is always compared
-        if not wanted:
-            return "not compared with the run (verify=false)"
-        if not has_transformers():
-            return "not compared with the run: transformers is not installed"
-    rows = validation_rows(trained)
-    compare_tokens(trained, folder, longest(trained), rows)
-    difference = largest_difference(trained, folder, form, longest(trained), rows)
-    texts = f"{len(rows)} validation rows" if rows is not None else "texts of our own (the run's data cannot be read here)"
-    return f"tokens and outputs equal to the run's on {texts} and random tokens (largest difference {difference:.1e})"
 
 
 def upload(folder: Path, name: str, private: bool) -> str:
