@@ -110,7 +110,7 @@ def test_a_grid_is_chosen_on_validation_task_by_task_and_never_on_test(tmp_path:
     ]
     (row,) = tasks_rows(many, {})
     assert row.mean is not None and row.mean.mean == pytest.approx(0.8)
-    assert "3 runs of other settings were passed over" in text and "50.00" in text and "90.00" not in text
+    assert "3 runs of other settings passed over" in text and "50.00" in text and "90.00" not in text
     with pytest.raises(ConfigError, match=r"select: no run has the key optimizer\.lrr"):
         report_of(tmp_path, select="optimizer.lrr")
 

@@ -195,7 +195,7 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
             write_record(out / "runs.csv", runs_csv(studies))
             for name, table in named_tables(page):
                 write_record(out / "tables" / f"{name}.csv", table_csv(table))
-        request = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("paths", "out")}
+        request = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("paths", "out", "suite")}
         command = " ".join(word for word in command.split(" ") if not word.startswith(("out=", "'out=", "paths.")))
         commands = [one_run_command(one) for study in studies for arm in study.arms for one in arm.in_order()]
         names = [one.name for study in studies for arm in study.arms for one in arm.in_order()]

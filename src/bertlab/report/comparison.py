@@ -240,7 +240,7 @@ def warnings_of(study: Study) -> list[str]:
         if arm.passed_over:
             warnings.append(
                 f"“{arm.name}” is {arm.chosen}, chosen by the mean validation score over seeds; {counted(len(arm.passed_over), 'run')} of "
-                "other settings were passed over, which flatters its validation score. The test split had no part in it."
+                "other settings passed over, which flatters its validation score. The test split had no part in it."
             )
         if arm.failed:
             told = "; ".join(f"{run.name} ({run.problem})" for run in arm.failed[:3])

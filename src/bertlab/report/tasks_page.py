@@ -18,9 +18,9 @@ def tasks_blocks(many: ManyTasks, rows: Sequence[TasksRow]) -> list[Block]:
     blocks: list[Block] = [Heading("Over tasks"), Text(_opening(many, rows))]
     blocks += [Text(warning, "warning") for warning in warnings_of_tasks(many, rows)]
     blocks += [scores_table(many, rows), *_published_notes(many)]
-    if len(rows) > 1:
+    if any(row.versus is not None for row in rows):
         blocks.append(differences_table(many, rows))
-    blocks += [task_by_task(many), sums_table(rows)]
+    blocks += [task_by_task(many), *([sums_table(rows)] if any(row.mean is not None for row in rows) else [])]
     if (figure := figures.profiles({row.arm.name: row.arm.lists() for row in rows if row.mean is not None})) is not None:
         blocks.append(figure)
     return blocks
