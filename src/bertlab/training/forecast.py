@@ -158,13 +158,17 @@ class Forecaster:
 
 
 def time_steps(config: Train, model: Model, material: Material, order: BatchOrder, device: Device) -> float:
-    """Mean seconds of an optimizer step, the first one left out; of the model as it is written, compiled or not in the run."""
+    """Mean seconds of an optimizer step, the first one left out; of the model as it is written, compiled or not in the run.
+
+    Of a run of several processes the first one's share, without the exchange of gradients.
+    """
     model.to(device.device).train()
     for weight in frozen_weights(config.finetune, model):
         weight.requires_grad_(False)
     optimizer = build_optimizer(config, model)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    feed = Feed(material.objective, material.examples["train"], order, None, config.compute.micro_batch_size or WHOLE)
+    micro_batch = config.compute.micro_batch_size or WHOLE
+    feed = Feed(material.objective, material.examples["train"], order, None, micro_batch, 0, config.compute.processes)
     steps = feed.steps(0, device, config.compute.workers)
     began, taken = time.perf_counter(), []
     while True:
