@@ -46,7 +46,7 @@ def deal(groups: np.ndarray, strata: np.ndarray, order: np.ndarray, folds: int) 
     have = np.zeros((folds, int(strata.max()) + 1))  # rows of each stratum by now
     total = have.sum(1)
     share = np.bincount(strata).astype(np.float64)
-    found = np.zeros(len(groups), dtype=np.int64)
+    fold_of = np.zeros(len(groups), dtype=np.int64)
     by_group = np.lexsort((order, groups))
     starts = np.concatenate(([0], np.cumsum(size)))
     several = np.flatnonzero(size > 1)
@@ -55,7 +55,7 @@ def deal(groups: np.ndarray, strata: np.ndarray, order: np.ndarray, folds: int) 
         rows = by_group[starts[group] : starts[group + 1]]
         brings = np.bincount(strata[rows], minlength=have.shape[1])
         fold = int(np.lexsort((total, have @ (brings / share)))[0])
-        found[rows] = fold
+        fold_of[rows] = fold
         have[fold] += brings
         total[fold] += len(rows)
     alone = np.flatnonzero(size[groups] == 1)
@@ -65,7 +65,7 @@ def deal(groups: np.ndarray, strata: np.ndarray, order: np.ndarray, folds: int) 
         level = have[:, stratum][None, :] + np.arange(len(rows))[:, None]  # (rows, folds): what a fold has when it gets its next
         tie = np.broadcast_to(np.argsort(np.argsort(total, kind="stable")), level.shape)
         taken = np.lexsort((tie.ravel(), level.ravel()))[: len(rows)] % folds
-        found[rows] = taken
+        fold_of[rows] = taken
         have[:, stratum] += np.bincount(taken, minlength=folds)
         total += np.bincount(taken, minlength=folds)
-    return found
+    return fold_of

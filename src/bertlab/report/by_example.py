@@ -96,16 +96,16 @@ def with_examples(study: Study, mirror: str | None) -> dict[str, WithExamples]:
     rows = dataset.splits["validation"]
     scores = {arm.name: _rescored(study, arm, rows, dataset.label_names, mirror) for arm in study.arms}
     base = scores[study.baseline.name]
-    found = {}
+    by_arm = {}
     for arm in study.arms:
         own = scores[arm.name]
         pairs = [] if arm is study.baseline else partners(own, base)
         gaps = [partial(_gap, own[mine], base[theirs]) for mine, theirs in pairs]
         difference = resampling.interval_over_examples(gaps, [mine.outer for mine, _ in pairs], len(rows)) if gaps else None
-        found[arm.name] = WithExamples(
+        by_arm[arm.name] = WithExamples(
             resampling.interval_over_examples(list(own.values()), [seeds.outer for seeds in own], len(rows)), difference
         )
-    return found
+    return by_arm
 
 
 def _gap(own: Callable[[np.ndarray], float], base: Callable[[np.ndarray], float], numbers: np.ndarray) -> float:
@@ -114,7 +114,7 @@ def _gap(own: Callable[[np.ndarray], float], base: Callable[[np.ndarray], float]
 
 def _rescored(study: Study, arm: Arm, rows: Any, names: Sequence[str], mirror: str | None) -> dict[Seeds, Callable[[np.ndarray], float]]:
     """Seeds -> how the study's score comes of rows. What is computed of all rows must be the score on record."""
-    found = {}
+    by_seeds = {}
     for seeds, run in sorted(arm.runs.items()):
         predicted = run.source.predictions("validation")
         if predicted is None or len(predicted) != len(rows):
@@ -126,8 +126,8 @@ def _rescored(study: Study, arm: Arm, rows: Any, names: Sequence[str], mirror: s
             raise UserError(f"objective={run.config['objective.component']} does not say how {study.metric.name} comes of single rows")
         if abs(score(np.arange(len(rows))) - recorded) > TOLERANCE:
             raise UserError(f"{run.name}: its predictions do not give the score on record")
-        found[seeds] = score
-    return found
+        by_seeds[seeds] = score
+    return by_seeds
 
 
 def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTest | None:
