@@ -258,6 +258,7 @@ class Draw:
     seed: int
     epoch: int
     progress: float = 0.0  # share of all steps done before this one, in [0, 1]; 0 where the budget is time alone
+    length: int | None = None  # tokens a row that batches are folded to (budget.length_from), of objectives that fold; None = as they are
 
     def generator(self, row: int, stream: int = 0) -> np.random.Generator:
         """Randomness of one example in one epoch: neither order, nor micro-batches, nor a restart change it.

@@ -102,6 +102,15 @@ class HfHead:
     unlike: tuple[str, ...] = ()  # `objective.key=value` of options that no class there has, and the modelling file of exports does
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """What a mixture of datasets is trained on: the shares of its parts among the examples drawn, by phase."""
+
+    names: tuple[str, ...]
+    starts: tuple[int, ...]  # tokens seen where each phase begins; the first at 0
+    shares: tuple[tuple[float, ...], ...]  # of each phase, one a part; each sums to 1
+
+
 def metric_named(metrics: Sequence[Metric], name: str) -> Metric | None:
     """The metric of that name; None where there is none."""
     return next((metric for metric in metrics if metric.name == name), None)

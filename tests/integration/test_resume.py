@@ -146,3 +146,29 @@ def test_killed_sweep_continues_to_the_same_results(tmp_path: Path) -> None:
     assert names == sorted(place.name for place in (tmp_path / "whole").glob("synthetic-*")) and len(names) == 3
     for name in names:
         assert result(torn / name) == result(tmp_path / "whole" / name)
+
+
+ARMS = tiny(
+    "dataset=mixture", "+dataset@dataset.parts.a=synthetic", "+dataset@dataset.parts.b=synthetic", "dataset.parts.b.task=documents",
+    "dataset.parts.a.task=documents", "dataset.parts.a.train_size=150", "dataset.parts.b.train_size=60", "dataset.weights={b: 2}",
+    "dataset.phases=[{from_tokens: 9000, weights: {a: 1}}]", "objective=mlm", "objective.max_length=32", "objective.z_loss=1e-3",
+    "objective.logit_softcap=20", "model.qk_norm=l2", "model.attention_softcap=20", "model.value_embeddings=1", "model.global_every=2",
+    "model.local_window=8", "model.activation=relu2", "optimizer.ema_decay=0.9", "budget.tokens=24000", "budget.batch_size=16",
+    "budget.batch_size_from=4", "budget.batch_ramp_tokens=8000", "budget.length_from=8", "budget.length_ramp_tokens=12000",
+    "schedule.by=tokens", "evaluation.every_steps=10", "compute.checkpoint_seconds=0", sizes=None, heads=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_later_papers_options_resume_to_the_bit_too(tmp_path: Path, causal: bool) -> None:
+    """Mixture and phases, both ramps, averaged weights and every option of the encoder in one run, killed twice."""
+    words = [word for word in ARMS if not causal or "length_" not in word or word.startswith("objective.max")]
+    words = [*words, "objective=mntp", "objective.causal_share=0.3"] if causal else words
+    finish(*words, f"paths.output={tmp_path / 'whole'}")
+    torn = tmp_path / "torn"
+    for step in (15, 40):
+        kill_when(start(*words, f"paths.output={torn}"), lambda step=step: newest_step(torn) >= step)
+    assert "continuing at step" in finish(*words, f"paths.output={torn}")
+    assert result(only_run(torn)) == result(only_run(tmp_path / "whole"))
+    summary = json.loads((only_run(torn) / "summary.json").read_text())
+    assert summary["weights"] == "averaged" and summary["cost"]["tokens"] >= 24000

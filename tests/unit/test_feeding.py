@@ -42,7 +42,9 @@ def only_break() -> None:
 
 
 def feed(batch: type) -> Feed:
-    order = SimpleNamespace(seed=0, from_step=lambda _: iter([(0, 1.0, np.arange(3))]))
+    order = SimpleNamespace(
+        seed=0, lengths=np.ones(3), tokens_before=lambda _: 0, length_at=lambda _: None, from_step=lambda _: iter([(0, 1.0, np.arange(3))])
+    )
     return Feed(SimpleNamespace(collate=lambda *_: batch()), None, order, 1)  # type: ignore[arg-type]  # no more than a feed asks for
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pretraining import SIZE, SPECIAL, Rows, encode, vocabulary
 from torch.nn import functional as F
 
-from bertlab.contracts import Draw, join_examples
+from bertlab.contracts import Draw, examples_of, join_examples
 from bertlab.errors import ConfigError, DataError
 from bertlab.objectives._masking import Masking, Projection, SummedCrossEntropy, mask_batch, masked_loss
 from bertlab.objectives.mlm import Mlm, block_attention
@@ -187,6 +187,25 @@ def test_a_split_without_anything_to_mask_has_no_score() -> None:
         list(o.prepare(Rows(text=["?"]), lambda _: [[1, 3, 4]]))
     with pytest.raises(DataError, match="nothing but special"):
         o.scores({name: np.zeros(2) for name in ("nats", "right", "masked", "characters")})
+
+
+@given(st.lists(st.integers(3, 40), min_size=1, max_size=4), st.integers(8, 20), st.booleans())
+def test_folded_rows_are_the_same_tokens_with_the_same_ones_hidden(lengths: list[int], length: int, across: bool) -> None:
+    rng = np.random.default_rng(1)
+    found = examples_of([[2, *rng.integers(5, SIZE, size=count), 3] for count in lengths])
+    ours, rows = objective(attend_across=across), np.arange(len(lengths))
+    whole, short = (ours.collate(found, rows, Draw(3, 1, 0.0, cut)) for cut in (None, length))
+    assert short.input_ids.shape[1] <= max(length, 8) and whole.num_tokens == short.num_tokens == int(found.lengths.sum())
+    assert torch.equal(whole.targets["label"], short.targets["label"]) and whole.counts == short.counts
+    real = [batch.input_ids[batch.input_ids != SPECIAL.pad_id] for batch in (whole, short)]
+    assert torch.equal(*real), "in order"
+    hidden = [
+        torch.zeros(batch.input_ids.numel(), dtype=torch.bool).index_fill(0, batch.targets["masked"], True) for batch in (whole, short)
+    ]
+    flat = [one[batch.input_ids.flatten() != SPECIAL.pad_id] for one, batch in zip(hidden, (whole, short), strict=True)]
+    assert torch.equal(*flat), "at the same places"
+    if short.attention_mask is not None and across:
+        assert torch.equal(short.attention_mask, short.input_ids != SPECIAL.pad_id) and short.attention_mask.any(1).all()
 
 
 def test_shares_of_more_than_one_are_refused() -> None:

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bertlab.config import registry, suites
 from bertlab.config.schema import Budget, Component, valid_keys, validate
 from bertlab.config.trust import check_hydra, guard_environment
-from bertlab.config.words import RULES, Word, check_option, parse, read
+from bertlab.config.words import RULES, Word, check_option, parse, parts_of_mixture, read
 from bertlab.errors import ConfigError, did_you_mean
 
 SCHEME = "bertlab"
@@ -131,6 +131,7 @@ def complete(job: str, words: list[Word]) -> list[Word]:
     bringing += ["checkpoint", "pretrained"] if any(word.key == suites.GROUP for word in words) else []
     if any(word.name == "init" and word.plain in bringing for word in words) and all(word.name != "tokenizer" for word in words):
         words = [parse("tokenizer=inherited"), *words]
+    words = [written for word in words for written in parts_of_mixture(word)]
     for rule in RULES:
         words = [rule(job, word) for word in words]
     given, nulls = ({word.name for word in words if (word.value is None) == is_null} for is_null in (False, True))
@@ -289,12 +290,10 @@ def choices_of(file: Path) -> dict[str, str]:
 def _refuse_smuggled(node: DictConfig, path: str) -> None:
     """`+new.key=1` may add keys to a typed node behind the schema's back; name the first one."""
     kind = OmegaConf.get_type(node)
-    if not dataclasses.is_dataclass(kind):
-        return
-    known = [item.name for item in dataclasses.fields(kind)]
+    known = [item.name for item in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None  # None: a mapping, of any keys
     for key in node:
         full = f"{path}.{key!s}" if path else str(key)
-        if key not in known:
+        if known is not None and key not in known:
             raise ConfigError(f"{full}: unknown key (added with '+'), {did_you_mean(str(key), known, most=40)}")
         if not OmegaConf.is_missing(node, key) and isinstance(value := node._get_node(key), DictConfig) and value._content is not None:
             _refuse_smuggled(value, full)

@@ -48,7 +48,11 @@ GROUPS = {
     "debug": "quick checks of any recipe",
 }
 TABLE = {
-    "dataset": {"table": "bertlab.data.table:TableDataset", "synthetic": "bertlab.data.synthetic:Synthetic"},
+    "dataset": {
+        "table": "bertlab.data.table:TableDataset",
+        "synthetic": "bertlab.data.synthetic:Synthetic",
+        "mixture": "bertlab.data.mixture:Mixture",
+    },
     "tokenizer": {
         "wordlevel": "bertlab.data.tokenizer_options:WordLevel",
         "wordpiece": "bertlab.data.tokenizer_options:WordPiece",

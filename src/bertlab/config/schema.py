@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omegaconf import MISSING
 
-from bertlab.declarations import HfHead, Metric, Role, metric_named
+from bertlab.declarations import HfHead, Metric, Mixing, Role, metric_named
 from bertlab.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ def numbers(help: str) -> Any:
 def mapping(help: str) -> Any:
     """A dictionary, empty by default."""
     return field(default_factory=dict, metadata={"help": help})
+
+
+def components(group: str, help: str) -> Any:
+    """A dictionary of options of a group, empty by default."""
+    return field(default_factory=dict, metadata={"help": help, "group": group})
 
 
 def newer(item: Any) -> Any:
@@ -166,6 +171,7 @@ class ObjectiveConfig(Component):
     needs_documents: ClassVar[bool] = False  # whether each text must be a document of several sentences
     prepared_by: ClassVar[tuple[str, ...] | None] = None  # options that decide what `prepare` makes; None = all of them
     predicts: ClassVar[bool] = True  # whether it has answers for texts of the user's own
+    folds: ClassVar[bool] = False  # whether its batches can be folded to shorter rows, by `Draw.length`
     predicts_tokens: ClassVar[bool] = False  # whether its outputs hold what stood at masked places: `Objective.token_logits`
     loss_unit: ClassVar[str] = "nats per example"
     examples_add_up: ClassVar[bool] = True  # whether a batch's loss is the sum of its parts': else one process must see all of it
@@ -279,6 +285,14 @@ class DatasetConfig(Component):
                 f"{path}.name={self.name[:80]}: must be a short name of letters, digits, '_', '-' and '.', for folders are called so"
             )
 
+    def mixing(self) -> Mixing | None:
+        """Of a mixture of datasets, what is drawn of each part; its examples then have a column `part`, the part's number."""
+        return None
+
+    def reading(self) -> dict[str, Any]:
+        """Its keys that decide what is read, for the caches of what is made of it."""
+        return self.deciding()
+
     def offers(self) -> tuple[str, ...]:
         """Roles that it has a column for, known before anything is read."""
         raise NotImplementedError(f"{type(self).__name__} lacks offers()")
@@ -330,11 +344,15 @@ class ScheduleConfig(Component):
 
     warmup_fraction: float = number(0.1, "linear warm-up as a share of all steps", low=0, high=1)
     warmup_steps: int | None = integer(None, "linear warm-up in steps; set, it replaces warmup_fraction", low=0)
+    by: str = choice("steps", "steps", "tokens", help="what the rate moves along: steps, or tokens, where a ramp makes steps unequal")
 
     needs_total: ClassVar[bool] = True  # whether it has to know how many steps there will be
 
-    def factor(self, step: int, total: int | None) -> float:
-        """What the peak learning rate is multiplied by at `step` (from 0) of `total` (None = not known). Every option has its own."""
+    def factor(self, step: float, total: int | None) -> float:
+        """What the peak learning rate is multiplied by at `step` (from 0) of `total` (None = not known). Every option has its own.
+
+        With `by=tokens` the step is that at which as many tokens were seen if all steps had the same number: it may lie between two.
+        """
         raise NotImplementedError(f"{type(self).__name__} lacks factor(step, total)")
 
 
@@ -373,6 +391,14 @@ class Budget(Node):
     batch_size: int = integer(32, "examples per optimizer step (effective batch size)", low=1)
     batch_tokens: int | None = integer(None, "padded tokens per step; set, it replaces batch_size", low=1)
     group_by_length: bool = flag(True, "batches of similar lengths (less padding); the order stays random")
+    batch_size_from: int | None = integer(
+        None, "batch size at first, growing to batch_size over batch_ramp_tokens (Brown et al. 2020, §2.3); null = batch_size", low=1
+    )
+    batch_ramp_tokens: int | None = integer(None, "real tokens after which batches have their full size", low=1)
+    length_from: int | None = integer(
+        None, "length of rows at first: blocks are folded into rows of so many tokens, then twice as many, … (Press et al. 2021, §4)", low=8
+    )
+    length_ramp_tokens: int | None = integer(None, "real tokens after which blocks stay whole", low=1)
 
     UNITS: ClassVar = ("epochs", "steps", "tokens", "examples")
 
@@ -394,6 +420,20 @@ class Budget(Node):
             raise ConfigError(f"{given} are {'both' if len(units) == 2 else 'all'} set; keep one (e.g. {path}.{units[0]}=null)")
         if not units and self.hours is None:
             raise ConfigError(f"{path}: no budget; set one of {', '.join(self.UNITS)} or hours, e.g. {path}.epochs=3")
+        self._check_ramps(path)
+
+    def _check_ramps(self, path: str) -> None:
+        for first, tokens in (("batch_size_from", "batch_ramp_tokens"), ("length_from", "length_ramp_tokens")):
+            keys = {key: getattr(self, key) for key in (first, tokens)}
+            if lacking := [key for key, value in keys.items() if value is None]:
+                if len(lacking) == 1:
+                    raise ConfigError(f"{path}.{first} and {path}.{tokens} go together: set {path}.{lacking[0]} too, or neither")
+        if self.batch_size_from is None:
+            return
+        if self.batch_tokens is not None:
+            raise ConfigError(f"{path}.batch_size_from: batches of {path}.batch_tokens have no number of examples that could grow")
+        if self.batch_size_from >= self.batch_size:
+            raise ConfigError(f"{path}.batch_size_from={self.batch_size_from}: must be less than {path}.batch_size={self.batch_size}")
 
 
 PAIRS_SCORING = "token: each token masked alone (Salazar et al. 2020); word_l2r: its word's later tokens too (Kauf & Ivanova 2023)"
@@ -508,6 +548,8 @@ class Train(Node):
                 f"compute.processes={self.compute.processes} are more than budget.batch_size={self.budget.batch_size} has examples for: "
                 "take fewer, or a larger batch"
             )
+        if timed and self.schedule.by == "tokens":
+            raise ConfigError("schedule.by=tokens: budget.hours alone does not say how many there will be: add another unit of budget")
         steps, warmup = self.budget.steps, self.schedule.warmup_steps
         if steps is not None and warmup is not None and warmup > steps:
             raise ConfigError(f"schedule.warmup_steps={warmup} is more than budget.steps={steps}: the peak would never be reached")

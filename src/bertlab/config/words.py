@@ -200,6 +200,24 @@ def check_option(word: Word) -> None:
     raise ConfigError(f"command line: {word}: {wish}")
 
 
+def parts_of_mixture(word: Word) -> list[Word]:
+    """`dataset.parts={classic_books: 2, imdb_text: 1}`, presets and their weights, as Hydra composes them; other words as they are.
+
+    Raises ConfigError for what is no such thing.
+    """
+    if word.package or not (word.key == "dataset.parts" or (word.key.startswith("init.") and word.key.endswith("dataset.parts"))):
+        return [word]
+    weights = word.plain
+    if not isinstance(weights, dict) or not all(isinstance(weight, int | float) for weight in weights.values()) or word.prefix:
+        raise ConfigError(f"{word.key}: write presets of datasets and their weights, e.g. '{word.key}={{classic_books: 2, imdb_text: 1}}'")
+    known = registry.options_of("dataset")
+    if unknown := next((str(name) for name in weights if str(name) not in known), None):
+        raise ConfigError(f"{word.key}: dataset={unknown}: unknown option, {did_you_mean(unknown, known)}")
+    group = word.key.rpartition(".")[0]
+    chosen = [parse(f"+dataset@{word.key}.{name}={name}") for name in weights]
+    return [*chosen, *(parse(f"+{group}.weights.{name}={float(weight)}") for name, weight in weights.items())]
+
+
 def into_stage(job: str, word: Word) -> Word:
     """`init.dataset=imdb_text`, an option of the pretraining within a run, as Hydra writes it: `dataset@init.dataset=imdb_text`."""
     below, _, group = word.key.rpartition(".")

@@ -31,6 +31,7 @@ class LoadedDataset:
     best_possible: dict[str, dict[str, float]] = field(default_factory=dict)  # split -> metric -> its best reachable value, where known
     notes: list[str] = field(default_factory=list)  # what a person should know of how it was read
     held_out: Sequence[str] = ()  # splits that were taken out of train
+    parts: dict[str, list[int]] = field(default_factory=dict)  # of a mixture: split -> rows of each part, one part after the other
 
 
 def roles_for(dataset: DatasetConfig, objective: ObjectiveConfig) -> tuple[Role, ...]:

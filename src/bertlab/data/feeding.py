@@ -37,6 +37,7 @@ class Step:
     epoch: int
     epochs_done: float  # after it
     rows: np.ndarray  # (B,) int64, numbers of its examples
+    tokens_before: int  # of all steps before it, as the order of batches counts them
     draw: Draw
     batches: list[Batch]  # one for each forward pass
 
@@ -93,10 +94,13 @@ class Feed:
 
     def walk(self, first: int, part: int, parts: int) -> Generator[Step, None, None]:
         """Every `parts`-th step, beginning with step `first + part`."""
+        seen = self.order.tokens_before(first)
         for number, (epoch, done, rows) in enumerate(self.order.from_step(first)):
             if number % parts == part:
-                draw = Draw(self.order.seed, epoch, (first + number) / self.total_steps if self.total_steps else 0.0)
-                yield Step(epoch, done, rows, draw, self.batches(rows, draw))
+                progress = (first + number) / self.total_steps if self.total_steps else 0.0
+                draw = Draw(self.order.seed, epoch, progress, self.order.length_at(seen))
+                yield Step(epoch, done, rows, seen, draw, self.batches(rows, draw))
+            seen += int(self.order.lengths[rows].sum())
 
     def batches(self, rows: np.ndarray, draw: Draw) -> list[Batch]:
         """The batches of one step, at most `micro_batch` examples each."""

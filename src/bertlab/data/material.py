@@ -2,15 +2,18 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertlab.config.schema import ObjectiveConfig, Train
-from bertlab.contracts import Examples, Objective
+from bertlab.contracts import Encode, Examples, Objective
 from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for, text_roles
 from bertlab.data.example_files import read_examples, write_examples
+from bertlab.data.mixture import describe_parts
 from bertlab.data.row_checks import count_rows, row_lines
 from bertlab.data.text_checks import CountedTexts, describe_texts, head_lines, merged_words, refuse_unknown
 from bertlab.data.tokenizer import Tokenizer, batches_of_texts, read_tokenizer
@@ -32,10 +35,11 @@ class Material:
     _counted: dict[str, dict[str, Any]] | None = None
 
     def describe(self, config: Train) -> list[str]:
-        """What is about to be learnt from, in lines for a person: unknown tokens, what is cut, the first rows as the model sees them."""
+        """What is about to be learnt from, in lines for a person: parts of a mixture, unknown tokens, what is cut, the first rows."""
         roles = roles_for(config.dataset, config.objective)
         head = head_lines(self.dataset.splits["train"], roles, self.dataset.label_names, self.examples["train"], self.tokenizer)
-        return [*row_lines(self.counted(config), self.dataset.held_out), *describe_texts(config, self.texts), *head]
+        parts = describe_parts(config, self.examples["train"])
+        return [*parts, *row_lines(self.counted(config), self.dataset.held_out), *describe_texts(config, self.texts), *head]
 
     def counted(self, config: Train) -> dict[str, dict[str, Any]]:
         """Rows of each split, and what of them quietly ruins a result: see data/row_checks.py."""
@@ -54,7 +58,7 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None, 
     roles = roles_for(config.dataset, config.objective)
     key = {
         "data": config.dataset.fingerprint(config.paths),
-        "dataset": config.dataset.deciding(),
+        "dataset": config.dataset.reading(),
         "roles": [dataclasses.asdict(role) for role in roles],
         "code": folder_version(Path(__file__).parent),
     }
@@ -69,7 +73,7 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None, 
         for split, rows in dataset.splits.items():
             counted = CountedTexts(tokenizer)
             try:
-                write_examples(folder, split, counted.watch(objective.prepare(rows, counted)))
+                write_examples(folder, split, counted.watch(_prepared(objective, rows, dataset.parts.get(split), counted)))
             except DataError as error:
                 raise DataError(f"{config.dataset.name}, {split} split: {error}") from error
             texts[split] = counted.shares()
@@ -89,6 +93,21 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None, 
     examples = {split: read_examples(folder, split) for split in dataset.splits}
     objective.fit_to(examples["train"])
     return Material(dataset, tokenizer, objective, examples, texts)
+
+
+def _prepared(objective: Objective, rows: Any, parts: Sequence[int] | None, encode: Encode) -> Iterator[Examples]:
+    """A split's examples; of a mixture part by part, so that none is of two parts, each with the number of its own."""
+    if parts is None:
+        yield from objective.prepare(rows, encode)
+        return
+    start = 0
+    for number, count in enumerate(parts):
+        for piece in objective.prepare(rows.select(range(start, start + count)), encode) if count else ():
+            columns = {**piece.columns, "part": np.full(len(piece), number, dtype=np.int32)}
+            if "row" in columns:
+                columns["row"] = columns["row"] + start
+            yield dataclasses.replace(piece, columns=columns)
+        start += count
 
 
 def build_objective(config: Train, tokenizer: Tokenizer, label_names: Sequence[str]) -> Objective:

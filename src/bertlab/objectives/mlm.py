@@ -11,7 +11,7 @@ Legend: B batch, T tokens, D width, V vocabulary, M masked tokens of a batch.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ from bertlab.objectives._masking import (
 @dataclass
 class Mlm(Masked):
     """Hide tokens in blocks of text and predict them; texts are packed into full blocks."""
+
+    folds: ClassVar[bool] = True
 
     packing: str = choice("blocks", "blocks", "documents", help="blocks: filled across documents; documents: a block holds one at most")
     attend_across: bool = flag(True, "tokens of one block see each other also across documents")
@@ -70,6 +72,24 @@ def block_attention(ids: np.ndarray, inside: np.ndarray, sep_id: int) -> np.ndar
     document = np.cumsum(ends, axis=1) - ends  # separators before this token
     seen: np.ndarray = (document[:, :, None] == document[:, None, :]) & inside[:, None, :] & inside[:, :, None]
     return seen
+
+
+def folded(ids: np.ndarray, inside: np.ndarray, positions: Tensor, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Rows of at most `length` tokens, each a piece of one of `ids (B, T)`, in order; `inside` and flat `positions` go with their tokens.
+
+    Only the first piece of a block begins with [CLS] and only its last ends with [SEP]: every token is kept and none is added.
+    """
+    rows, width = ids.shape
+    if width <= length:
+        return ids, inside, positions
+    pieces = -(-width // length)
+    surplus = ((0, 0), (0, pieces * length - width))
+    ids = np.pad(ids, surplus, constant_values=pad_id).reshape(rows * pieces, length)
+    inside = np.pad(inside, surplus).reshape(rows * pieces, length)
+    kept = inside.any(1)  # what is nothing but padding goes
+    place = positions // width * (pieces * length) + positions % width
+    row = torch.from_numpy(np.cumsum(kept) - 1)[place // length]
+    return ids[kept], inside[kept], row * length + place % length
 
 
 # --- head -----------------------------------------------------------------------------------------------------------------------
@@ -136,8 +156,10 @@ class MlmObjective(Objective):
     def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
         """Blocks with tokens hidden; targets `masked (M,)`, flat positions, and `label (M,)`, what stood there."""
         ids, inside = pad_rows([examples[row] for row in rows], self.vocabulary.special.pad_id)
-        attention = inside if self.config.attend_across else block_attention(ids, inside, self.vocabulary.special.sep_id)
         targets, counts = mask_batch(self.config, self.training, self.scoring, ids, rows, draw)
+        if draw is not None and draw.length is not None:
+            ids, inside, targets["masked"] = folded(ids, inside, targets["masked"], draw.length, self.vocabulary.special.pad_id)
+        attention = inside if self.config.attend_across else block_attention(ids, inside, self.vocabulary.special.sep_id)
         mask = None if attention.all() else torch.from_numpy(attention)
         tensor = torch.from_numpy(ids)
         return Batch(tensor, torch.zeros_like(tensor), mask, targets, int(inside.sum()), len(rows), counts)

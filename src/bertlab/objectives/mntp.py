@@ -34,6 +34,7 @@ class Mntp(Mlm):
     """Hide tokens and predict each from the position before it; a share of examples is read causally."""
 
     predicts_tokens: ClassVar = False  # not where they stand
+    folds: ClassVar = False  # a piece's first token would be predicted from the piece before
 
     causal_share: float = number(0.0, "share of training examples that are read left to right, every next token predicted", low=0, high=1)
     causal_weight: float | None = number(None, "weight of a next token beside that of a masked one; null = rate", above=0)

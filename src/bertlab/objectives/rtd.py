@@ -43,6 +43,7 @@ class Rtd(Mlm):
     detection_weight: float = number(50.0, "weight of the encoder's loss beside the generator's (Clark et al. 2020: 50)", above=0)
 
     predicts_tokens: ClassVar = False  # the generator does, of which nothing is kept
+    folds: ClassVar = False
     loss_unit: ClassVar = "nats per token, detector; in training weighted, with the generator's per masked token"
     examples_add_up: ClassVar = False  # the detector's mean is weighted by masked tokens
 

@@ -349,6 +349,9 @@ def _typed(name: str, value: Any) -> Any:
             is_group = item.name in (*COMPONENTS, *PLAIN) and isinstance(value.get(item.name), dict)
             if is_group and item.name != "model":  # there a few keys, not a component
                 setattr(schema, item.name, _typed(item.name, value.pop(item.name)))
+            if (group := item.metadata.get("group")) is not None:
+                held = {name: _typed(group, part) for name, part in value.pop(item.name, {}).items()}
+                setattr(schema, item.name, held)
     elif name in PLAIN:
         schema = PLAIN[name]()
     else:
@@ -367,6 +370,10 @@ def _with_components(node: Any) -> dict[str, Any]:
         value = getattr(node, item.name)
         if isinstance(value, Component):
             tree[item.name] = {"component": registry.option_of(item.name, value), **_with_components(value)}
+        elif (group := item.metadata.get("group")) is not None:
+            tree[item.name] = {
+                name: {"component": registry.option_of(group, part), **_with_components(part)} for name, part in value.items()
+            }
         else:
             tree[item.name] = _with_components(value) if dataclasses.is_dataclass(value) else value
     return tree

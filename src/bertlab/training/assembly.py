@@ -74,6 +74,11 @@ def check_combination(config: Train) -> None:
             f"objective.max_length={objective.max_length} is longer than model.max_position_embeddings={longest}; shorten the one or "
             "raise the other"
         )
+    if (first := config.budget.length_from) is not None:
+        if not objective.folds:
+            raise ConfigError(f"budget.length_from={first}: objective={objective.name} folds no rows; objective=mlm does")
+        if first >= objective.max_length:
+            raise ConfigError(f"budget.length_from={first}: must be less than objective.max_length={objective.max_length}")
     inherits, has_stage = config.tokenizer.inherits, config.init.stage(config) is not None
     if inherits and not config.init.gives_tokenizer and config.model.hub_name() is None:
         raise ConfigError(f"tokenizer=inherited takes the tokenizer of what init names, but init={config.init.name} names nothing")

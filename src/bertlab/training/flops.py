@@ -9,6 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,12 +50,19 @@ def count_forward(call: Callable[[], Any]) -> int:
     return int(counter.total)
 
 
-def flops_per_token(model: torch.nn.Module, objective: Objective, train: Examples, order: BatchOrder, device: Device) -> float:
-    """Of training, forward and backward: counted on the first batch as it is trained on, half-way through (where rates move)."""
-    batch = objective.collate(train, order.epoch(0)[0], Draw(order.seed, 0, 0.5)).to(device.device)
+def training_flops(
+    model: torch.nn.Module, objective: Objective, train: Examples, order: BatchOrder, device: Device, tokens: float
+) -> float:
+    """Of training on so many tokens, forward and backward: counted on the first batch as it is trained on, half-way through (where rates
+    move), once for each length that rows are folded to.
+    """
     model.eval()
-    with device.autocast():
-        return (1 + BACKWARD) * count_forward(lambda: model(batch)) / batch.num_tokens
+    total = 0.0
+    for length, part in order.lengths_used(tokens):
+        batch = objective.collate(train, order.epoch(0)[0], Draw(order.seed, 0, 0.5, length)).to(device.device)
+        with device.autocast():
+            total += (1 + BACKWARD) * count_forward(partial(model, batch)) / batch.num_tokens * part
+    return total
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bertlab.config.schema import Train
-from bertlab.data.batches import BatchOrder, order_batches
+from bertlab.data.batches import BatchOrder, order_batches, order_of
 from bertlab.data.feeding import WHOLE, Feed
 from bertlab.data.material import Material, prepare
 from bertlab.kernels import keep_freed_memory
@@ -23,12 +23,13 @@ from bertlab.runs.checkpoints import newest_step
 from bertlab.runs.files import digest, write_text
 from bertlab.runs.machine import Device, threads
 from bertlab.training.assembly import Learner, Model, build_model, build_optimizer, frozen_weights
-from bertlab.training.flops import BACKWARD, flops_per_token
+from bertlab.training.flops import BACKWARD, training_flops
 from bertlab.training.lifecycle import Located, locate
 from bertlab.training.loop import accumulate
 
 SECONDS_OF_TIMING = 2.0  # for each kind of run
 STATES_OF_OPTIMIZER = 2  # of the size of the weights, as Adam has
+NO_RAMP: dict[str, Any] = dict.fromkeys(("batch_size_from", "batch_ramp_tokens", "length_from", "length_ramp_tokens"))
 
 
 @dataclass
@@ -107,18 +108,19 @@ class Forecaster:
         status = "interrupted" if done and status == "new" else status
         model = build_model(config, material.tokenizer, material.objective)
         train = material.examples["train"]
-        order = order_batches(train.lengths, config.budget, config.seed)
+        order = order_of(config, train)
         steps = order.total_steps(config.budget)
-        tokens_per_step = float(train.lengths.mean()) * len(train.lengths) / max(1, order.steps_in(1.0))
-        flops = flops_per_token(model, material.objective, train, order, Device(torch.device("cpu"), "float32", device.threads))
-        seconds_per_step = 0.0 if status == "finished" else self._seconds_per_step(config, model, material, order, device)
+        full = order_batches(train.lengths, dataclasses.replace(config.budget, **NO_RAMP), config.seed)  # steps as they are in the end
+        tokens_per_step = float(train.lengths.mean()) * len(train.lengths) / max(1, full.steps_in(1.0))
+        seconds_per_step = 0.0 if status == "finished" else self._seconds_per_step(config, model, material, full, device)
         if steps is None:  # as many as the hours allow
             assert config.budget.hours is not None
             spent = 3600 * config.budget.hours
             seconds, seen = spent, spent / max(seconds_per_step, 1e-9)
         else:
             seen = float(steps)
-            seconds = max(0, steps - done) * seconds_per_step
+            to_go = order.tokens_before(steps) - order.tokens_before(min(done, steps))
+            seconds = to_go / max(tokens_per_step, 1e-9) * seconds_per_step
             seconds += (
                 self._evaluations(config, material, order, steps, done) * seconds_per_step / max(tokens_per_step, 1e-9) / (1 + BACKWARD)
             )
@@ -129,10 +131,13 @@ class Forecaster:
                 )
         if status == "finished" and summary is not None:
             seconds, seen = 0.0, float(summary["cost"]["steps"])
-        tokens = seen * tokens_per_step
+        tokens = seen * tokens_per_step if steps is None else order.tokens_before(round(seen))
+        flops = training_flops(
+            model.to("cpu"), material.objective, train, order, Device(torch.device("cpu"), "float32", device.threads), tokens
+        )
         parameters = sum(weight.numel() for weight in model.parameters())
         averaged = config.optimizer.ema_decay > 0
-        return Forecast(folder.path, status, parameters, steps, done, tokens, flops * tokens, seconds, stage, averaged)
+        return Forecast(folder.path, status, parameters, steps, done, tokens, flops, seconds, stage, averaged)
 
     def _evaluations(self, config: Train, material: Material, order: BatchOrder, steps: int, done: int) -> float:
         """Tokens that evaluations still to come will read."""

@@ -14,8 +14,9 @@ import yaml
 
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
-from bertlab.data.batches import order_batches
+from bertlab.data.batches import order_of
 from bertlab.data.material import Material, prepare
+from bertlab.data.mixture import drawn_of_parts
 from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, redact
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
@@ -27,7 +28,7 @@ from bertlab.runs.processes import place
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_initialized, build_optimizer, check_combination, set_up
 from bertlab.training.evaluation import score
-from bertlab.training.flops import flops_per_token, product_rate
+from bertlab.training.flops import product_rate, training_flops
 from bertlab.training.launch import run_together
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
@@ -202,6 +203,7 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
             "last": last_validation(progress),
             "weights": "averaged" if config.optimizer.ema_decay > 0 else "trained",  # which ones are scored and saved
+            "parts": drawn_of_parts(config, material.examples["train"], progress.step),  # of a mixture
             "cost": cost(config, progress, model, material, run.device, processes.of),
             "stopped": progress.stopped or "budget",
             "seed": config.seed,
@@ -385,8 +387,8 @@ def cost(config: Train, progress: Progress, model: Model, material: Material, de
     """
     parameters = sum(weight.numel() for weight in model.parameters())
     train = material.examples["train"]
-    order = order_batches(train.lengths, config.budget, config.seed)
-    flops = flops_per_token(model, material.objective, train, order, device) * progress.tokens
+    order = order_of(config, train)
+    flops = training_flops(model, material.objective, train, order, device, progress.tokens)
     reachable = processes * product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32)
     return {
         "steps": progress.step,

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from bertlab.config.schema import Evaluation, Train
 from bertlab.contracts import Examples, Loss, Metric, Objective
-from bertlab.data.batches import order_batches
+from bertlab.data.batches import order_of
 from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
 from bertlab.errors import DataError, DivergedError, RunError
 from bertlab.kernels import Part, as_part
@@ -127,8 +127,9 @@ def fit(
         if processes.is_first:
             save_checkpoint(folder, ResumeState(progress.step, model.state_dict(), state, best))
 
-    order = order_batches(examples["train"].lengths, config.budget, config.seed)
+    order = order_of(config, examples["train"])
     total = order.total_steps(config.budget)
+    total_tokens = order.tokens_before(total) if config.schedule.by == "tokens" and total is not None else None
     evaluate_at = order.steps_between(config.evaluation, total)
     micro_batch = config.compute.micro_batch_size or WHOLE
     feed = Feed(objective, examples["train"], order, total, micro_batch, processes.rank, processes.of)
@@ -144,7 +145,8 @@ def fit(
     with interruptible() as received, bar, worker_deaths_explained(), closing(steps):
         while not progress.stopped and (total is None or progress.step < total):
             step = next(steps)
-            factor = config.schedule.factor(progress.step, total)
+            at = progress.step if total_tokens is None or total is None else total * step.tokens_before / total_tokens
+            factor = config.schedule.factor(at, total)
             for group, peak in zip(optimizer.param_groups, peak_lr, strict=True):
                 group["lr"] = peak * factor
 

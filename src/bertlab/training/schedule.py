@@ -1,8 +1,8 @@
 """Learning-rate schedules: pure functions of the step. `factor(step, total)` multiplies the peak learning rate.
 
 `step` counts from 0 (the step about to be taken), `total` is the number of steps of the whole run, or None where the budget
-is wall-clock time alone. Sources: linear with warm-up, Devlin et al. 2019 §A.2; cosine, Loshchilov & Hutter 2017;
-inverse square root, Vaswani et al. 2017 §5.3; warm-up-stable-decay, Hu et al. 2024 (MiniCPM) §4.
+is wall-clock time alone; along tokens (`schedule.by`) a step may lie between two. Sources: linear with warm-up, Devlin et al. 2019 §A.2;
+cosine, Loshchilov & Hutter 2017; inverse square root, Vaswani et al. 2017 §5.3; warm-up-stable-decay, Hu et al. 2024 (MiniCPM) §4.
 """
 
 import math
@@ -18,7 +18,7 @@ class Linear(ScheduleConfig):
 
     final_fraction: float = number(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
 
-    def factor(self, step: int, total: int | None) -> float:
+    def factor(self, step: float, total: int | None) -> float:
         warmup = warmup_length(self, total)
         return lr_warmup(step, warmup) if step < warmup else lr_linear(progress(step, warmup, total), self.final_fraction)
 
@@ -29,7 +29,7 @@ class Cosine(ScheduleConfig):
 
     final_fraction: float = number(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
 
-    def factor(self, step: int, total: int | None) -> float:
+    def factor(self, step: float, total: int | None) -> float:
         warmup = warmup_length(self, total)
         return lr_warmup(step, warmup) if step < warmup else lr_cosine(progress(step, warmup, total), self.final_fraction)
 
@@ -40,7 +40,7 @@ class Constant(ScheduleConfig):
 
     needs_total: ClassVar = False
 
-    def factor(self, step: int, total: int | None) -> float:
+    def factor(self, step: float, total: int | None) -> float:
         return lr_warmup(step, warmup_length(self, total))
 
 
@@ -50,7 +50,7 @@ class InverseSqrt(ScheduleConfig):
 
     needs_total: ClassVar = False
 
-    def factor(self, step: int, total: int | None) -> float:
+    def factor(self, step: float, total: int | None) -> float:
         return lr_inverse_sqrt(step, warmup_length(self, total))
 
 
@@ -61,7 +61,7 @@ class Wsd(ScheduleConfig):
     decay_fraction: float = number(0.2, "share of all steps spent decaying", low=0, high=1)
     final_fraction: float = number(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
 
-    def factor(self, step: int, total: int | None) -> float:
+    def factor(self, step: float, total: int | None) -> float:
         warmup, last = warmup_length(self, total), require_total(total)
         start = max(warmup, last - round(self.decay_fraction * last))
         if step < start:
@@ -83,12 +83,12 @@ def require_total(total: int | None) -> int:
     return total
 
 
-def progress(step: int, start: int, total: int | None) -> float:
+def progress(step: float, start: int, total: int | None) -> float:
     """Share of the way from `start` to `total`, in [0, 1]."""
     return min(1.0, (step - start) / max(1, require_total(total) - start))
 
 
-def lr_warmup(step: int, warmup: int) -> float:
+def lr_warmup(step: float, warmup: int) -> float:
     """(step + 1) / warmup while warming up, then 1; the first step already learns."""
     return min(1.0, (step + 1) / max(1, warmup))
 
@@ -103,6 +103,6 @@ def lr_cosine(done: float, final: float) -> float:
     return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def lr_inverse_sqrt(step: int, warmup: int) -> float:
+def lr_inverse_sqrt(step: float, warmup: int) -> float:
     """Linear to 1 at `warmup`, then sqrt(warmup / step)."""
     return min(lr_warmup(step, warmup), math.sqrt(max(1, warmup) / max(1, step + 1)))
