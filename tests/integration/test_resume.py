@@ -7,10 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from children import finish, kill_when, newest_step, only_run, result, start, wait_until
 
+import bertlab
+from bertlab.data.feeding import Feed
+from bertlab.training.loop import Interrupted
 from tiny import tiny
 
 RUN = tiny("budget.epochs=4", "budget.batch_size=8", "objective.token_dropout=0.1", "evaluation.every_steps=30",
@@ -155,20 +159,30 @@ ARMS = tiny(
     "objective.logit_softcap=20", "model.qk_norm=l2", "model.attention_softcap=20", "model.value_embeddings=1", "model.global_every=2",
     "model.local_window=8", "model.activation=relu2", "optimizer.ema_decay=0.9", "budget.tokens=24000", "budget.batch_size=16",
     "budget.batch_size_from=4", "budget.batch_ramp_tokens=8000", "budget.length_from=8", "budget.length_ramp_tokens=12000",
-    "schedule.by=tokens", "evaluation.every_steps=10", "compute.checkpoint_seconds=0", sizes=None, heads=2,
+    "schedule.by=tokens", "evaluation.every_steps=20", sizes=None, heads=2,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_later_papers_options_resume_to_the_bit_too(tmp_path: Path, causal: bool) -> None:
-    """Mixture and phases, both ramps, averaged weights and every option of the encoder in one run, killed twice."""
+def test_the_later_papers_options_resume_to_the_bit_too(tmp_path: Path, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mixture and phases, both ramps, averaged weights and every option of the encoder in one run, stopped within all of them."""
     words = [word for word in ARMS if not causal or "length_" not in word or word.startswith("objective.max")]
     words = [*words, "objective=mntp", "objective.causal_share=0.3"] if causal else words
-    finish(*words, f"paths.output={tmp_path / 'whole'}")
-    torn = tmp_path / "torn"
-    for step in (15, 40):
-        kill_when(start(*words, f"paths.output={torn}"), lambda step=step: newest_step(torn) >= step)
-    assert "continuing at step" in finish(*words, f"paths.output={torn}")
+    bertlab.run([*words, f"paths.output={tmp_path / 'whole'}"])
+    torn, batches, made = tmp_path / "torn", Feed.batches, []
+
+    def stopped(self: Feed, rows: Any, draw: Any) -> Any:
+        made.append(draw)
+        if len(made) == 15:
+            signal.raise_signal(signal.SIGTERM)
+        return batches(self, rows, draw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Feed, "batches", stopped)
+        with pytest.raises(Interrupted):
+            bertlab.run([*words, f"paths.output={torn}"])
+    assert newest_step(torn) == 15
+    bertlab.run([*words, f"paths.output={torn}"])
     assert result(only_run(torn)) == result(only_run(tmp_path / "whole"))
     summary = json.loads((only_run(torn) / "summary.json").read_text())
     assert summary["weights"] == "averaged" and summary["cost"]["tokens"] >= 24000
