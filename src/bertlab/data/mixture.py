@@ -2,7 +2,7 @@
 
 Every part is a dataset of its own, read, cleaned and held out as it would be alone. `weights` say how often an example of a part is drawn
 beside those of the others, whatever the parts' sizes: a small part with a large weight is seen several times while a large one is seen in
-part. How examples are drawn stands in mixing.py.
+part. How examples are drawn stands in batches.py.
 
 A tokenizer is trained on every row of every part once, whatever the weights.
 """
