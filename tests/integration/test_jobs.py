@@ -142,7 +142,9 @@ def test_wandb_offline_holds_the_run_and_is_closed(cli: Any, tmp_path: Path) -> 
     summary, files = wandb_records(folder)
     assert len(files) == 1
     text = json.dumps(summary)
-    assert "validation/accuracy" in text
+    for name in ("validation/accuracy", "cost/tokens", "command"):
+        assert name in text
+    assert "to upload it: wandb sync " in out
 
 
 def test_failed_job_leaves_no_wandb_run_open(cli: Any, tmp_path: Path) -> None:

@@ -185,7 +185,10 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
         out.mkdir(parents=True, exist_ok=True)
         if "md" in formats:
             for figure in page.figures():
-                write_atomically(out / "figures" / f"{figure.name}.png", lambda file, png=figure.png: file.write_bytes(png))  # type: ignore[misc]  # a lambda's default
+                for ending, content in (("png", figure.png), ("svg", figure.svg.encode()), ("pdf", figure.pdf)):
+                    if content:
+                        place = out / "figures" / f"{figure.name}.{ending}"
+                        write_atomically(place, lambda file, content=content: file.write_bytes(content))  # type: ignore[misc]  # a lambda's default
             write_record(out / "report.md", to_markdown(page))
         if "html" in formats:
             write_record(out / "report.html", to_html(page))

@@ -1,4 +1,4 @@
-"""Plots of a study, each as PNG and SVG."""
+"""Plots of a study, each as PNG, SVG and PDF."""
 
 import io
 import math
@@ -245,9 +245,10 @@ def _dress(axes: Axes, entries: int) -> None:
 
 
 def _finish(figure: Any, name: str, caption: str) -> Figure:
-    png, svg = io.BytesIO(), io.StringIO()
+    png, svg, pdf = io.BytesIO(), io.StringIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):  # the same bytes each time
         figure.savefig(svg, format="svg", metadata={"Date": None})
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     plt.close(figure)
-    return Figure(name, png.getvalue(), svg.getvalue(), caption)
+    return Figure(name, png.getvalue(), svg.getvalue(), caption, pdf.getvalue())

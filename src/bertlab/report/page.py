@@ -44,12 +44,13 @@ class PageTable:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture as PNG bytes and as SVG text, with the words for those who cannot see it."""
+    """A picture as PNG bytes, as SVG text and as PDF bytes, with the words for those who cannot see it."""
 
     name: str
     png: bytes
     svg: str
     caption: str
+    pdf: bytes = b""  # for LaTeX; empty where it was not drawn
 
 
 Block = Heading | Text | Listing | PageTable | Figure

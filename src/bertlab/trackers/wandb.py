@@ -1,7 +1,9 @@
 """Weights & Biases: scalars, config, summary, confusion matrix; grouped by sweep. Never leaves a run open."""
 
 import os
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from bertlab.config.schema import TrackerConfig, choice, string
@@ -53,7 +55,7 @@ class WandbTracker(Tracker):
         except (wandb.Error, OSError, TimeoutError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0][:160]
             raise ConfigError(f"tracker=wandb: cannot start ({line}); log in with `wandb login`, or use tracker.mode=offline") from error
-        self.wandb, self.labels = wandb, list(info.labels)
+        self.wandb, self.labels, self.is_offline = wandb, list(info.labels), config.mode == "offline"
 
     def log(self, record: dict[str, Any]) -> None:
         """Under the run's own step, so that a continued run does not count twice."""
@@ -72,6 +74,11 @@ class WandbTracker(Tracker):
                     self.run.log({name: self.wandb.Table(columns=["true", "predicted", "count"], data=rows)})
                 else:
                     self.run.summary[name] = value
-            self.run.summary["status"] = summary["status"]
+            for name, value in summary.get("cost", {}).items():
+                self.run.summary[f"cost/{name}"] = value
+            self.run.summary.update({"status": summary["status"], "id": summary["id"], "command": summary["command"]})
         finally:
+            folder = Path(self.run.dir).parent
             self.run.finish(exit_code=0 if summary["status"] == "finished" else 1)
+            if self.is_offline:
+                print(f"to upload it: wandb sync {shlex.quote(str(folder))}", flush=True)
