@@ -1,7 +1,7 @@
-"""Promise 6 by chance instead of by choice: signals at random moments, over every job that writes. The long form: faults.py."""
+"""Promise 6 by chance instead of by choice: signals at random moments, over every job that writes. The long form: kills.py."""
 
 import pytest
-from faults import JOBS, Job, campaign
+from kills import JOBS, Job, campaign
 
 
 @pytest.mark.parametrize("job", JOBS, ids=[job.name for job in JOBS])
