@@ -24,7 +24,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # by hand, as pytest does by itself
 
 from children import TIMES, finish, start
-
 from tiny import tiny
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -157,7 +156,7 @@ def disturb(job: Job, place: Path, source: Path | None, draw: random.Random) -> 
 def campaign(
     seed: int, kills: int, minutes: float, told: Callable[[str], None] = print, jobs: Sequence[Job] = JOBS, first: int = 0
 ) -> list[Round]:
-    """Rounds over all jobs in turn, from number `first`, until so many signals were sent or the time is over. A failed one's folder stays."""
+    """Rounds over all jobs in turn, from number `first`, until so many signals were sent or time is over; folders of failed ones stay."""
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="bertlab-faults-") as top:
         base, end = Path(top), time.monotonic() + 60 * minutes
