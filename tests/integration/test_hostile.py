@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from children import only_run, start
 from safetensors.torch import load_file, save_file
 
+from children import only_run, start
 from tiny import tiny
 
 SECRETS = {"SITE_API_TOKEN": "tok-4f1d7c02aa", "DB_PASSWORD": "p@ss:w/o'r\"d-77", "aws_secret_key": "AKxx0123456789"}
@@ -92,6 +92,9 @@ def test_presets_bring_no_code_and_read_no_environment(monkeypatch: pytest.Monke
         for several in ([], ["-m", "seed=1,2"]):
             errors = finished("--config-dir", "conf", f"experiment={name}", *several, status=2)[1]
             assert says in errors and len(errors.splitlines()) <= 3, errors
+    search = "# @package _global_\nhydra: {sweeper: {space: os.system}}\n"
+    Path("conf/experiment/space.yaml").write_text(search)
+    assert "hydra.sweeper.space=os.system: names code" in refused("--config-dir", "conf", "-m", "search=lr_batch", "experiment=space")
     assert not Path("pwned").exists() and not Path("multirun").exists()
 
 

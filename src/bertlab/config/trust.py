@@ -42,6 +42,9 @@ def check_hydra(hydra: DictConfig) -> None:
     for group in ("callbacks", "launcher", "sweeper", "hydra_logging", "job_logging"):
         allowed = LOGGING if group.endswith("logging") else INSTALLED
         _check_calls(tree.get(group), f"hydra.{group}", allowed)
+    given = [word.lstrip("+").partition("=")[0] for word in tree["overrides"]["hydra"]]
+    if (space := (tree.get("sweeper") or {}).get("space")) is not None and "hydra.sweeper.space" not in given:
+        raise ConfigError(f"hydra.sweeper.space={space}: names code, which presets do not bring; write it on the command line")
     for name in (tree.get("job") or {}).get("env_set") or {}:
         if name not in SET:
             raise ConfigError(f"hydra.job.env_set.{name}: a config may set {', '.join(SET)}; set it in the shell instead")
