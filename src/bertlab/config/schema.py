@@ -230,6 +230,13 @@ class OptimizerConfig(Component):
     ema_decay: float = number(
         0.0, "decay of a moving average of the weights, which then is what is evaluated, selected and saved; 0 = none", low=0, below=1
     )
+    skip_spikes: float | None = number(
+        None, "leave out updates whose loss lies so many standard deviations above its running mean; null = count those above 6", above=0
+    )
+
+    def deciding(self) -> dict[str, Any]:
+        """Spikes decide where they are left out."""
+        return {name: value for name, value in super().deciding().items() if name != "skip_spikes" or value is not None}
 
     def build(self, groups: "list[ParameterGroup]") -> "torch.optim.Optimizer":
         """The optimizer over these groups; each torch group holds `peak_lr`, which the schedule multiplies."""

@@ -35,9 +35,11 @@ from bertlab.training.averaging import Average, average_of, averaged
 from bertlab.training.evaluation import scalars, score
 from bertlab.training.pairs import Snapshots
 from bertlab.training.randomness import restore_rng_state, rng_state
+from bertlab.training.spikes import COUNTED, Trend
 from bertlab.training.together import ALONE, Alone
 
 LOG_EVERY = 20  # steps between training records
+TOLD_SPIKES = 5  # in a line each; all are counted
 HANGUP = () if sys.platform == "win32" else (signal.SIGHUP,)  # a terminal that goes away
 
 
@@ -73,6 +75,9 @@ class Progress:
     core_seconds: float = 0.0  # processor time, evaluation included: honest where the machine is shared
     loss_total: float = 0.0  # since the last training record
     loss_count: float = 0.0
+    loss_largest: float = -math.inf  # of one step since then
+    trend: dict[str, Any] = field(default_factory=dict)  # of the loss: a Trend's fields
+    spikes: list[int] = field(default_factory=list)  # steps whose loss was one
     counts: dict[str, tuple[float, float]] = field(default_factory=dict)  # Batch.counts since then
     best_score: float | None = None
     best_step: int = 0
@@ -142,6 +147,8 @@ def fit(
     bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
     steps = feed.steps(progress.step, device, config.compute.workers)
     running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)  # loss since the last record
+    losses: list[Loss] = []  # of the steps that note_spikes has not seen yet
+    skips = config.optimizer.skip_spikes is not None
     with interruptible() as received, bar, worker_deaths_explained(), closing(steps):
         while not progress.stopped and (total is None or progress.step < total):
             step = next(steps)
@@ -158,9 +165,11 @@ def fit(
                     f"finds none in its {len(step.rows)} examples; raise budget.batch_size, or leave such texts out"
                 )
             norm = clip_gradients(weights, config.optimizer.clip_norm)
-            if device.device.type == "cpu":  # elsewhere reading a value would make the host wait: checked with the next record
+            if device.device.type == "cpu" or skips:  # elsewhere reading a value would make the host wait: checked with the next record
                 check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
-            optimizer.step()
+            losses.append(loss)
+            if not (skips and note_spikes(config, progress, losses, progress.step + 1)):  # what is left out must be known now
+                optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
             seen = 0.0 if snapshots is None else snapshots.seen(progress.tokens, progress.epoch)
@@ -187,6 +196,7 @@ def fit(
             if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
                 check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
                 progress.loss_total = float(running)
+                note_spikes(config, progress, losses, progress.step)
             if progress.step % LOG_EVERY == 0 or is_last:
                 speed = (progress.tokens - recorded_tokens) / max(now - recorded_at, 1e-9)
                 record(
@@ -194,13 +204,15 @@ def fit(
                         "train/loss": progress.loss_total / progress.loss_count,
                         "train/lr": optimizer.param_groups[0]["lr"],
                         "train/grad_norm": float(norm),
+                        "train/largest_loss": progress.loss_largest,
+                        "train/spikes": len(progress.spikes),
                         "train/tokens_per_s": speed,
                         "train/tokens": progress.tokens,
                         **{f"train/{name}": part / max(whole, 1.0) for name, (part, whole) in progress.counts.items()},
                     }
                 )
                 bar.set_postfix_str(f"loss {progress.loss_total / progress.loss_count:.4f}", refresh=False)
-                progress.loss_total, progress.loss_count, progress.counts = 0.0, 0.0, {}
+                progress.loss_total, progress.loss_count, progress.loss_largest, progress.counts = 0.0, 0.0, -math.inf, {}
                 running.zero_()
                 recorded_at, recorded_tokens = now, progress.tokens
             if over_time(config, progress):
@@ -305,6 +317,25 @@ def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -
         f"training diverged at step {step}: loss {float(loss.total) / loss.count:.4g}, gradient norm {float(norm):.4g}, learning "
         f"rate {lr:.3g}; {last}. Lower optimizer.lr, lengthen schedule.warmup_fraction or lower optimizer.clip_norm"
     )
+
+
+def note_spikes(config: Train, progress: Progress, losses: list[Loss], step: int) -> bool:
+    """Judge the losses of the steps up to `step`, which are taken out of `losses`; whether the last of them is a spike."""
+    asked, trend, is_spike = config.optimizer.skip_spikes, Trend(**progress.trend), False
+    for number, loss in enumerate(losses, start=step + 1 - len(losses)):
+        value = float(loss.total) / loss.count
+        is_spike = trend.see(value, asked or COUNTED)
+        progress.loss_largest = max(progress.loss_largest, value)
+        if is_spike:
+            progress.spikes.append(number)
+            if len(progress.spikes) <= TOLD_SPIKES:
+                done = "its update is left out" if asked else "optimizer.skip_spikes would leave such updates out"
+                tqdm.write(
+                    f"step {number}: loss {value:.4g} is a spike; {done}" + "; no more are told" * (len(progress.spikes) == TOLD_SPIKES)
+                )
+    losses.clear()
+    progress.trend = vars(trend)
+    return is_spike
 
 
 def over_time(config: Train, progress: Progress) -> bool:
