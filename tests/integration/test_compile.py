@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from children import finish, kill_when, newest_step, only_run, result, start
 from torch import Tensor
 
 from bertlab.models.bert import dropout
+from children import finish, kill_when, newest_step, only_run, result, start
 from tiny import tiny
 
 # With dropout: the compiled encoder draws what the plain one draws, so that both learn the same.

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from children import finish, kill_when, newest_step, only_run, result, start
 
 import bertlab
+from children import finish, kill_when, newest_step, only_run, result, start
 from tiny import tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

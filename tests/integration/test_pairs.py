@@ -11,7 +11,6 @@ import pyarrow.parquet
 import pytest
 import scipy.stats
 import torch
-from children import finish, kill_when, only_run, start
 from torch.nn import functional as F
 
 from bertlab.config.schema import Evaluation, Paths, deciding
@@ -33,6 +32,7 @@ from bertlab.training.pairs import (
     wilson,
     word_ends,
 )
+from children import finish, kill_when, only_run, start
 from tiny import tiny
 
 Cli = Callable[..., tuple[int, str, str]]

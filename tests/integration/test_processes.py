@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from children import Child, finish, newest_step, only_run, result, start, wait_until
 
 from bertlab.runs.files import load_weights
+from children import Child, finish, newest_step, only_run, result, start, wait_until
 from tiny import tiny
 
 RUN = tiny("budget.steps=50", "budget.batch_size=14", "evaluation.every_steps=20", "compute=cpu", "compute.precision=float32",

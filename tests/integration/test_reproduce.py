@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import finish
 
+from children import finish
 from tiny import tiny
 
 DATA = ["debug=smoke", *tiny(), "compute=cpu"]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import finish, kill_when, newest_step, only_run, result, start, wait_until
 
 import bertlab
 from bertlab.data.feeding import Feed
 from bertlab.training.loop import Interrupted
+from children import finish, kill_when, newest_step, only_run, result, start, wait_until
 from tiny import tiny
 
 RUN = tiny("budget.epochs=4", "budget.batch_size=8", "objective.token_dropout=0.1", "evaluation.every_steps=30",

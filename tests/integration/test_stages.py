@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from children import finish, kill_when, result, start
 from safetensors.torch import load_file
 
 import bertlab
 from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
 from bertlab.training.lifecycle import locate
+from children import finish, kill_when, result, start
 from tiny import tiny
 
 SMALL = (*tiny(sizes=(100, 40, 20)), "compute.checkpoint_seconds=0.02")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from children import Child
 
 DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from children import Child
 
+from children import Child
 from tiny import tiny
 
 MINE = """

@@ -25,8 +25,6 @@ no class for; what=encoder goes.
 
 import os
 import re
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,7 +38,7 @@ from bertlab.export.formats import FORMATS, longest
 from bertlab.export.model import MODELLING, check_names
 from bertlab.export.tokenizer_files import SIDES, truncation_of, write_tokenizer
 from bertlab.export.verification import validation_rows
-from bertlab.runs.files import write_record
+from bertlab.runs.files import clear_orphans, temporary_folder, write_record
 from bertlab.runs.folder import find_run
 from bertlab.runs.outcome import Context
 from bertlab.training.finished import FinishedRun, load_run
@@ -79,19 +77,15 @@ def run(config: Schema, _context: Context) -> None:
     trained.config.paths.mirror = config.paths.mirror or trained.config.paths.mirror
     trained.config.paths.cache = config.paths.cache or trained.config.paths.cache
     try:
-        to.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=to.parent, prefix=f".{to.name}.", suffix=".tmp"))
-        try:
+        clear_orphans(to.parent, to.name)
+        with temporary_folder(to) as temporary:
             kind = write_folder(trained, temporary, config)
             card = model_card(described, folder, form, kind, longest(trained), way.library, way.opening(trained, form))
             write_record(temporary / "README.md", card)
             why = way.uncompared(trained, config.verify)
             rows = None if why else validation_rows(trained)
             checked = f"not compared with the run: {why}" if why else way.compare(trained, temporary, form, rows)
-            temporary.chmod(0o755)
             temporary.rename(to)  # fails where something has appeared there meanwhile; takes the place of an empty folder
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise RunError(f"to={config.to}: cannot be written ({error.strerror or error})") from error
     print(f"{to}: {kind}, {checked}")

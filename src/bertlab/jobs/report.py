@@ -44,7 +44,7 @@ from bertlab.report.provenance import one_run_command
 from bertlab.report.scaling import COSTS
 from bertlab.report.tasks import many_tasks, tasks_rows
 from bertlab.report.tasks_page import tasks_blocks
-from bertlab.runs.files import to_json, write_atomically, write_record
+from bertlab.runs.files import clear_orphans, to_json, write_atomically, write_record
 from bertlab.runs.listing import CONDITION, select
 from bertlab.runs.outcome import Context
 from bertlab.runs.records import RunRecord, find_runs, keep_runs, without_paths
@@ -182,6 +182,8 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
     """All files of the report; each is whole or not there. Raises RunError where the folder cannot be written."""
     formats = parts(config.formats, ",")
     try:
+        for place in (out, out / "figures", out / "tables"):
+            clear_orphans(place)
         out.mkdir(parents=True, exist_ok=True)
         if "md" in formats:
             for figure in page.figures():

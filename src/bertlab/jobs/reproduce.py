@@ -8,7 +8,6 @@ Exit status 2 if a score differs.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from omegaconf import MISSING
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, Train, flag, string
 from bertlab.errors import RunError
+from bertlab.runs.files import read_json
 from bertlab.runs.folder import RunFolder, config_of
 from bertlab.runs.outcome import Context
 from bertlab.runs.records import read_run
@@ -67,7 +67,7 @@ def load_report(folder: Path) -> dict[str, Any]:
     """`report.json`. Raises RunError where it is missing or damaged."""
     file = folder / "report.json"
     try:
-        report: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        report: dict[str, Any] = read_json(file)
         if not all(isinstance(report[key], dict) for key in ("runs", "configs", "scores")):
             raise ValueError("runs, configs and scores are not objects")
         return report

@@ -6,16 +6,14 @@ A folder is used only if every file of its manifest is there with its bytes; a d
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from bertlab.config.schema import Paths
 from bertlab.errors import RunError
-from bertlab.runs.files import file_digest, publish_folder
+from bertlab.runs.files import clear_orphans, file_digest, publish_folder, read_json
 
 MANIFEST = "manifest.json"
-OLD = 24 * 3600.0  # seconds
 
 
 def cache_folder(paths: Paths) -> Path:
@@ -40,13 +38,6 @@ def cached(paths: Paths, kind: str, key: str, fill: Callable[[Path], object]) ->
         raise RunError(f"paths.cache={root}: cannot be used ({error.strerror or error}); name another folder") from error
 
 
-def clear_orphans(folder: Path) -> None:
-    """Remove what killed processes left half-made here, once it is so old that nobody can be at it."""
-    for leftover in folder.glob(".*.tmp"):
-        if time.time() - leftover.stat().st_mtime > OLD:
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
 def _fill(temporary: Path, fill: Callable[[Path], object]) -> None:
     fill(temporary)
     sums = {file.name: file_digest(file) for file in sorted(temporary.iterdir())}
@@ -55,9 +46,9 @@ def _fill(temporary: Path, fill: Callable[[Path], object]) -> None:
 
 def _is_whole(folder: Path) -> bool:
     try:
-        sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        sums = read_json(folder / MANIFEST)
         return {file.name for file in folder.iterdir()} == {*sums, MANIFEST} and all(
             file_digest(folder / name) == expected for name, expected in sums.items()
         )
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return False

@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bertlab.errors import RunError
-from bertlab.runs.files import file_digest, load_weights, publish_folder, save_weights, unusable
+from bertlab.runs.files import file_digest, load_weights, publish_folder, read_json, save_weights, unusable
 
 KEPT = 2  # newest checkpoints that stay on disk
 
@@ -108,7 +108,7 @@ def _folders(folder: Path) -> list[Path]:
 
 def _manifest(place: Path) -> dict[str, Any]:
     try:
-        content = json.loads((place / "manifest.json").read_text())
+        content = read_json(place / "manifest.json")
         return content if isinstance(content, dict) else {}
     except (OSError, ValueError):
         return {}

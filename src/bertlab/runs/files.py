@@ -1,12 +1,16 @@
 """Files that are whole or not there: written beside their place, flushed, renamed; and what tells one content from another."""
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -17,18 +21,20 @@ from torch import Tensor
 
 from bertlab.errors import RunError, redact
 
+if sys.platform != "win32":
+    import fcntl
+
 UMASK = os.umask(0)
 os.umask(UMASK)
+OLD = 24 * 3600.0  # seconds after which nobody is at a temporary file any more, where locks cannot tell
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Call `write(temporary)`, flush to disk, rename to `path`; on any error nothing is left behind. Raises RunError for a full disk."""
-    temporary = None
+    temporary = lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}")
-        os.close(handle)
-        temporary = Path(name)
+        temporary, lock = _made(lambda: _new_file(path))
         write(temporary)
         temporary.chmod(0o666 & ~UMASK)
         _flush(temporary)
@@ -39,6 +45,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        _let_go(lock)
 
 
 def unusable(path: Path, error: OSError) -> RunError:
@@ -49,9 +56,9 @@ def unusable(path: Path, error: OSError) -> RunError:
 
 
 def open_new(path: Path, mode: Literal["w", "a"]) -> TextIO:
-    """A text file of ours to write (`w`) or append to (`a`); a link in its place is replaced, never followed. Raises RunError."""
+    """A text file of ours to write (`w`) or append to (`a`); a link or pipe in its place is replaced, never followed. Raises RunError."""
     try:
-        if path.is_symlink():
+        if path.is_symlink() or path.is_fifo():
             path.unlink()
         return path.open(mode, encoding="utf-8")
     except OSError as error:
@@ -70,21 +77,83 @@ def write_record(path: Path, content: str) -> None:
 
 def publish_folder(path: Path, fill: Callable[[Path], Any]) -> None:
     """Fill a temporary folder, then rename it to `path`. Where another process was first, its folder stands and ours is dropped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
-        fill(temporary)
-        temporary.chmod(0o777 & ~UMASK)
-        for file in temporary.iterdir():
-            _flush(file)
-        with contextlib.suppress(OSError) if path.exists() else contextlib.nullcontext():
-            temporary.rename(path)
-        _flush(path.parent)
+        with temporary_folder(path) as temporary:
+            fill(temporary)
+            for file in temporary.iterdir():
+                _flush(file)
+            with contextlib.suppress(OSError) if path.exists() else contextlib.nullcontext():
+                temporary.rename(path)
+            _flush(path.parent)
     except OSError:
         if not path.is_dir():
             raise
+
+
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path`, to be filled and renamed to it; what is not renamed is gone afterwards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, lock = _made(lambda: Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")))
+    try:
+        temporary.chmod(0o777 & ~UMASK)
+        yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        _let_go(lock)
+
+
+def clear_orphans(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left half-made in `folder` (for one file or folder, by its name): what no living process holds."""
+    pattern = "*" if name is None else glob.escape(name)
+    for leftover in [*folder.glob(f".{pattern}.*.tmp"), *folder.glob(f".{pattern}.*.tmp.*")]:
+        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+            lock = _hold(leftover)
+            if lock is not None or (sys.platform == "win32" and time.time() - leftover.stat().st_mtime > OLD):
+                _remove(leftover)
+            _let_go(lock)
+
+
+def _new_file(path: Path) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=f".tmp{path.suffix}")
+    os.close(handle)
+    return Path(name)
+
+
+def _made(make: Callable[[], Path]) -> tuple[Path, int | None]:
+    """A temporary file or folder and its lock. One that `clear_orphans` took for an orphan before it was locked is made again."""
+    while True:
+        place = make()
+        with contextlib.suppress(FileNotFoundError):
+            lock = _hold(place, wait=True)
+            if place.exists():
+                return place, lock
+            _let_go(lock)
+
+
+def _hold(place: Path, wait: bool = False) -> int | None:
+    """A descriptor that locks a temporary file or folder as long as it is open; None where another process holds it, or nothing locks."""
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return descriptor
+    except OSError:
+        os.close(descriptor)
+        return None
+
+
+def _let_go(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -104,7 +173,7 @@ def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Inverse of `save_weights`. Raises RunError for a file that is missing or damaged."""
     try:
-        return load_file(path)
+        return load_file(plain(path))
     except FileNotFoundError:
         raise RunError(f"{path}: there are no weights here") from None
     except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -125,10 +194,30 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
+def plain(file: Path) -> Path:
+    """The file, unless it is a pipe, a device or a folder: reading those could wait for ever. Raises OSError."""
+    if file.exists() and not file.is_file():
+        raise OSError(errno.EINVAL, "no plain file", str(file))
+    return file
+
+
 def file_digest(file: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with file.open("rb") as stream:
+    """SHA-256 of a file's bytes, in hex. Raises OSError."""
+    with plain(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a text as UTF-8, in hex: what `file_digest` gives once it is written."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_json(file: Path) -> Any:
+    """The content of a JSON file. Raises OSError for one that cannot be read, ValueError for one that holds something else."""
+    try:
+        return json.loads(plain(file).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def to_json(value: Any) -> str:
@@ -139,7 +228,4 @@ def to_json(value: Any) -> str:
 def clear_temporaries(folder: Path) -> None:
     """Remove what a killed process left half-written in `folder` (its lock is held, so nobody else writes there)."""
     for leftover in [*folder.rglob(".*.tmp"), *folder.rglob(".*.tmp.*")]:
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+        _remove(leftover)

@@ -31,7 +31,9 @@ from bertlab.runs.files import (
     load_weights,
     open_new,
     publish_folder,
+    read_json,
     save_weights,
+    text_digest,
     to_json,
     write_record,
     write_text,
@@ -41,7 +43,14 @@ LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
 PLAIN: dict[str, Any] = {"finetune": Finetune, "budget": Budget, "evaluation": Evaluation, "compute": Compute, "paths": Paths}
 ENCODER = "encoder"  # an architecture's own description, where it is more than our config
-CHECKED = ("config.yaml", "identity.json", "labels.json", "tokenizer.json", "model.safetensors", "last.safetensors")
+STATUSES = ("finished", "interrupted", "pruned", "failed", "out_of_memory")
+CHECKED = (
+    "config.yaml", "identity.json", "environment.json", "metrics.jsonl", "labels.json", "tokenizer.json", "model.safetensors",
+    "last.safetensors",
+)  # fmt: skip
+DEEPEST = 50  # levels of a config
+BEFORE = "summary.json, the one before"  # in the manifest: a kill between writing it and a new summary leaves the old one
+READ_WHOLE = 1 << 26  # bytes; where time counts, larger files are looked at only
 
 
 class RunFolder:
@@ -84,10 +93,12 @@ class RunFolder:
         return self.path / ENCODER if (self.path / ENCODER).is_dir() else None
 
     def own(self, name: str) -> Path:
-        """One of its files. Raises RunError for a link: what it points to is not this run's."""
+        """One of its files. Raises RunError for a link, whose target is not this run's, and for a pipe or folder in its place."""
         file = self.path / name
         if file.is_symlink() or (file.parent.is_symlink() and file.parent != self.path):
             raise RunError(f"{file}: is a link; a run's folder holds its own files")
+        if file.exists() and not file.is_file():
+            raise RunError(f"{file}: is no plain file")
         return file
 
     # --- reading: RunError in one line for what is missing or damaged ---
@@ -99,12 +110,15 @@ class RunFolder:
             return None
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{self}/summary.json: damaged ({error}); remove the file to finish the run again") from error
-        if not isinstance(summary.get("status"), str):
-            raise RunError(f"{self}/summary.json: not a run's summary")
-        if summary["status"] == "finished" and not self._is_complete(summary):
+        if summary.get("status") not in STATUSES:
+            raise RunError(f"{self}/summary.json: not a run's summary; remove the file to finish the run again")
+        if summary["status"] == "finished" and not (self._is_complete(summary) and self._is_as_written("summary.json")):
             raise RunError(
-                f"{self}/summary.json: damaged (it says finished, but lacks scores or costs); remove the file to finish the run again"
+                f"{self}/summary.json: damaged (it says finished, but is not what was written, or lacks scores); remove it to finish "
+                "the run again"
             )
+        if summary["status"] == "out_of_memory" and not isinstance(summary.get("micro_batch_size"), int):
+            raise RunError(f"{self}/summary.json: damaged (no micro_batch_size); remove the file to finish the run again")
         return summary
 
     @staticmethod
@@ -121,7 +135,7 @@ class RunFolder:
         """`config.yaml` as it stands."""
         file = self.own("config.yaml")
         try:
-            tree = yaml.load(file.read_text(encoding="utf-8"), Loader=LOADER)
+            tree = _read_yaml(file.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
             raise RunError(f"{file}: cannot be read ({str(error).splitlines()[0]})") from error
         if not isinstance(tree, dict) or "seed" not in tree:
@@ -151,7 +165,7 @@ class RunFolder:
     def labels(self) -> list[str]:
         """Names of the classes, in id order."""
         try:
-            labels = json.loads(self.own("labels.json").read_text(encoding="utf-8"))
+            labels = read_json(self.own("labels.json"))
             if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
                 raise ValueError("not a list of class names")
             return labels
@@ -161,18 +175,18 @@ class RunFolder:
     def tokenizer(self) -> str:
         """`tokenizer.json`'s content."""
         try:
-            return self.tokenizer_file.read_text(encoding="utf-8")
+            return self.own("tokenizer.json").read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise RunError(f"{self.tokenizer_file}: cannot be read ({error})") from error
 
     def weights(self) -> dict[str, Tensor]:
         """The selected weights."""
-        return load_weights(self.weights_file)
+        return load_weights(self.own("model.safetensors"))
 
     def history(self) -> list[dict[str, Any]]:
         """Records of training; a last line torn by a kill is left out."""
         records = []
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             for line in self.own("metrics.jsonl").read_text(encoding="utf-8").splitlines():
                 records.append(json.loads(line))
         return records
@@ -182,27 +196,53 @@ class RunFolder:
         try:
             lines = self.own(f"predictions/{split}.jsonl").read_text(encoding="utf-8").splitlines()
             return [json.loads(line) for line in lines]
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
-    def verify(self) -> None:
-        """Compare the finished run's files with the checksums they were written with. Raises RunError for the first that is another."""
-        try:
-            sums = self._json("manifest.json")
-        except FileNotFoundError:
-            return  # of an earlier version
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self}/manifest.json: damaged ({error})") from error
+    def verify(self, largest: int | None = None) -> None:
+        """Compare the finished run's files with the checksums they were written with; those of more than `largest` bytes have to be there.
+
+        Raises RunError for the first that is another.
+        """
+        sums = self._sums()
+        former = sums.pop(BEFORE, "")
         for name, expected in sums.items():
             try:
-                is_whole = file_digest(self.path / name) == expected
+                file = self.own(name)
+                is_whole = (largest is not None and file.stat().st_size > largest) or file_digest(file) in (expected, former)
             except OSError:
                 is_whole = False
             if not is_whole:
                 raise RunError(f"{self}/{name}: missing or damaged since the run finished; remove {self} and run its command again")
 
+    def begun_tokenizer(self) -> Path | None:
+        """The tokenizer that an unfinished run began with; None where there is none, or not as it was written: it is made again."""
+        with contextlib.suppress(RunError):
+            if self.tokenizer_file.is_file() and self._is_as_written("tokenizer.json", known=False):
+                return self.own("tokenizer.json")
+        return None
+
+    def _is_as_written(self, name: str, known: bool = True) -> bool:
+        """By its checksum; `known` where there is none, in a run of an earlier version or one whose manifest is gone."""
+        expected = self._sums().get(name)
+        return known if expected is None else file_digest(self.own(name)) in (expected, self._sums().get(BEFORE))
+
+    def _sums(self) -> dict[str, str]:
+        """Checksums by file; none where there is no manifest. Raises RunError where it is damaged."""
+        try:
+            sums = self._json("manifest.json")
+            if not all(isinstance(value, str) for value in sums.values()):
+                raise ValueError("not a list of checksums")
+            return sums
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(
+                f"{self}/manifest.json: damaged ({str(error)[:120]}); remove the file, and the run's files are taken as they are"
+            ) from error
+
     def _json(self, name: str) -> dict[str, Any]:
-        content = json.loads(self.own(name).read_text(encoding="utf-8"))
+        content = read_json(self.own(name))
         if not isinstance(content, dict):
             raise ValueError("not an object with named fields")
         return content
@@ -240,8 +280,18 @@ class RunFolder:
             sessions.write(f"{session}\n")
 
     def write_tokenizer(self, content: str) -> None:
-        """`tokenizer.json`."""
+        """`tokenizer.json`, and its checksum for whoever goes on. Raises RunError where the run began with another one."""
+        digest = text_digest(content)
+        if self._began_with().get("tokenizer.json", digest) != digest and self.checkpoints.is_dir():
+            raise RunError(f"{self.tokenizer_file}: damaged, and not to be made again as it was; remove {self} and run its command again")
         write_text(self.tokenizer_file, content)
+        write_text(self.path / "manifest.json", to_json({"tokenizer.json": digest}))
+
+    def _began_with(self) -> dict[str, str]:
+        try:
+            return self._sums()
+        except RunError:  # what is made now replaces it
+            return {}
 
     def write_model(
         self, selected: dict[str, Tensor], last: dict[str, Tensor], labels: Sequence[str], describe: Callable[[Path], bool]
@@ -267,13 +317,15 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """`summary.json`; before that of a finished run the checksums of what it stands on."""
+        content = redact(to_json(summary))
         if summary["status"] == "finished":
             described = () if self.description is None else sorted(f"{ENCODER}/{file.name}" for file in self.description.iterdir())
             kept = sorted(f"predictions/{file.name}" for file in (self.path / "predictions").glob("*.jsonl"))
-            write_text(
-                self.path / "manifest.json", to_json({name: file_digest(self.path / name) for name in (*CHECKED, *described, *kept)})
-            )
-        write_record(self.path / "summary.json", to_json(summary))
+            sums = {name: file_digest(self.path / name) for name in (*CHECKED, *described, *kept)}
+            before = self.path / "summary.json"
+            sums |= {"summary.json": text_digest(content), BEFORE: file_digest(before) if before.is_file() else ""}
+            write_text(self.path / "manifest.json", to_json(sums))
+        write_text(self.path / "summary.json", content)
 
 
 class _NothingToDescribeError(Exception):
@@ -308,6 +360,16 @@ def find_run(given: str, paths: Paths) -> RunFolder:
         state = "is not a run folder" if not run.is_run else "has not finished; run its command again"
         raise RunError(f"run={given}: {folder} {state}")
     return run
+
+
+def _read_yaml(text: str) -> Any:
+    """Plain values. What nests deeply or repeats itself by reference, as no config of ours does, would take for ever. Raises YAMLError."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST or isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("it refers to itself, or is nested too deeply")
+    return yaml.load(text, Loader=LOADER)
 
 
 # --- config.yaml -----------------------------------------------------------------------------------------------------------------

@@ -15,12 +15,13 @@ from typing import Any, Protocol
 from bertlab.config.schema import Train
 from bertlab.declarations import Metric
 from bertlab.errors import RunError, redact
-from bertlab.runs.files import write_atomically
+from bertlab.runs.files import read_json, write_atomically
 from bertlab.runs.folder import RunFolder, config_of
 
 NO_RUNS = ("checkpoints", "predictions", "encoder", "sweeps")  # folders within which no run is looked for
 KEPT, KEPT_PREDICTIONS = "runs.parquet", "predictions.parquet"
 COLUMNS = ("config", "summary", "environment", "identity", "labels", "history")  # of a kept run, as JSON text
+VERIFIED = 1 << 23  # bytes; larger files, weights most of all, no report reads
 EARLIER = "made by an earlier version: its summary.json does not say what its scores mean (metric_specs); run its command again"
 
 
@@ -164,6 +165,8 @@ def read_run(folder: RunFolder) -> RunRecord:
         run.identity = _json(folder.own("identity.json"), {})
         run.labels = folder.labels() if (folder.path / "labels.json").is_file() else []
         run.check()
+        if not run.problem:
+            folder.verify(VERIFIED)
     except (OSError, ValueError, RecursionError, RunError) as error:
         run.problem = f"damaged: {(str(error).splitlines() or [''])[0].removeprefix(f'{folder}/')}"
     return run
@@ -172,7 +175,7 @@ def read_run(folder: RunFolder) -> RunRecord:
 def _json(file: Path, absent: dict[str, Any]) -> dict[str, Any]:
     if not file.is_file():
         return absent
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = read_json(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file.name} is not an object")
     return content

@@ -20,7 +20,7 @@ from bertlab.data.mixture import drawn_of_parts
 from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, redact
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
-from bertlab.runs.folder import RunFolder, config_of, config_yaml, run_folder
+from bertlab.runs.folder import READ_WHOLE, RunFolder, config_of, config_yaml, run_folder
 from bertlab.runs.identity import identify
 from bertlab.runs.machine import Device, choose_device, provenance, threads
 from bertlab.runs.outcome import Context, Outcome, SweepTrial
@@ -32,10 +32,12 @@ from bertlab.training.flops import product_rate, training_flops
 from bertlab.training.launch import run_together
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
+from bertlab.training.spikes import COUNTED
 from bertlab.training.together import ALONE, Alone, meet
 
 SCORED = ("validation", "test")  # splits that are scored at the end, the test split once
 OUT_OF_MEMORY = "out_of_memory"  # a status: another run, with fewer examples a forward pass, stands for this one
+FIRST_SPIKES = 100  # of which a summary tells the step
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,12 @@ def train_located(run: Located, context: Context) -> Outcome:
     processes = meet()
     summary = processes.same(lambda: run.summary)
     if summary is not None and summary["status"] == "finished" and (context.trial is not None or not summary.get("unscored")):
+        run.folder.verify(READ_WHOLE)
         return Outcome(run.folder, summary, skipped=True)
     pretraining = None if run.stage is None else train_located(run.stage, dataclasses.replace(context, trial=None))
     source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
     with threads(run.device.threads):
-        material = processes.in_turn(lambda: prepare(run.config, run.folder.tokenizer_file, source))
+        material = processes.in_turn(lambda: prepare(run.config, run.folder.begun_tokenizer(), source))
         model = build_initialized(run.config, material.tokenizer, material.objective, source)
         if processes.of > 1 and run.device.device.type == "cuda":  # whose dropout is each one's own
             torch.cuda.manual_seed(int(digest([run.config.seed, processes.rank]), 16) % 2**63)
@@ -206,6 +209,7 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             "parts": drawn_of_parts(config, material.examples["train"], progress.step),  # of a mixture
             "cost": cost(config, progress, model, material, run.device, processes.of),
             "stopped": progress.stopped or "budget",
+            "spikes": spikes(config, progress),
             "seed": config.seed,
             "notes": material.dataset.notes,
             "text": material.texts,
@@ -371,6 +375,17 @@ def metric_specs(declared: tuple[Metric, ...], metrics: dict[str, Any]) -> dict[
     named = {metric.name: metric for metric in declared}
     full = {name: name.partition("/")[2] for name, value in metrics.items() if isinstance(value, int | float)}
     return {name: named[short].record() for name, short in full.items() if short in named and not name.startswith("best_possible/")}
+
+
+def spikes(config: Train, progress: Progress) -> dict[str, Any]:
+    """Steps whose loss stood out: how many, how many were left out, above how many standard deviations, and the first of them."""
+    asked, count = config.optimizer.skip_spikes, len(progress.spikes)
+    return {
+        "count": count,
+        "skipped": 0 if asked is None else count,
+        "deviations": asked or COUNTED,
+        "steps": progress.spikes[:FIRST_SPIKES],
+    }
 
 
 def last_validation(progress: Progress) -> dict[str, float]:

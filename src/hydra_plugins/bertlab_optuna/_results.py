@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from hydra_plugins.bertlab_optuna._space import Space
 from hydra_plugins.bertlab_optuna.trial import NOTE
 
 LONGEST_LEGEND = 12
+UMASK = os.umask(0)
+os.umask(UMASK)
 
 
 def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
@@ -144,5 +147,5 @@ def _write(file: Path, content: str) -> None:
     ) as stream:
         temporary = Path(stream.name)
         stream.write(content)
-    temporary.chmod(0o644)
+    temporary.chmod(0o666 & ~UMASK)
     temporary.replace(file)
