@@ -63,7 +63,9 @@ def read_command(text: str) -> tuple[tuple[str, ...], bool]:
         plain = word.strip("'\"")
         is_value = words and words[-1] in ("--cfg", "--config-dir", "--info", "--package")
         is_job = not words and plain in registry.jobs()
-        is_job |= words in (["help"], ["list"]) and re.fullmatch(r"[\w.]+", plain) is not None  # which take words that are no settings
+        is_job |= (
+            words in (["help"], ["list"], ["study"]) and re.fullmatch(r"[\w.]+", plain) is not None
+        )  # which take words that are no settings
         if not (is_job or is_value or SETTING.match(plain) or (plain.startswith("-") and plain.strip("-").replace("-", "").isalpha())):
             return tuple(words), True
         words.append(word)
@@ -164,6 +166,9 @@ def mine() -> None:
     best = Path("multirun/studies/NAME/experiment/best.yaml")
     best.parent.mkdir(parents=True)
     best.write_text("# @package _global_\noptimizer:\n  lr: 1e-4\n")
+    for name in ("masking.yaml", "NAME.yaml"):
+        Path("studies", name).parent.mkdir(exist_ok=True)
+        Path("studies", name).write_text("question: Q\narms: {a: [], b: [optimizer.lr=1e-2]}\neffect: 1\n")
     for name in ("reviews.csv", "train.csv", "dev.csv", "scores.csv"):
         Path(name).write_text("text,review,stars\n" + "".join(f"film {row},film {row},{row % 2}\n" for row in range(40)))
 

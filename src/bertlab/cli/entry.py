@@ -51,8 +51,10 @@ TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets an
     "predict": ("text", "text_pair"),
     "export": ("run", "to"),
     "report": ("runs", "out", "title", "where", "baseline", "group_by", "names", "order", "formats"),
+    "study": ("file", "out"),
     "list": ("what", "runs", "where", "sort"),
 }
+WITHOUT_KEY = {"list": "what", "study": "file"}  # jobs of which a plain word is this key's value
 
 
 def main() -> None:
@@ -74,8 +76,8 @@ def run_command(arguments: list[str]) -> int:
             print(f"bertlab {__version__}")
             return 0
         flags, overrides = split_flags(rest)
-        if job == "list":  # what is listed needs no key
-            overrides = [word if "=" in word else f"what={word}" for word in overrides]
+        if (key := WITHOUT_KEY.get(job)) is not None:
+            overrides = [word if "=" in word else f"{key}={word}" for word in overrides]
         check_words(flags, overrides)
     except UserError as error:
         return _refuse(error)

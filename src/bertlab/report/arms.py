@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -174,6 +174,25 @@ def studies_of(
     _rename(studies, names or {})
     _order(studies, order, baseline)
     return studies
+
+
+def study_of_arms(runs: Mapping[str, Sequence[RunRecord]], metric: str | None = None) -> Study | None:
+    """Arms that are given with their runs, the first of them the baseline; None where an arm has no run that finished.
+
+    Raises ConfigError for a metric that there is not.
+    """
+    finished = {name: [run for run in own if not run.problem] for name, own in runs.items()}
+    if not all(finished.values()):
+        return None
+    every = [run for own in finished.values() for run in own]
+    keys = varying_keys(every)
+    arms = []
+    for name, own in finished.items():
+        arm = Arm(name, {key: own[0].config.get(key, ABSENT) for key in keys}, {seeds_of(run): run for run in own})
+        arm.failed = [run for run in runs[name] if run.problem]
+        arms.append(arm)
+    first = every[0].config
+    return Study(str(first["dataset.name"]), str(first["objective.component"]), _metric(every, metric), keys, arms, arms[0])
 
 
 def _metric(runs: list[RunRecord], asked: str | None) -> Metric:

@@ -82,7 +82,7 @@ def _pooled(spreads: Sequence[float]) -> float:
     return math.sqrt(sum(one**2 for one in spreads) / len(spreads)) if spreads else math.nan
 
 
-def power_lines(design: Design, effect: float | None, spread: Spread | None) -> Iterator[str]:
+def power_lines(design: Design, effect: float | None, spread: Spread | None, tests: Sequence[str] = tuple(stats.TESTS)) -> Iterator[str]:
     """What this design can show and what it would need, in words; `effect` in the metric's shown unit."""
     comparisons = design.arms - 1
     if comparisons < 1:
@@ -102,7 +102,7 @@ def power_lines(design: Design, effect: float | None, spread: Spread | None) -> 
             yield "  the pilot has one pretraining an arm: how far pretrainings differ is not in that spread, and more will be needed"
     elif effect is not None:
         yield "  pilot=RUNS (a folder of earlier runs, or a record's report) gives the spread that seeds needed are reckoned by"
-    for test in stats.TESTS:
+    for test in tests:
         yield f"  {SHORT[test]:<15}  {_told(test, design, level, effect, spread, sd, unit)}"
 
 

@@ -211,13 +211,17 @@ def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8,
 
 def tost_p(differences: Sequence[float], margin: float) -> float:
     """P of equivalence: the larger of two one-sided t tests that the mean lies within ±margin (Schuirmann 1987); 1 for one pair."""
-    values = np.asarray(differences, dtype=np.float64)
-    if len(values) < 2:
+    return tost_from(paired(differences), margin)
+
+
+def tost_from(found: Paired, margin: float) -> float:
+    """The same of differences that were summed up already."""
+    if found.n < 2 or math.isnan(found.mean):
         return 1.0
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
+    error = found.sd / math.sqrt(found.n)
     if error == 0:
-        return 0.0 if abs(mean) < margin else 1.0
-    return float(max(stats.t.sf((mean + margin) / error, len(values) - 1), stats.t.sf((margin - mean) / error, len(values) - 1)))
+        return 0.0 if abs(found.mean) < margin else 1.0
+    return float(max(stats.t.sf((found.mean + margin) / error, found.n - 1), stats.t.sf((margin - found.mean) / error, found.n - 1)))
 
 
 def family(sizes: Sequence[int], level: float = 0.05, test: str = SIGN_FLIP) -> list[bool]:

@@ -1,0 +1,112 @@
+"""Study files: a question and everything that is decided before its runs are made (`studies/NAME.yaml`)."""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import OverrideParseException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from bertlab.config.schema import Node, choice, flag, integer, mapping, number, string, valid_keys, validate
+from bertlab.config.schema import words as word_list
+from bertlab.config.words import parse
+from bertlab.errors import ConfigError, did_you_mean
+
+FOLDER = Path("studies")
+TESTS = ("sign_flip", "t", "anytime")  # those of report/stats.py, which stands above
+
+
+@dataclass
+class StudyPlan(Node):
+    """What a study file holds. All of it is frozen before the first run."""
+
+    question: str = string(MISSING, "what is asked, in a sentence")
+    hypothesis: str | None = string(None, "what is expected, and why")
+    words: list[str] = word_list("words of the command line that all runs share: experiment=…, dataset=…, budget.tokens=…")
+    arms: dict[str, list[str]] = mapping("arm -> the words that make it; the first is the baseline")
+    metric: str | None = string(None, "the score that answers; default: what selects the checkpoints")
+    effect: float = number(MISSING, "smallest difference of interest, in the metric's shown unit", above=0)
+    equivalence: bool = flag(False, "the claim is that arms differ by less than effect: two one-sided tests, reported first")
+    split: str = choice("validation", "validation", "test", help="the split whose differences answer; test is scored once, at the end")
+    test: str = choice("sign_flip", *TESTS, help="of paired differences; anytime hands out seeds one after the other until it decides")
+    seeds: int = integer(8, "seeds of each arm, from 0 on; with test=anytime the most", low=1, high=1000)
+    pretraining_seeds: int = integer(1, "pretrainings of each arm (init.seed), each with so many seeds of its own", low=1, high=1000)
+    pilot: list[str] = word_list("earlier runs, or records' reports, by whose spread over seeds the power is reckoned")
+    spread: float | None = number(
+        None, "standard deviation of a difference between seeds, in the metric's shown unit, instead of a pilot", above=0
+    )
+    budget_hours: float | None = number(None, "hours of training of all runs together; no further seed is begun beyond them", above=0)
+
+    def check(self, path: str) -> None:
+        """Arms that are arms, words that are words."""
+        if len(self.arms) < 2:
+            raise ConfigError(f"arms: {len(self.arms)}; a study compares two or more, the first is the baseline")
+        for name, own in self.arms.items():
+            if not name.strip() or len(name) > 80 or "\n" in name:
+                raise ConfigError(f"arms: '{name[:80]}' is no name")
+            for word in own:
+                _check_word(f"arms.{name}", word)
+        for word in self.words:
+            _check_word("words", word)
+        made = [(*self.words, *own) for own in self.arms.values()]
+        if len({tuple(sorted(one)) for one in made}) < len(made):
+            raise ConfigError("arms: two of them have the same words")
+        if self.pilot and self.spread is not None:
+            raise ConfigError("spread: pilot says it already; keep one")
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether seeds are handed out until the test decides."""
+        return self.test == "anytime"
+
+
+def _check_word(where: str, text: str) -> None:
+    try:
+        word = parse(text)
+    except OverrideParseException:
+        raise ConfigError(f"{where}: '{text}' is no word of the form key=value") from None
+    if word.prefix or word.text is None or word.key.startswith("hydra"):
+        raise ConfigError(f"{where}: '{text}' must be of the form key=value")
+    if word.sweep:
+        raise ConfigError(f"{where}: '{text}' has several values; each is an arm of its own")
+    if word.name in ("seed", "init.seed"):
+        raise ConfigError(f"{where}: '{text}': the study hands seeds out (seeds, pretraining_seeds)")
+
+
+def study_file(given: str) -> Path:
+    """A path, or the name of a file in studies/. Raises ConfigError."""
+    for place in (Path(given).expanduser(), FOLDER / f"{given}.yaml"):
+        if place.is_file():
+            return place
+    known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+    hint = did_you_mean(given, known) if known else f"there is no file in {FOLDER}/ yet"
+    raise ConfigError(f"study {given}: no such file, and no {FOLDER}/{given}.yaml; {hint}")
+
+
+def read_study(file: Path) -> StudyPlan:
+    """Raises ConfigError naming the file and the key that is wrong."""
+    try:
+        plan: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyPlan), OmegaConf.load(file)))
+        validate(plan)
+    except OmegaConfBaseException as error:
+        key = str(error.full_key or error.key or "")
+        if "not in" in str(error):
+            raise ConfigError(f"{file}: unknown key '{key}', {did_you_mean(key, valid_keys(StudyPlan))}") from None
+        missing = [item.name for item in dataclasses.fields(StudyPlan) if f"'{item.name}'" in str(error) or item.name == key]
+        said = "must be given" if "issing mandatory" in str(error) else str(error).splitlines()[0]
+        raise ConfigError(f"{file}: {missing[0] if missing else key}: {said}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    except (YAMLError, OSError, UnicodeDecodeError, AssertionError, RecursionError) as error:
+        raise ConfigError(f"{file}: not valid YAML ({(str(error).splitlines() or ['?'])[0]})") from None
+    assert isinstance(plan, StudyPlan)
+    return plan
+
+
+def name_of(file: Path) -> str:
+    """For folders and tags."""
+    return re.sub(r"[^\w.-]+", "-", file.stem)

@@ -1,0 +1,152 @@
+"""Studies: a plan that could show nothing is refused, one that was frozen is kept or its changes are told, and the report answers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from bertlab.config.studies import TESTS, read_study
+from bertlab.declarations import FRACTION, Metric
+from bertlab.errors import ConfigError
+from bertlab.report import stats
+from bertlab.runs.outcome import Context, Outcome
+from bertlab.training.lifecycle import Located
+from conftest import Cli
+from tiny import tiny
+
+WORDS = tiny("budget.epochs=null", "budget.steps=4", "budget.batch_size=8", sizes=(80, 40, 20))
+PLAN: dict[str, Any] = {
+    "question": "Is a learning rate of 1e-2 better than 1e-3?",
+    "words": WORDS,
+    "arms": {"low": ["optimizer.lr=1e-3"], "high": ["optimizer.lr=1e-2"]},
+    "effect": 1.0,
+    "test": "t",
+    "seeds": 2,
+}
+
+
+def write(**changes: Any) -> Path:
+    file = Path("studies/rates.yaml")
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump({key: value for key, value in {**PLAN, **changes}.items() if value is not None}, sort_keys=False))
+    return file
+
+
+def test_a_study_runs_seals_reports_and_keeps_its_plan(cli: Cli) -> None:
+    write()
+    status, _, errors = cli("study", "rates")
+    assert status == 0, errors
+    frozen = json.loads(Path("studies/rates/frozen.json").read_text())
+    tag = f"rates@{frozen['seal']}"
+    folders = sorted(Path("multirun").glob("synthetic-*"))
+    assert len(folders) == 4 and all(yaml.safe_load((run / "config.yaml").read_text())["tags"] == [tag] for run in folders)
+    page = Path("studies/rates/report/report.md").read_text()
+    assert page.index("Is a learning rate") < page.index("“high”: ") < page.index(frozen["seal"]) < page.index("Scores over seeds")
+    assert "The plan was kept." in page and Path("studies/rates/report/runs.parquet").is_file()
+
+    before = {run: (run / "summary.json").read_bytes() for run in folders}
+    write(effect=2.0, seeds=3)
+    status, _, errors = cli("study", "rates")
+    assert status == 0, errors
+    page = Path("studies/rates/report/report.md").read_text()
+    assert "Left since: effect was 1.0, is 2.0" in page and "Left since: seeds was 2, is 3" in page and frozen["seal"] in page
+    assert all((run / "summary.json").read_bytes() == content for run, content in before.items()), "nothing was computed twice"
+    assert len(list(Path("multirun").glob("synthetic-*"))) == 6
+
+
+def test_runs_from_before_the_plan_are_told(cli: Cli) -> None:
+    assert cli(*WORDS, "optimizer.lr=1e-3", "seed=1")[0] == 0
+    write()
+    assert cli("study", "rates", "preview=true")[0] == 0 and not Path("studies/rates").exists(), "a preview freezes nothing"
+    assert cli("study", "rates")[0] == 0
+    assert "1 run had been made before the plan was frozen" in Path("studies/rates/report/report.md").read_text()
+
+
+def stand_in(run: Located, _: Context) -> Outcome:
+    """A run that trains nothing: the arm of the higher rate scores 0.3 more, seeds differ by thousandths."""
+    summary = run.folder.finished()
+    if summary is None:
+        config = run.config
+        score = 0.5 + 0.3 * (config.optimizer.lr > 0.005) + 0.001 * ((7 * config.seed) % 5)
+        metric = Metric("accuracy", True, FRACTION, (0.0, 1.0))
+        run.folder.begin(config, run.identity, {})
+        cost = {"seconds": 90.0, "tokens": 10, "flops": 1.0, "parameters": 5, "finished_at": "2026"}
+        summary = {"status": "finished", "id": run.id, "metrics": {"validation/accuracy": score}, "seed": config.seed, "cost": cost,
+                   "metric_specs": {"validation/accuracy": metric.record()}, "selected_by": "validation/accuracy", "last": {}, "command": "bertlab"}  # fmt: skip
+        (run.folder.path / "labels.json").write_text("[]")
+        (run.folder.path / "summary.json").write_text(json.dumps(summary))
+    return Outcome(run.folder, summary)
+
+
+def test_seeds_are_handed_out_until_the_test_decides(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    write(test="anytime", seeds=8)
+    status, out, errors = cli("study", "rates")
+    assert status == 0, errors
+    assert "decided after 5 of 8 seeds" in out, "the fewest with which this test can speak"
+    page = Path("studies/rates/report/report.md").read_text()
+    assert "“high”: better" in page and "The plan was kept." in page
+    assert len(list(Path("multirun").glob("synthetic-*"))) == 10
+
+
+def test_a_budget_ends_a_study_and_that_is_a_deviation(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    write(seeds=4, budget_hours=0.1)  # two rounds of two runs of 90 seconds
+    status, out, errors = cli("study", "rates")
+    assert status == 0, errors
+    assert "budget_hours=0.1: 0.10 spent" in out
+    assert "fewer runs than planned (4 an arm): low 2, high 2" in Path("studies/rates/report/report.md").read_text()
+
+
+def test_a_failed_run_is_told_and_the_rest_is_reported(cli: Cli) -> None:
+    write(arms={"low": ["optimizer.lr=1e-3"], "wild": ["optimizer.lr=1e30", "optimizer.clip_norm=0"]})
+    status, _, errors = cli("study", "rates")
+    assert status == 2 and "Traceback" not in errors
+    assert errors.strip().splitlines()[-1].startswith("bertlab: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"test": None, "seeds": 5}, "the sign_flip test can show nothing below 6"),
+        ({"test": "anytime", "seeds": 4}, "the anytime test can show nothing below 5"),
+        ({"question": None}, "question: must be given"),
+        ({"effect": -1}, "effect=-1.0: must be greater than 0"),
+        ({"effect": "big"}, "effect: "),
+        ({"sedes": 3}, "unknown key 'sedes', did you mean 'seeds'"),
+        ({"arms": {"low": []}}, "arms: 1; a study compares two or more"),
+        ({"arms": {"low": [], "high": []}}, "two of them have the same words"),
+        ({"arms": {"low": [], "high": ["optimizer.lr=1,2"]}}, "has several values"),
+        ({"arms": {"low": [], "high": ["seed=3"]}}, "the study hands seeds out"),
+        ({"arms": {"low": [], "high": ["nonsense"]}}, "is no word of the form key=value"),
+        ({"arms": {"low": [], "high": ["optimizer.rate=1"]}}, "arms.high: "),
+        ({"pilot": ["nowhere"]}, "pilot=nowhere: no such folder"),
+        ({"metric": "beauty"}, "metric=beauty"),
+    ],
+)
+def test_what_is_wrong_is_told_before_a_run(cli: Cli, changes: dict[str, Any], said: str) -> None:
+    write(**changes)
+    status, _, errors = cli("study", "rates")
+    assert status == 2 and said in errors and len(errors.strip().splitlines()) == 1, errors
+    assert not Path("multirun").exists() and not Path("studies/rates").exists()
+
+
+def test_a_study_that_is_not_there_and_one_that_is_no_yaml(cli: Cli) -> None:
+    assert "there is no file in studies/ yet" in cli("study", "rates")[2]
+    file = write()
+    assert "did you mean 'rates'" in cli("study", "rate")[2]
+    file.write_bytes(b"question: [\xff")
+    assert "not valid YAML" in cli("study", "rates")[2]
+    file.write_text("- a list")
+    with pytest.raises(ConfigError):
+        read_study(file)
+    write()
+    Path("studies/rates").mkdir()
+    Path("studies/rates/frozen.json").write_text("{}")
+    assert "take it out of the way" in cli("study", "rates")[2]
+
+
+def test_the_tests_of_plans_are_those_of_reports() -> None:
+    assert tuple(stats.TESTS) == TESTS
