@@ -74,7 +74,8 @@ def stand_in(run: Located, _: Context) -> Outcome:
         run.folder.begin(config, run.identity, {})
         cost = {"seconds": 90.0, "tokens": 10, "flops": 1.0, "parameters": 5, "finished_at": "2026"}
         summary = {"status": "finished", "id": run.id, "metrics": {"validation/accuracy": score}, "seed": config.seed, "cost": cost,
-                   "metric_specs": {"validation/accuracy": metric.record()}, "selected_by": "validation/accuracy", "last": {}, "command": "bertlab"}  # fmt: skip
+                   "metric_specs": {"validation/accuracy": metric.record()}, "selected_by": "validation/accuracy",
+                   "last": {}, "command": "bertlab"}  # fmt: skip
         (run.folder.path / "labels.json").write_text("[]")
         (run.folder.path / "summary.json").write_text(json.dumps(summary))
     return Outcome(run.folder, summary)

@@ -78,7 +78,7 @@ def _equivalence(plan: StudyPlan, study: Study, row: Row) -> str:
     versus = versus_of(plan, row)
     assert versus is not None
     margin = plan.effect / study.metric.factor
-    p = stats.tost_from(versus.found, margin)
+    p = stats.tost_from(versus.difference, margin)
     said = "shown" if p <= LEVEL / (len(plan.arms) - 1) else "not shown"
     return f"That “{row.arm.name}” differs by less than {study.metric.show(margin)} is {said} (two one-sided t tests, p = {p_text(p)})."
 
