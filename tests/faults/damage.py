@@ -228,7 +228,8 @@ def result(command: Command, place: Path, printed: str) -> object:
         return printed
     if command.name == "report":
         return json.loads((place / "report" / "report.json").read_text())["scores"]
-    return {name: digest for name, digest in settled(place).items() if ".elsewhere" not in name and ".damaged" not in name}
+    aside = (".elsewhere", ".damaged", "nowhere")  # what the damage itself, or setting it aside, put there
+    return {name: digest for name, digest in settled(place).items() if not any(part in name for part in aside)}
 
 
 # --- a case ----------------------------------------------------------------------------------------------------------------------

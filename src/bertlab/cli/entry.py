@@ -45,7 +45,8 @@ EXAMPLES_OF_VALUES = {"--cfg": "job", "--package": "model", "--config-path": "FO
 CHOICES = {"--cfg": ("job", "hydra", "all"), "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
 COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 OUTSIDE = {  # what a disk or its owner refuses: no bug of ours
-    errno.EACCES, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS,
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
 }  # fmt: skip
 TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets and signs included
     "predict": ("text", "text_pair"),

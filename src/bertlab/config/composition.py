@@ -197,7 +197,14 @@ def compose_raw(job: str, words: Iterable[Word], folder: Path | None = None, nam
     install()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str((folder or registry.conf_folder()).absolute()), version_base="1.3", job_name=job):
-        composed = compose(name or job, overrides=[str(word) for word in words], return_hydra_config=True)
+        try:
+            composed = compose(name or job, overrides=[str(word) for word in words], return_hydra_config=True)
+        except (HydraException, OmegaConfBaseException, UnicodeDecodeError):
+            raise
+        except (ValueError, RecursionError, AttributeError, TypeError) as error:  # of Hydra, where a preset's own shape is not one
+            deep = isinstance(error, RecursionError) or "recursion" in str(error)
+            why = "nested too deeply, or building on itself" if deep else (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise ConfigError(f"a preset, or a word of the command line, cannot be composed: {why}") from None
     check_hydra(composed.hydra)
     return composed
 

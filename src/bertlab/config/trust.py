@@ -40,6 +40,8 @@ def check_hydra(hydra: DictConfig) -> None:
     """Hydra's own node names nothing to call but installed launchers, sweepers and Python's logging. Raises ConfigError."""
     tree: Any = OmegaConf.to_container(hydra, resolve=False)
     for group in ("callbacks", "launcher", "sweeper", "hydra_logging", "job_logging"):
+        if tree.get(group) is not None and not isinstance(tree[group], dict):
+            raise ConfigError(f"hydra.{group}={tree[group]}: not a group of keys; choose an option as hydra/{group}=…")
         allowed = LOGGING if group.endswith("logging") else INSTALLED
         _check_calls(tree.get(group), f"hydra.{group}", allowed)
     given = [word.lstrip("+").partition("=")[0] for word in tree["overrides"]["hydra"]]

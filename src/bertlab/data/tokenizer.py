@@ -13,6 +13,8 @@ from bertlab.errors import DataError, RunError
 
 ROLES = ("pad", "unk", "cls", "sep", "mask")
 
+NOWHERE = "\U000f0000"  # a letter that no vocabulary has: each must have something for it
+
 
 class Tokenizer:
     """A `tokenizers.Tokenizer` and the ids of its special tokens. Texts are encoded without special tokens: objectives add them."""
@@ -27,6 +29,10 @@ class Tokenizer:
             raise DataError(f"the tokenizer's ids go up to {max(ids)}, but it has {self.vocab_size} tokens: its vocabulary has holes")
         special_ids = (special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True))
         framed = backend.num_special_tokens_to_add(True) if backend.num_special_tokens_to_add(False) == 2 else 3
+        try:
+            backend.encode(NOWHERE)
+        except Exception as error:  # tokenizers raises bare Exceptions
+            raise DataError(f"the tokenizer cannot read every text ({str(error)[:120]})") from None
         self.special = replace(Special(*special_ids), between=max(1, framed - 2))  # a finished one frames pairs as its model was trained
 
     @property

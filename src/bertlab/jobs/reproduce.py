@@ -70,6 +70,11 @@ def load_report(folder: Path) -> dict[str, Any]:
         report: dict[str, Any] = read_json(file)
         if not all(isinstance(report[key], dict) for key in ("runs", "configs", "scores")):
             raise ValueError("runs, configs and scores are not objects")
+        for name in report["runs"]:
+            if not isinstance(report["configs"].get(name), dict):
+                raise ValueError(f"there is no config of {name}")
+        if not all(isinstance(scores, dict) for scores in report["scores"].values()):
+            raise ValueError("scores of a run are not numbers by name")
         return report
     except FileNotFoundError:
         raise RunError(f"report={folder}: there is no report.json; bertlab report writes one") from None

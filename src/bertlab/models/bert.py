@@ -86,7 +86,7 @@ class Bert(ModelConfig):
         at = f"{path}." if path else ""
         width, heads = self.hidden_size, self.num_attention_heads
         if width % heads:
-            fitting = min((h for h in range(1, width + 1) if width % h == 0), key=lambda h: abs(h - heads))
+            fitting = min((h for h in range(1, min(width, 1 << 16) + 1) if width % h == 0), key=lambda h: abs(h - heads))
             raise ConfigError(
                 f"{at}num_attention_heads={heads} does not divide {at}hidden_size={width}: take e.g. "
                 f"{at}num_attention_heads={fitting} or {at}hidden_size={-(-width // heads) * heads}"

@@ -117,6 +117,8 @@ def _manifest(place: Path) -> dict[str, Any]:
 def _is_whole(place: Path) -> bool:
     try:
         manifest = _manifest(place)
+        if manifest["step"] != int(place.name[5:]):
+            return False
         sums = {place / name: manifest["sha256"][name] for name in ("weights.safetensors", "state.pt")}
         sums |= {place.parent / name: expected for name, expected in manifest["best"].items()}
         return all(file_digest(file) == expected for file, expected in sums.items())

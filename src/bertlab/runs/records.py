@@ -105,7 +105,7 @@ class RunRecord:
         elif status != "finished":
             self.problem = f"{status}{f': {error}' if error else ''}"
         elif not isinstance(self.summary.get("metrics"), dict) or not isinstance(self.summary.get("selected_by"), str):
-            self.problem = "damaged: summary.json lacks its metrics"
+            self.problem, self.summary = "damaged: summary.json lacks its metrics", {}
         elif "metric_specs" not in self.summary:
             self.problem = EARLIER
         elif any(isinstance(value, float) and not abs(value) < float("inf") for value in self.summary["metrics"].values()):
@@ -302,13 +302,15 @@ def read_kept(file: Path) -> list[RunRecord]:
     try:
         rows = pyarrow.parquet.read_table(file).to_pylist()
         return [_record(row, file) for row in rows]
-    except (OSError, pyarrow.ArrowException, KeyError, ValueError, TypeError) as error:
+    except (OSError, pyarrow.ArrowException, KeyError, ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{file}: damaged ({type(error).__name__}: {str(error).splitlines()[0][:120]})") from error
 
 
 def _record(row: dict[str, str], file: Path) -> RunRecord:
     predicted = {split: file.with_name(KEPT_PREDICTIONS) for split in ("validation", "test")}
     tree, summary, environment, identity, labels = (json.loads(row[name]) for name in COLUMNS[:-1])
+    if not all(isinstance(part, dict) for part in (tree, summary, environment, identity)) or not isinstance(labels, list):
+        raise ValueError("a part of a run is no object with named fields")
     run = RunRecord(
         row["run"], str(file.parent), Kept(row["history"], predicted, row["run"]), tree, {}, summary, environment, identity, labels
     )

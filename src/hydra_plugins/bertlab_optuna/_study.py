@@ -7,16 +7,18 @@ import re
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
-from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from hydra_plugins.bertlab_optuna._space import SpaceError, ends_of
 
@@ -30,6 +32,7 @@ PRUNERS = {
 }  # fmt: skip
 NEEDED: dict[str, dict[str, Any]] = {"percentile": {"percentile": 25.0}, "patient": {"patience": 2}}
 
+PASSWORD = re.compile(r"://([^:/@]+):[^@]+@")
 OPENINGS = 6  # of a database that is being made by another process
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -66,9 +69,22 @@ def open_storage(url: str) -> BaseStorage:
     raise AssertionError
 
 
+@contextmanager
+def storage_errors_explained(options: Mapping[str, Any]) -> Iterator[None]:
+    """A database that fails while the sweep uses it, as a damaged file does, in one line. Raises SpaceError."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = error.__cause__ or error
+        line = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
+        where = PASSWORD.sub(r"://\1:…@", str(options["storage"] or f"{options['folder']}/…/study.db"))
+        hint = "; mend or move it, and the same command makes the study again from its finished runs"
+        raise SpaceError(f"hydra.sweeper.storage={where}: cannot be used ({line}){hint}") from None
+
+
 def _unopened(url: str, error: Exception) -> SpaceError:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-    shown = re.sub(r"://([^:/@]+):[^@]+@", r"://\1:…@", url)
+    shown = PASSWORD.sub(r"://\1:…@", url)
     return SpaceError(f"hydra.sweeper.storage={shown}: cannot be opened ({line})")
 
 

@@ -96,10 +96,12 @@ class BertlabOptuna(Sweeper):
         self.launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=hydra_context, task_function=task_function)
 
     def sweep(self, arguments: List[str]) -> None:  # noqa: UP006
+        from hydra_plugins.bertlab_optuna._study import storage_errors_explained
         from hydra_plugins.bertlab_optuna._sweep import run_sweep
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
-        run_sweep(self.options, arguments, self.config, self.launcher, self.hydra_context.config_loader)
+        with storage_errors_explained(self.options):
+            run_sweep(self.options, arguments, self.config, self.launcher, self.hydra_context.config_loader)
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="bertlab_optuna", node=BertlabOptunaConf, provider="bertlab_optuna")
