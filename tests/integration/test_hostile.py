@@ -58,6 +58,9 @@ def test_no_secret_is_in_any_byte_that_is_written_or_printed(tmp_path: Path, mon
     told += finished("export", f"run={only_run(Path('out'))}", "to=exported", "verify=1")
     told += finished(*RUN, f"tagss={URLS[0]}", status=2)
     told += finished("-m", "search=lr_batch", f"hydra.sweeper.storage='{URLS[0]}'", *RUN, status=2)
+    told += finished(*RUN, tags, "tracker=wandb", "tracker.mode=offline", "seed=1", "paths.output=out", "paths.cache=cache")
+    search = ["-m", "hydra/sweeper=bertlab_optuna", "hydra.sweeper.sampler=grid", "optimizer.lr=1e-3,2e-3"]
+    told += finished(*search, *RUN, tags, "paths.output=searched", "paths.cache=cache")
     written = {path: content(path) for path in tmp_path.rglob("*") if path.is_file()}
     assert len(written) > 20
     for secret in ("tok-4f1d7c02aa", "d-77", "AKxx0123456789", "geheim9"):  # what is left of each, however it is written

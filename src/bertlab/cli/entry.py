@@ -195,6 +195,10 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
         raise ConfigError(f"a suite makes several runs: add -m, or choose one of its tasks, {suite.key}={suite.singles()[0].plain}")
     if searches(words) and "--cfg" not in flags and not registry.load_job(job).has_score:
         raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
+    if searches(words):
+        from hydra_plugins.bertlab_optuna import _outgoing
+
+        _outgoing.clean = redact
     sweep = check_sweep(job, flags, words) if several else Sweep([])
     labels = [] if any(word.key == "hydra/sweeper" and word.plain != PAIRS for word in words) else sweep.labels
     composed = None

@@ -35,7 +35,7 @@ class WandbTracker(Tracker):
     def __init__(self, config: Wandb, info: RunInfo) -> None:
         import wandb
 
-        settings = wandb.Settings(console="off", silent=True, x_disable_stats=True, init_timeout=PATIENCE)
+        settings = wandb.Settings(console="off", silent=True, x_disable_stats=True, x_disable_meta=True, init_timeout=PATIENCE)
         try:
             self.run = wandb.init(
                 project=config.project,

@@ -279,7 +279,7 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
         labels=objective.label_names,
         primary=objective.primary,
         loss_unit=config.objective.loss_unit,
-        tags=config.tags,
+        tags=[redact(tag) for tag in config.tags],
         sweep=context.sweep,
     )
     chosen = config.tracker.build(info)

@@ -14,6 +14,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.bertlab_optuna import _outgoing
 from hydra_plugins.bertlab_optuna._space import Space
 from hydra_plugins.bertlab_optuna.trial import NOTE
 
@@ -146,6 +147,6 @@ def _write(file: Path, content: str) -> None:
         "w", encoding="utf-8", dir=file.parent, prefix=f".{file.name}.", suffix=".tmp", delete=False
     ) as stream:
         temporary = Path(stream.name)
-        stream.write(content)
+        stream.write(_outgoing.clean(content))
     temporary.chmod(0o666 & ~UMASK)
     temporary.replace(file)
