@@ -23,7 +23,7 @@ NEEDED = {
     ("dataset", "files"): ["dataset.train_file=x.csv"], ("dataset", "table"): ["dataset.train_file=x.csv"],
     ("init", "checkpoint"): ["init.path=x"], ("init", "pretrained"): ["init.path=x"], ("tokenizer", "pretrained"): ["tokenizer.path=x"],
     ("debug", "smoke_stage"): ["init=stage"], ("tokenizer", "inherited"): ["init=checkpoint", "init.path=x"],
-    ("model", "hf"): ["model.name_or_path=x"],
+    ("dataset", "mixture"): ["dataset.parts={classic_books: 2, imdb_text: 1}"], ("model", "hf"): ["model.name_or_path=x"],
     ("budget", "hours"): ["schedule=constant", "schedule.warmup_steps=10"], ("model", "bert"): [],
 }  # fmt: skip
 OPTIONS = sorted(

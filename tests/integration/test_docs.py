@@ -199,6 +199,8 @@ def test_a_documented_command_is_one_that_bertlab_takes(command: Command, cli: A
     assert asked or flags
     monkeypatch.undo()
     if hydra := [word for word in settings if word.startswith(("hydra", "search="))]:
+        if not any(word.startswith(("hydra/sweeper=", "search=")) for word in hydra) and any("hydra.sweeper." in word for word in hydra):
+            hydra.append("hydra/sweeper=bertlab_optuna")  # which intervals choose
         status, _, errors = cli("--cfg", "hydra", *hydra)
         assert status == 0, f"{command.place}: {errors}"
 

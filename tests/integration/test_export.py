@@ -181,9 +181,10 @@ def test_a_folder_in_use_and_an_unfinished_run_are_refused(capsys: pytest.Captur
     before = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert run_command(["export", f"run={run.folder}", "to=out"]) == 2
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    summary = (run.folder / "summary.json").read_bytes()
     (run.folder / "summary.json").write_text('{"status": "interrupted"}')
     assert run_command(["export", f"run={run.folder}", "to=other"]) == 2
-    (run.folder / "summary.json").write_text(json.dumps({**run.summary}))
+    (run.folder / "summary.json").write_bytes(summary)
     (run.folder / "model.safetensors").write_bytes(b"torn")
     assert run_command(["export", f"run={run.folder}", "to=other"]) == 2
     assert not Path("other").exists() and "model.safetensors: missing or damaged since the run finished" in capsys.readouterr().err

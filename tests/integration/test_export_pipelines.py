@@ -210,13 +210,14 @@ def test_a_damaged_run_is_told_in_one_line(file: str, content: str, capsys: pyte
     assert line.count("\n") == 1 and not Path("out").exists(), line
 
 
-def test_data_that_have_moved_and_an_environment_that_is_lost_do_not_stop_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_that_have_moved_do_not_stop_it_and_a_file_that_is_lost_does(capsys: pytest.CaptureFixture[str]) -> None:
     run = bertlab.run([*SMALL, *pairs_file(), *DEVLIN])
     Path("pairs.jsonl").unlink()
-    (run.folder / "environment.json").unlink()
     assert run_command(["export", f"run={run.folder}", "to=out"]) == 0
     assert "the run's data cannot be read here" in capsys.readouterr().out
-    assert "not known" in (Path("out") / "README.md").read_text()
+    (run.folder / "environment.json").unlink()
+    assert run_command(["export", f"run={run.folder}", "to=other"]) == 2 and not Path("other").exists()
+    assert "environment.json: missing or damaged" in capsys.readouterr().err
 
 
 def test_the_card_is_what_the_hub_understands() -> None:

@@ -172,7 +172,7 @@ def test_folds_are_paired_and_tested_with_the_correction(tmp_path: Path) -> None
     base, row = compare(study, {})
     gains = np.array([0.01 + 0.002 * fold for fold in range(5)])
     error = math.sqrt((1 / 5 + 1 / 4) * gains.var(ddof=1))
-    assert row.on_validation is not None and row.on_validation.found.n == 5  # folds, not runs
+    assert row.on_validation is not None and row.on_validation.difference.n == 5  # folds, not runs
     assert row.on_validation.p == pytest.approx(2 * scipy_stats.t.sf(gains.mean() / error, 4)) and row.on_validation.verdict == "better"
     assert base.validation is not None and base.validation.n == 5 and base.validation.mean == pytest.approx(0.8205)
     (told,) = [words for words in warnings_of(study) if "folds" in words]

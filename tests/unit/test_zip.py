@@ -9,7 +9,7 @@ from bertlab.cli.sweeps import choose_sweeper
 from bertlab.config.composition import combinations, complete
 from bertlab.config.words import read
 from bertlab.errors import ConfigError
-from hydra_plugins.bertlab_zip.sweeper import BertlabZip
+from hydra_plugins.bertlab_zip import sweeper  # whose classes Hydra's search for plugins makes anew
 
 
 def jobs(words: list[str]) -> list[list[str]]:
@@ -18,7 +18,7 @@ def jobs(words: list[str]) -> list[list[str]]:
     together = next((word.value for word in chosen if word.key == "hydra.sweeper.zipped"), [])
     texts = [[str(getattr(key, "text", key)) for key in keys] for keys in together]
     overrides = OverridesParser.create().parse_overrides([str(word) for word in chosen if not word.key.startswith("hydra")])
-    (batch,) = BertlabZip(None, None, texts).split_arguments(overrides, None)
+    (batch,) = sweeper.BertlabZip(None, None, texts).split_arguments(overrides, None)
     return batch
 
 

@@ -6,7 +6,7 @@ at BERT-mini's size (Turc et al. 2019); tests/parity/test_bert.py proves them eq
 
 Differs: weights are drawn from a normal distribution as transformers does (Google's code truncates it at two deviations).
 
-Legend: B batch, T tokens, D width, E width of embeddings (D, unless set), H heads, d = D / H head size, I intermediate width, V vocabulary.
+Legend: B batch, T tokens, D width, E width of embeddings (or D), H heads, d = D / H head size, I intermediate width, V vocabulary.
 """
 
 import math
