@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import bertlab
 from bertlab.errors import ConfigError, RunError
+from bertlab.training.loop import MemoryExhausted
 from tiny import tiny
 
 WORDS = (
@@ -334,3 +335,14 @@ def test_python_sweeps_lists_and_reports(tmp_path: Path) -> None:
         bertlab.sweep(["search=lr_batch"])
     assert bertlab.runs.folder.RunFolder is not None  # type: ignore[attr-defined]  # the room of the same name is there still
     assert {"run", "load", "sweep", "runs", "report"} <= set(dir(bertlab))
+
+
+def test_memory_exhausted_in_processes_of_others_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that torchrun started cannot begin again by themselves: the setting to give is told."""
+
+    def exhausted(*_: Any) -> None:
+        raise MemoryExhausted(8)
+
+    monkeypatch.setattr("bertlab.jobs.train.train", exhausted)
+    status, _, errors = cli(*tiny())
+    assert status == 2 and errors == "bertlab: out of memory: the same command with compute.micro_batch_size=8 may fit\n"

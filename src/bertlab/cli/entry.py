@@ -246,7 +246,7 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
 
         from bertlab.config.composition import to_schema
         from bertlab.runs.outcome import Context
-        from bertlab.training.loop import Interrupted
+        from bertlab.training.loop import Interrupted, MemoryExhausted
         from hydra_plugins.bertlab_optuna.trial import current_trial
 
         settings = HydraConfig.get()
@@ -265,6 +265,8 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
                 sys.exit(_refuse(error))
             _refuse(UserError(f"{label}: {error}"))
             raise ToldError(str(error)) from None  # the sweep goes on; its exit status will tell
+        except MemoryExhausted as error:  # of several processes that somebody else started, and alone can start again
+            sys.exit(_refuse(UserError(f"out of memory: the same command with compute.micro_batch_size={error.micro_batch} may fit")))
         except Interrupted as stop:
             if place().is_first:
                 print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
