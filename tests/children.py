@@ -1,6 +1,8 @@
-"""Commands as processes of their own, really started and really killed; only the imports are made once, by a server that forks them.
+"""Commands as processes of their own, really started and really killed; only the imports are made once, by a
+server that forks them.
 
-Where the start itself is the promise (the module's name, the wheel, what is imported, launchers), tests start Python anew.
+Where the start itself is the promise (the module's name, the wheel, what is imported, launchers), tests start
+Python anew.
 """
 
 import contextlib
@@ -16,13 +18,17 @@ from pathlib import Path
 from typing import Any
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bertlab.api", "bertlab.cli.entry", "bertlab.jobs.train", "bertlab.trackers.local", "hydra._internal.hydra",
-                               "hydra_plugins.bertlab_optuna.sweeper", "matplotlib.backends.backend_agg", "torch._dynamo"])  # fmt: skip
+SERVER.set_forkserver_preload(["bertlab.api", "bertlab.cli.entry", "bertlab.jobs.train",
+    "bertlab.trackers.local", "hydra._internal.hydra",
+                               "hydra_plugins.bertlab_optuna.sweeper", "matplotlib.backends.backend_agg",
+                               "torch._dynamo"])  # fmt: skip
 PATIENCE = 280  # seconds, after which a process is taken to hang
 TIMES = ("train/tokens_per_s", "seconds", "core_seconds", "tokens_per_s", "utilisation", "finished_at")
 
 
-def _bertlab(words: tuple[str, ...], environment: dict[str, str], output: str, errors: str, group: bool) -> None:
+def _bertlab(
+    words: tuple[str, ...], environment: dict[str, str], output: str, errors: str, group: bool
+) -> None:
     os.environ.clear()
     os.environ.update(environment)
     if group:
@@ -41,7 +47,9 @@ class Child:
     """One command line in this folder and environment, as `subprocess.Popen` has it."""
 
     def __init__(self, *words: str, group: bool = False) -> None:
-        handles, self._files = zip(*(tempfile.mkstemp(prefix="bertlab-child-") for _ in range(2)), strict=True)
+        handles, self._files = zip(
+            *(tempfile.mkstemp(prefix="bertlab-child-") for _ in range(2)), strict=True
+        )
         for handle in handles:
             os.close(handle)
         self._process = SERVER.Process(target=_bertlab, args=(words, dict(os.environ), *self._files, group))
@@ -105,7 +113,9 @@ def wait_until(ready: Callable[[], bool], child: Child) -> None:
         time.sleep(0.003)
 
 
-def kill_when(child: Child, ready: Callable[[], bool], number: int = signal.SIGKILL, group: bool = False) -> tuple[str, str]:
+def kill_when(
+    child: Child, ready: Callable[[], bool], number: int = signal.SIGKILL, group: bool = False
+) -> tuple[str, str]:
     """Signal the process, or its whole group, as soon as `ready()` holds; its output."""
     wait_until(ready, child)
     child.kill(number, group)

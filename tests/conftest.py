@@ -1,4 +1,6 @@
-"""What every test can rely on: a folder of its own, caches of the session, no network, one thread, no settings of the user's."""
+"""What every test can rely on: a folder of its own, caches of the session, no network, one thread, no
+settings of the user's.
+"""
 
 import importlib.util
 import os
@@ -12,10 +14,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parents[1]
-Cli = Callable[..., tuple[int, str, str]]  # words of a command line -> (exit status, standard output, standard error)
+# words of a command line -> (exit status, standard output, standard error)
+Cli = Callable[..., tuple[int, str, str]]
 
-# Derandomised: the same cases every time, so that a failure is the code's and can be repeated; nothing is written beside the tests.
-settings.register_profile("bertlab", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+# Derandomised: the same cases every time, so that a failure is the code's and can be repeated; nothing is
+# written beside the tests.
+settings.register_profile(
+    "bertlab", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("bertlab")
 
 
@@ -54,7 +60,9 @@ def folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """`cli("predict", "run=x") -> (status, stdout, stderr)`: a command line in this process; files of C and Rust code are captured too."""
+    """`cli("predict", "run=x") -> (status, stdout, stderr)`: a command line in this process; files of C and
+    Rust code are captured too.
+    """
     from hydra.core.global_hydra import GlobalHydra
 
     from bertlab.cli.entry import run_command
@@ -80,7 +88,9 @@ def shared_data() -> Path:
     """The mirror of real datasets beside the checkout; tests on them are skipped where it is absent."""
     folder = Path(os.environ.get("BERTLAB_TEST_DATA") or ROOT.parent / "shared" / "data")
     if not (folder / "sst2" / "train.parquet").is_file():
-        pytest.skip(f"no real datasets in {folder}; set BERTLAB_TEST_DATA to a mirror (sst2/train.parquet, …)")
+        pytest.skip(
+            f"no real datasets in {folder}; set BERTLAB_TEST_DATA to a mirror (sst2/train.parquet, …)"
+        )
     return folder
 
 

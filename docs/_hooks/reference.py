@@ -69,7 +69,7 @@ def pages() -> dict[str, str]:
     return made | {page: (ROOT / name).read_text(encoding="utf-8") for name, page in OUTSIDE.items()}
 
 
-# --- pages ----------------------------------------------------------------------------------------------------------------------
+# --- pages ----------------------------------------------------------------------------------------
 def index_page() -> str:
     """All groups, their options, where their keys stand."""
     rows = []
@@ -160,7 +160,7 @@ def sweeper_page() -> str:
     return "\n".join(parts)
 
 
-# --- parts ----------------------------------------------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------
 def table(path: str, node: Any, names: set[str]) -> str:
     """Keys of a dataclass, in its order."""
     rows = ["| key | type | default | allowed | what it does |", "|---|---|---|---|---|"]

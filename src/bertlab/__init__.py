@@ -1,11 +1,12 @@
 """bertlab: controlled experiments on BERT-style encoders.
 
 import bertlab
-run = bertlab.run(["experiment=bertsst2", "seed=1"])     # trains, continues or skips, as the command line does
-run.metrics["validation/accuracy"], run.history, run.predict(["What a film!"]), run.evaluate("mine.csv"), run.plot()
+run = bertlab.run(["experiment=bertsst2", "seed=1"])  # trains, continues or skips, as the command line does
+run.metrics["validation/accuracy"], run.history, run.predict(["What a film!"]), run.evaluate("mine.csv")
+run.plot()
 run = bertlab.load("multirun/sst2-classification-…")
 bertlab.sweep(["experiment=bertsst2", "seed=range(5)"])  # as -m: a list of runs
-bertlab.runs("multirun")                                 # a DataFrame: a row a run, its scores, costs and keys
+bertlab.runs("multirun")  # a DataFrame: a row a run, its scores, costs and keys
 bertlab.report("multirun", baseline="init=scratch")
 """
 
@@ -35,7 +36,9 @@ def __dir__() -> list[str]:
 
 
 class _Room(ModuleType):
-    """`bertlab.runs` and `bertlab.report` are rooms of the house, and called they are the functions of the same names."""
+    """`bertlab.runs` and `bertlab.report` are rooms of the house, and called they are the functions of the
+    same names.
+    """
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         from bertlab import api

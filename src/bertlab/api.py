@@ -1,4 +1,6 @@
-"""The same from Python, for notebooks: `run`, `load` and `sweep` give small objects with results, model and `predict`; `runs` a table."""
+"""The same from Python, for notebooks: `run`, `load` and `sweep` give small objects with results, model and
+`predict`; `runs` a table.
+"""
 
 import dataclasses
 import functools
@@ -56,16 +58,27 @@ class Run:
         lines = "".join(f"<li>{html.escape(line)}</li>" for line in self._told())
         file = self.folder / "curves.png"
         shown = base64.b64encode(file.read_bytes()).decode() if file.is_file() else ""
-        picture = f'<img alt="curves" style="max-width: 46rem" src="data:image/png;base64,{shown}">' if shown else ""
+        picture = (
+            f'<img alt="curves" style="max-width: 46rem" src="data:image/png;base64,{shown}">'
+            if shown
+            else ""
+        )
         return f"<b>{html.escape(self.folder.name)}</b><ul>{lines}</ul>{picture}"
 
     def _told(self) -> list[str]:
         """Scores by the metric that selected, and the cost."""
         name, cost = str(self.summary["selected_by"]).partition("/")[2], self.summary["cost"]
         scores = [
-            f"{split}/{name} {self.metrics[f'{split}/{name}']:.4f}" for split in ("validation", "test") if f"{split}/{name}" in self.metrics
+            f"{split}/{name} {self.metrics[f'{split}/{name}']:.4f}"
+            for split in ("validation", "test")
+            if f"{split}/{name}" in self.metrics
         ]
-        return [*scores, f"seed {self.summary['seed']}", f"{cost['seconds'] / 60:.1f} min", f"{cost['parameters']:,} parameters"]
+        return [
+            *scores,
+            f"seed {self.summary['seed']}",
+            f"{cost['seconds'] / 60:.1f} min",
+            f"{cost['parameters']:,} parameters",
+        ]
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -105,21 +118,26 @@ class Run:
     def predict(self, texts: "pandas.DataFrame", pairs: None = None) -> "pandas.DataFrame": ...
 
     def predict(self, texts: Any, pairs: Sequence[str] | None = None) -> Any:
-        """`{"text", "label", "probabilities"}` of each text; of a DataFrame with the run's column names, itself with `predicted_…` columns.
+        """`{"text", "label", "probabilities"}` of each text; of a DataFrame with the run's column names,
+        itself with `predicted_…` columns.
 
-        Rows of a DataFrame without a text have missing values there. Raises DataError for columns that do not fit.
+        Rows of a DataFrame without a text have missing values there. Raises DataError for columns that do not
+        fit.
         """
         if isinstance(texts, str):
             raise TypeError("predict takes a list of texts or a DataFrame, e.g. predict(['What a film!'])")
         if _is_frame(texts):
             import pandas
 
-            columns, _ = predict_columns(self._trained, _columns_of(texts), FileColumns(), "the DataFrame", Compute(), BATCH)
+            columns, _ = predict_columns(
+                self._trained, _columns_of(texts), FileColumns(), "the DataFrame", Compute(), BATCH
+            )
             return pandas.DataFrame(columns, index=texts.index)
         return predict_rows(self._trained, from_pairs(self._trained, list(texts), pairs), Compute(), BATCH)
 
     def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation") -> dict[str, Any]:
-        """Scores by name on a split of the run's dataset, a file, or a DataFrame with the run's column names; `rows` and `left_out` beside.
+        """Scores by name on a split of the run's dataset, a file, or a DataFrame with the run's column names;
+        `rows` and `left_out` beside.
 
         Raises DataError for what is neither, and for columns or labels that do not fit.
         """
@@ -129,17 +147,27 @@ class Run:
             split = "file"
         else:
             asked = Evaluated(run=str(self.folder), compute=Compute())
-            asked = dataclasses.replace(asked, file=str(data)) if Path(data).suffix else dataclasses.replace(asked, split=str(data))
+            asked = (
+                dataclasses.replace(asked, file=str(data))
+                if Path(data).suffix
+                else dataclasses.replace(asked, split=str(data))
+            )
             rows, split, left_out = rows_to_score(trained, asked)
         scores = score_rows(trained, rows, split, Compute(), BATCH)
-        return {"rows": len(rows), "left_out": left_out, **{name.partition("/")[2]: value for name, value in scores.items()}}
+        return {
+            "rows": len(rows),
+            "left_out": left_out,
+            **{name.partition("/")[2]: value for name, value in scores.items()},
+        }
 
     def plot(self) -> Any:
         """The loss and the score over training, as a matplotlib Figure."""
         name = str(self.summary["selected_by"])
         primary = Metric.from_record(name.partition("/")[2], self.summary["metric_specs"][name])
         best = self.metrics.get(f"best_possible/{primary.name}")
-        return curves_figure(RunFolder(self.folder).history(), primary, self.config.objective.loss_unit, self.folder.name, best)
+        return curves_figure(
+            RunFolder(self.folder).history(), primary, self.config.objective.loss_unit, self.folder.name, best
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,7 +185,9 @@ class Report:
 
 
 def run(overrides: Sequence[str] = ()) -> Run:
-    """Train, continue or skip the run that these overrides describe. Raises UserError (ConfigError, DataError, RunError)."""
+    """Train, continue or skip the run that these overrides describe. Raises UserError (ConfigError,
+    DataError, RunError).
+    """
     _refuse_text(overrides, "run")
     config = _explained(lambda: compose_schema("train", list(overrides)))
     outcome = train(config, Context(shlex.join(["bertlab", *overrides])))
@@ -167,7 +197,8 @@ def run(overrides: Sequence[str] = ()) -> Run:
 def sweep(overrides: Sequence[str]) -> list[Run]:
     """Every run of a grid, as `bertlab -m` makes it, in its order; all are checked before the first begins.
 
-    Raises UserError; ConfigError for a search too, which is the command line's: its trials are told in the study's trials.csv.
+    Raises UserError; ConfigError for a search too, which is the command line's: its trials are told in the
+    study's trials.csv.
     """
     _refuse_text(overrides, "sweep")
     try:
@@ -179,12 +210,17 @@ def sweep(overrides: Sequence[str]) -> list[Run]:
     except ValueError as error:
         raise ConfigError(f"sweep: {error}; a search is run by `bertlab -m …`") from None
     if not grid:
-        raise ConfigError("sweep makes grids; a search is run by `bertlab -m search=…`, and bertlab.runs() has its runs")
+        raise ConfigError(
+            "sweep makes grids; a search is run by `bertlab -m search=…`, and bertlab.runs() has its runs"
+        )
     configs = [_explained(lambda words=words: compose_words("train", words)) for words in grid]  # type: ignore[misc]  # a lambda's default
     for config in configs:
         check_combination(config)
     command = shlex.join(["bertlab", "-m", *overrides])
-    outcomes = [train(config, Context(command, f"sweep-{zlib.crc32(command.encode()):08x}", in_grid=True)) for config in configs]
+    outcomes = [
+        train(config, Context(command, f"sweep-{zlib.crc32(command.encode()):08x}", in_grid=True))
+        for config in configs
+    ]
     return [Run(outcome.folder.path, outcome.summary) for outcome in outcomes]
 
 
@@ -195,7 +231,8 @@ def load(folder: str | Path) -> Run:
 
 
 def runs(folder: str | Path = "multirun", where: str = "", sort: str | None = None) -> "pandas.DataFrame":
-    """A row a run below a folder: what it is, its scores and costs, every key of its config; `where`, `sort` as in `bertlab list runs`.
+    """A row a run below a folder: what it is, its scores and costs, every key of its config; `where`, `sort`
+    as in `bertlab list runs`.
 
     Raises RunError where there is none, ConfigError for a key that no run has.
     """
@@ -205,7 +242,9 @@ def runs(folder: str | Path = "multirun", where: str = "", sort: str | None = No
 
 
 def report(runs: str | Path = "multirun", out: str | Path = "report", **settings: Any) -> Report:
-    """Compare runs, as `bertlab report` does with the same settings, and write the report to `out`. Raises RunError or ConfigError."""
+    """Compare runs, as `bertlab report` does with the same settings, and write the report to `out`. Raises
+    RunError or ConfigError.
+    """
     known = [item.name for item in dataclasses.fields(ReportSchema)]
     for name in settings:
         if name not in known:
@@ -220,7 +259,11 @@ def report(runs: str | Path = "multirun", out: str | Path = "report", **settings
         keep_runs([one for one in records if one.config], place)
     import pandas
 
-    tables = [block for block in page.blocks if isinstance(block, PageTable) and block.caption == "Scores over seeds"]
+    tables = [
+        block
+        for block in page.blocks
+        if isinstance(block, PageTable) and block.caption == "Scores over seeds"
+    ]
     frames = [pandas.DataFrame(list(table.rows), columns=list(table.headers)) for table in tables]
     return Report(place, pandas.concat(frames, ignore_index=True))
 
@@ -232,7 +275,10 @@ def _is_frame(data: Any) -> bool:
 
 def _columns_of(frame: Any) -> dict[str, list[Any]]:
     """Columns by name, missing values as None."""
-    return {str(name): [None if _is_missing(cell) else cell for cell in frame[name].tolist()] for name in frame.columns}
+    return {
+        str(name): [None if _is_missing(cell) else cell for cell in frame[name].tolist()]
+        for name in frame.columns
+    }
 
 
 def _is_missing(cell: Any) -> bool:

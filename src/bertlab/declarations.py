@@ -1,6 +1,8 @@
-"""What components say of themselves, so that nobody has to guess: roles of columns, metrics, counterparts in transformers.
+"""What components say of themselves, so that nobody has to guess: roles of columns, metrics, counterparts in
+transformers.
 
-Importing this needs neither torch nor Hydra. `bertlab.contracts` hands these names on beside the contracts that do compute.
+Importing this needs neither torch nor Hydra. `bertlab.contracts` hands these names on beside the contracts
+that do compute.
 """
 
 import abc
@@ -21,7 +23,9 @@ class Role:
     kind: str  # text, label, labels, number, words, tags, spans, choices, or a kind of the user's own
     is_answer: bool = False  # what is to be predicted: texts to predict for lack it
     optional: bool = False  # read where the dataset has it
-    about: str | None = None  # a role named before it, whose cell its own is checked against (tags: the words)
+    about: str | None = (
+        None  # a role named before it, whose cell its own is checked against (tags: the words)
+    )
 
 
 TEXT = Role("text", "text")
@@ -53,7 +57,13 @@ class Metric:
         low, high = record["bounds"]
         if not isinstance(record["higher_is_better"], bool):
             raise TypeError(f"{name}: higher_is_better is neither true nor false")
-        return cls(name, record["higher_is_better"], str(record["unit"]), (low, high), record.get("per_token") is True)
+        return cls(
+            name,
+            record["higher_is_better"],
+            str(record["unit"]),
+            (low, high),
+            record.get("per_token") is True,
+        )
 
     @property
     def factor(self) -> int:
@@ -75,7 +85,9 @@ class Metric:
         """As people read it: percent for fractions, a digit more for the rest; – for none."""
         if value is None or math.isnan(value):
             return "–"
-        text = f"{self.factor * value:{'+' if sign else ''}.{digits if self.unit == FRACTION else digits + 1}f}"
+        text = (
+            f"{self.factor * value:{'+' if sign else ''}.{digits if self.unit == FRACTION else digits + 1}f}"
+        )
         return text.replace("-", "−")  # a minus is no hyphen
 
     def clip(self, value: float) -> float:
@@ -92,19 +104,24 @@ def loss_metric(unit: str, name: str = "loss", per_token: bool = False) -> Metri
 
 @dataclass(frozen=True)
 class HfHead:
-    """A head's counterpart in transformers: `AutoModelFor{task}`, and our modules' names in a BERT of that class."""
+    """A head's counterpart in transformers: `AutoModelFor{task}`, and our modules' names in a BERT of that
+    class.
+    """
 
     task: str  # "" = none: the pooled output is the answer
     names: Mapping[str, str] = field(default_factory=dict)
     reads_pooler: bool = True
     names_classes: bool = False  # its config names classes (id2label)
     config: Mapping[str, Any] = field(default_factory=dict)  # further entries of its config.json
-    unlike: tuple[str, ...] = ()  # `objective.key=value` of options that no class there has, and the modelling file of exports does
+    # `objective.key=value` of options that no class there has, and the modelling file of exports does
+    unlike: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """What a mixture of datasets is trained on: the shares of its parts among the examples drawn, by phase."""
+    """What a mixture of datasets is trained on: the shares of its parts among the examples drawn,
+    by phase.
+    """
 
     names: tuple[str, ...]
     starts: tuple[int, ...]  # tokens seen where each phase begins; the first at 0
@@ -116,7 +133,7 @@ def metric_named(metrics: Sequence[Metric], name: str) -> Metric | None:
     return next((metric for metric in metrics if metric.name == name), None)
 
 
-# --- kinds of columns --------------------------------------------------------------------------------------------------------------
+# --- kinds of columns -----------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Column:
     """One column of one file: what a reader of its cells, and an error about them, must know."""
@@ -133,13 +150,17 @@ class Column:
 
 
 class Kind(abc.ABC):
-    """How the cells of one column become what objectives read; one file of data/kinds/ (or of a plugin's kinds/) each.
+    """How the cells of one column become what objectives read; one file of data/kinds/ (or of a plugin's
+    kinds/) each.
 
-    A table is read a piece at a time, twice where the kind `looks_first`: through `look`, then through `convert`.
+    A table is read a piece at a time, twice where the kind `looks_first`: through `look`, then through
+    `convert`.
     """
 
     looks_first: ClassVar[bool] = False
-    holds_text: ClassVar[bool] = False  # whether a converted cell is a text, or a list of texts, that a tokenizer reads
+    holds_text: ClassVar[bool] = (
+        False  # whether a converted cell is a text, or a list of texts, that a tokenizer reads
+    )
 
     def __init__(self, column: Column) -> None:
         self.column = column
@@ -148,11 +169,15 @@ class Kind(abc.ABC):
         """See cells before any is converted; `before` rows went before these."""
 
     def is_unanswered(self) -> bool:
-        """After looking at all of them: whether not one cell holds an answer, as in a benchmark's test split."""
+        """After looking at all of them: whether not one cell holds an answer, as in a benchmark's
+        test split.
+        """
         return False
 
     def names(self, declared: Sequence[str] | None) -> list[str]:
-        """After looking at the training split: names of its classes in id order, where the kind has such; `declared` by the data."""
+        """After looking at the training split: names of its classes in id order, where the kind has such;
+        `declared` by the data.
+        """
         return []
 
     def finish(self) -> None:  # noqa: B027  # most kinds have nothing to say
@@ -163,14 +188,17 @@ class Kind(abc.ABC):
         """The pyarrow type of a converted cell."""
 
     @abc.abstractmethod
-    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
-        """Cells as objectives read them; None for a row that is to be left out. Raises DataError naming the first row that cannot be read.
+    def convert(
+        self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
+    ) -> list[Any]:
+        """Cells as objectives read them; None for a row that is to be left out. Raises DataError naming the
+        first row that cannot be read.
 
         `about`: the converted cells of the role that this one is about, where its role says so.
         """
 
 
-# --- what contracts ask of configs, whose classes (schema.py) stand above them -------------------------------------------------------
+# --- what contracts ask of configs, whose classes (schema.py) stand above them --------------------
 class EncoderOptions(Protocol):
     """Of a model's config, what every encoder is asked for."""
 

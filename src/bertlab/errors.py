@@ -1,4 +1,6 @@
-"""What a user did wrong, said in one line, and no secret in it. Anything else that escapes is a bug of ours and keeps its traceback."""
+"""What a user did wrong, said in one line, and no secret in it. Anything else that escapes is a bug of ours
+and keeps its traceback.
+"""
 
 import difflib
 import json
@@ -7,10 +9,13 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote
 
-SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)  # in the name of an environment variable
+# in the name of an environment variable
+SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 HIDDEN = "(redacted)"  # plain text in YAML, JSON, Markdown and addresses
 PASSWORD_BEFORE_HOST = re.compile(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"\\]*@")
-PASSWORD_IN_QUERY = re.compile(r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"\\]+", re.IGNORECASE)
+PASSWORD_IN_QUERY = re.compile(
+    r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"\\]+", re.IGNORECASE
+)
 SHORTEST_SECRET = 8  # letters; shorter values are words that occur by themselves
 
 
@@ -19,7 +24,9 @@ class UserError(Exception):
 
 
 class ConfigError(UserError):
-    """A config that cannot be run: an unknown key or option, a wrong type, an impossible value or combination."""
+    """A config that cannot be run: an unknown key or option, a wrong type, an impossible value or
+    combination.
+    """
 
 
 class DataError(UserError):
@@ -40,12 +47,16 @@ class DivergedError(UserError):
 
 def nearest(word: str, options: Iterable[str]) -> str | None:
     """The option a typist most likely meant, or None where nothing comes close."""
-    close = difflib.get_close_matches(word.lower(), [option for option in options if option], n=1, cutoff=0.55)
+    close = difflib.get_close_matches(
+        word.lower(), [option for option in options if option], n=1, cutoff=0.55
+    )
     return close[0] if close else None
 
 
 def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
-    """`did you mean 'x'?` where something is close, followed by the options where they are few enough to read."""
+    """`did you mean 'x'?` where something is close, followed by the options where they are few enough to
+    read.
+    """
     names = list(options)
     close = nearest(word, names)
     guess = f"did you mean '{close}'? " if close else ""
@@ -54,16 +65,26 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
 
 
 def secrets() -> list[str]:
-    """Values of the environment's variables that are called secret, as they are and as JSON, YAML and addresses write them."""
+    """Values of the environment's variables that are called secret, as they are and as JSON, YAML and
+    addresses write them.
+    """
     values: list[str] = []
     for name, value in os.environ.items():
         if len(value) >= SHORTEST_SECRET and SECRET.search(name) and not os.path.exists(value):  # noqa: PTH110  # a path is none
-            values += {value, json.dumps(value)[1:-1], value.replace("'", "''"), quote(value), quote(value, safe="")}
+            values += {
+                value,
+                json.dumps(value)[1:-1],
+                value.replace("'", "''"),
+                quote(value),
+                quote(value, safe=""),
+            }
     return sorted(values, key=len, reverse=True)
 
 
 def redact(text: str, hidden: Iterable[str] | None = None) -> str:
-    """Text as it may leave this process: without passwords in addresses, and without `hidden`, or else without `secrets()`."""
+    """Text as it may leave this process: without passwords in addresses, and without `hidden`, or else
+    without `secrets()`.
+    """
     if "://" in text:
         text = PASSWORD_BEFORE_HOST.sub(rf"\1{HIDDEN}@", text)
     if "=" in text:

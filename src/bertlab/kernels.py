@@ -1,4 +1,5 @@
-"""What is faster here than torch as it comes, on a CPU: dropout, the loss of a projection to the vocabulary, kept memory.
+"""What is faster here than torch as it comes, on a CPU: dropout, the loss of a projection to the vocabulary,
+kept memory.
 
 Legend: M rows, D width, V vocabulary.
 """
@@ -22,7 +23,8 @@ def in_autocast_dtype(x: Tensor) -> Tensor:
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Dropout (Srivastava et al. 2014): each value is zeroed with probability `p`, the others divided by 1 - p.
+    """Dropout (Srivastava et al. 2014): each value is zeroed with probability `p`, the others divided by 1 -
+    p.
 
     Differs: on a CPU one 64-bit draw decides four values, `p` rounded to 1/65536; 5 times as fast as torch's.
     """
@@ -42,7 +44,8 @@ def draw(kept: Tensor, p: float) -> None:
     torch.ge(draws[first : first + kept.numel()].view(kept.shape), round(p * 2**16) - 2**15, out=kept)
 
 
-# The same for torch.compile, whose own random numbers cost more than all of dropout. It writes, so that no two calls are taken for one.
+# The same for torch.compile, whose own random numbers cost more than all of dropout. It writes, so that no
+# two calls are taken for one.
 opaque_draw = torch.library.custom_op("bertlab::draw", draw, mutates_args=("kept",))
 
 
@@ -63,7 +66,9 @@ class Part:
     def place_of(self, kept: Tensor) -> tuple[int, int]:
         """Where a tensor's values begin among those of the whole batch, and how many the whole has."""
         times = self.times(kept.shape[0])
-        assert times is not None, f"{tuple(kept.shape)}: the first dimension is not one of {self.own} examples"
+        assert times is not None, (
+            f"{tuple(kept.shape)}: the first dimension is not one of {self.own} examples"
+        )
         row = kept[0].numel() * times
         return self.first * row, self.all * row
 
@@ -78,7 +83,9 @@ def part() -> Part | None:
 
 @contextlib.contextmanager
 def as_part(own: Part | None) -> Iterator[None]:
-    """Within, dropout draws for the whole batch and takes what belongs to this process's examples: as one process would have it."""
+    """Within, dropout draws for the whole batch and takes what belongs to this process's examples: as one
+    process would have it.
+    """
     global _part
     before, _part = _part, own
     try:
@@ -88,7 +95,8 @@ def as_part(own: Part | None) -> Iterator[None]:
 
 
 class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's has no types
-    """The same for torch's own dropout on a CPU, wherever it is called: its noise is drawn for the whole batch.
+    """The same for torch's own dropout on a CPU, wherever it is called: its noise is drawn for the whole
+    batch.
 
     `over_tokens`: the second dimension is that of tokens, as many as this process's longest example has.
     """
@@ -97,38 +105,53 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         super().__init__()  # type: ignore[no-untyped-call]
         self.own, self.over_tokens = own, over_tokens
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None) -> Any:
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func is not torch.ops.aten.bernoulli_.float or (times := self.own.times(args[0].shape[0])) is None:
             return func(*args, **kwargs)
         noise, *rest = args
         tokens = self.own.length if self.over_tokens else noise.shape[1]
-        whole = torch.empty((times * self.own.all, tokens, *noise.shape[2:]), dtype=noise.dtype, device=noise.device)
+        whole = torch.empty(
+            (times * self.own.all, tokens, *noise.shape[2:]), dtype=noise.dtype, device=noise.device
+        )
         first = times * self.own.first
         func(whole, *rest, **kwargs)
         return noise.copy_(whole[first : first + noise.shape[0], : noise.shape[1]])
 
 
 class SummedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of `hidden (M, D) @ weight (V, D).T + bias (V,)` with label (M,), summed, with all its gradients computed on the way.
+    """Cross-entropy of `hidden (M, D) @ weight (V, D).T + bias (V,)` with label (M,), summed, with all its
+    gradients computed on the way.
 
-    Products run in hidden's dtype, the softmax in float32 (or float64) a few rows at a time, so that it stays in the cache; its gradient
-    (softmax less the one right class) takes the logits' place. First order only.
+    Products run in hidden's dtype, the softmax in float32 (or float64) a few rows at a time, so that it stays
+    in the cache; its gradient (softmax less the one right class) takes the logits' place. First order only.
 
-    With `softcap` c, logits l are c tanh(l / c); with `z_weight` w, w (log Z)^2 is added, Z the softmax's normaliser.
+    With `softcap` c, logits l are c tanh(l / c); with `z_weight` w, w (log Z)^2 is added, Z the softmax's
+    normaliser.
     """
 
     BLOCK, ROWS = 2048, 16
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, label: Tensor, softcap: float | None = None, z_weight: float = 0.0
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        label: Tensor,
+        softcap: float | None = None,
+        z_weight: float = 0.0,
     ) -> Tensor:
         narrow, narrow_bias = weight.detach().to(hidden.dtype), bias.detach().to(hidden.dtype)
         exact = torch.promote_types(hidden.dtype, torch.float32)
         total = torch.zeros((), dtype=exact)
         to_hidden, to_weight, to_bias = torch.empty_like(hidden), None, torch.zeros_like(bias, dtype=exact)
-        blocks = (torch.split(rows, SummedCrossEntropy.BLOCK) for rows in (hidden.detach(), label[:, None], to_hidden))
+        blocks = (
+            torch.split(rows, SummedCrossEntropy.BLOCK)
+            for rows in (hidden.detach(), label[:, None], to_hidden)
+        )
         for states, labels, gradient in zip(*blocks, strict=True):
             logits = torch.addmm(narrow_bias, states, narrow.T)  # (block, V)
             parts = (torch.split(rows, SummedCrossEntropy.ROWS) for rows in (logits, labels))
@@ -157,19 +180,24 @@ class SummedCrossEntropy(torch.autograd.Function):
             torch.mm(logits, narrow, out=gradient)
             product = (logits.T @ states).to(weight.dtype)
             to_weight = product if to_weight is None else to_weight.add_(product)
-        ctx.save_for_backward(to_hidden, torch.zeros_like(weight) if to_weight is None else to_weight, to_bias.to(bias.dtype))
+        ctx.save_for_backward(
+            to_hidden, torch.zeros_like(weight) if to_weight is None else to_weight, to_bias.to(bias.dtype)
+        )
         return total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        # In place: fresh memory costs ten times the product. A second backward pass is refused by torch, as the saved tensors have changed.
+        # In place: fresh memory costs ten times the product. A second backward pass is refused by torch, as
+        # the saved tensors have changed.
         return *(gradient.mul_(upstream) for gradient in ctx.saved_tensors), None, None, None
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep large blocks that are freed, instead of giving them back and faulting every page in again at the next step.
+    """Have glibc keep large blocks that are freed, instead of giving them back and faulting every page in
+    again at the next step.
 
-    A masked-language-modelling step on two CPU cores became 13 % faster by it. Elsewhere than under glibc nothing happens.
+    A masked-language-modelling step on two CPU cores became 13 % faster by it. Elsewhere than under glibc
+    nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,8 @@
-"""Every kind of damage to every file of a run, a sweep and the cache: the same command ends as ever, or says in one line what is wrong.
+"""Every kind of damage to every file of a run, a sweep and the cache: the same command ends as ever, or says
+in one line what is wrong.
 
-The suite draws a few cases (test_damage.py). By hand, all of them in an order that the seed draws, or one that failed:
+The suite draws a few cases (test_damage.py). By hand, all of them in an order that the seed draws, or one
+that failed:
 
     python tests/faults/damage.py --seed 1 --minutes 60
     python tests/faults/damage.py --scene cache --file examples/0123/train.json --kind flip_middle
@@ -39,13 +41,14 @@ FAST = [
     "tokenizer.vocab_size=200",
 ]
 RUN = tiny("model=bert_tiny", "budget.steps=12", *FAST, sizes=ROWS)
-SEARCH = ["-m", "hydra/sweeper=bertlab_optuna", "hydra.sweeper.sampler=grid", "hydra.sweeper.study_name=search", "optimizer.lr=1e-3,3e-3",
+SEARCH = ["-m", "hydra/sweeper=bertlab_optuna", "hydra.sweeper.sampler=grid",
+    "hydra.sweeper.study_name=search", "optimizer.lr=1e-3,3e-3",
           *tiny("model=bert_tiny", "budget.steps=4", *FAST, sizes=ROWS)]  # fmt: skip
 DRAWN = (".lock", "curves.png", "plots/")  # no results: whatever becomes of them, a command may pass over it
 COPIED = {"unreadable"} if os.getuid() == 0 else set()  # what does nothing to whoever may do everything
 
 
-# --- kinds of damage -------------------------------------------------------------------------------------------------------------
+# --- kinds of damage ------------------------------------------------------------------------------
 @dataclass
 class Place:
     """A file to damage, another of its folder, and what another run or an earlier time has in its place."""
@@ -142,12 +145,14 @@ TEXT: dict[str, Callable[[Place], object]] = {  # for files that hold text
     "huge_number": lambda it: it.replace(rb"[0-9]+", b"9" * 400),
     "not_a_number": lambda it: it.replace(rb"[0-9]+", b"NaN"),
     "deep": lambda it: it.put(b"[" * 100_000),
-    "key_twice": lambda it: it.replace(rb"\{", b'{"seed": 1, "seed": 2, "status": "finished", "status": "finished",'),
+    "key_twice": lambda it: it.replace(
+        rb"\{", b'{"seed": 1, "seed": 2, "status": "finished", "status": "finished",'
+    ),
 }
 KINDS = {**ANY, **TEXT}
 
 
-# --- what is damaged -------------------------------------------------------------------------------------------------------------
+# --- what is damaged ------------------------------------------------------------------------------
 @dataclass
 class Command:
     """Words, and what they must come to; `{place}` stands for the scene's folder."""
@@ -179,12 +184,23 @@ def same(*words: str) -> Command:
 
 
 READ_BY_PREDICT = ("config", "identity", "labels", "tokenizer", "model", "manifest", "summary")
-READ_BY_REPORT = ("config", "identity", "environment", "labels", "metrics", "predictions", "manifest", "summary")
+READ_BY_REPORT = (
+    "config",
+    "identity",
+    "environment",
+    "labels",
+    "metrics",
+    "predictions",
+    "manifest",
+    "summary",
+)
 SCENES = (
     Scene("finished", "out", [
         same(*RUN),
-        Command("predict", ["predict", "run={run}", "text=a good film", "compute.threads=1"], shows=True, reads=READ_BY_PREDICT),
-        Command("report", ["report", "runs={place}/out", "out={place}/report", "formats=csv"], reads=READ_BY_REPORT),
+        Command("predict", ["predict", "run={run}", "text=a good film", "compute.threads=1"], shows=True,
+        reads=READ_BY_PREDICT),
+        Command("report", ["report", "runs={place}/out", "out={place}/report", "formats=csv"],
+        reads=READ_BY_REPORT),
     ]),
     Scene("interrupted", "out", [same(*RUN)]),
     Scene("cache", "cache", [same(*RUN)]),
@@ -229,10 +245,12 @@ def result(command: Command, place: Path, printed: str) -> object:
     if command.name == "report":
         return json.loads((place / "report" / "report.json").read_text())["scores"]
     aside = (".elsewhere", ".damaged", "nowhere")  # what the damage itself, or setting it aside, put there
-    return {name: digest for name, digest in settled(place).items() if not any(part in name for part in aside)}
+    return {
+        name: digest for name, digest in settled(place).items() if not any(part in name for part in aside)
+    }
 
 
-# --- a case ----------------------------------------------------------------------------------------------------------------------
+# --- a case ---------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Case:
     scene: str
@@ -262,10 +280,14 @@ def damage(scene: Scene, case: Case, place: Path) -> None:
     file = place / case.file
     siblings = [one for one in sorted(file.parent.iterdir()) if one.is_file() and one != file]
     others = [
-        one for one in scene.other.rglob(file.name) if one.is_file() and one.parent.parent.name in (*file.parts, file.parent.parent.name)
+        one
+        for one in scene.other.rglob(file.name)
+        if one.is_file() and one.parent.parent.name in (*file.parts, file.parent.parent.name)
     ]
     draw = random.Random(f"{case}")
-    KINDS[case.kind](Place(file, draw.choice(siblings) if siblings else None, others[0] if others else None, draw))
+    KINDS[case.kind](
+        Place(file, draw.choice(siblings) if siblings else None, others[0] if others else None, draw)
+    )
 
 
 def attempt(scene: Scene, case: Case, place: Path) -> dict[str, str]:
@@ -287,7 +309,9 @@ def verdict(scene: Scene, command: Command, place: Path) -> str:
         return f"TRACEBACK {err.strip().splitlines()[-1][:200]}"
     if status == 2:
         told = [line for line in err.splitlines() if line.startswith("bertlab: ")]
-        return "told" if len(told) == 1 and err.splitlines()[-1] == told[0] else f"NOT ONE LINE {err[-300:]!r}"
+        return (
+            "told" if len(told) == 1 and err.splitlines()[-1] == told[0] else f"NOT ONE LINE {err[-300:]!r}"
+        )
     if status != 0:
         return f"STATUS {status} {err[-200:]!r}"
     try:
@@ -307,7 +331,9 @@ def verdict(scene: Scene, command: Command, place: Path) -> str:
 
 
 def cured(scene: Scene, case: Case, place: Path) -> str:
-    """After a line that told: the damaged thing taken away, and where that is not enough its folder; the same command ends as ever."""
+    """After a line that told: the damaged thing taken away, and where that is not enough its folder; the same
+    command ends as ever.
+    """
     command = scene.commands[0]
     broken = place / case.file
     top = place.joinpath(*Path(case.file).parts[: 3 if scene.name == "sweep" else 2])
@@ -327,7 +353,9 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
 
     def add(self, case: Case, ends: dict[str, str], cure: str | None) -> None:
-        wrong = [f"{name}: {end}" for name, end in ends.items() if end not in ("equal", "told")] + [cure] * (cure == "NOT CURED")
+        wrong = [f"{name}: {end}" for name, end in ends.items() if end not in ("equal", "told")] + [cure] * (
+            cure == "NOT CURED"
+        )
         end = "wrong" if wrong else "told" if "told" in ends.values() else "equal"
         name = re.sub(r"[0-9a-f]{12,}|[0-9]{8}", "…", case.file)
         self.ends.setdefault((case.scene, name), Counter())[end] += 1
@@ -337,17 +365,25 @@ class Tally:
 
     def table(self) -> str:
         lines = ["| of | file | cases | as ever | told in one line | wrong |", "|---|---|---|---|---|---|"]
-        rows = [(*key, counts) for key, counts in self.ends.items()] + [("each kind", kind, counts) for kind, counts in self.kinds.items()]
+        rows = [(*key, counts) for key, counts in self.ends.items()] + [
+            ("each kind", kind, counts) for kind, counts in self.kinds.items()
+        ]
         rows.append(("all", "", sum(self.ends.values(), Counter())))
-        lines += [f"| {of} | {name} | {sum(n.values())} | {n['equal']} | {n['told']} | {n['wrong']} |" for of, name, n in rows]
+        lines += [
+            f"| {of} | {name} | {sum(n.values())} | {n['equal']} | {n['told']} | {n['wrong']} |"
+            for of, name, n in rows
+        ]
         return "\n".join(lines)
 
 
 def campaign(
-    seed: int, minutes: float, most: int | None = None, scenes: Sequence[str] = (), wanted: Callable[[Case], bool] = lambda _: True,
+    seed: int, minutes: float, most: int | None = None, scenes: Sequence[str] = (), wanted: Callable[[Case],
+    bool] = lambda _: True,
     told: Callable[[str], None] = print,
 ) -> Tally:  # fmt: skip
-    """Cases of all scenes in an order that the seed draws, until there are no more, or the time is over, or `most` were tried."""
+    """Cases of all scenes in an order that the seed draws, until there are no more, or the time is over, or
+    `most` were tried.
+    """
     tally, end = Tally(), time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory(prefix="bertlab-damage-") as top:
         base = Path(top)
@@ -366,7 +402,11 @@ def campaign(
                 break
             place, scene = base / "case", chosen[case.scene]
             ends = attempt(scene, case, place)
-            cure = cured(scene, case, place) if "told" in ends.values() and (tried % 4 == 0 or len(every) == 1) else None
+            cure = (
+                cured(scene, case, place)
+                if "told" in ends.values() and (tried % 4 == 0 or len(every) == 1)
+                else None
+            )
             before, tried = len(tally.wrong), tried + 1
             tally.add(case, ends, cure)
             for line in tally.wrong[before:]:
@@ -378,7 +418,9 @@ def campaign(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--most", type=int, help="no more cases than this")
@@ -388,7 +430,8 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     made = campaign(
         asked.seed, asked.minutes, asked.most, asked.scene,
-        lambda case: asked.file in case.file and (not asked.kind or case.kind in asked.kind), lambda line: print(line, flush=True),
+        lambda case: asked.file in case.file and (not asked.kind or case.kind in asked.kind),
+        lambda line: print(line, flush=True),
     )  # fmt: skip
     print(made.table())
     sys.exit(bool(made.wrong))

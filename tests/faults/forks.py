@@ -1,4 +1,5 @@
-"""Command lines as forks of this process, which has imported and begun everything once: a third of a second each instead of ten.
+"""Command lines as forks of this process, which has imported and begun everything once: a third of a second
+each instead of ten.
 
 For thousands of cases by hand, in a process without threads. Tests start processes by `children`.
 """
@@ -42,7 +43,9 @@ class Fork:
             os._exit(status)
 
     def wait(self, seconds: float) -> tuple[int | None, str, str]:
-        """Exit status (negative for a signal, None where it hangs and was killed), standard output, standard error."""
+        """Exit status (negative for a signal, None where it hangs and was killed), standard output, standard
+        error.
+        """
         end, status = time.monotonic() + seconds, None
         while status is None:
             done, how = os.waitpid(self.pid, os.WNOHANG)
@@ -54,7 +57,10 @@ class Fork:
                 break
             else:
                 time.sleep(0.002)
-        out, err = (file.read_text(encoding="utf-8", errors="replace") if file.exists() else "" for file in self._files)
+        out, err = (
+            file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+            for file in self._files
+        )
         for file in self._files:
             file.unlink(missing_ok=True)
         return status, out, err

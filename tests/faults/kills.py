@@ -1,10 +1,12 @@
-"""Random signals to real processes: whatever a job was doing, the same command ends with what it would have ended with.
+"""Random signals to real processes: whatever a job was doing, the same command ends with what it would have
+ended with.
 
 The suite runs a short form (test_kills.py). By hand, with a seed and a budget:
 
     python tests/faults/kills.py --seed 1 --kills 1000 --minutes 60
 
-It prints a line a round (what was sent when) and a table; a round that ends differently is a failure, with its seed to repeat it.
+It prints a line a round (what was sent when) and a table; a round that ends differently is a failure, with
+its seed to repeat it.
 """
 
 import argparse
@@ -36,7 +38,8 @@ STAGE = [
     "init.objective=mlm",
     "init.budget.steps=20",
 ]
-SEARCH = ["-m", "hydra/sweeper=bertlab_optuna", "hydra.sweeper.sampler=grid", "hydra.sweeper.study_name=search",
+SEARCH = ["-m", "hydra/sweeper=bertlab_optuna", "hydra.sweeper.sampler=grid",
+    "hydra.sweeper.study_name=search",
           "hydra.sweeper.heartbeat_seconds=0.2", "optimizer.lr=1e-3,3e-3",
           *tiny("model=bert_tiny", "budget.steps=10", *FAST, sizes=(80, 20, 20))]  # fmt: skip
 
@@ -65,7 +68,8 @@ def settled(place: Path) -> dict[str, str]:
             content = file.read_bytes()
             if file.name in TIMELY:
                 content = repr([_timeless(json.loads(text)) for text in _documents(file)]).encode()
-            if file.name == "best.yaml":  # its first lines hold the trial's number, which is another one after a retry
+            # its first lines hold the trial's number, which is another one after a retry
+            if file.name == "best.yaml":
                 content = b"\n".join(line for line in content.splitlines() if not line.startswith(b"#"))
             found[name] = hashlib.sha256(content.replace(str(place).encode(), b"")).hexdigest()
     return found
@@ -108,7 +112,11 @@ class Job:
 JOBS = (
     Job("train", lambda place: [*TRAIN, f"paths.output={place}/out", f"paths.cache={place}/cache"]),
     Job("stage", lambda place: [*STAGE, f"paths.output={place}/out", f"paths.cache={place}/cache"]),
-    Job("export", lambda place: ["export", f"run={only(place / 'runs')}", f"to={place}/out", "verify=4"], before=TRAIN),
+    Job(
+        "export",
+        lambda place: ["export", f"run={only(place / 'runs')}", f"to={place}/out", "verify=4"],
+        before=TRAIN,
+    ),
     Job("report", lambda place: ["report", f"runs={place}/runs", f"out={place}/out"], before=TRAIN),
     Job("sweep", lambda place: [*SEARCH, f"paths.output={place}/out", f"paths.cache={place}/cache"]),
 )
@@ -143,10 +151,13 @@ def disturb(job: Job, place: Path, source: Path | None, draw: random.Random) -> 
         child.wait()
         sent.append(f"{number.name[3:]}@{after:.2f}")
     try:
-        if not (job.name == "export" and (place / "out").exists()):  # a finished export is not made again over itself
+        # a finished export is not made again over itself
+        if not (job.name == "export" and (place / "out").exists()):
             finish(*job.words(place))
         got = settled(place)
-        differs = sorted(name for name in job.wanted.keys() | got.keys() if job.wanted.get(name) != got.get(name))
+        differs = sorted(
+            name for name in job.wanted.keys() | got.keys() if job.wanted.get(name) != got.get(name)
+        )
     except AssertionError as failed:
         differs = [f"the last one failed: {str(failed)[-300:]!r}"]
     leftovers = [str(path.relative_to(place)) for path in (place / "out").rglob(".*tmp*")]
@@ -154,9 +165,16 @@ def disturb(job: Job, place: Path, source: Path | None, draw: random.Random) -> 
 
 
 def campaign(
-    seed: int, kills: int, minutes: float, told: Callable[[str], None] = print, jobs: Sequence[Job] = JOBS, first: int = 0
+    seed: int,
+    kills: int,
+    minutes: float,
+    told: Callable[[str], None] = print,
+    jobs: Sequence[Job] = JOBS,
+    first: int = 0,
 ) -> list[Round]:
-    """Rounds over all jobs in turn, from number `first`, until so many signals were sent or time is over; folders of failed ones stay."""
+    """Rounds over all jobs in turn, from number `first`, until so many signals were sent or time is over;
+    folders of failed ones stay.
+    """
     rounds: list[Round] = []
     with tempfile.TemporaryDirectory(prefix="bertlab-faults-") as top:
         base, end = Path(top), time.monotonic() + 60 * minutes
@@ -178,7 +196,10 @@ def campaign(
             left = f" LEFT {one.leftovers}" if one.leftovers else ""
             told(f"{number} {one.job} {' '.join(one.sent) or 'undisturbed'}: {outcome}{left}")
             if one.differs:
-                told(f"  its folder: {shutil.move(place, tempfile.mkdtemp(prefix=f'bertlab-fault-{seed}-{number}-'))}")
+                told(
+                    "  its folder:"
+                    f" {shutil.move(place, tempfile.mkdtemp(prefix=f'bertlab-fault-{seed}-{number}-'))}"
+                )
             shutil.rmtree(place, ignore_errors=True)
     return rounds
 
@@ -189,20 +210,27 @@ def table(rounds: Sequence[Round]) -> str:
     for name in dict.fromkeys(one.job for one in rounds):
         own = [one for one in rounds if one.job == name]
         kinds = Counter(text.partition("@")[0] for one in own for text in one.sent)
-        sent = f"{sum(kinds.values())} ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})"
+        sent = (
+            f"{sum(kinds.values())} ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})"
+        )
         lines.append(
-            f"| {name} | {len(own)} | {sent} | {sum(bool(one.differs) for one in own)} | {sum(bool(one.leftovers) for one in own)} |"
+            f"| {name} | {len(own)} | {sent} | {sum(bool(one.differs) for one in own)} |"
+            f" {sum(bool(one.leftovers) for one in own)} |"
         )
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=1000, help="signals to send in all")
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--first", type=int, default=0, help="number of the first round, to repeat one")
     asked = parser.parse_args()
-    made = campaign(asked.seed, asked.kills, asked.minutes, lambda line: print(line, flush=True), first=asked.first)
+    made = campaign(
+        asked.seed, asked.kills, asked.minutes, lambda line: print(line, flush=True), first=asked.first
+    )
     print(table(made))
     sys.exit(any(one.differs for one in made))

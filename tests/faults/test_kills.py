@@ -1,4 +1,6 @@
-"""Promise 6 by chance instead of by choice: signals at random moments, over every job that writes. The long form: kills.py."""
+"""Promise 6 by chance instead of by choice: signals at random moments, over every job that writes. The long
+form: kills.py.
+"""
 
 import pytest
 from kills import JOBS, Job, campaign

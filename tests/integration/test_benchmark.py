@@ -1,4 +1,6 @@
-"""`bertlab benchmark`: both sides are measured on the same work, and what cannot be compared is refused. How fast they are is no test."""
+"""`bertlab benchmark`: both sides are measured on the same work, and what cannot be compared is refused. How
+fast they are is no test.
+"""
 
 import dataclasses
 import json
@@ -32,9 +34,11 @@ from bertlab.training.measurement import (
     their_parts,
 )
 
-SMALL = ("dataset.train_size=400", "dataset.validation_size=50", "dataset.test_size=50", "model=bert_tiny", "model.hidden_size=64",
+SMALL = ("dataset.train_size=400", "dataset.validation_size=50", "dataset.test_size=50", "model=bert_tiny",
+    "model.hidden_size=64",
          "model.num_attention_heads=1", "budget.batch_size=4", "compute.threads=1")  # fmt: skip
-MLM = ("dataset=files", "tokenizer=wordpiece", "tokenizer.vocab_size=200", "objective=mlm", "objective.max_length=32", "model=bert_tiny",
+MLM = ("dataset=files", "tokenizer=wordpiece", "tokenizer.vocab_size=200", "objective=mlm",
+    "objective.max_length=32", "model=bert_tiny",
        "budget.batch_size=4", "compute.threads=1")  # fmt: skip
 
 
@@ -47,7 +51,12 @@ def classification() -> Train:
 @pytest.fixture(scope="module")
 def mlm(tmp_path_factory: pytest.TempPathFactory) -> Train:
     file = tmp_path_factory.mktemp("texts") / "texts.csv"
-    file.write_text("text\n" + "".join(f"the {number} films of the year were seen by {number % 7} people\n" for number in range(4000)))
+    file.write_text(
+        "text\n"
+        + "".join(
+            f"the {number} films of the year were seen by {number % 7} people\n" for number in range(4000)
+        )
+    )
     config: Train = compose_schema("benchmark", [*MLM, f"dataset.train_file={file}"])
     return config
 
@@ -56,10 +65,17 @@ def test_both_sides_have_the_same_examples_and_as_many_weights(classification: T
     for config in (classification, mlm):
         _, material = prepared(config)
         model, columns, collate = their_parts(config, material, range(len(material.examples["train"])))
-        assert columns["input_ids"] == [list(material.examples["train"][row]) for row in range(len(material.examples["train"]))]
+        assert columns["input_ids"] == [
+            list(material.examples["train"][row]) for row in range(len(material.examples["train"]))
+        ]
         ours = build_model(config, material.tokenizer, material.objective)
-        unused = sum(weight.numel() for name, weight in ours.named_parameters() if "pooler" in name and config is mlm)
-        assert sum(weight.numel() for weight in model.parameters()) == sum(weight.numel() for weight in ours.parameters()) - unused
+        unused = sum(
+            weight.numel() for name, weight in ours.named_parameters() if "pooler" in name and config is mlm
+        )
+        assert (
+            sum(weight.numel() for weight in model.parameters())
+            == sum(weight.numel() for weight in ours.parameters()) - unused
+        )
         batch = collate([{name: values[row] for name, values in columns.items()} for row in range(4)])
         assert torch.isfinite(model(**batch).loss)
     masked = (batch["labels"] != -100).float().mean()
@@ -83,17 +99,29 @@ def test_tokens_are_counted_that_were_learned_from(classification: Train, mlm: T
 
 def test_an_encoder_without_counterpart_meets_one_of_its_sizes(classification: Train) -> None:
     assert has_their_like(classification)
-    rotary: Any = dataclasses.replace(classification, model=dataclasses.replace(classification.model, positions="rotary"))  # type: ignore[call-arg]  # of a Bert
+    rotary: Any = dataclasses.replace(
+        classification, model=dataclasses.replace(classification.model, positions="rotary")
+    )  # type: ignore[call-arg]  # of a Bert
     _, material = prepared(rotary)
-    assert not has_their_like(rotary) and their_config(rotary, material) == their_config(classification, material)
+    assert not has_their_like(rotary) and their_config(rotary, material) == their_config(
+        classification, material
+    )
 
 
 def test_the_command_measures_in_turn_and_writes_it_down(cli: Any, tmp_path: Path) -> None:
-    status, out, err = cli("benchmark", *SMALL, "benchmark.steps=20", "benchmark.repeats=1", f"benchmark.out={tmp_path / 'speed'}")
+    status, out, err = cli(
+        "benchmark",
+        *SMALL,
+        "benchmark.steps=20",
+        "benchmark.repeats=1",
+        f"benchmark.out={tmp_path / 'speed'}",
+    )
     assert status == 0, err
     assert re.search(r"^Trainer as used +float32, random order +[\d,]+ .*x$", out, re.MULTILINE)
     record = json.loads((tmp_path / "speed" / "benchmark.json").read_text())
-    assert list(record["measurements"]) == [OURS, AS_USED, SAME_SETTINGS] and record["packages"]["transformers"]
+    assert (
+        list(record["measurements"]) == [OURS, AS_USED, SAME_SETTINGS] and record["packages"]["transformers"]
+    )
     for (measured,) in record["measurements"].values():
         assert measured["tokens_per_s"] == pytest.approx(measured["tokens"] / measured["seconds"])
     assert "| Trainer, same settings |" in (tmp_path / "speed" / "benchmark.md").read_text()
@@ -102,7 +130,9 @@ def test_the_command_measures_in_turn_and_writes_it_down(cli: Any, tmp_path: Pat
 
 @pytest.mark.skipif(not STAT.is_file(), reason="this system does not tell how busy its cores are")
 def test_a_busy_machine_is_noticed(classification: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that counts as fast as it can holds a core; a machine without a free one spoils a measurement."""
+    """A process that counts as fast as it can holds a core; a machine without a free one spoils a
+    measurement.
+    """
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as counting:
         try:
             assert busy_cores(0.5) > 0.3
@@ -124,7 +154,10 @@ def test_a_busy_machine_is_noticed(classification: Any, monkeypatch: pytest.Monk
         (("benchmark.step=60",), "did you mean 'benchmark.steps'"),
         (("optimizer.lrr=1",), "did you mean 'optimizer.lr'"),
         (("search=lr_batch",), "add -m"),
-        (("-m", "search=lr_batch", "hydra.sweeper.n_trials=1"), "search: bertlab benchmark has no score to search by"),
+        (
+            ("-m", "search=lr_batch", "hydra.sweeper.n_trials=1"),
+            "search: bertlab benchmark has no score to search by",
+        ),
     ],
 )
 def test_what_has_no_counterpart_is_refused(cli: Any, words: tuple[str, ...], told: str) -> None:
@@ -133,11 +166,20 @@ def test_what_has_no_counterpart_is_refused(cli: Any, words: tuple[str, ...], to
 
 
 def test_a_failing_process_is_told_in_its_own_words(cli: Any) -> None:
-    status, _, err = cli("benchmark", *SMALL, "optimizer.lr=1e30", "optimizer.clip_norm=0", "benchmark.peer=false", "benchmark.steps=20")
+    status, _, err = cli(
+        "benchmark",
+        *SMALL,
+        "optimizer.lr=1e30",
+        "optimizer.clip_norm=0",
+        "benchmark.peer=false",
+        "benchmark.steps=20",
+    )
     assert status == 2 and "benchmark of bertlab: training diverged" in err
 
 
 def test_a_benchmark_takes_what_a_run_takes(classification: Train) -> None:
-    ours, trains = (yaml.safe_load((conf_folder() / f"{name}.yaml").read_text()) for name in ("benchmark", "train"))
+    ours, trains = (
+        yaml.safe_load((conf_folder() / f"{name}.yaml").read_text()) for name in ("benchmark", "train")
+    )
     assert ours["defaults"][1:] == trains["defaults"][1:]  # the groups, and the one hydra block
     check_benchmark(classification)

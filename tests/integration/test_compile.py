@@ -1,4 +1,6 @@
-"""`compute.compile=true`: the same training up to rounding, an identity of its own, no warnings, exact after a kill."""
+"""`compute.compile=true`: the same training up to rounding, an identity of its own, no warnings, exact after
+a kill.
+"""
 
 import json
 import re
@@ -14,10 +16,14 @@ from children import finish, kill_when, newest_step, only_run, result, start
 from tiny import tiny
 
 # With dropout: the compiled encoder draws what the plain one draws, so that both learn the same.
-WORDS = tiny("objective=mlm", "objective.max_length=32", "model.num_hidden_layers=1", "budget.steps=24", "budget.batch_size=8",
+WORDS = tiny("objective=mlm", "objective.max_length=32", "model.num_hidden_layers=1", "budget.steps=24",
+    "budget.batch_size=8",
              "evaluation.every_steps=8", "compute=cpu", sizes=(300, 40, 40))  # fmt: skip
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU (Debian: apt install g++)")
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None,
+    reason="torch.compile needs a C++ compiler on a CPU (Debian: apt install g++)",
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +32,20 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("kernels"))
 
 
-def test_a_compiled_run_learns_the_same_and_continues_to_the_bit(kernels: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_compiled_run_learns_the_same_and_continues_to_the_bit(
+    kernels: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", kernels)
     finish(*WORDS, "paths.output=plain")
     words = [*WORDS, "compute.compile=true", "compute.checkpoint_seconds=0"]
     child = start(*words, "paths.output=whole")
     _, err = child.wait()
-    assert child.returncode == 0 and not re.search(r"^[WE]\d{4} (?!.*No CUDA runtime is found)|recompile", err, re.MULTILINE), err
-    plain, whole = (json.loads((only_run(tmp_path / name) / "summary.json").read_text()) for name in ("plain", "whole"))
+    assert child.returncode == 0 and not re.search(
+        r"^[WE]\d{4} (?!.*No CUDA runtime is found)|recompile", err, re.MULTILINE
+    ), err
+    plain, whole = (
+        json.loads((only_run(tmp_path / name) / "summary.json").read_text()) for name in ("plain", "whole")
+    )
     assert plain["id"] != whole["id"]
     assert plain["metrics"]["validation/loss"] == pytest.approx(whole["metrics"]["validation/loss"], rel=1e-4)
     assert plain["cost"]["flops"] == pytest.approx(whole["cost"]["flops"], rel=1e-6)
@@ -46,8 +58,12 @@ def test_a_compiled_run_learns_the_same_and_continues_to_the_bit(kernels: str, m
 
 
 @pytest.mark.filterwarnings("ignore:Guards may run slower:RuntimeWarning")  # Python 3.13.0
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is:DeprecationWarning")  # of torch's own import of its compiler
-def test_compiled_dropout_draws_what_the_plain_one_draws_each_time_anew(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script_method` is:DeprecationWarning"
+)  # of torch's own import of its compiler
+def test_compiled_dropout_draws_what_the_plain_one_draws_each_time_anew(
+    kernels: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twice of the same values, which a compiler is tempted to compute once."""
 
     def twice(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,6 @@
-"""Every option composes, every experiment smokes, help and errors answer at once, nothing heavy is imported for them."""
+"""Every option composes, every experiment smokes, help and errors answer at once, nothing heavy is imported
+for them.
+"""
 
 import json
 import subprocess
@@ -21,9 +23,11 @@ CONF = conf_folder()
 Cli = Callable[..., tuple[int, str, str]]  # conftest's fixture
 NEEDED = {
     ("dataset", "files"): ["dataset.train_file=x.csv"], ("dataset", "table"): ["dataset.train_file=x.csv"],
-    ("init", "checkpoint"): ["init.path=x"], ("init", "pretrained"): ["init.path=x"], ("tokenizer", "pretrained"): ["tokenizer.path=x"],
+    ("init", "checkpoint"): ["init.path=x"], ("init", "pretrained"): ["init.path=x"], ("tokenizer",
+    "pretrained"): ["tokenizer.path=x"],
     ("debug", "smoke_stage"): ["init=stage"], ("tokenizer", "inherited"): ["init=checkpoint", "init.path=x"],
-    ("dataset", "mixture"): ["dataset.parts={classic_books: 2, imdb_text: 1}"], ("model", "hf"): ["model.name_or_path=x"],
+    ("dataset", "mixture"): ["dataset.parts={classic_books: 2, imdb_text: 1}"], ("model",
+    "hf"): ["model.name_or_path=x"],
     ("budget", "hours"): ["schedule=constant", "schedule.warmup_steps=10"], ("model", "bert"): [],
 }  # fmt: skip
 OPTIONS = sorted(
@@ -42,14 +46,18 @@ def test_every_option_composes(group: str, option: str) -> None:
 
 @pytest.mark.parametrize("experiment", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_smokes(experiment: str, cli: Cli, shared_data: Path) -> None:
-    status, out, err = cli(f"experiment={experiment}", "debug=smoke", f"paths.mirror={shared_data}", "compute.threads=1")
+    status, out, err = cli(
+        f"experiment={experiment}", "debug=smoke", f"paths.mirror={shared_data}", "compute.threads=1"
+    )
     assert status == 0, err
     assert out.splitlines()[-1].startswith("run: multirun/")
     for file in Path("multirun").glob("*/summary.json"):  # a pretraining among them
         assert json.loads(file.read_text())["cost"]["steps"] <= 4
 
 
-@pytest.mark.parametrize("experiment", sorted((CONF / "experiment").glob("*.yaml"), key=str), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "experiment", sorted((CONF / "experiment").glob("*.yaml"), key=str), ids=lambda file: file.stem
+)
 def test_every_experiment_says_what_it_is(experiment: Path) -> None:
     head = "".join(line for line in experiment.read_text().splitlines(keepends=True) if line.startswith("#"))
     for word in ("source", "command", "expected", "time"):
@@ -58,9 +66,9 @@ def test_every_experiment_says_what_it_is(experiment: Path) -> None:
 
 def heavy_modules(*words: str) -> tuple[int, set[str], str]:
     code = (
-        "import sys; from bertlab.cli import run_command; status = run_command(sys.argv[1:]);"
-        "heavy = {'torch', 'transformers', 'datasets', 'wandb', 'optuna', 'pandas', 'matplotlib', 'hydra'} & set(sys.modules);"
-        "print('HEAVY', *sorted(heavy)); sys.exit(status)"
+        "import sys; from bertlab.cli import run_command; status = run_command(sys.argv[1:]);heavy ="
+        " {'torch', 'transformers', 'datasets', 'wandb', 'optuna', 'pandas', 'matplotlib', 'hydra'} &"
+        " set(sys.modules);print('HEAVY', *sorted(heavy)); sys.exit(status)"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
     return done.returncode, set(done.stdout.splitlines()[-1].split()[1:]), done.stderr
@@ -72,7 +80,10 @@ def test_help_imports_nothing_heavy() -> None:
         assert status == 0 and heavy == set(), words
 
 
-@pytest.mark.parametrize("words", [["optimizer.lrr=1"], ["model=bert_minni"], ["optimizer.lr=-1"], ["-m", "seed=1,2", "optimizer.lrr=1"]])
+@pytest.mark.parametrize(
+    "words",
+    [["optimizer.lrr=1"], ["model=bert_minni"], ["optimizer.lr=-1"], ["-m", "seed=1,2", "optimizer.lrr=1"]],
+)
 def test_config_errors_import_at_most_torch(words: list[str]) -> None:
     status, heavy, errors = heavy_modules(*words)
     assert status == 2 and heavy <= {"torch", "hydra"} and len(errors.splitlines()) == 1
@@ -102,7 +113,8 @@ def test_tab_completion_knows_groups_and_keys() -> None:
         ("bertlab evaluate spl", "split="),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "bertlab", "-sc", "query=bash"], capture_output=True, text=True, timeout=60,
+            [sys.executable, "-m", "bertlab", "-sc", "query=bash"], capture_output=True, text=True,
+            timeout=60,
             env={**__import__("os").environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
         )  # fmt: skip
         assert expected in done.stdout.split(), (line, done.stdout, done.stderr)
@@ -121,11 +133,18 @@ def test_sweep_is_checked_before_its_first_run_starts(cli: Cli) -> None:
 
 
 @given(
-    name=st.from_regex(r"[0-9a-f]{12}|[0-9]{1,12}(e[0-9]{1,3})?|[0-9_.]{1,6}|inf|NaN|True", fullmatch=True).filter(lambda name: name != ".")
+    name=st.from_regex(
+        r"[0-9a-f]{12}|[0-9]{1,12}(e[0-9]{1,3})?|[0-9_.]{1,6}|inf|NaN|True", fullmatch=True
+    ).filter(lambda name: name != ".")
 )
 @example("32118226e611")  # the id of a run, once: Hydra reads infinity
 def test_a_name_that_looks_like_a_number_stays_a_name(name: str) -> None:
-    keys = {"run": "predict", "dataset.train_file": "train", "init.dataset.train_file": "train", "paths.output": "train"}
+    keys = {
+        "run": "predict",
+        "dataset.train_file": "train",
+        "init.dataset.train_file": "train",
+        "paths.output": "train",
+    }
     for key, job in {**keys, "model.name_or_path": "train"}.items():
         (word,) = read_words(job, [f"{key}={name}"])
         assert OverridesParser.create().parse_override(str(word)).value() == name

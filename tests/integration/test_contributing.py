@@ -28,14 +28,23 @@ def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
     rows = "".join(
-        f"the printer {word} {index},{queue},{index} %\n" for index in range(20) for word, queue in (("burns", "fire"), ("sings", "music"))
+        f"the printer {word} {index},{queue},{index} %\n"
+        for index in range(20)
+        for word, queue in (("burns", "fire"), ("sings", "music"))
     )
     Path("tickets.csv").write_text("body,queue,urgency\n" + rows)
     monkeypatch.setenv("BERTLAB_PLUGINS", str(tmp_path / "mine"))
 
 
 def test_there_is_one_of_each_and_none_is_long() -> None:
-    assert sorted({Path(name).parts[0] for name in examples()}) == ["conf", "kinds", "models", "objectives", "optimizers", "trackers"]
+    assert sorted({Path(name).parts[0] for name in examples()}) == [
+        "conf",
+        "kinds",
+        "models",
+        "objectives",
+        "optimizers",
+        "trackers",
+    ]
     assert all(len(content.splitlines()) <= 36 for content in examples().values())
 
 
@@ -54,7 +63,11 @@ def test_there_is_one_of_each_and_none_is_long() -> None:
     ids=lambda words: " ".join(words),
 )
 def test_an_example_trains(cli: Any, words: list[str]) -> None:
-    given = [word for word in SMALL if not (word.startswith("model=") and any(other.startswith("model=") for other in words))]
+    given = [
+        word
+        for word in SMALL
+        if not (word.startswith("model=") and any(other.startswith("model=") for other in words))
+    ]
     status, out, err = cli(*given, *words)
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
@@ -73,11 +86,21 @@ def test_what_a_model_does_not_declare_is_refused_in_one_line(cli: Any) -> None:
         (["objective=rtd"], "a narrower copy of itself"),
         (["init=pretrained", "init.path=."], "no config.json"),
     ):
-        status, _, err = cli("budget.steps=3", "dataset=tickets", "model=bag", "model.pooling=mean", "compute.threads=1", *words)
+        status, _, err = cli(
+            "budget.steps=3",
+            "dataset=tickets",
+            "model=bag",
+            "model.pooling=mean",
+            "compute.threads=1",
+            *words,
+        )
         assert status == 2 and lacking in err and err.count("\n") == 1, err
 
 
 def test_a_cell_that_is_not_of_its_kind_is_named(cli: Any) -> None:
     Path("tickets.csv").write_text("body,queue,urgency\na,b,1 %\nc,d,much\n")
     status, _, err = cli(*SMALL, "dataset=tickets", "objective=urgent")
-    assert status == 2 and "row 2 holds 'much', no share in %, in column 'urgency' (dataset.columns.urgency)" in err
+    assert (
+        status == 2
+        and "row 2 holds 'much', no share in %, in column 'urgency' (dataset.columns.urgency)" in err
+    )

@@ -1,4 +1,6 @@
-"""On a CUDA device: the same training as on the processor, up to rounding; killed, continued, compiled, out of memory."""
+"""On a CUDA device: the same training as on the processor, up to rounding; killed, continued, compiled, out
+of memory.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,24 @@ from tiny import tiny
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
-TEXT = tiny("budget.steps=60", "budget.batch_size=16", "evaluation.every_steps=30", sizes=(600, 60, 40), width=64, heads=2)
+TEXT = tiny(
+    "budget.steps=60",
+    "budget.batch_size=16",
+    "evaluation.every_steps=30",
+    sizes=(600, 60, 40),
+    width=64,
+    heads=2,
+)
 STILL = ["model.hidden_dropout=0", "model.attention_dropout=0"]
 TASKS = {
     "classification": ["objective.head_dropout=0"],
     "mlm": ["objective=mlm", "objective.max_length=32"],
-    "rotary": ["objective=mlm", "objective.max_length=32", "model.positions=rotary", "model.norm_placement=pre"],
+    "rotary": [
+        "objective=mlm",
+        "objective.max_length=32",
+        "model.positions=rotary",
+        "model.norm_placement=pre",
+    ],
 }
 
 
@@ -37,15 +51,27 @@ def test_float32_training_is_that_of_the_processor(task: str) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_bfloat16_learns_as_float32_does(compiled: bool) -> None:
     words = [*TEXT, *STILL, *TASKS["rotary"], "compute.device=cuda"]
-    exact, fast = bertlab.run([*words, "compute.precision=float32"]), bertlab.run([*words, f"compute.compile={compiled}"])
+    exact, fast = (
+        bertlab.run([*words, "compute.precision=float32"]),
+        bertlab.run([*words, f"compute.compile={compiled}"]),
+    )
     assert fast.summary["id"] != exact.summary["id"]
     assert losses(fast) == pytest.approx(losses(exact), rel=2e-2)
 
 
 @pytest.mark.parametrize("task", ["classification", "mlm"])
 def test_a_killed_run_continues_exactly(task: str, tmp_path: Path) -> None:
-    """With dropout, whose generator is the device's. The kernels used add up in a fixed order, so that two runs are equal bit by bit."""
-    words = [*TEXT, "budget.steps=400", "compute.checkpoint_seconds=0", *TASKS[task], "compute.device=cuda", "compute.workers=2"]
+    """With dropout, whose generator is the device's. The kernels used add up in a fixed order, so that two
+    runs are equal bit by bit.
+    """
+    words = [
+        *TEXT,
+        "budget.steps=400",
+        "compute.checkpoint_seconds=0",
+        *TASKS[task],
+        "compute.device=cuda",
+        "compute.workers=2",
+    ]
     finish(*words, "paths.output=whole")
     whole = result(only_run(tmp_path / "whole"))
     killed = tmp_path / "killed"
@@ -55,7 +81,8 @@ def test_a_killed_run_continues_exactly(task: str, tmp_path: Path) -> None:
 
 
 def test_memory_that_really_runs_out_halves_the_micro_batch() -> None:
-    words = [*TEXT, *STILL, *TASKS["mlm"], "objective.max_length=512", "model.hidden_size=512", "budget.steps=2", "budget.batch_size=64",
+    words = [*TEXT, *STILL, *TASKS["mlm"], "objective.max_length=512", "model.hidden_size=512",
+        "budget.steps=2", "budget.batch_size=64",
              "compute.device=cuda", "compute.precision=float32", "dataset.train_size=6000"]  # fmt: skip
     whole = bertlab.run(words)
     torch.cuda.empty_cache()

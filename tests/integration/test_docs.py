@@ -1,4 +1,6 @@
-"""What the documentation promises: every command in it is one that bertlab takes, every link leads somewhere, the pages build."""
+"""What the documentation promises: every command in it is one that bertlab takes, every link leads somewhere,
+the pages build.
+"""
 
 import functools
 import importlib.util
@@ -22,7 +24,10 @@ from bertlab.jobs.plan import Power
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "multirun/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "multirun/README.md")
+    ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 KEYS = "docs/reference/keys/"  # pages that are made from the schema
@@ -30,10 +35,16 @@ WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 SETTING = re.compile(r"zip\(|[+~]*[\w.@/-]+=")
 PLACEHOLDERS = {"experiment=…": "experiment=bertsst2", "…": "X"}
 SMALL = [
-    "budget.epochs=null", "budget.tokens=null", "budget.examples=null", "budget.hours=null", "budget.steps=2", "budget.batch_size=4",
+    "budget.epochs=null", "budget.tokens=null", "budget.examples=null", "budget.hours=null", "budget.steps=2",
+    "budget.batch_size=4",
     "dataset.fraction=0.1", "evaluation.every_epochs=null", "compute.threads=1",
 ]  # fmt: skip
-SMALL_STAGE = ["init.budget.tokens=null", "init.budget.steps=2", "init.budget.batch_size=4", "init.dataset.fraction=0.01"]
+SMALL_STAGE = [
+    "init.budget.tokens=null",
+    "init.budget.steps=2",
+    "init.budget.batch_size=4",
+    "init.dataset.fraction=0.01",
+]
 
 
 @dataclass(frozen=True)
@@ -48,8 +59,13 @@ class Command:
 
     @property
     def given(self) -> list[str]:
-        """Its words as the shell hands them on, with something in the place of what the reader is to fill in."""
-        words = [re.sub(r"'([^']*)'|\"([^\"]*)\"", lambda quoted: quoted.group(1) or quoted.group(2) or "", word) for word in self.words]
+        """Its words as the shell hands them on, with something in the place of what the reader is
+        to fill in.
+        """
+        words = [
+            re.sub(r"'([^']*)'|\"([^\"]*)\"", lambda quoted: quoted.group(1) or quoted.group(2) or "", word)
+            for word in self.words
+        ]
         for placeholder, example in PLACEHOLDERS.items():
             words = [word.replace(placeholder, example) for word in words]
         return words
@@ -63,10 +79,14 @@ def read_command(text: str) -> tuple[tuple[str, ...], bool]:
         plain = word.strip("'\"")
         is_value = words and words[-1] in ("--cfg", "--config-dir", "--info", "--package")
         is_job = not words and plain in registry.jobs()
-        is_job |= (
-            words in (["help"], ["list"], ["study"]) and re.fullmatch(r"[\w.]+", plain) is not None
-        )  # which take words that are no settings
-        if not (is_job or is_value or SETTING.match(plain) or (plain.startswith("-") and plain.strip("-").replace("-", "").isalpha())):
+        # which take words that are no settings
+        is_job |= words in (["help"], ["list"], ["study"]) and re.fullmatch(r"[\w.]+", plain) is not None
+        if not (
+            is_job
+            or is_value
+            or SETTING.match(plain)
+            or (plain.startswith("-") and plain.strip("-").replace("-", "").isalpha())
+        ):
             return tuple(words), True
         words.append(word)
         if word != found.group():
@@ -85,19 +105,25 @@ def of_markdown(file: Path) -> Iterator[Command]:
     lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
     for line in lines:
         if re.match(r"\$? ?bertlab( |$)", line):
-            words, has_prose = read_command(line.removeprefix("$ ").removeprefix("bertlab").partition("  #")[0])
+            words, has_prose = read_command(
+                line.removeprefix("$ ").removeprefix("bertlab").partition("  #")[0]
+            )
             if has_prose and "…" not in line:
                 raise AssertionError(f"{place}: what is after {' '.join(words)!r}? {line}")
             yield Command(place, words)
 
 
 def of_header(file: Path) -> Iterator[Command]:
-    """Commands in the comments at the top of a preset; `… key=value` is the first command and more, words alone go on with a line."""
+    """Commands in the comments at the top of a preset; `… key=value` is the first command and more, words
+    alone go on with a line.
+    """
     place = str(file.relative_to(ROOT))
     first: tuple[str, ...] = ()
     found: list[tuple[str, ...]] = []
     is_open = False
-    for line in (line.lstrip("# ") for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")):
+    for line in (
+        line.lstrip("# ") for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+    ):
         if is_open and SETTING.match(line.lstrip("'\"")):
             words, ended = read_command(line)
             found[-1], is_open = found[-1] + words, not ended
@@ -130,7 +156,12 @@ def of_help(job: str) -> Iterator[Command]:
                     yield Command(f"bertlab {job} --help", (job, *needed, *words))
 
 
-NEEDED = {"report": ["runs=multirun"], "benchmark": [], "export": ["run=X", "to=folder"], "reproduce": ["report=X"]}
+NEEDED = {
+    "report": ["runs=multirun"],
+    "benchmark": [],
+    "export": ["run=X", "to=folder"],
+    "reproduce": ["report=X"],
+}
 
 
 def documented() -> list[Command]:
@@ -140,7 +171,8 @@ def documented() -> list[Command]:
     found += [command for job in registry.jobs() for command in of_help(job)]
     once: dict[tuple[str, ...], Command] = {}
     for command in found:
-        if command.words not in [(), *((job,) for job in registry.jobs())]:  # a job's name alone is no command
+        # a job's name alone is no command
+        if command.words not in [(), *((job,) for job in registry.jobs())]:
             once.setdefault(command.words, command)
     return list(once.values())
 
@@ -151,12 +183,26 @@ COMMANDS = documented()
 def test_commands_are_found_where_they_are_documented() -> None:
     """Were the parser to find nothing, nothing would be checked."""
     places = {command.place for command in COMMANDS}
-    for place in ("README.md", "docs/tutorial.md", "docs/coming-from.md", "conf/experiment/sst2_ladder.yaml", "bertlab report --help"):
+    for place in (
+        "README.md",
+        "docs/tutorial.md",
+        "docs/coming-from.md",
+        "conf/experiment/sst2_ladder.yaml",
+        "bertlab report --help",
+    ):
         assert place in places
     shown = [" ".join(command.given) for command in COMMANDS]
-    assert "-m seed=range(5) dataset=sst2 init=stage init.dataset=imdb_text init.objective=mlm init.budget.tokens=5e6" in shown
-    assert "-m experiment=sst2_ladder seed=range(3) init.objective.max_length=64 init.budget.batch_size=64" in shown
-    assert any("optimizer.lr=5e-5 objective.token_dropout=0 seed=range(6)" in line for line in shown), "a continued line"
+    assert (
+        "-m seed=range(5) dataset=sst2 init=stage init.dataset=imdb_text init.objective=mlm"
+        " init.budget.tokens=5e6" in shown
+    )
+    assert (
+        "-m experiment=sst2_ladder seed=range(3) init.objective.max_length=64 init.budget.batch_size=64"
+        in shown
+    )
+    assert any("optimizer.lr=5e-5 objective.token_dropout=0 seed=range(6)" in line for line in shown), (
+        "a continued line"
+    )
     assert len(COMMANDS) > 100
 
 
@@ -170,19 +216,28 @@ def mine() -> None:
         Path("studies", name).parent.mkdir(exist_ok=True)
         Path("studies", name).write_text("question: Q\narms: {a: [], b: [optimizer.lr=1e-2]}\neffect: 1\n")
     for name in ("reviews.csv", "train.csv", "dev.csv", "scores.csv"):
-        Path(name).write_text("text,review,stars\n" + "".join(f"film {row},film {row},{row % 2}\n" for row in range(40)))
+        Path(name).write_text(
+            "text,review,stars\n" + "".join(f"film {row},film {row},{row % 2}\n" for row in range(40))
+        )
 
 
 @pytest.mark.usefixtures("mine")
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
-def test_a_documented_command_is_one_that_bertlab_takes(command: Command, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it stands, up to the moment at which the job would begin; with -m each run is composed and checked."""
+def test_a_documented_command_is_one_that_bertlab_takes(
+    command: Command, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands, up to the moment at which the job would begin; with -m each run is composed
+    and checked.
+    """
     job, rest = split_job(command.given)
     if "--help" in rest or job == "help":
         assert cli(*command.given)[0] == 0
         return
     flags, settings = split_flags(rest)
-    if any(word.startswith("hydra/launcher=ray") for word in settings) and importlib.util.find_spec("ray") is None:
+    if (
+        any(word.startswith("hydra/launcher=ray") for word in settings)
+        and importlib.util.find_spec("ray") is None
+    ):
         pytest.skip("the Ray launcher is not installed ('.[ray]')")
     asked: list[Any] = []
     if job == "plan":
@@ -199,7 +254,9 @@ def test_a_documented_command_is_one_that_bertlab_takes(command: Command, cli: A
     assert asked or flags
     monkeypatch.undo()
     if hydra := [word for word in settings if word.startswith(("hydra", "search="))]:
-        if not any(word.startswith(("hydra/sweeper=", "search=")) for word in hydra) and any("hydra.sweeper." in word for word in hydra):
+        if not any(word.startswith(("hydra/sweeper=", "search=")) for word in hydra) and any(
+            "hydra.sweeper." in word for word in hydra
+        ):
             hydra.append("hydra/sweeper=bertlab_optuna")  # which intervals choose
         status, _, errors = cli("--cfg", "hydra", *hydra)
         assert status == 0, f"{command.place}: {errors}"
@@ -215,11 +272,20 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, job: str, asked: list[Any]) -> Non
     monkeypatch.setattr(registry, "load_job", lambda name: idle if name == job else load(name))
 
 
-# --- those that are cheap, in earnest -----------------------------------------------------------------------------------------------
+# --- those that are cheap, in earnest -------------------------------------------------------------
 def runnable(command: Command) -> bool:
     """A training on a dataset of the mirror, or the embedded one, that needs nothing else."""
     job, rest = split_job(command.given)
-    needs = ("init.path", "model=hf", "model.name_or_path", "model=minilm", "search=", "hydra", "dataset=files", "tracker=")
+    needs = (
+        "init.path",
+        "model=hf",
+        "model.name_or_path",
+        "model=minilm",
+        "search=",
+        "hydra",
+        "dataset=files",
+        "tracker=",
+    )
     return (
         job == "train"
         and not [word for word in rest if word.startswith(needs)]
@@ -228,7 +294,9 @@ def runnable(command: Command) -> bool:
     )
 
 
-@pytest.mark.parametrize("command", [one for one in COMMANDS if one.place == "README.md" and runnable(one)], ids=str)
+@pytest.mark.parametrize(
+    "command", [one for one in COMMANDS if one.place == "README.md" and runnable(one)], ids=str
+)
 def test_a_command_of_the_readme_trains(command: Command, cli: Any, shared_data: Path) -> None:
     """Two steps of it, on a tenth of the data: enough to know its words."""
     stage = SMALL_STAGE if "init=stage" in command.words else []
@@ -253,8 +321,16 @@ def test_the_tutorial_goes_as_it_says(cli: Any) -> None:
     for command in commands:
         job, rest = split_job(command.given)
         folders = [path.parent for path in sorted(Path("multirun").glob("*/config.yaml"))]
-        plain = [folder for folder in folders if "positions: learned" in (folder / "config.yaml").read_text()]  # transformers has them
-        words = [f"run={(plain or folders)[0]}" if word.startswith("run=") else word.replace("range(8)", "range(2)") for word in rest]
+        # transformers has them
+        plain = [folder for folder in folders if "positions: learned" in (folder / "config.yaml").read_text()]
+        words = [
+            (
+                f"run={(plain or folders)[0]}"
+                if word.startswith("run=")
+                else word.replace("range(8)", "range(2)")
+            )
+            for word in rest
+        ]
         if job in ("train", "plan") and not {"--help", "--cfg"} & set(rest):
             words += small
         status, _, errors = cli(*([job] if job != "train" else []), *words)
@@ -265,8 +341,12 @@ def test_the_tutorial_goes_as_it_says(cli: Any) -> None:
         assert Path(file).is_file()
 
 
-# --- links and pages ------------------------------------------------------------------------------------------------------------------
-LINKED = [*PAGES, ROOT / "src/hydra_plugins/bertlab_optuna/README.md", *sorted((ROOT / "experiments").rglob("*.md"))]
+# --- links and pages ------------------------------------------------------------------------------
+LINKED = [
+    *PAGES,
+    ROOT / "src/hydra_plugins/bertlab_optuna/README.md",
+    *sorted((ROOT / "experiments").rglob("*.md")),
+]
 
 
 @pytest.mark.parametrize("page", LINKED, ids=lambda page: str(page.relative_to(ROOT)))
@@ -284,12 +364,16 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert place.exists(), f"{target}: there is no {name}"
         if anchor and place.suffix == ".md":
             headings = re.findall(r"^#+ (.*)$", place.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            assert anchor in [re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings], target
+            assert anchor in [
+                re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+            ], target
 
 
 def reference() -> Any:
     """The hook that makes the pages of keys."""
-    spec = importlib.util.spec_from_file_location("bertlab_docs_reference", ROOT / "docs" / "_hooks" / "reference.py")
+    spec = importlib.util.spec_from_file_location(
+        "bertlab_docs_reference", ROOT / "docs" / "_hooks" / "reference.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -321,7 +405,8 @@ def test_every_key_is_in_the_reference_with_its_explanation() -> None:
     for group in describe.COMPONENTS:
         for option in registry.options(group):
             for key in valid_keys(registry.load_schema(group, option), group):
-                if key.count(".") == 1 and not key.endswith(".name"):  # below a stage's groups are those groups' keys
+                # below a stage's groups are those groups' keys
+                if key.count(".") == 1 and not key.endswith(".name"):
                     assert f"| `{key}` |" in told, f"{key} of {group}={option}"
     for group, kind in describe.PLAIN.items():
         for key in valid_keys(kind, group):
@@ -343,7 +428,8 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     if importlib.util.find_spec("mkdocs") is None:
         pytest.skip("mkdocs is not installed ('.[docs]')")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d", str(tmp_path / "site")],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d",
+        str(tmp_path / "site")],
         capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

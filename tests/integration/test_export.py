@@ -1,4 +1,6 @@
-"""What is exported opens with transformers and answers as the run does; what could not is refused; weights survive both ways."""
+"""What is exported opens with transformers and answers as the run does; what could not is refused; weights
+survive both ways.
+"""
 
 import json
 import sys
@@ -49,8 +51,13 @@ TAGGED = [
 @pytest.fixture
 def files() -> None:
     """Documents of several sentences, and tagged words."""
-    text = ["The plot was good. It moved me. Nobody left early! The end came late?", "A dull film. Two hours lost. We went home."]
-    Path("documents.jsonl").write_text("".join(json.dumps({"text": f"{text[i % 2]} Number {i} it was."}) + "\n" for i in range(60)))
+    text = [
+        "The plot was good. It moved me. Nobody left early! The end came late?",
+        "A dull film. Two hours lost. We went home.",
+    ]
+    Path("documents.jsonl").write_text(
+        "".join(json.dumps({"text": f"{text[i % 2]} Number {i} it was."}) + "\n" for i in range(60))
+    )
     rows = [{"tokens": ["Ann", "met", f"Bob{i}"], "tags": ["B-PER", "O", "B-PER"]} for i in range(60)]
     Path("tagged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -76,11 +83,21 @@ def test_a_classifier_is_a_pipeline_with_equal_answers() -> None:
     texts = ["The plot was brilliant.", "nothing but a naïve, dull film — twice", "good " * 300]
     pipe = transformers.pipeline("text-classification", model=str(folder), top_k=None)
     for text, ours, theirs in zip(texts, run.predict(texts), pipe(texts, truncation=True), strict=True):
-        assert {row["label"]: row["score"] for row in theirs} == pytest.approx(ours["probabilities"], abs=1e-5), text
+        assert {row["label"]: row["score"] for row in theirs} == pytest.approx(
+            ours["probabilities"], abs=1e-5
+        ), text
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-    assert model.config.id2label == {0: "negative", 1: "positive"} and type(model).__name__ == "BertForSequenceClassification"
+    assert (
+        model.config.id2label == {0: "negative", 1: "positive"}
+        and type(model).__name__ == "BertForSequenceClassification"
+    )
     card = (folder / "README.md").read_text()
-    assert "pipeline_tag" in card and run.folder.name in card and "validation/accuracy" in card and run.summary["command"] in card
+    assert (
+        "pipeline_tag" in card
+        and run.folder.name in card
+        and "validation/accuracy" in card
+        and run.summary["command"] in card
+    )
 
 
 def test_a_pair_classifier_reads_pairs_as_the_run_does() -> None:
@@ -112,17 +129,26 @@ def test_the_end_of_long_texts_is_kept_there_too() -> None:
     texts = ["The plot was brilliant. " * 9 + "dull", "good " * 30 + "bad bad dull"]
     pipe = transformers.pipeline("text-classification", model=str(folder), top_k=None)
     for ours, theirs in zip(run.predict(texts), pipe(texts, truncation=True), strict=True):
-        assert {row["label"]: row["score"] for row in theirs} == pytest.approx(ours["probabilities"], abs=1e-5)
+        assert {row["label"]: row["score"] for row in theirs} == pytest.approx(
+            ours["probabilities"], abs=1e-5
+        )
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(texts[0], truncation=True)["input_ids"]
-    assert len(ids) == 16 and tokenizer.decode(ids, skip_special_tokens=True).replace(" ##", "").endswith("brilliant . dull")
+    assert len(ids) == 16 and tokenizer.decode(ids, skip_special_tokens=True).replace(" ##", "").endswith(
+        "brilliant . dull"
+    )
     assert "of which the end is kept" in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("truncation", ["head_tail", "windows"])
-def test_a_truncation_that_transformers_lacks_is_told(truncation: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncation_that_transformers_lacks_is_told(
+    truncation: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, folder = exported([*DATA, *DEVLIN, "objective.max_length=32", f"objective.truncation={truncation}"])
-    assert f"objective.truncation={truncation}: transformers cannot cut so; texts of more than 32 tokens" in capsys.readouterr().out
+    assert (
+        f"objective.truncation={truncation}: transformers cannot cut so; texts of more than 32 tokens"
+        in capsys.readouterr().out
+    )
     assert "**Longer texts are read otherwise than by the run**" in (folder / "README.md").read_text()
     pipe = transformers.pipeline("text-classification", model=str(folder), top_k=None)
     ours, theirs = run.predict(["The plot was good."])[0], pipe("The plot was good.", truncation=True)[0]
@@ -137,7 +163,11 @@ def test_every_tokenizer_is_read_back(tokenizer: str) -> None:
     for text in ["The plot wasn't brilliant!", "ÀÉÎ ünder", "", "a [MASK] b", "日本 x\n y"]:
         special = run.tokenizer.special
         assert theirs(text)["input_ids"] == [special.cls_id, *run.tokenizer.encode([text])[0], special.sep_id]
-    assert theirs.mask_token_id == special.mask_id and theirs.pad_token_id == special.pad_id and theirs.model_max_length == 128
+    assert (
+        theirs.mask_token_id == special.mask_id
+        and theirs.pad_token_id == special.pad_id
+        and theirs.model_max_length == 128
+    )
 
 
 @pytest.mark.usefixtures("files")
@@ -150,7 +180,9 @@ def test_every_tokenizer_is_read_back(tokenizer: str) -> None:
         ("tagging", TAGGED, "BertForTokenClassification"),
     ],
 )
-def test_every_objective_with_a_class_of_theirs_opens_as_it(objective: str, data: list[str], kind: str) -> None:
+def test_every_objective_with_a_class_of_theirs_opens_as_it(
+    objective: str, data: list[str], kind: str
+) -> None:
     run, folder = exported([*data, *DEVLIN, f"objective={objective}", "objective.max_length=32"])
     described = json.loads((folder / "config.json").read_text())
     assert described["architectures"] == [kind]
@@ -162,7 +194,9 @@ def test_every_objective_with_a_class_of_theirs_opens_as_it(objective: str, data
         assert len(found) == 5 and found[0]["score"] > 0
     if objective == "tagging":
         assert model.config.id2label == dict(enumerate(json.loads((run.folder / "labels.json").read_text())))
-        assert isinstance(transformers.pipeline("token-classification", model=str(folder))("Ann met Bob1"), list)
+        assert isinstance(
+            transformers.pipeline("token-classification", model=str(folder))("Ann met Bob1"), list
+        )
 
 
 def test_the_encoder_alone_opens_as_auto_model() -> None:
@@ -173,7 +207,9 @@ def test_the_encoder_alone_opens_as_auto_model() -> None:
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize("objective", ["sop", "rtd"])
 def test_objectives_without_a_class_are_refused(objective: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "what=encoder" in refused(capsys, [*DOCUMENTS, *DEVLIN, f"objective={objective}", "objective.max_length=32"])
+    assert "what=encoder" in refused(
+        capsys, [*DOCUMENTS, *DEVLIN, f"objective={objective}", "objective.max_length=32"]
+    )
 
 
 def test_a_folder_in_use_and_an_unfinished_run_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,7 +223,10 @@ def test_a_folder_in_use_and_an_unfinished_run_are_refused(capsys: pytest.Captur
     (run.folder / "summary.json").write_bytes(summary)
     (run.folder / "model.safetensors").write_bytes(b"torn")
     assert run_command(["export", f"run={run.folder}", "to=other"]) == 2
-    assert not Path("other").exists() and "model.safetensors: missing or damaged since the run finished" in capsys.readouterr().err
+    assert (
+        not Path("other").exists()
+        and "model.safetensors: missing or damaged since the run finished" in capsys.readouterr().err
+    )
     (run.folder / "manifest.json").unlink()  # a folder from elsewhere
     assert run_command(["export", f"run={run.folder}", "to=other"]) == 2
     assert not Path("other").exists() and "damaged weights" in capsys.readouterr().err
@@ -214,7 +253,11 @@ def test_a_folder_that_answers_otherwise_is_never_published(
         kind = write(trained, folder, config)
         if change is None:
             weights = load_file(folder / file)
-            save_file({**weights, "classifier.bias": weights["classifier.bias"] + 0.01}, folder / file, {"format": "pt"})
+            save_file(
+                {**weights, "classifier.bias": weights["classifier.bias"] + 0.01},
+                folder / file,
+                {"format": "pt"},
+            )
         else:
             content = (folder / file).read_text()
             assert change[0] in content
@@ -227,14 +270,18 @@ def test_a_folder_that_answers_otherwise_is_never_published(
     assert not [place for place in Path().iterdir() if place.name.endswith(".tmp")]
 
 
-def test_without_transformers_it_is_written_the_same_and_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_transformers_it_is_written_the_same_and_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, folder = exported([*DATA, *DEVLIN])
     assert "equal to the run's on 8 validation rows" in capsys.readouterr().out
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "transformers", None)
         assert run_command(["export", f"run={run.folder}", "to=other"]) == 0
     assert "not compared with the run: transformers is not installed" in capsys.readouterr().out
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {f.name: f.read_bytes() for f in Path("other").iterdir()}
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+        f.name: f.read_bytes() for f in Path("other").iterdir()
+    }
 
 
 class Hub:
@@ -259,7 +306,13 @@ def test_a_folder_is_pushed_whole_and_privately(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     exported([*DATA, *DEVLIN], "push_to_hub=user/name")
     assert Hub.calls[0] == ("user/name", {"private": True, "exist_ok": True})
-    assert {"README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(Hub.calls[1][1])
+    assert {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    } <= set(Hub.calls[1][1])
 
 
 def test_without_a_network_pushing_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,6 @@
-"""A dataset is one YAML file; an objective, a model, an optimizer is one Python file each. Nothing else is touched."""
+"""A dataset is one YAML file; an objective, a model, an optimizer is one Python file each. Nothing else is
+touched.
+"""
 
 import json
 from pathlib import Path
@@ -77,7 +79,8 @@ class BrierObjective(ClassificationObjective):
 
 def write(folder: Path) -> None:
     for name, content in {
-        "mine/conf/dataset/pets.yaml": DATASET, "mine/models/bag.py": MODEL, "mine/optimizers/sign.py": OPTIMIZER,
+        "mine/conf/dataset/pets.yaml": DATASET, "mine/models/bag.py": MODEL,
+        "mine/optimizers/sign.py": OPTIMIZER,
         "mine/objectives/brier.py": OBJECTIVE,
     }.items():  # fmt: skip
         file = folder / name
@@ -95,7 +98,8 @@ def write(folder: Path) -> None:
 def test_one_file_each_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path)
     monkeypatch.setenv("BERTLAB_PLUGINS", str(tmp_path / "mine"))
-    words = ("dataset=pets", "model=bag", "optimizer=sign", "objective=brier", "optimizer.lr=0.02", "model.width=16",
+    words = ("dataset=pets", "model=bag", "optimizer=sign", "objective=brier", "optimizer.lr=0.02",
+        "model.width=16",
              "tokenizer.min_frequency=1", "budget.epochs=12", "compute.threads=1")  # fmt: skip
     run = finish(*words).splitlines()[-1].removeprefix("run: ")
     summary = json.loads((tmp_path / run / "summary.json").read_text())
@@ -107,10 +111,16 @@ def test_one_file_each_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "finished already" not in finish(*words), "an edited model is a new run"
 
 
-def test_typos_in_the_users_own_components_are_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_typos_in_the_users_own_components_are_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path)
     monkeypatch.setenv("BERTLAB_PLUGINS", str(tmp_path / "mine"))
-    for word, expected in (("model.widht=3", "model.width"), ("model=bga", "'bag'"), ("dataset=pet", "'pets'")):
+    for word, expected in (
+        ("model.widht=3", "model.width"),
+        ("model=bga", "'bag'"),
+        ("dataset=pet", "'pets'"),
+    ):
         child = start("model=bag", "optimizer=sign", "objective=brier", word)
         _, err = child.wait()
         assert child.returncode == 2 and len(err.splitlines()) == 1 and expected in err, err

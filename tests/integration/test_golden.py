@@ -1,12 +1,14 @@
-"""Golden losses and weights: training as it was when it was recorded. A change of bits changes every result; it must be meant.
+"""Golden losses and weights: training as it was when it was recorded. A change of bits changes every result;
+it must be meant.
 
-Who means one in the core raises RESULTS_VERSION (bertlab.runs.identity), so that no run made before is taken for one of the new kind;
-who means one in a component has edited its file, by which runs are named too. Then record anew, saying why in the commit:
-`python tests/integration/test_golden.py`. Where neither the number nor the components' code is another, that refuses to change what is
-recorded; it only adds cases, and the bits of a machine that was not known.
+Who means one in the core raises RESULTS_VERSION (bertlab.runs.identity), so that no run made before is taken
+for one of the new kind; who means one in a component has edited its file, by which runs are named too. Then
+record anew, saying why in the commit: `python tests/integration/test_golden.py`. Where neither the number nor
+the components' code is another, that refuses to change what is recorded; it only adds cases, and the bits of
+a machine that was not known.
 
-On any machine losses are those recorded up to rounding. On a known one (version of torch, processor, its instructions) losses and the last
-step's weights are the same to the bit.
+On any machine losses are those recorded up to rounding. On a known one (version of torch, processor, its
+instructions) losses and the last step's weights are the same to the bit.
 """
 
 import hashlib
@@ -28,17 +30,21 @@ from bertlab.runs.machine import processor_name
 
 GOLDEN = Path(__file__).with_name("golden.json")
 RECORD = "python tests/integration/test_golden.py"
-COMMON = ["dataset.train_size=400", "dataset.validation_size=60", "dataset.test_size=20", "model.hidden_size=32",
+COMMON = ["dataset.train_size=400", "dataset.validation_size=60", "dataset.test_size=20",
+    "model.hidden_size=32",
           "model.num_attention_heads=2",
-          "budget.steps=40", "budget.batch_size=16", "evaluation.every_steps=20", "compute=cpu", "compute.threads=1",
+          "budget.steps=40", "budget.batch_size=16", "evaluation.every_steps=20", "compute=cpu",
+          "compute.threads=1",
           "compute.precision=float32", "objective.max_length=40", "optimizer.lr=3e-3"]  # fmt: skip
 DOCUMENTS = ["dataset.task=documents"]
 CASES = {
     "classification": [],
     "classification_post_norm_learned": ["model=bert_tiny", "model.hidden_size=32"],
     "mlm": [*DOCUMENTS, "objective=mlm"],
-    "mlm_whole_words_rising_rate": [*DOCUMENTS, "objective=mlm", "tokenizer=wordpiece", "tokenizer.vocab_size=300", "objective.unit=word",
-                                    "objective.rate=0.1", "objective.final_rate=0.4", "objective.attend_across=false"],
+    "mlm_whole_words_rising_rate": [*DOCUMENTS, "objective=mlm", "tokenizer=wordpiece",
+    "tokenizer.vocab_size=300", "objective.unit=word",
+                                    "objective.rate=0.1", "objective.final_rate=0.4",
+                                    "objective.attend_across=false"],
     "nsp": [*DOCUMENTS, "objective=nsp"],
     "sop": [*DOCUMENTS, "objective=sop"],
     "mlm_nsp": [*DOCUMENTS, "objective=mlm_nsp"],
@@ -58,7 +64,11 @@ def trained(case: str, *more: str) -> dict[str, Any]:
     digest = hashlib.sha256()
     for name, weight in sorted(load_weights(run.folder / "last.safetensors").items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)} ".encode() + weight.numpy().tobytes())
-    return {"losses": losses, "weights": digest.hexdigest(), "code": content_digest(RunFolder(run.folder).identity()["code"])}
+    return {
+        "losses": losses,
+        "weights": digest.hexdigest(),
+        "code": content_digest(RunFolder(run.folder).identity()["code"]),
+    }
 
 
 def this_machine() -> str:
@@ -75,7 +85,11 @@ def recorded() -> dict[str, Any]:
 def off(found: dict[str, float], expected: dict[str, float]) -> list[str]:
     """Losses that are others than rounding explains."""
     names = sorted(found.keys() ^ expected.keys())
-    return names + [name for name, value in expected.items() if name in found and found[name] != pytest.approx(value, rel=1e-3)]
+    return names + [
+        name
+        for name, value in expected.items()
+        if name in found and found[name] != pytest.approx(value, rel=1e-3)
+    ]
 
 
 def bits(found: dict[str, Any]) -> dict[str, Any]:
@@ -84,23 +98,35 @@ def bits(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def merged(golden: dict[str, Any], found: dict[str, Any], machine: str) -> dict[str, Any]:
-    """What to record. Raises ValueError where what is recorded would change under the same number and code."""
+    """What to record. Raises ValueError where what is recorded would change under the same number
+    and code.
+    """
     if golden.get("results_version") != RESULTS_VERSION:
         golden = {}
     cases, machines = dict(golden.get("cases", {})), golden.get("machines", {})
     changed = [
         case
         for case, one in found.items()
-        if case in cases and (off(one["losses"], cases[case]["losses"]) or machines.get(machine, {}).get(case, bits(one)) != bits(one))
+        if case in cases
+        and (
+            off(one["losses"], cases[case]["losses"])
+            or machines.get(machine, {}).get(case, bits(one)) != bits(one)
+        )
     ]
     if same := [case for case in changed if cases[case]["code"] == found[case]["code"]]:
         raise ValueError(
-            f"other results than those recorded, of {', '.join(same)}: mend the code, or raise RESULTS_VERSION (now {RESULTS_VERSION}) "
-            "in bertlab/runs/identity.py and record again"
+            f"other results than those recorded, of {', '.join(same)}: mend the code, or raise"
+            f" RESULTS_VERSION (now {RESULTS_VERSION}) in bertlab/runs/identity.py and record again"
         )
     for name, known in machines.items():
-        machines = {**machines, name: {case: one for case, one in known.items() if case in found and case not in changed}}
-    losses = {case: one["losses"] if case in changed or case not in cases else cases[case]["losses"] for case, one in found.items()}
+        machines = {
+            **machines,
+            name: {case: one for case, one in known.items() if case in found and case not in changed},
+        }
+    losses = {
+        case: one["losses"] if case in changed or case not in cases else cases[case]["losses"]
+        for case, one in found.items()
+    }
     return {
         "results_version": RESULTS_VERSION,
         "cases": {case: {"code": one["code"], "losses": losses[case]} for case, one in found.items()},
@@ -120,7 +146,9 @@ def test_losses_and_weights_are_those_recorded(case: str) -> None:
     assert len(found["losses"]) == 4
     assert not off(found["losses"], golden["cases"][case]["losses"]), found["losses"]
     known = golden["machines"].get(this_machine(), {}).get(case)
-    assert known is None or bits(found) == known, "other bits than those recorded: mend the code, or mean it (see above) and record anew"
+    assert known is None or bits(found) == known, (
+        "other bits than those recorded: mend the code, or mean it (see above) and record anew"
+    )
 
 
 def test_what_is_recorded_changes_only_under_a_new_number_or_code() -> None:
@@ -128,7 +156,10 @@ def test_what_is_recorded_changes_only_under_a_new_number_or_code() -> None:
     golden = merged({}, {"x": was}, "here")
     assert merged(golden, {"x": was}, "here") == golden
     rounded = {**was, "losses": {"1 train/loss": 0.50001}, "weights": "b"}
-    assert merged(golden, {"x": rounded}, "elsewhere")["machines"] == {"here": {"x": bits(was)}, "elsewhere": {"x": bits(rounded)}}
+    assert merged(golden, {"x": rounded}, "elsewhere")["machines"] == {
+        "here": {"x": bits(was)},
+        "elsewhere": {"x": bits(rounded)},
+    }
     new_case = merged(golden, {"x": was, "y": rounded}, "here")
     assert new_case["cases"].keys() == new_case["machines"]["here"].keys() == {"x", "y"}
     far = {**was, "losses": {"1 train/loss": 0.51}}
@@ -145,8 +176,12 @@ def test_what_is_recorded_changes_only_under_a_new_number_or_code() -> None:
         **merged({}, {"x": edited}, "elsewhere"),
         "machines": {"here": {}, "elsewhere": {"x": bits(edited)}},
     }
-    assert merged(golden, {"x": {**was, "code": "d"}}, "here")["machines"] == golden["machines"], "a component was moved: nothing else"
-    assert merged({**golden, "results_version": RESULTS_VERSION - 1}, {"x": rounded}, "here") == merged({}, {"x": rounded}, "here")
+    assert merged(golden, {"x": {**was, "code": "d"}}, "here")["machines"] == golden["machines"], (
+        "a component was moved: nothing else"
+    )
+    assert merged({**golden, "results_version": RESULTS_VERSION - 1}, {"x": rounded}, "here") == merged(
+        {}, {"x": rounded}, "here"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""A grid's last word: its runs beside each other, means over seeds with intervals, and what did not finish by name."""
+"""A grid's last word: its runs beside each other, means over seeds with intervals, and what did not finish by
+name.
+"""
 
 import json
 import re
@@ -34,20 +36,24 @@ def test_a_grid_ends_in_its_runs_and_their_means(cli: Any) -> None:
     for lr, scores in found.items():
         of = summarize(scores)
         assert (
-            f"optimizer.lr={lr}: validation/accuracy {of.mean:.4f} ± {of.sd:.4f}, n = 3, 95 % interval {max(of.low, 0):.4f} to "
-            f"{min(of.high, 1):.4f}" in out
+            f"optimizer.lr={lr}: validation/accuracy {of.mean:.4f} ± {of.sd:.4f}, n = 3, 95 % interval"
+            f" {max(of.low, 0):.4f} to {min(of.high, 1):.4f}" in out
         )
 
 
 def test_a_run_that_failed_is_in_the_table_with_its_status(cli: Any) -> None:
     status, out, err = cli("-m", *DATA, "optimizer.lr=1e-3,1e30", "optimizer.clip_norm=0", "budget.steps=30")
     assert status == 2 and "diverged" in err
-    assert err.count("\n") == 1 and err.startswith("bertlab: run 2/2: optimizer.lr=1e+30: training diverged"), err
+    assert err.count("\n") == 1 and err.startswith(
+        "bertlab: run 2/2: optimizer.lr=1e+30: training diverged"
+    ), err
     assert (
         re.search(r"^run 1/2: optimizer.lr=0.001$", out, re.MULTILINE)
         and len(re.findall(r"^accuracy: validation 0", out, re.MULTILINE)) == 1
     )
-    assert re.search(r"^0\.001 +0\.\d{4}", out, re.MULTILINE) and re.search(r"^1e\+?30 +- .*\(failed\)$", out, re.MULTILINE), out
+    assert re.search(r"^0\.001 +0\.\d{4}", out, re.MULTILINE) and re.search(
+        r"^1e\+?30 +- .*\(failed\)$", out, re.MULTILINE
+    ), out
 
 
 @pytest.mark.parametrize("words", [["seed=0"], []])
@@ -65,7 +71,9 @@ def test_an_interval_on_the_command_line_is_searched_and_leaves_no_empty_folder(
     words = ["optimizer.lr=interval(1e-4,1e-3)", "hydra.sweeper.n_trials=1", "paths.output=there"]
     status, out, err = cli("-m", *DATA, *words)
     assert status == 0 and "1 trials finished" in out, err
-    assert {folder.name for folder in Path("there").iterdir() if not folder.name.startswith("synthetic")} == {"studies"}
+    assert {folder.name for folder in Path("there").iterdir() if not folder.name.startswith("synthetic")} == {
+        "studies"
+    }
     assert not Path("multirun").exists()
 
 

@@ -1,4 +1,6 @@
-"""What comes from strangers, what must not go to them, and surroundings that refuse: code, secrets, links, disks, streams."""
+"""What comes from strangers, what must not go to them, and surroundings that refuse: code, secrets, links,
+disks, streams.
+"""
 
 import json
 import os
@@ -14,7 +16,11 @@ from safetensors.torch import load_file, save_file
 from children import only_run, start
 from tiny import tiny
 
-SECRETS = {"SITE_API_TOKEN": "tok-4f1d7c02aa", "DB_PASSWORD": "p@ss:w/o'r\"d-77", "aws_secret_key": "AKxx0123456789"}
+SECRETS = {
+    "SITE_API_TOKEN": "tok-4f1d7c02aa",
+    "DB_PASSWORD": "p@ss:w/o'r\"d-77",
+    "aws_secret_key": "AKxx0123456789",
+}
 URLS = ("postgresql://lab:ge@heim9@db.example/optuna", "https://x.example/?user=lab&password=geheim9")
 RUN = tiny("model=bert_tiny", "budget.steps=4", "budget.batch_size=8", sizes=(60, 20, 20))
 
@@ -48,8 +54,12 @@ def copied(run: Path, place: Path) -> Path:
     return place
 
 
-def test_no_secret_is_in_any_byte_that_is_written_or_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passwords of addresses and values of variables that are called secret, put where a person may put them."""
+def test_no_secret_is_in_any_byte_that_is_written_or_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passwords of addresses and values of variables that are called secret, put where a person
+    may put them.
+    """
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     tags = "tags=" + json.dumps([*SECRETS.values(), *URLS])
@@ -58,12 +68,19 @@ def test_no_secret_is_in_any_byte_that_is_written_or_printed(tmp_path: Path, mon
     told += finished("export", f"run={only_run(Path('out'))}", "to=exported", "verify=1")
     told += finished(*RUN, f"tagss={URLS[0]}", status=2)
     told += finished("-m", "search=lr_batch", f"hydra.sweeper.storage='{URLS[0]}'", *RUN, status=2)
-    told += finished(*RUN, tags, "tracker=wandb", "tracker.mode=offline", "seed=1", "paths.output=out", "paths.cache=cache")
+    told += finished(
+        *RUN, tags, "tracker=wandb", "tracker.mode=offline", "seed=1", "paths.output=out", "paths.cache=cache"
+    )
     search = ["-m", "hydra/sweeper=bertlab_optuna", "hydra.sweeper.sampler=grid", "optimizer.lr=1e-3,2e-3"]
     told += finished(*search, *RUN, tags, "paths.output=searched", "paths.cache=cache")
     written = {path: content(path) for path in tmp_path.rglob("*") if path.is_file()}
     assert len(written) > 20
-    for secret in ("tok-4f1d7c02aa", "d-77", "AKxx0123456789", "geheim9"):  # what is left of each, however it is written
+    for secret in (
+        "tok-4f1d7c02aa",
+        "d-77",
+        "AKxx0123456789",
+        "geheim9",
+    ):  # what is left of each, however it is written
         assert not any(secret in text for text in told), told
         assert not [path for path, held in written.items() if secret.encode() in held], secret
 
@@ -74,18 +91,35 @@ def content(file: Path) -> bytes:
 
 
 def test_a_traceback_keeps_secrets_too() -> None:
-    code = "from bertlab.runs.streams import prepare_streams; prepare_streams(); import os; raise ValueError(os.environ['SITE_API_TOKEN'])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **SECRETS})
+    code = (
+        "from bertlab.runs.streams import prepare_streams; prepare_streams(); import os; raise"
+        " ValueError(os.environ['SITE_API_TOKEN'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **SECRETS}
+    )
     assert "ValueError: (redacted)" in done.stderr and SECRETS["SITE_API_TOKEN"] not in done.stderr
 
 
 def test_presets_bring_no_code_and_read_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SITE_API_TOKEN", SECRETS["SITE_API_TOKEN"])
     for name, body, says in (
-        ("callback", "hydra: {callbacks: {x: {_target_: os.mkdir, path: pwned}}}", "hydra.callbacks.x._target_: names code, os.mkdir"),
+        (
+            "callback",
+            "hydra: {callbacks: {x: {_target_: os.mkdir, path: pwned}}}",
+            "hydra.callbacks.x._target_: names code, os.mkdir",
+        ),
         ("launcher", "hydra: {launcher: {_target_: os.mkdir}}", "hydra.launcher._target_: names code"),
-        ("log", "hydra: {job_logging: {version: 1, handlers: {h: {'()': os.mkdir, path: pwned}}}}", "hydra.job_logging.handlers.h.()"),
-        ("ext", "hydra: {job_logging: {version: 1, handlers: {h: {stream: 'ext://os.environ'}}}}", "ext://os.environ"),
+        (
+            "log",
+            "hydra: {job_logging: {version: 1, handlers: {h: {'()': os.mkdir, path: pwned}}}}",
+            "hydra.job_logging.handlers.h.()",
+        ),
+        (
+            "ext",
+            "hydra: {job_logging: {version: 1, handlers: {h: {stream: 'ext://os.environ'}}}}",
+            "ext://os.environ",
+        ),
         ("set", "hydra: {job: {env_set: {BERTLAB_PLUGINS: .}}}", "hydra.job.env_set.BERTLAB_PLUGINS"),
         ("read", "tags: ['${oc.env:SITE_API_TOKEN}']", "${oc.env:SITE_API_TOKEN}: a config may read"),
     ):
@@ -97,7 +131,9 @@ def test_presets_bring_no_code_and_read_no_environment(monkeypatch: pytest.Monke
             assert says in errors and len(errors.splitlines()) <= 3, errors
     search = "# @package _global_\nhydra: {sweeper: {space: os.system}}\n"
     Path("conf/experiment/space.yaml").write_text(search)
-    assert "hydra.sweeper.space=os.system: names code" in refused("--config-dir", "conf", "-m", "search=lr_batch", "experiment=space")
+    assert "hydra.sweeper.space=os.system: names code" in refused(
+        "--config-dir", "conf", "-m", "search=lr_batch", "experiment=space"
+    )
     assert not Path("pwned").exists() and not Path("multirun").exists()
 
 
@@ -134,7 +170,9 @@ def test_links_in_a_run_folder_are_not_followed(run: Path, tmp_path: Path) -> No
     (lambda weight: torch.full_like(weight, torch.nan), "not finite"),
     (lambda weight: weight.index_fill(0, torch.tensor([0]), torch.inf), "not finite"),
 ], ids=["whole", "complex", "nan", "infinite"])  # fmt: skip
-def test_weights_that_are_no_weights_are_no_scores(damage: object, says: str, run: Path, tmp_path: Path) -> None:
+def test_weights_that_are_no_weights_are_no_scores(
+    damage: object, says: str, run: Path, tmp_path: Path
+) -> None:
     """In a run's folder from outside, whose manifest fits."""
     stranger = copied(run, tmp_path / "stranger")
     (stranger / "manifest.json").unlink()
@@ -153,7 +191,9 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on(run: Path, tmp_path: Pa
     limited = ["bash", "-c", 'ulimit -f 40; trap "" XFSZ; exec "$@"', "bash", *words]  # blocks of 1,024 bytes
     done = subprocess.run(limited, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "cannot be written (File too large)" in done.stderr.splitlines()[-1] and str(tmp_path) in done.stderr
+    assert (
+        "cannot be written (File too large)" in done.stderr.splitlines()[-1] and str(tmp_path) in done.stderr
+    )
     assert not list(tmp_path.rglob("*.tmp*"))
     finished(*RUN, f"paths.output={tmp_path}")
     assert (only_run(tmp_path) / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
@@ -179,7 +219,9 @@ def test_streams_may_be_closed_or_know_ascii_alone() -> None:
     done = subprocess.run(shown, capture_output=True, text=True, env=ascii_only)
     assert done.returncode == 0 and "gr\\xf6\\xdfe" in done.stdout, done.stderr
     for closed in ("2>&-", "<&- >&- 2>&-"):
-        done = subprocess.run(["bash", "-c", f'"$@" {closed}', "bash", *words], capture_output=True, text=True)
+        done = subprocess.run(
+            ["bash", "-c", f'"$@" {closed}', "bash", *words], capture_output=True, text=True
+        )
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 
 
@@ -188,7 +230,9 @@ def test_what_others_wrote_into_cells_is_text(run: Path, tmp_path: Path) -> None
     stranger = copied(run, tmp_path / "in" / "stranger")
     (stranger / "manifest.json").unlink()
     config = (stranger / "config.yaml").read_text()
-    (stranger / "config.yaml").write_text(config.replace("name: synthetic", "name: '=1+1<script>alert(1)</script>'", 1))
+    (stranger / "config.yaml").write_text(
+        config.replace("name: synthetic", "name: '=1+1<script>alert(1)</script>'", 1)
+    )
     summary = json.loads((stranger / "summary.json").read_text())
     (stranger / "summary.json").write_text(json.dumps(summary).replace("synthetic", "=1+1<script>"))
     finished("report", "runs=in", "out=made", "formats=md,html,csv,tex")
@@ -197,4 +241,6 @@ def test_what_others_wrote_into_cells_is_text(run: Path, tmp_path: Path) -> None
         if file.suffix not in (".csv", ".json"):
             assert "<script>alert" not in text, file
         if file.suffix == ".csv":
-            assert not any(cell.startswith("=") for line in text.splitlines() for cell in line.split(",")), file
+            assert not any(cell.startswith("=") for line in text.splitlines() for cell in line.split(",")), (
+                file
+            )

@@ -1,10 +1,18 @@
-"""`bertlab inspect`: known texts with known copies, conflicts, overlaps and unknown words, and what is masked."""
+"""`bertlab inspect`: known texts with known copies, conflicts, overlaps and unknown words, and what is
+masked.
+"""
 
 import json
 from pathlib import Path
 from typing import Any
 
-WORDS = ["inspect", "dataset=files", "dataset.train_file=train.csv", "dataset.validation_file=validation.csv", "compute.threads=1"]
+WORDS = [
+    "inspect",
+    "dataset=files",
+    "dataset.train_file=train.csv",
+    "dataset.validation_file=validation.csv",
+    "compute.threads=1",
+]
 
 
 def write_files() -> None:
@@ -30,7 +38,9 @@ def test_counts_are_those_of_the_file(cli: Any) -> None:
     assert "good 23 (88.5 %) 1 (50.0 %)" in lines and "bad 3 (11.5 %) 1 (50.0 %)" in lines
     assert "train 2 (7.7 %) 3" in lines  # two copies of "a fine film"; of the three rows one says bad
     assert "validation train 1 (50.0 %)" in lines
-    assert "A run would stop here: tokenizer=wordlevel: 100% of the validation split's tokens are unknown" in out
+    assert (
+        "A run would stop here: tokenizer=wordlevel: 100% of the validation split's tokens are unknown" in out
+    )
     assert (Path("page") / "inspect.html").is_file() and (Path("page") / "figures" / "lengths.png").is_file()
     assert not Path("multirun").exists()
 
@@ -38,30 +48,64 @@ def test_counts_are_those_of_the_file(cli: Any) -> None:
 def test_masked_tokens_are_shown_with_what_they_were(cli: Any) -> None:
     write_files()
     status, out, err = cli(
-        *WORDS, "objective=mlm", "objective.rate=0.5", "objective.mask_share=1", "objective.random_share=0", "tokenizer.min_frequency=1"
+        *WORDS,
+        "objective=mlm",
+        "objective.rate=0.5",
+        "objective.mask_share=1",
+        "objective.random_share=0",
+        "tokenizer.min_frequency=1",
     )
     assert status == 0, err
     assert "[MASK]=" in out.partition("As the model sees them")[2]
 
 
 def test_words_are_those_of_the_script(cli: Any) -> None:
-    texts = [("यह काम अच्छा है", "good"), ("यह कम बुरा है", "bad"), ("这部电影，很好。", "good"), ("这部电影，很坏。", "bad")] * 10
-    Path("t.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in texts), encoding="utf-8")
-    words = [*WORDS[:2], "dataset.train_file=t.csv", "dataset.validation_file=t.csv", "compute.threads=1", "tokenizer=wordpiece"]
+    texts = [
+        ("यह काम अच्छा है", "good"),
+        ("यह कम बुरा है", "bad"),
+        ("这部电影，很好。", "good"),
+        ("这部电影，很坏。", "bad"),
+    ] * 10
+    Path("t.csv").write_text(
+        "text,label\n" + "".join(f"{text},{label}\n" for text, label in texts), encoding="utf-8"
+    )
+    words = [
+        *WORDS[:2],
+        "dataset.train_file=t.csv",
+        "dataset.validation_file=t.csv",
+        "compute.threads=1",
+        "tokenizer=wordpiece",
+    ]
     status, out, err = cli(*words)
     assert status == 0, err
     lines = [" ".join(line.split()) for line in out.splitlines()]
     (good,) = [line for line in lines if line.startswith("good ") and "काम" in line]
     (bad,) = [line for line in lines if line.startswith("bad ") and "कम" in line]
-    assert "अच्छा (10)" in good and "好 (10)" in good and "坏" not in good and "बुरा (10)" in bad and "坏 (10)" in bad
+    assert (
+        "अच्छा (10)" in good
+        and "好 (10)" in good
+        and "坏" not in good
+        and "बुरा (10)" in bad
+        and "坏 (10)" in bad
+    )
 
 
 def test_what_is_cut_and_the_words_of_tags_are_told(cli: Any) -> None:
     more = [["on"] * 20 * (index % 2) for index in range(40)]
-    rows = [{"w": ["Ann", "went", "to", "Rome", *rest], "t": ["B-PER", "O", "O", "B-LOC", *("O" for _ in rest)]} for rest in more]
+    rows = [
+        {"w": ["Ann", "went", "to", "Rome", *rest], "t": ["B-PER", "O", "O", "B-LOC", *("O" for _ in rest)]}
+        for rest in more
+    ]
     Path("t.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    columns = ["dataset.tokens_column=w", "dataset.tags_column=t", "objective=tagging", "objective.max_length=10"]
-    status, out, err = cli("inspect", "dataset=files", "dataset.train_file=t.jsonl", "dataset.validation_file=t.jsonl", *columns)
+    columns = [
+        "dataset.tokens_column=w",
+        "dataset.tags_column=t",
+        "objective=tagging",
+        "objective.max_length=10",
+    ]
+    status, out, err = cli(
+        "inspect", "dataset=files", "dataset.train_file=t.jsonl", "dataset.validation_file=t.jsonl", *columns
+    )
     assert status == 0, err
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "B-PER Ann (40)" in lines and "B-LOC Rome (40)" in lines

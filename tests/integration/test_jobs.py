@@ -47,19 +47,26 @@ def test_run_object_offers_what_a_notebook_needs(run: Any) -> None:
 def test_run_folder_holds_everything_that_the_readme_promises(run: Any) -> None:
     names = {file.relative_to(run.folder).as_posix() for file in run.folder.rglob("*") if file.is_file()}
     assert {
-        "summary.json", "config.yaml", "environment.json", "identity.json", "metrics.jsonl", "curves.png", "model.safetensors",
-        "last.safetensors", "tokenizer.json", "labels.json", "predictions/validation.jsonl", "predictions/test.jsonl",
+        "summary.json", "config.yaml", "environment.json", "identity.json", "metrics.jsonl", "curves.png",
+        "model.safetensors",
+        "last.safetensors", "tokenizer.json", "labels.json", "predictions/validation.jsonl",
+        "predictions/test.jsonl",
     } <= names  # fmt: skip
     summary = json.loads((run.folder / "summary.json").read_text())
     assert summary["status"] == "finished" and summary["metrics"]["best_possible/accuracy"] == 0.95
     environment = json.loads((run.folder / "environment.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] or environment["packages"]["torch"] == torch.__version__
+    assert (
+        environment["packages"]["torch"] == torch.__version__.split("+")[0]
+        or environment["packages"]["torch"] == torch.__version__
+    )
     assert set(environment["git"] or {"revision", "dirty"}) == {"revision", "dirty"}
 
 
 def test_evaluate_repeats_the_scores_of_training(run: Any, cli: Any) -> None:
     for split in ("validation", "test"):
-        status, out, err = cli("evaluate", f"run={run.folder}", f"split={split}", "format=json", "compute.threads=1")
+        status, out, err = cli(
+            "evaluate", f"run={run.folder}", f"split={split}", "format=json", "compute.threads=1"
+        )
         assert status == 0, err
         found = json.loads(out)
         for name, value in run.metrics.items():
@@ -77,7 +84,9 @@ def test_evaluate_takes_a_file_of_ones_own(run: Any, cli: Any, tmp_path: Path) -
     assert status == 0 and json.loads(out)["file/accuracy"] == 1.0, err
 
 
-def test_predict_reads_text_files_tables_and_standard_input(run: Any, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_reads_text_files_tables_and_standard_input(
+    run: Any, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = ["the plot is brilliant", "the plot is “dull”"]
     (tmp_path / "t.txt").write_text("\n".join(texts) + "\n")
     (tmp_path / "t.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -87,8 +96,12 @@ def test_predict_reads_text_files_tables_and_standard_input(run: Any, cli: Any, 
         status, out, err = cli("predict", f"run={run.folder}", source, "format=jsonl")
         assert status == 0, err
         assert [(row["text"], row["label"]) for row in map(json.loads, out.splitlines())] == expected
-    status, out, _ = cli("predict", f"run={run.folder.name[-12:]}", f"paths.output={run.folder.parent}", f"text={texts[0]}")
-    assert status == 0 and len(out.splitlines()) == 1 and expected[0][1] in out, "an id is enough, a table row is one line"
+    status, out, _ = cli(
+        "predict", f"run={run.folder.name[-12:]}", f"paths.output={run.folder.parent}", f"text={texts[0]}"
+    )
+    assert status == 0 and len(out.splitlines()) == 1 and expected[0][1] in out, (
+        "an id is enough, a table row is one line"
+    )
 
 
 def test_weights_of_a_run_start_another(run: Any, tmp_path: Path) -> None:
@@ -114,7 +127,9 @@ def test_python_errors_are_typed_and_readable(tmp_path: Path) -> None:
 
 
 def test_pairs_train_and_predict(cli: Any, tmp_path: Path) -> None:
-    pairs = bertlab.run(["dataset.task=pairs", "debug=smoke", "compute.threads=1", f"paths.output={tmp_path}"])
+    pairs = bertlab.run(
+        ["dataset.task=pairs", "debug=smoke", "compute.threads=1", f"paths.output={tmp_path}"]
+    )
     status, out, err = cli("predict", f"run={pairs.folder}", "text=a", "text_pair=b", "format=jsonl")
     assert status == 0 and set(json.loads(out)) == {"text", "text_pair", "label", "probabilities"}, err
     assert len(json.loads(out)["probabilities"]) == 3
@@ -136,7 +151,14 @@ def wandb_records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def test_wandb_offline_holds_the_run_and_is_closed(cli: Any, tmp_path: Path) -> None:
     import wandb
 
-    status, out, err = cli(*WORDS, "budget.epochs=0.3", "tracker=wandb", "tracker.mode=offline", "tags=[a,b]", f"paths.output={tmp_path}")
+    status, out, err = cli(
+        *WORDS,
+        "budget.epochs=0.3",
+        "tracker=wandb",
+        "tracker.mode=offline",
+        "tags=[a,b]",
+        f"paths.output={tmp_path}",
+    )
     assert status == 0, err
     folder = Path(out.splitlines()[-1].removeprefix("run: "))
     assert wandb.run is None, "no run is left open"
@@ -167,23 +189,45 @@ def test_failed_job_leaves_no_wandb_run_open(cli: Any, tmp_path: Path) -> None:
     assert summary["status"] == "failed" and "diverged" in summary["error"]
 
 
-def test_a_pretrained_checkpoint_starts_a_run_in_our_own_encoder(cli: Any, tmp_path: Path, minilm: Path) -> None:
+def test_a_pretrained_checkpoint_starts_a_run_in_our_own_encoder(
+    cli: Any, tmp_path: Path, minilm: Path
+) -> None:
     folder = minilm
-    model = ("model=bert", "model.hidden_size=384", "model.num_hidden_layers=6", "init=pretrained", f"init.path={folder}", "debug=smoke")
-    rest = ("optimizer.lr=1e-9", "compute.threads=1", f"paths.output={tmp_path}", "dataset.validation_size=30", "dataset.test_size=30")
+    model = (
+        "model=bert",
+        "model.hidden_size=384",
+        "model.num_hidden_layers=6",
+        "init=pretrained",
+        f"init.path={folder}",
+        "debug=smoke",
+    )
+    rest = (
+        "optimizer.lr=1e-9",
+        "compute.threads=1",
+        f"paths.output={tmp_path}",
+        "dataset.validation_size=30",
+        "dataset.test_size=30",
+    )
     heads = "model.num_attention_heads=12"
     status, out, err = cli(*model, heads, "tokenizer=pretrained", f"tokenizer.path={folder}", *rest)
     assert status == 0, err
     weights = load_file(out.splitlines()[-1].removeprefix("run: ") + "/model.safetensors")
     theirs = load_file(folder / "model.safetensors")
     name = "encoder.layer.3.attention.self.query.weight"
-    torch.testing.assert_close(weights["encoder.layers.3.attention.query.weight"], theirs[name], atol=1e-7, rtol=0)
-    for wrong, expected in ((("model.num_attention_heads=6",), "set model.num_attention_heads=12"), ((heads,), "tokenizer=inherited")):
+    torch.testing.assert_close(
+        weights["encoder.layers.3.attention.query.weight"], theirs[name], atol=1e-7, rtol=0
+    )
+    for wrong, expected in (
+        (("model.num_attention_heads=6",), "set model.num_attention_heads=12"),
+        ((heads,), "tokenizer=inherited"),
+    ):
         status, _, err = cli(*model, *wrong, *rest)
         assert status == 2 and expected in err and len(err.splitlines()) == 1
 
 
-def test_weights_of_another_vocabulary_or_architecture_are_refused(run: Any, cli: Any, tmp_path: Path) -> None:
+def test_weights_of_another_vocabulary_or_architecture_are_refused(
+    run: Any, cli: Any, tmp_path: Path
+) -> None:
     start = ("init=checkpoint", f"init.path={run.folder}", f"paths.output={tmp_path}")
     status, _, err = cli(*WORDS, "model.num_attention_heads=2", *start)
     assert status == 2 and "model.num_attention_heads=1" in err
@@ -194,7 +238,9 @@ def test_weights_of_another_vocabulary_or_architecture_are_refused(run: Any, cli
 
 def test_changed_data_are_not_scored_as_the_runs_own(cli: Any, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\n" + "a good film,1\na bad film,0\n" * 30)
-    status, out, err = cli("dataset=files", "dataset.train_file=t.csv", "debug=smoke", "dataset.fraction=1", "compute.threads=1")
+    status, out, err = cli(
+        "dataset=files", "dataset.train_file=t.csv", "debug=smoke", "dataset.fraction=1", "compute.threads=1"
+    )
     assert status == 0, err
     found = out.splitlines()[-1].removeprefix("run: ")
     assert cli("evaluate", f"run={found}")[0] == 0
@@ -205,9 +251,13 @@ def test_changed_data_are_not_scored_as_the_runs_own(cli: Any, tmp_path: Path) -
 
 
 def test_files_of_pairs_keep_both_texts(cli: Any, tmp_path: Path) -> None:
-    pairs = bertlab.run(["dataset.task=pairs", "debug=smoke", "compute.threads=1", f"paths.output={tmp_path / 'runs'}"])
+    pairs = bertlab.run(
+        ["dataset.task=pairs", "debug=smoke", "compute.threads=1", f"paths.output={tmp_path / 'runs'}"]
+    )
     texts, seconds = ["the plot is fun", "the food is dull"], ["the plot is dull", "the food is dull"]
-    (tmp_path / "p.csv").write_text("text,text_pair\n" + "".join(f"{a},{b}\n" for a, b in zip(texts, seconds, strict=True)))
+    (tmp_path / "p.csv").write_text(
+        "text,text_pair\n" + "".join(f"{a},{b}\n" for a, b in zip(texts, seconds, strict=True))
+    )
     status, out, err = cli("predict", f"run={pairs.folder}", "file=p.csv", "format=jsonl")
     assert status == 0, err
     rows = [json.loads(line) for line in out.splitlines()]
@@ -223,21 +273,36 @@ def test_a_file_of_ones_own_may_have_other_columns(run: Any, cli: Any, tmp_path:
     columns = ("file=own.csv", "text_column=review", "label_column=stars")
     status, out, err = cli("evaluate", f"run={run.folder}", *columns, "format=json")
     assert status == 0 and json.loads(out)["file/accuracy"] == 1.0, err
-    status, out, err = cli("predict", f"run={run.folder}", "file=own.csv", "text_column=review", "format=jsonl")
-    assert status == 0 and [json.loads(line)["label"] for line in out.splitlines()] == [row["label"] for row in predicted], err
+    status, out, err = cli(
+        "predict", f"run={run.folder}", "file=own.csv", "text_column=review", "format=jsonl"
+    )
+    assert status == 0 and [json.loads(line)["label"] for line in out.splitlines()] == [
+        row["label"] for row in predicted
+    ], err
     status, _, err = cli("predict", f"run={run.folder}", "text=a", "text_column=review")
     assert status == 2 and "file=PATH" in err
 
 
 def test_a_run_on_raw_columns_scores_a_plain_file(cli: Any, tmp_path: Path) -> None:
-    raw = "".join(f'"{4 * (row % 2)}","{row}","Mon","NO_QUERY","me","{"good" if row % 2 else "bad"} film {row % 7}"\n' for row in range(60))
+    raw = "".join(
+        f'"{4 * (row % 2)}","{row}","Mon","NO_QUERY","me","{"good" if row % 2 else "bad"} film {row % 7}"\n'
+        for row in range(60)
+    )
     (tmp_path / "raw.csv").write_text(raw, encoding="latin-1")
-    words = ("dataset=sentiment140", "dataset.train_file=raw.csv", "debug=smoke", "dataset.fraction=1", "compute.threads=1")
+    words = (
+        "dataset=sentiment140",
+        "dataset.train_file=raw.csv",
+        "debug=smoke",
+        "dataset.fraction=1",
+        "compute.threads=1",
+    )
     status, out, err = cli(*words)
     assert status == 0, err
     found = out.splitlines()[-1].removeprefix("run: ")
     (tmp_path / "plain.csv").write_text("text,label\na good film,positive\na bad film,negative\n")
-    status, out, err = cli("evaluate", f"run={found}", "file=plain.csv", "text_column=text", "label_column=label", "format=json")
+    status, out, err = cli(
+        "evaluate", f"run={found}", "file=plain.csv", "text_column=text", "label_column=label", "format=json"
+    )
     assert status == 0 and "file/accuracy" in json.loads(out), err
 
 
@@ -249,24 +314,31 @@ MESSY = [
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
-def test_predictions_stand_beside_every_row_and_column_of_the_input(run: Any, cli: Any, tmp_path: Path, ending: str) -> None:
+def test_predictions_stand_beside_every_row_and_column_of_the_input(
+    run: Any, cli: Any, tmp_path: Path, ending: str
+) -> None:
     import pandas
 
     given, out = tmp_path / "in.csv", tmp_path / f"out.{ending}"
     pandas.DataFrame(MESSY).to_csv(given, index=False)
-    status, told, err = cli("predict", f"run={run.folder}", f"file={given}", f"out={out}", "compute.threads=1")
+    status, told, err = cli(
+        "predict", f"run={run.folder}", f"file={given}", f"out={out}", "compute.threads=1"
+    )
     assert status == 0, err
     assert "2 rows labelled, 1 without a text left as they are" in told
     read = {"csv": pandas.read_csv, "tsv": lambda file, **options: pandas.read_csv(file, sep="\t", **options)}
     frame = (
         read[ending](out, dtype=str, keep_default_na=False) if ending in read
-        else pandas.read_parquet(out) if ending == "parquet" else pandas.read_json(out, lines=True, dtype=False)
+        else pandas.read_parquet(out) if ending == "parquet" else pandas.read_json(out, lines=True,
+        dtype=False)
     )  # fmt: skip
     assert frame[["id", "text", "label", "note"]].to_dict("records") == MESSY
     labels = [label if isinstance(label, str) and label else None for label in frame["predicted_label"]]
     bare = run.predict([MESSY[0]["text"], MESSY[2]["text"]])
     assert labels == [bare[0]["label"], None, bare[1]["label"]]
-    assert float(frame["predicted_probabilities_positive"][2]) == pytest.approx(bare[1]["probabilities"]["positive"], abs=1e-5)
+    assert float(frame["predicted_probabilities_positive"][2]) == pytest.approx(
+        bare[1]["probabilities"]["positive"], abs=1e-5
+    )
 
 
 def test_predict_refuses_what_would_lose_something(run: Any, cli: Any, tmp_path: Path) -> None:
@@ -281,7 +353,9 @@ def test_predict_refuses_what_would_lose_something(run: Any, cli: Any, tmp_path:
         status, _, err = cli("predict", f"run={run.folder}", f"file={file}", *words)
         assert status == 2 and line in err and not (tmp_path / "out.csv").exists()
     assert file.read_text() == "text,predicted_label\ngood,x\n"
-    status, _, _ = cli("predict", f"run={run.folder}", f"file={file}", f"out={tmp_path / 'out.csv'}", "prefix=second_")
+    status, _, _ = cli(
+        "predict", f"run={run.folder}", f"file={file}", f"out={tmp_path / 'out.csv'}", "prefix=second_"
+    )
     assert status == 0 and (tmp_path / "out.csv").read_text().startswith("text,predicted_label,second_label,")
 
 
@@ -300,7 +374,9 @@ def test_evaluate_counts_what_it_leaves_out_and_keeps_its_result(run: Any, cli: 
     assert "2 rows scored, 1 without an answer left out" in out
     (kept,) = (run.folder / "evaluations").glob("mine-*.json")
     record = json.loads(kept.read_text())
-    assert (record["rows"], record["left_out"], record["file"]) == (2, 1, str(file)) and 0 <= record["file/accuracy"] <= 1
+    assert (record["rows"], record["left_out"], record["file"]) == (2, 1, str(file)) and 0 <= record[
+        "file/accuracy"
+    ] <= 1
     assert bertlab.load(run.folder).metrics == run.metrics
 
 
@@ -308,22 +384,38 @@ def test_python_scores_and_labels_frames_and_draws(run: Any) -> None:
     import pandas
 
     frame = pandas.DataFrame(
-        {"id": [7, 8, 9], "text": ["a wonderful film", None, "a terrible plot"], "label": ["positive", "negative", None]}
+        {
+            "id": [7, 8, 9],
+            "text": ["a wonderful film", None, "a terrible plot"],
+            "label": ["positive", "negative", None],
+        }
     )
     labelled = run.predict(frame.set_index("id", drop=False))
-    assert list(labelled.index) == [7, 8, 9] and labelled["predicted_label"].isna().tolist() == [False, True, False]
+    assert list(labelled.index) == [7, 8, 9] and labelled["predicted_label"].isna().tolist() == [
+        False,
+        True,
+        False,
+    ]
     found = run.evaluate(frame[frame["text"].notna()])
     assert (found["rows"], found["left_out"]) == (1, 1) and found["accuracy"] in (0.0, 1.0)
     assert run.evaluate()["accuracy"] == pytest.approx(run.metrics["validation/accuracy"], abs=1e-6)
     assert len(run.plot().axes) == 2
-    assert repr(run).startswith(f"<bertlab run {run.folder.name}: validation/accuracy 0.") and len(repr(run)) < 250
+    assert (
+        repr(run).startswith(f"<bertlab run {run.folder.name}: validation/accuracy 0.")
+        and len(repr(run)) < 250
+    )
     assert "data:image/png;base64" in run._repr_html_()
 
 
 def test_python_sweeps_lists_and_reports(tmp_path: Path) -> None:
     words = tiny("budget.steps=2", f"paths.output={tmp_path / 'runs'}")
     made = bertlab.sweep([*words, "optimizer.lr=1e-3,2e-3", "seed=range(2)"])
-    assert [(run.config.optimizer.lr, run.config.seed) for run in made] == [(1e-3, 0), (1e-3, 1), (2e-3, 0), (2e-3, 1)]
+    assert [(run.config.optimizer.lr, run.config.seed) for run in made] == [
+        (1e-3, 0),
+        (1e-3, 1),
+        (2e-3, 0),
+        (2e-3, 1),
+    ]
     frame = bertlab.runs(tmp_path / "runs", where="optimizer.lr=2e-3", sort="-seed")
     assert frame["run"].tolist() == [made[3].folder.name, made[2].folder.name]
     assert frame["validation"].tolist() == [run.metrics["validation/accuracy"] for run in (made[3], made[2])]
@@ -337,7 +429,9 @@ def test_python_sweeps_lists_and_reports(tmp_path: Path) -> None:
     assert {"run", "load", "sweep", "runs", "report"} <= set(dir(bertlab))
 
 
-def test_memory_exhausted_in_processes_of_others_is_one_line(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_exhausted_in_processes_of_others_is_one_line(
+    cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those that torchrun started cannot begin again by themselves: the setting to give is told."""
 
     def exhausted(*_: Any) -> None:
@@ -345,4 +439,7 @@ def test_memory_exhausted_in_processes_of_others_is_one_line(cli: Any, monkeypat
 
     monkeypatch.setattr("bertlab.jobs.train.train", exhausted)
     status, _, errors = cli(*tiny())
-    assert status == 2 and errors == "bertlab: out of memory: the same command with compute.micro_batch_size=8 may fit\n"
+    assert (
+        status == 2
+        and errors == "bertlab: out of memory: the same command with compute.micro_batch_size=8 may fit\n"
+    )

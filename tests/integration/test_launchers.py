@@ -1,4 +1,6 @@
-"""Sweeps on launchers that start processes of their own: cores are divided, a killed worker costs nothing that was finished."""
+"""Sweeps on launchers that start processes of their own: cores are divided, a killed worker costs nothing
+that was finished.
+"""
 
 import csv
 import json
@@ -12,18 +14,29 @@ from typing import Any
 
 import pytest
 
-DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu"]
+DATA = [
+    "debug=smoke",
+    "dataset.train_size=200",
+    "dataset.validation_size=40",
+    "dataset.test_size=40",
+    "compute=cpu",
+]
 SEARCH = ["-m", "search=lr_batch", *DATA, "hydra.sweeper.study_name=s", "hydra.sweeper.heartbeat_seconds=0.3"]
 
 
 def run(*words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "bertlab", *words], capture_output=True, text=True, timeout=250)
+    done = subprocess.run(
+        [sys.executable, "-m", "bertlab", *words], capture_output=True, text=True, timeout=250
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def threads_of_runs() -> list[int]:
-    return [json.loads(file.read_text())["threads"] for file in Path("multirun").glob("synthetic-*/environment.json")]
+    return [
+        json.loads(file.read_text())["threads"]
+        for file in Path("multirun").glob("synthetic-*/environment.json")
+    ]
 
 
 def test_joblib_runs_side_by_side_with_their_share_of_the_cores() -> None:
@@ -31,7 +44,10 @@ def test_joblib_runs_side_by_side_with_their_share_of_the_cores() -> None:
     cores = len(os.sched_getaffinity(0))
     run("-m", "hydra/launcher=cores", "hydra.launcher.n_jobs=2", *DATA, "seed=0,1")
     assert threads_of_runs() == [max(1, cores // 2)] * 2
-    assert all(json.loads(file.read_text())["status"] == "finished" for file in Path("multirun").glob("synthetic-*/summary.json"))
+    assert all(
+        json.loads(file.read_text())["status"] == "finished"
+        for file in Path("multirun").glob("synthetic-*/summary.json")
+    )
 
 
 def test_a_number_of_runs_side_by_side_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,11 +78,22 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
 
 def test_a_search_outlives_a_killed_joblib_worker() -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'bertlab[joblib]'")
-    words = [*SEARCH, "hydra/launcher=cores", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_trials=5", "budget.steps=40"]
-    process = subprocess.Popen([sys.executable, "-m", "bertlab", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    words = [
+        *SEARCH,
+        "hydra/launcher=cores",
+        "hydra.launcher.n_jobs=2",
+        "hydra.sweeper.n_trials=5",
+        "budget.steps=40",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bertlab", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     killed, deadline = 0, time.monotonic() + 200
     while process.poll() is None and not killed and time.monotonic() < deadline:
-        begun = any(json.loads(file.read_text())["status"] == "finished" for file in Path("multirun").glob("synthetic-*/summary.json"))
+        begun = any(
+            json.loads(file.read_text())["status"] == "finished"
+            for file in Path("multirun").glob("synthetic-*/summary.json")
+        )
         for worker in workers_of(process)[:1] if begun else []:
             os.kill(worker, signal.SIGKILL)
             killed += 1
@@ -85,7 +112,9 @@ def test_submitits_local_queue_runs_what_it_would_send_to_slurm() -> None:
 
 @pytest.mark.parametrize("launcher", ["slurm", "ray_here"])
 def test_a_launcher_that_is_not_installed_is_named_with_what_to_install(cli: Any, launcher: str) -> None:
-    """SLURM's preset composes where submitit is installed; without its package each is refused in one line."""
+    """SLURM's preset composes where submitit is installed; without its package each is refused in
+    one line.
+    """
     module = {"slurm": "submitit", "ray_here": "ray"}[launcher]
     try:
         __import__(f"hydra_plugins.hydra_{module}_launcher")

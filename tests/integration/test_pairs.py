@@ -1,4 +1,6 @@
-"""Minimal pairs: scores against a plain loop over masked positions, closed forms, what is refused, learning curves that survive a kill."""
+"""Minimal pairs: scores against a plain loop over masked positions, closed forms, what is refused, learning
+curves that survive a kill.
+"""
 
 import json
 import signal
@@ -44,7 +46,8 @@ SENTENCES = (
     "the plot was an unwatchable plot",
     "bad",
 )
-MLM = tiny("objective=mlm", "objective.max_length=32", "tokenizer=wordpiece", "tokenizer.vocab_size=120", "model=bert_mini_rotary",
+MLM = tiny("objective=mlm", "objective.max_length=32", "tokenizer=wordpiece", "tokenizer.vocab_size=120",
+    "model=bert_mini_rotary",
            "model.num_hidden_layers=2", "budget.steps=6", "compute.precision=float32", heads=2)  # fmt: skip
 
 
@@ -89,25 +92,34 @@ def plain_score(trained: FinishedRun, text: str, within_words: bool = False) -> 
             masked[after] = special.mask_id
             after += 1
         hidden = trained.model.encoder(torch.tensor([masked]))[0]  # (T, D)
-        logits = head.norm(F.gelu(head.transform(hidden))) @ trained.model.encoder.token_weight().T + head.bias  # (T, V)
+        # (T, V)
+        logits = (
+            head.norm(F.gelu(head.transform(hidden))) @ trained.model.encoder.token_weight().T + head.bias
+        )
         total += float(logits[place].double().log_softmax(-1)[ids[place]])
     return total
 
 
-# --- scores ---------------------------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("scoring", ["token", "word_l2r"])
-def test_scores_are_those_of_a_plain_loop_over_masked_positions(trained: FinishedRun, tmp_path: Path, scoring: str) -> None:
+def test_scores_are_those_of_a_plain_loop_over_masked_positions(
+    trained: FinishedRun, tmp_path: Path, scoring: str
+) -> None:
     pairs = pairs_among(SENTENCES)
     scored = score_pairs(reader_of(trained), pairs, Paths(cache=str(tmp_path)), scoring)
     plain = {text: plain_score(trained, text, scoring == "word_l2r") for text in SENTENCES}
     for side, texts in enumerate((pairs.good, pairs.bad)):
         np.testing.assert_allclose(scored.scores[:, side], [plain[text] for text in texts], atol=2e-4)
-    assert (scored.right == [plain[good] > plain[bad] for good, bad in zip(pairs.good, pairs.bad, strict=True)]).all()
+    assert (
+        scored.right == [plain[good] > plain[bad] for good, bad in zip(pairs.good, pairs.bad, strict=True)]
+    ).all()
     assert scored.tokens[0, 0] == len(trained.tokenizer([pairs.good[0]])[0])
 
 
 def test_within_words_differs_only_where_words_have_parts(trained: FinishedRun) -> None:
-    parts = {text: any(trained.objective.vocabulary.continues[trained.tokenizer([text])[0]]) for text in SENTENCES}
+    parts = {
+        text: any(trained.objective.vocabulary.continues[trained.tokenizer([text])[0]]) for text in SENTENCES
+    }
     assert set(parts.values()) == {True, False}, "both kinds are among the sentences"
     for text, has_parts in parts.items():
         assert (plain_score(trained, text) != plain_score(trained, text, within_words=True)) == has_parts
@@ -123,20 +135,25 @@ def test_what_is_masked_by_hand() -> None:
     assert word_ends(ids, continues).tolist() == [[0, 3, 3, 3, 4]]
     objective: Any = SimpleNamespace(special=special, vocabulary=SimpleNamespace(continues=continues))
     copies = MaskedCopies.of(ids, objective, "word_l2r")
-    asked = {int(label): copies.inputs[row].tolist() for label, row in zip(copies.labels, copies.copy, strict=True)}
+    asked = {
+        int(label): copies.inputs[row].tolist() for label, row in zip(copies.labels, copies.copy, strict=True)
+    }
     assert asked == {
         7: [2, 4, 8, 41, 42, 9, 3], 8: [2, 7, 4, 4, 4, 9, 3], 41: [2, 7, 8, 4, 4, 9, 3],
         42: [2, 7, 8, 41, 4, 9, 3], 9: [2, 7, 8, 41, 42, 4, 3],
     }  # fmt: skip
     assert (copies.places[copies.copy] == [1, 2, 3, 4, 5]).all()
-    two = MaskedCopies.of(np.array([[7, 8, 9], [7, 10, 9]]), objective, "token")  # one word differs: its masked copy is shared
+    # one word differs: its masked copy is shared
+    two = MaskedCopies.of(np.array([[7, 8, 9], [7, 10, 9]]), objective, "token")
     assert len(two.inputs) == 5 and two.labels.tolist() == [7, 8, 9, 7, 10, 9]
     asked_of = [(rows, numbers) for rows, numbers in two.batches()]
     assert sorted(np.concatenate([numbers for _, numbers in asked_of]).tolist()) == list(range(6))
 
 
 def test_a_model_that_knows_nothing_gives_every_token_the_same(trained: FinishedRun, tmp_path: Path) -> None:
-    """Zero weights in the head: each of V tokens has probability 1/V; sentences of equal length are ties, shorter ones likelier."""
+    """Zero weights in the head: each of V tokens has probability 1/V; sentences of equal length are ties,
+    shorter ones likelier.
+    """
     import copy
 
     blank = copy.deepcopy(trained)
@@ -145,12 +162,16 @@ def test_a_model_that_knows_nothing_gives_every_token_the_same(trained: Finished
     scored = score_pairs(reader_of(blank), pairs_among(SENTENCES), Paths(cache=str(tmp_path)))
     np.testing.assert_allclose(scored.scores, -np.log(blank.tokenizer.vocab_size) * scored.tokens, rtol=1e-5)
     lengths = scored.tokens
-    assert (scored.right[lengths[:, 0] == lengths[:, 1]] == 0.5).all() and (lengths[:, 0] == lengths[:, 1]).any()
+    assert (scored.right[lengths[:, 0] == lengths[:, 1]] == 0.5).all() and (
+        lengths[:, 0] == lengths[:, 1]
+    ).any()
     assert (scored.right[lengths[:, 0] < lengths[:, 1]] == 1).all()
     assert summarise(scored)["pairs/accuracy"] == 0.5, "each pair is there both ways"
 
 
-def test_nothing_is_computed_twice(trained: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_computed_twice(
+    trained: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nor after a kill between two pieces; other weights and the other way of masking are other scores."""
     monkeypatch.setattr(scoring_module, "PIECE", 2)
     compute, computed = scoring_module.score_sentences, list[int]()
@@ -175,12 +196,14 @@ def test_nothing_is_computed_twice(trained: FinishedRun, tmp_path: Path, monkeyp
     assert len(computed) == 7
 
 
-# --- accuracy -------------------------------------------------------------------------------------------------------------------
+# --- accuracy -------------------------------------------------------------------------------------
 @pytest.mark.parametrize(("right", "count"), [(0, 10), (7, 10), (10, 10), (512, 1000)])
 def test_the_interval_of_a_share_is_wilsons(right: int, count: int) -> None:
     known = scipy.stats.binomtest(right, count).proportion_ci(method="wilson")
     assert wilson(right, count) == pytest.approx((known.low, known.high))
-    assert mean_interval(np.array([right / count]), np.array([wilson(right, count)])) == pytest.approx((known.low, known.high))
+    assert mean_interval(np.array([right / count]), np.array([wilson(right, count)])) == pytest.approx(
+        (known.low, known.high)
+    )
 
 
 def test_the_mean_counts_phenomena_alike_and_its_interval_covers() -> None:
@@ -190,32 +213,47 @@ def test_the_mean_counts_phenomena_alike_and_its_interval_covers() -> None:
     for _ in range(2000):
         right = [rng.binomial(size, share) for size, share in zip(sizes, truth, strict=True)]
         shares = np.array([count / size for count, size in zip(right, sizes, strict=True)])
-        low, high = mean_interval(shares, np.array([wilson(count, size) for count, size in zip(right, sizes, strict=True)]))
+        low, high = mean_interval(
+            shares, np.array([wilson(count, size) for count, size in zip(right, sizes, strict=True)])
+        )
         held += low <= truth.mean() <= high
     assert 0.935 < held / 2000 < 0.97
 
 
 def test_ties_count_one_half_and_groups_are_means_over_phenomena() -> None:
-    pairs = Pairs("test", ["x"] * 6, ["y"] * 6, ["a", "a", "a", "a", "b", "c"], {"field": ["f", "f", "f", "f", "f", "g"]})
+    pairs = Pairs(
+        "test",
+        ["x"] * 6,
+        ["y"] * 6,
+        ["a", "a", "a", "a", "b", "c"],
+        {"field": ["f", "f", "f", "f", "f", "g"]},
+    )
     scores = np.array([[-1.0, -2.0], [-1.0, -1.0], [-3.0, -2.0], [-1.0, -5.0], [-4.0, -4.0], [-1.0, -2.0]])
-    told = summarise(Scored(pairs, scores, np.ones((6, 2), dtype=int), np.zeros((6, 2), dtype=int), {"seconds": 0.0}))
+    told = summarise(
+        Scored(pairs, scores, np.ones((6, 2), dtype=int), np.zeros((6, 2), dtype=int), {"seconds": 0.0})
+    )
     assert told["phenomena"]["a"]["accuracy"] == 0.625 and told["phenomena"]["a"]["ties"] == 1
     assert told["phenomena"]["b"]["accuracy"] == 0.5
     assert told["pairs/accuracy"] == pytest.approx((0.625 + 0.5 + 1) / 3)
-    assert told["groups"]["field"]["f"]["accuracy"] == pytest.approx((0.625 + 0.5) / 2) and told["groups"]["field"]["g"]["accuracy"] == 1
+    assert (
+        told["groups"]["field"]["f"]["accuracy"] == pytest.approx((0.625 + 0.5) / 2)
+        and told["groups"]["field"]["g"]["accuracy"] == 1
+    )
     low, high = told["pairs/interval_over_phenomena"]
     assert low < told["pairs/interval"][0] < told["pairs/accuracy"] < told["pairs/interval"][1] and high == 1
     json.dumps(told, allow_nan=False)
 
 
 def test_a_sample_is_spread_over_each_phenomenon() -> None:
-    pairs = Pairs("test", [str(row) for row in range(20)], ["b"] * 20, ["x"] * 15 + ["y"] * 5, {"field": ["f"] * 20})
+    pairs = Pairs(
+        "test", [str(row) for row in range(20)], ["b"] * 20, ["x"] * 15 + ["y"] * 5, {"field": ["f"] * 20}
+    )
     kept = sampled(pairs, 3)
     assert kept.good == ["0", "7", "14", "15", "17", "19"] and kept.phenomena == ["x"] * 3 + ["y"] * 3
     assert sampled(pairs, None) is pairs and len(sampled(pairs, 100)) == 20
 
 
-# --- the command ------------------------------------------------------------------------------------------------------------------
+# --- the command ----------------------------------------------------------------------------------
 ROW = {"sentence_good": "the film was good", "sentence_bad": "the film was unwatchable", "UID": "u"}
 
 
@@ -232,7 +270,9 @@ def test_a_file_of_pairs_is_scored_and_kept_beside_the_run(folder: Path, cli: Cl
             {**ROW, "sentence_good": "The film was good", "sentence_bad": "THE film was good"},
         )
     )
-    status, out, err = cli("evaluate", f"run={folder}", f"pairs={file}", f"out={tmp_path}/rows.parquet", "compute.device=cpu")
+    status, out, err = cli(
+        "evaluate", f"run={folder}", f"pairs={file}", f"out={tmp_path}/rows.parquet", "compute.device=cpu"
+    )
     assert status == 0, err
     assert "pairs/accuracy, mean over phenomena" in out and "masked copies" in out
     (kept,) = (folder / "evaluations").glob("mine-*.json")
@@ -242,13 +282,31 @@ def test_a_file_of_pairs_is_scored_and_kept_beside_the_run(folder: Path, cli: Cl
     assert [row["UID"] for row in rows] == ["u", "7", "u"] and rows[2]["right"] == 0.5
     for row in rows:
         assert row["right"] == (0.5 if row["good"] == row["bad"] else float(row["good"] > row["bad"]))
-    status, out, _ = cli("evaluate", f"run={folder}", f"pairs={file}", "format=json", f"out={tmp_path}/rows.csv", "compute.device=cpu")
+    status, out, _ = cli(
+        "evaluate",
+        f"run={folder}",
+        f"pairs={file}",
+        "format=json",
+        f"out={tmp_path}/rows.csv",
+        "compute.device=cpu",
+    )
     assert status == 0 and json.loads(out)["pairs/accuracy"] == told["pairs/accuracy"]
     assert (tmp_path / "rows.csv").read_text().count("\n") == 4
     assert (
-        cli("evaluate", f"run={folder}", f"pairs={file}", "pairs_scoring=word_l2r", f"out={tmp_path}/r.jsonl", "compute.device=cpu")[0] == 0
+        cli(
+            "evaluate",
+            f"run={folder}",
+            f"pairs={file}",
+            "pairs_scoring=word_l2r",
+            f"out={tmp_path}/r.jsonl",
+            "compute.device=cpu",
+        )[0]
+        == 0
     )
-    assert any((folder / "evaluations").glob("mine-*-word_l2r.json")) and len((tmp_path / "r.jsonl").read_text().splitlines()) == 3
+    assert (
+        any((folder / "evaluations").glob("mine-*-word_l2r.json"))
+        and len((tmp_path / "r.jsonl").read_text().splitlines()) == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -259,17 +317,23 @@ def test_a_file_of_pairs_is_scored_and_kept_beside_the_run(folder: Path, cli: Cl
         ("lacks.jsonl", jsonl({"sentence_good": "a", "UID": "u"}), "no column 'sentence_bad'"),
         ("typo.csv", b"sentence_goods,sentence_bad,UID\na,b,u\n", "did you mean 'sentence_goods'"),
         ("latin.csv", b"sentence_good,sentence_bad,UID\ncaf\xe9,b,u\n", "line 2 is not utf-8"),
-        ("nan.jsonl", b'{"sentence_good": "a", "sentence_bad": NaN, "UID": "u"}\n', "row 1 holds float (nan), not text"),
-        ("null.jsonl", jsonl(ROW, {**ROW, "sentence_good": None}), "row 2 holds nothing in column 'sentence_good'"),
-        ("blank.jsonl", jsonl(ROW, {**ROW, "sentence_bad": "  "}), "row 2 holds nothing in column 'sentence_bad'"),
+        ("nan.jsonl", b'{"sentence_good": "a", "sentence_bad": NaN, "UID": "u"}\n',
+        "row 1 holds float (nan), not text"),
+        ("null.jsonl", jsonl(ROW, {**ROW, "sentence_good": None}),
+        "row 2 holds nothing in column 'sentence_good'"),
+        ("blank.jsonl", jsonl(ROW, {**ROW, "sentence_bad": "  "}),
+        "row 2 holds nothing in column 'sentence_bad'"),
         ("uid.jsonl", jsonl({**ROW, "UID": None}), "row 1 holds nothing in column 'UID'"),
-        ("same.jsonl", jsonl({**ROW, "sentence_bad": ROW["sentence_good"]}), "in every row sentence_good and sentence_bad are the same"),
+        ("same.jsonl", jsonl({**ROW, "sentence_bad": ROW["sentence_good"]}),
+        "in every row sentence_good and sentence_bad are the same"),
         ("rows.jsonl", b'["a", "b"]\n', "not an object"),
         ("long.jsonl", jsonl({**ROW, "sentence_bad": "film " * 600}), "positions reach"),
         ("pairs.xlsx", b"PK", "unknown kind of file"),
     ],
 )  # fmt: skip
-def test_a_malformed_file_is_one_line(folder: Path, cli: Cli, tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_a_malformed_file_is_one_line(
+    folder: Path, cli: Cli, tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     status, out, err = cli("evaluate", f"run={folder}", f"pairs={tmp_path / name}", "compute.device=cpu")
     assert (status, out) == (2, "") and said in err and err.count("\n") == 1 and "Traceback" not in err, err
@@ -321,33 +385,46 @@ def test_a_benchmark_is_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     place = tmp_path / "plugin" / "conf" / "minimal_pairs"
     place.mkdir(parents=True)
     (place / "zorro.yaml").write_text(
-        "file: zorro/test.csv\ngood_column: right\nbad_column: wrong\nphenomenon_column: what\ngroup_columns: [area]\n"
+        "file: zorro/test.csv\ngood_column: right\nbad_column: wrong\nphenomenon_column: what\ngroup_columns:"
+        " [area]\n"
     )
     (place / "broken.yaml").write_text("file: x.csv\ngood_colum: right\n")
     (tmp_path / "data" / "zorro").mkdir(parents=True)
-    (tmp_path / "data" / "zorro" / "test.csv").write_text("area,what,right,wrong\nA,p,one,two\nB,q,three,four\n")
+    (tmp_path / "data" / "zorro" / "test.csv").write_text(
+        "area,what,right,wrong\nA,p,one,two\nB,q,three,four\n"
+    )
     monkeypatch.setenv("BERTLAB_PLUGINS", str(tmp_path / "plugin"))
     paths = Paths(mirror=str(tmp_path / "data"))
     found = read_pairs(find_pairs("zorro", paths))
-    assert (found.good, found.bad, found.phenomena, found.groups) == (["one", "three"], ["two", "four"], ["p", "q"], {"area": ["A", "B"]})
+    assert (found.good, found.bad, found.phenomena, found.groups) == (
+        ["one", "three"],
+        ["two", "four"],
+        ["p", "q"],
+        {"area": ["A", "B"]},
+    )
     with pytest.raises(UserError, match=r"broken\.yaml: good_colum: unknown key, did you mean 'good_column'"):
         find_pairs("broken", paths)
-    (tmp_path / "data" / "zorro" / "test.csv").write_text("area,what,right,wrong\nA,p,one,two\nB,p,three,four\n")
+    (tmp_path / "data" / "zorro" / "test.csv").write_text(
+        "area,what,right,wrong\nA,p,one,two\nB,p,three,four\n"
+    )
     with pytest.raises(UserError, match="row 2: 'p' is of area B, in an earlier row of A"):
         read_pairs(find_pairs("zorro", paths))
 
 
 @pytest.mark.parametrize(
-    ("name", "count", "phenomena"), [("blimp", 67_000, 67), ("blimp_filtered", 59_875, 67), ("blimp_supplement", 5_218, 5)]
+    ("name", "count", "phenomena"),
+    [("blimp", 67_000, 67), ("blimp_filtered", 59_875, 67), ("blimp_supplement", 5_218, 5)],
 )
 def test_the_benchmarks_are_read_whole(shared_data: Path, name: str, count: int, phenomena: int) -> None:
     pairs = read_pairs(find_pairs(name, Paths(mirror=str(shared_data))))
     assert (len(pairs), len(set(pairs.phenomena))) == (count, phenomena)
 
 
-# --- learning curves ----------------------------------------------------------------------------------------------------------------
+# --- learning curves ------------------------------------------------------------------------------
 def test_ids_of_runs_without_pairs_are_as_before() -> None:
-    assert not {"pairs", "pairs_scoring", "pairs_each", "snapshots", "snapshot_unit"} & set(deciding(Evaluation()))
+    assert not {"pairs", "pairs_scoring", "pairs_each", "snapshots", "snapshot_unit"} & set(
+        deciding(Evaluation())
+    )
     told = deciding(Evaluation(pairs="blimp", snapshots=[5.0]))
     assert told["pairs"] == "blimp" and told["snapshots"] == [5.0] and "snapshot_unit" not in told
 
@@ -364,7 +441,11 @@ def test_a_moment_is_met_once_in_tokens_and_in_words() -> None:
         False,
     ]
     words = Snapshots(Evaluation(snapshots=[1500], snapshot_unit="words"), 1000, scorer)
-    assert words.seen(7, 1.5) == 1500 and words.due(words.seen(0, 1.4), words.seen(0, 1.5)) and not words.due(1500, 1600)
+    assert (
+        words.seen(7, 1.5) == 1500
+        and words.due(words.seen(0, 1.4), words.seen(0, 1.5))
+        and not words.due(1500, 1600)
+    )
     assert tokens.missed(120, 0) == [250] and words.missed(0, 2.0) == []
 
 
@@ -374,11 +455,20 @@ def curve(run: Path) -> list[dict[str, Any]]:
 
 
 def test_snapshots_change_no_bit_and_survive_a_kill(tmp_path: Path) -> None:
-    """The curve of a run that was killed is that of one that was not, each moment once; weights are those of a run without it."""
+    """The curve of a run that was killed is that of one that was not, each moment once; weights are those of
+    a run without it.
+    """
     file = tmp_path / "pairs.jsonl"
-    file.write_bytes(jsonl(*({**ROW, "sentence_good": good, "UID": uid} for uid in "ab" for good in SENTENCES)))
+    file.write_bytes(
+        jsonl(*({**ROW, "sentence_good": good, "UID": uid} for uid in "ab" for good in SENTENCES))
+    )
     words = [word for word in MLM if "budget" not in word]
-    words += ["budget.steps=60", "budget.batch_size=4", "evaluation.every_steps=20", "compute.checkpoint_seconds=0.05"]
+    words += [
+        "budget.steps=60",
+        "budget.batch_size=4",
+        "evaluation.every_steps=20",
+        "compute.checkpoint_seconds=0.05",
+    ]
     asked = [f"evaluation.pairs={file}", "evaluation.snapshots=[1000,2000,4000,1e9]"]
     finish(*words, f"paths.output={tmp_path}/without")
     assert "training ended before 1e+09" in finish(*words, *asked, f"paths.output={tmp_path}/whole")
@@ -395,11 +485,14 @@ def test_snapshots_change_no_bit_and_survive_a_kill(tmp_path: Path) -> None:
     assert (only_run(torn) / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     records = curve(whole)
     assert len(records) == 3 and curve(only_run(torn)) == records
-    assert all(record["pairs/tokens"] >= moment for record, moment in zip(records, (1000, 2000, 4000), strict=True))
+    assert all(
+        record["pairs/tokens"] >= moment for record, moment in zip(records, (1000, 2000, 4000), strict=True)
+    )
     assert records[0]["pairs/words"] < records[1]["pairs/words"]
     summary = json.loads((whole / "summary.json").read_text())
     assert (
-        summary["metrics"]["pairs/accuracy"] == json.loads(next((whole / "evaluations").glob("pairs-*.json")).read_text())["pairs/accuracy"]
+        summary["metrics"]["pairs/accuracy"]
+        == json.loads(next((whole / "evaluations").glob("pairs-*.json")).read_text())["pairs/accuracy"]
     )
     assert summary["metric_specs"]["pairs/accuracy"]["higher_is_better"]
     assert summary["text"]["train"]["words"] > 1000 and (whole / "curves.png").stat().st_size > 1000
@@ -411,6 +504,8 @@ def test_the_scorer_takes_its_sample(trained: FinishedRun, tmp_path: Path) -> No
     file = tmp_path / "pairs.jsonl"
     file.write_bytes(jsonl(*({**ROW, "sentence_good": good} for good in SENTENCES)))
     evaluation = dataclasses.replace(trained.config.evaluation, pairs=str(file), pairs_each=2)
-    config = dataclasses.replace(trained.config, evaluation=evaluation, paths=Paths(cache=str(tmp_path / "cache")))
+    config = dataclasses.replace(
+        trained.config, evaluation=evaluation, paths=Paths(cache=str(tmp_path / "cache"))
+    )
     reader = dataclasses.replace(reader_of(trained), config=config)
     assert PairsScorer(reader, find_pairs(str(file), config.paths))()["pairs/pairs"] == 2

@@ -24,14 +24,17 @@ DATA = [
     "compute=cpu",
     "compute.threads=1",
 ]
-STAGE = ["init=stage", "init.dataset=synthetic", "++init.dataset.train_size=60", "++init.dataset.validation_size=20",
+STAGE = ["init=stage", "init.dataset=synthetic", "++init.dataset.train_size=60",
+    "++init.dataset.validation_size=20",
          "++init.dataset.test_size=20", "init.budget.steps=3"]  # fmt: skip
 
 
 def table(output: str) -> list[dict[str, str]]:
     """The plan's rows; columns are two spaces or more apart."""
     lines = output.splitlines()
-    start = next(index for index, line in enumerate(lines) if line.lstrip().startswith(("seed", "status", "optimizer")))
+    start = next(
+        index for index, line in enumerate(lines) if line.lstrip().startswith(("seed", "status", "optimizer"))
+    )
     names = re.split(r" {2,}", lines[start].strip())
     rows = []
     for line in lines[start + 1 :]:
@@ -52,11 +55,16 @@ def test_a_plan_says_what_the_runs_turn_out_to_be(cli: Any) -> None:
     for row in table(out):
         summary = json.loads((Path("multirun") / row["run"] / "summary.json").read_text())
         assert int(row["steps"]) == summary["cost"]["steps"]
-        assert float(row["FLOPs"]) == pytest.approx(summary["cost"]["flops"], rel=0.5)  # batches of the smoke test differ in length
+        # batches of the smoke test differ in length
+        assert float(row["FLOPs"]) == pytest.approx(summary["cost"]["flops"], rel=0.5)
         stored = sum(file.stat().st_size for file in (Path("multirun") / row["run"]).glob("*.safetensors"))
         assert float(row["disk"].split()[0]) * 1e6 == pytest.approx(stored, rel=0.05)
     status, out, _ = cli(*grid, "--dry-run")
-    assert status == 0 and [row["status"] for row in table(out)] == ["finished", "finished"] and "about 0 s" in out
+    assert (
+        status == 0
+        and [row["status"] for row in table(out)] == ["finished", "finished"]
+        and "about 0 s" in out
+    )
 
 
 def test_a_pretraining_is_listed_once_with_what_it_takes(cli: Any) -> None:
@@ -66,15 +74,22 @@ def test_a_pretraining_is_listed_once_with_what_it_takes(cli: Any) -> None:
     planned = re.findall(r"^pretraining: (\S+)  new ", out, re.MULTILINE)
     assert len(planned) == 1
     assert cli(*words)[0] == 0
-    assert (Path(planned[0]) / "summary.json").is_file() and all((Path("multirun") / row["run"]).is_dir() for row in table(out))
+    assert (Path(planned[0]) / "summary.json").is_file() and all(
+        (Path("multirun") / row["run"]).is_dir() for row in table(out)
+    )
     _, out, _ = cli("plan", *words)
     assert f"pretraining: {planned[0]}  finished" in out
 
 
 def test_errors_of_every_run_are_told_and_the_others_planned(cli: Any) -> None:
-    status, out, err = cli("plan", "-m", *DATA, "objective.max_length=16,600,-1", "model.max_position_embeddings=64")
+    status, out, err = cli(
+        "plan", "-m", *DATA, "objective.max_length=16,600,-1", "model.max_position_embeddings=64"
+    )
     assert status == 2 and len(table_of_one(out)) == 1 and "2 with errors" in out
-    assert "run 2 (objective.max_length=600): objective.max_length=600 is longer" in err and "run 3 (objective.max_length=-1)" in err
+    assert (
+        "run 2 (objective.max_length=600): objective.max_length=600 is longer" in err
+        and "run 3 (objective.max_length=-1)" in err
+    )
     assert err.count("\n") == 2 and not Path("multirun").exists()
 
 
@@ -97,9 +112,14 @@ def test_what_does_not_go_with_a_plan_is_refused(cli: Any) -> None:
 
 def test_an_interrupted_run_is_planned_by_what_is_left_of_it(cli: Any) -> None:
     words = [*DATA, "budget.steps=100000", "evaluation.every_steps=1000000"]
-    process = subprocess.Popen([sys.executable, "-m", "bertlab", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bertlab", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 120
-    while not any('"train/loss"' in file.read_text() for file in Path("multirun").glob("*/metrics.jsonl")) and time.monotonic() < deadline:
+    while (
+        not any('"train/loss"' in file.read_text() for file in Path("multirun").glob("*/metrics.jsonl"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(60) == 143
@@ -110,17 +130,24 @@ def test_an_interrupted_run_is_planned_by_what_is_left_of_it(cli: Any) -> None:
 
 
 def test_a_cap_of_hours_shortens_the_plan_of_another_budget() -> None:
-    """A hundred thousand steps or four seconds, whichever comes first; tokens and operations are those that the time allows."""
+    """A hundred thousand steps or four seconds, whichever comes first; tokens and operations are those that
+    the time allows.
+    """
     words = [*DATA, "budget.steps=100000", "evaluation.every_steps=1000000"]
-    whole, capped = (Forecaster().survey(compose_schema("train", [*words, *extra])) for extra in ([], ["budget.hours=0.001"]))
+    whole, capped = (
+        Forecaster().survey(compose_schema("train", [*words, *extra]))
+        for extra in ([], ["budget.hours=0.001"])
+    )
     assert capped.seconds == pytest.approx(3.6) and whole.seconds > 10
     assert capped.tokens < whole.tokens / 2 and capped.flops < whole.flops / 2
 
 
 def test_a_pretraining_of_a_pretraining_is_listed_too(cli: Any) -> None:
     words = [
-        *DATA, *STAGE, "init.tokenizer=inherited", "init.init=stage", "init.init.dataset=synthetic", "init.init.budget.steps=2",
-        "++init.init.dataset.train_size=60", "++init.init.dataset.validation_size=20", "++init.init.dataset.test_size=20",
+        *DATA, *STAGE, "init.tokenizer=inherited", "init.init=stage", "init.init.dataset=synthetic",
+        "init.init.budget.steps=2",
+        "++init.init.dataset.train_size=60", "++init.init.dataset.validation_size=20",
+        "++init.init.dataset.test_size=20",
     ]  # fmt: skip
     status, out, err = cli("plan", *words)
     assert status == 0, err

@@ -1,6 +1,8 @@
-"""Several processes train one run: as one would, to rounding; killed anywhere they go on to the bit. Real processes, really killed.
+"""Several processes train one run: as one would, to rounding; killed anywhere they go on to the bit. Real
+processes, really killed.
 
-Most are started as torchrun starts them, by what the environment tells; those that bertlab starts itself come last.
+Most are started as torchrun starts them, by what the environment tells; those that bertlab starts itself come
+last.
 """
 
 import contextlib
@@ -20,7 +22,8 @@ from bertlab.runs.files import load_weights
 from children import Child, finish, newest_step, only_run, result, start, wait_until
 from tiny import tiny
 
-RUN = tiny("budget.steps=50", "budget.batch_size=14", "evaluation.every_steps=20", "compute=cpu", "compute.precision=float32",
+RUN = tiny("budget.steps=50", "budget.batch_size=14", "evaluation.every_steps=20", "compute=cpu",
+    "compute.precision=float32",
            "optimizer.lr=3e-3", sizes=(90, 60, 30), heads=2)  # fmt: skip
 MLM = [*RUN, "dataset.task=documents", "objective=mlm", "objective.max_length=40", "dataset.train_size=30"]
 
@@ -70,13 +73,18 @@ def test_several_processes_train_as_one(tmp_path: Path, words: list[str], of: in
     finish(*RUN, *words, *alone, f"paths.output={tmp_path / 'one'}")
     together(*RUN, *words, f"paths.output={tmp_path / 'several'}", of=of)
     one, several = weights(tmp_path / "one"), weights(tmp_path / "several")
-    assert max(float((one[name] - several[name]).abs().max()) for name in one if one[name].is_floating_point()) < 1e-5
+    assert (
+        max(float((one[name] - several[name]).abs().max()) for name in one if one[name].is_floating_point())
+        < 1e-5
+    )
     folders = [only_run(tmp_path / name) for name in ("one", "several")]
     assert folders[0].name != folders[1].name, "sums in another order round otherwise: another identity"
     summaries = [json.loads((folder / "summary.json").read_text()) for folder in folders]
     for name in ("steps", "examples", "tokens"):
         assert summaries[0]["cost"][name] == summaries[1]["cost"][name]
-    assert summaries[1]["metrics"]["validation/loss"] == pytest.approx(summaries[0]["metrics"]["validation/loss"], rel=1e-4)
+    assert summaries[1]["metrics"]["validation/loss"] == pytest.approx(
+        summaries[0]["metrics"]["validation/loss"], rel=1e-4
+    )
     assert json.loads((folders[1] / "environment.json").read_text())["processes"] == of
 
 
@@ -88,7 +96,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return only_run(output)
 
 
-def test_a_run_that_loses_one_of_its_processes_ends_and_goes_on_to_the_bit(whole: Path, tmp_path: Path) -> None:
+def test_a_run_that_loses_one_of_its_processes_ends_and_goes_on_to_the_bit(
+    whole: Path, tmp_path: Path
+) -> None:
     words, draw = (*MLM, "compute.checkpoint_seconds=0", f"paths.output={tmp_path}"), random.Random(3)
     for step in (2, 25):
         members = team(*words)
@@ -108,7 +118,9 @@ def test_a_polite_signal_to_one_checkpoints_and_ends_all(whole: Path, tmp_path: 
     wait_until(lambda: any(tmp_path.glob("*/checkpoints/best-*")), members[0])
     members[1].kill(signal.SIGTERM)
     told = ended(members)
-    assert [member.returncode for member in members] == [143, 143] and "checkpoint written" in told[0][1], told
+    assert [member.returncode for member in members] == [143, 143] and "checkpoint written" in told[0][1], (
+        told
+    )
     together(*words)
     assert result(only_run(tmp_path)) == result(whole)
 
@@ -124,7 +136,9 @@ def test_what_is_wrong_is_told_once(tmp_path: Path) -> None:
     for word, line in cases.items():
         members = team(*RUN, "dataset.task=documents", word, f"paths.output={tmp_path}")
         told = ended(members)
-        assert [member.returncode for member in members] == [2, 2] and line in told[0][1] and told[1][1] == "", (word, told)
+        assert (
+            [member.returncode for member in members] == [2, 2] and line in told[0][1] and told[1][1] == ""
+        ), (word, told)
 
 
 def workers_of(child: Child) -> list[int]:
@@ -147,13 +161,19 @@ def outer() -> Iterator[list[Child]]:
 
 
 def test_compute_processes_starts_them_and_ends_them(whole: Path, tmp_path: Path, outer: list[Child]) -> None:
-    """One is killed: the command ends with a line. SIGTERM to the command: all checkpoint. Then it goes on, and is skipped afterwards."""
+    """One is killed: the command ends with a line. SIGTERM to the command: all checkpoint. Then it goes on,
+    and is skipped afterwards.
+    """
     words = (*MLM, "compute.processes=2", "compute.checkpoint_seconds=0", f"paths.output={tmp_path}")
     outer.append(start(*words))
     wait_until(lambda: newest_step(tmp_path) >= 2, outer[-1])
     os.kill(workers_of(outer[-1])[1], signal.SIGKILL)
     _, err = outer[-1].wait()
-    assert outer[-1].returncode == 2 and "process 1 of 2 of this run was killed (SIGKILL)" in err and "Traceback" not in err, err
+    assert (
+        outer[-1].returncode == 2
+        and "process 1 of 2 of this run was killed (SIGKILL)" in err
+        and "Traceback" not in err
+    ), err
     outer.append(start(*words))
     step = newest_step(tmp_path)
     wait_until(lambda: newest_step(tmp_path) >= step + 2, outer[-1])

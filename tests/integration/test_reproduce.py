@@ -41,7 +41,12 @@ def test_what_is_missing_is_made_again_from_the_report_alone(cli: Any, report: P
         shutil.rmtree(folder)
     shutil.move("report", "elsewhere")  # nothing of the report may point to where it was
     status, out, err = cli("reproduce", "report=elsewhere", "dry_run=true")
-    assert status == 0 and "2 to be made" in out and all(folder.name in out for folder in gone) and not gone[0].exists(), err
+    assert (
+        status == 0
+        and "2 to be made" in out
+        and all(folder.name in out for folder in gone)
+        and not gone[0].exists()
+    ), err
     status, out, err = cli("reproduce", "report=elsewhere")
     assert status == 0 and "equal to the bit" in out, out + err
     assert all((folder / "summary.json").is_file() for folder in gone)
@@ -54,7 +59,11 @@ def without_times(text: str) -> list[str]:
     """A report's lines but for seconds that runs took."""
     if text.startswith("study,"):
         return [",".join(row[:-2]) for row in csv.reader(text.splitlines())]
-    return [line for line in text.splitlines() if not line.startswith(("| optimizer", "| baseline", "| **baseline"))]
+    return [
+        line
+        for line in text.splitlines()
+        if not line.startswith(("| optimizer", "| baseline", "| **baseline"))
+    ]
 
 
 def test_another_score_is_told(cli: Any, report: Path) -> None:
@@ -75,7 +84,9 @@ def test_a_damaged_report_is_named(cli: Any, content: str) -> None:
 
 
 def test_another_id_is_only_noted(cli: Any, report: Path) -> None:
-    """A run that another version named: it is made again, under its name of today, and its scores are what counts."""
+    """A run that another version named: it is made again, under its name of today, and its scores are what
+    counts.
+    """
     recorded = json.loads((report / "report.json").read_text())
     name = next(iter(recorded["scores"]))
     older = f"{name[:-12]}{'0' * 12}"
@@ -83,7 +94,9 @@ def test_another_id_is_only_noted(cli: Any, report: Path) -> None:
         recorded[part][older] = recorded[part].pop(name)
     (report / "report.json").write_text(json.dumps(recorded))
     status, out, err = cli("reproduce", "report=report")
-    assert status == 0 and f"note: {older} is called {name} now" in out and "equal to the bit" in out, out + err
+    assert status == 0 and f"note: {older} is called {name} now" in out and "equal to the bit" in out, (
+        out + err
+    )
     recorded["scores"][older]["validation/loss"] += 1e-12
     (report / "report.json").write_text(json.dumps(recorded))
     status, out, err = cli("reproduce", "report=report")
@@ -92,16 +105,24 @@ def test_another_id_is_only_noted(cli: Any, report: Path) -> None:
 
 def told(folder: Path, drawn: bool) -> dict[str, bytes]:
     """A report's pages and tables, with what is drawn or without; report.json says where it was asked for."""
-    files = [file for file in folder.rglob("*") if file.suffix in (".md", ".html", ".tex", ".csv", *([".png"] if drawn else []))]
+    files = [
+        file
+        for file in folder.rglob("*")
+        if file.suffix in (".md", ".html", ".tex", ".csv", *([".png"] if drawn else []))
+    ]
     return {
-        str(file.relative_to(folder)): file.read_bytes() if drawn else re.sub(rb'src="data:image[^"]*"', b"", file.read_bytes())
+        str(file.relative_to(folder)): (
+            file.read_bytes() if drawn else re.sub(rb'src="data:image[^"]*"', b"", file.read_bytes())
+        )
         for file in files
     }
 
 
 @pytest.mark.usefixtures("report")
 def test_a_report_is_made_again_from_the_runs_it_kept(cli: Any) -> None:
-    """Predictions are kept in float32: every word and number is the same, a curve's points but for a millionth of a dot."""
+    """Predictions are kept in float32: every word and number is the same, a curve's points but for a
+    millionth of a dot.
+    """
     words = ["keep_runs=true", "title=Again"]
     assert cli("report", "runs=multirun", *words, "out=kept")[0] == 0
     before = told(Path("kept"), drawn=False)
@@ -112,7 +133,9 @@ def test_a_report_is_made_again_from_the_runs_it_kept(cli: Any) -> None:
         assert status == 0, err
         assert told(Path(out), drawn=False) == before
         for name in ("runs.parquet", "predictions.parquet"):
-            assert (Path(out) / name).read_bytes() == (Path("kept") / name).read_bytes(), "what is kept of what was kept is the same"
+            assert (Path(out) / name).read_bytes() == (Path("kept") / name).read_bytes(), (
+                "what is kept of what was kept is the same"
+            )
     assert told(Path("third"), drawn=True) == told(Path("again"), drawn=True)
 
 

@@ -1,4 +1,6 @@
-"""Promises 4 and 6: a run is done once, and killing it anywhere changes nothing. Real processes, really killed."""
+"""Promises 4 and 6: a run is done once, and killing it anywhere changes nothing. Real processes, really
+killed.
+"""
 
 import json
 import os
@@ -17,7 +19,8 @@ from bertlab.training.loop import Interrupted
 from children import finish, kill_when, newest_step, only_run, result, start, wait_until
 from tiny import tiny
 
-RUN = tiny("budget.epochs=4", "budget.batch_size=8", "objective.token_dropout=0.1", "evaluation.every_steps=30",
+RUN = tiny("budget.epochs=4", "budget.batch_size=8", "objective.token_dropout=0.1",
+    "evaluation.every_steps=30",
            "compute.checkpoint_seconds=0.05", sizes=(400, 60, 30), heads=2)  # fmt: skip
 
 
@@ -61,7 +64,9 @@ def truncate(file: Path) -> None:
 def test_a_damaged_checkpoint_is_passed_over(
     what: str, damage: Callable[[Path], None], whole: Path, at_seventy: Path, tmp_path: Path
 ) -> None:
-    """Its weights, its state, or the best weights so far that it goes with: the same command ends with the right weights."""
+    """Its weights, its state, or the best weights so far that it goes with: the same command ends with the
+    right weights.
+    """
     torn = only_run(copy_of(at_seventy, tmp_path))
     newest = sorted(torn.glob("checkpoints/step-*"))[-1]
     damage(max(torn.glob("checkpoints/best-*")) if what == "best" else newest / what)
@@ -83,8 +88,11 @@ def copy_of(output: Path, place: Path) -> Path:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_polite_signal_checkpoints_and_leaves_with_its_status(tmp_path: Path, number: int, status: int) -> None:
-    words = [word for word in RUN if not word.startswith("compute.checkpoint_seconds")]  # once a minute: only the signal makes one
+def test_polite_signal_checkpoints_and_leaves_with_its_status(
+    tmp_path: Path, number: int, status: int
+) -> None:
+    # once a minute: only the signal makes one
+    words = [word for word in RUN if not word.startswith("compute.checkpoint_seconds")]
     child = start(*words, "evaluation.every_steps=10", f"paths.output={tmp_path}")
     _, err = kill_when(child, lambda: any(tmp_path.glob("*/checkpoints/best-*")), number)
     assert child.returncode == status
@@ -93,7 +101,9 @@ def test_polite_signal_checkpoints_and_leaves_with_its_status(tmp_path: Path, nu
     assert newest_step(tmp_path) >= 10
 
 
-def test_a_signal_to_the_whole_group_checkpoints_though_batches_come_from_other_processes(whole: Path, tmp_path: Path) -> None:
+def test_a_signal_to_the_whole_group_checkpoints_though_batches_come_from_other_processes(
+    whole: Path, tmp_path: Path
+) -> None:
     """What a terminal, `timeout` and schedulers do: everything that the run has started hears of it."""
     words = (*RUN, "compute.workers=2", f"paths.output={tmp_path}")
     child = start(*words, group=True)
@@ -116,10 +126,19 @@ def test_a_killed_maker_of_batches_is_told_in_one_line_and_loses_nothing(tmp_pat
 
 def test_finished_run_is_skipped_and_its_metric_returned(tmp_path: Path) -> None:
     """By processes that start anew, as a person starts them."""
-    command = [sys.executable, "-m", "bertlab", "debug=smoke", "compute.threads=1", f"paths.output={tmp_path}"]
+    command = [
+        sys.executable,
+        "-m",
+        "bertlab",
+        "debug=smoke",
+        "compute.threads=1",
+        f"paths.output={tmp_path}",
+    ]
     first = subprocess.run(command, capture_output=True, text=True, timeout=200)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
-    again = subprocess.run([*command, "tracker=local", "tags=[other]"], capture_output=True, text=True, timeout=200)
+    again = subprocess.run(
+        [*command, "tracker=local", "tags=[other]"], capture_output=True, text=True, timeout=200
+    )
     assert first.returncode == again.returncode == 0, first.stderr + again.stderr
     assert "finished already" in again.stdout
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1] == f"run: {only_run(tmp_path)}"
@@ -147,25 +166,37 @@ def test_killed_sweep_continues_to_the_same_results(tmp_path: Path) -> None:
     out = finish(*sweep, f"paths.output={torn}")
     assert out.count("finished already") == 1 and out.count("continuing at step") == 1
     names = sorted(place.name for place in torn.glob("synthetic-*"))
-    assert names == sorted(place.name for place in (tmp_path / "whole").glob("synthetic-*")) and len(names) == 3
+    assert (
+        names == sorted(place.name for place in (tmp_path / "whole").glob("synthetic-*")) and len(names) == 3
+    )
     for name in names:
         assert result(torn / name) == result(tmp_path / "whole" / name)
 
 
 ARMS = tiny(
-    "dataset=mixture", "+dataset@dataset.parts.a=synthetic", "+dataset@dataset.parts.b=synthetic", "dataset.parts.b.task=documents",
-    "dataset.parts.a.task=documents", "dataset.parts.a.train_size=150", "dataset.parts.b.train_size=60", "dataset.weights={b: 2}",
-    "dataset.phases=[{from_tokens: 9000, weights: {a: 1}}]", "objective=mlm", "objective.max_length=32", "objective.z_loss=1e-3",
-    "objective.logit_softcap=20", "model.qk_norm=l2", "model.attention_softcap=20", "model.value_embeddings=1", "model.global_every=2",
-    "model.local_window=8", "model.activation=relu2", "optimizer.ema_decay=0.9", "budget.tokens=24000", "budget.batch_size=16",
-    "budget.batch_size_from=4", "budget.batch_ramp_tokens=8000", "budget.length_from=8", "budget.length_ramp_tokens=12000",
+    "dataset=mixture", "+dataset@dataset.parts.a=synthetic", "+dataset@dataset.parts.b=synthetic",
+    "dataset.parts.b.task=documents",
+    "dataset.parts.a.task=documents", "dataset.parts.a.train_size=150", "dataset.parts.b.train_size=60",
+    "dataset.weights={b: 2}",
+    "dataset.phases=[{from_tokens: 9000, weights: {a: 1}}]", "objective=mlm", "objective.max_length=32",
+    "objective.z_loss=1e-3",
+    "objective.logit_softcap=20", "model.qk_norm=l2", "model.attention_softcap=20",
+    "model.value_embeddings=1", "model.global_every=2",
+    "model.local_window=8", "model.activation=relu2", "optimizer.ema_decay=0.9", "budget.tokens=24000",
+    "budget.batch_size=16",
+    "budget.batch_size_from=4", "budget.batch_ramp_tokens=8000", "budget.length_from=8",
+    "budget.length_ramp_tokens=12000",
     "schedule.by=tokens", "evaluation.every_steps=20", sizes=None, heads=2,
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_the_later_papers_options_resume_to_the_bit_too(tmp_path: Path, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mixture and phases, both ramps, averaged weights and every option of the encoder in one run, stopped within all of them."""
+def test_the_later_papers_options_resume_to_the_bit_too(
+    tmp_path: Path, causal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mixture and phases, both ramps, averaged weights and every option of the encoder in one run, stopped
+    within all of them.
+    """
     words = [word for word in ARMS if not causal or "length_" not in word or word.startswith("objective.max")]
     words = [*words, "objective=mntp", "objective.causal_share=0.3"] if causal else words
     bertlab.run([*words, f"paths.output={tmp_path / 'whole'}"])

@@ -1,4 +1,6 @@
-"""Promise 5: pretraining described in place is computed once, shared, found again by content, and survives being killed."""
+"""Promise 5: pretraining described in place is computed once, shared, found again by content, and survives
+being killed.
+"""
 
 import json
 import signal
@@ -18,9 +20,12 @@ from tiny import tiny
 
 SMALL = (*tiny(sizes=(100, 40, 20)), "compute.checkpoint_seconds=0.02")
 STAGE = (
-    *SMALL, "budget.steps=10", "init=stage", "init.dataset=synthetic", "init.dataset.task=documents", "init.dataset.train_size=100",
-    "init.dataset.validation_size=20", "init.dataset.test_size=20", "init.objective=mlm_nsp", "init.objective.max_length=48",
-    "init.tokenizer=wordlevel", "init.budget.epochs=3", "init.budget.batch_size=8", "init.evaluation.every_epochs=1",
+    *SMALL, "budget.steps=10", "init=stage", "init.dataset=synthetic", "init.dataset.task=documents",
+    "init.dataset.train_size=100",
+    "init.dataset.validation_size=20", "init.dataset.test_size=20", "init.objective=mlm_nsp",
+    "init.objective.max_length=48",
+    "init.tokenizer=wordlevel", "init.budget.epochs=3", "init.budget.batch_size=8",
+    "init.evaluation.every_epochs=1",
     "tokenizer.max_unknown_share=1",  # the stage's documents hold half of these words
 )  # fmt: skip
 
@@ -34,7 +39,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def runs(output: Path, objective: str) -> list[Path]:
-    return sorted(place for place in output.glob(f"synthetic-{objective}-*") if (place / "config.yaml").is_file())
+    return sorted(
+        place for place in output.glob(f"synthetic-{objective}-*") if (place / "config.yaml").is_file()
+    )
 
 
 def test_a_stage_is_computed_once_and_shared_by_all_seeds(tmp_path: Path) -> None:
@@ -56,13 +63,16 @@ def test_first_weights_are_the_stages(tmp_path: Path) -> None:
     for name, weight in run.model.state_dict().items():
         if name.startswith("encoder."):
             torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-9)
-    assert bertlab.load(run.folder).config.init.objective.max_length == 48, "the pretraining is read back from the run's folder"
+    assert bertlab.load(run.folder).config.init.objective.max_length == 48, (
+        "the pretraining is read back from the run's folder"
+    )
 
 
 def test_a_stage_is_the_same_run_as_its_own_command(tmp_path: Path) -> None:
     """Content-addressed: who pretrains by hand with the same settings has computed the stage."""
     alone = [
-        *tiny(sizes=(100, 20, 20)), "dataset.task=documents", "objective=mlm_nsp", "objective.max_length=48", "tokenizer=wordlevel",
+        *tiny(sizes=(100, 20, 20)), "dataset.task=documents", "objective=mlm_nsp", "objective.max_length=48",
+        "tokenizer=wordlevel",
         "budget.epochs=3", "budget.batch_size=8", "evaluation.every_epochs=1", f"paths.output={tmp_path}",
     ]  # fmt: skip
     by_hand = bertlab.run(alone)
@@ -76,7 +86,13 @@ def test_what_decides_the_stage_decides_the_run() -> None:
         return locate(config).id
 
     same = run_id()
-    for override in ("init.optimizer.lr=1e-4", "init.objective.rate=0.3", "init.seed=1", "init.model={hidden_dropout: 0}", "seed=1"):
+    for override in (
+        "init.optimizer.lr=1e-4",
+        "init.objective.rate=0.3",
+        "init.seed=1",
+        "init.model={hidden_dropout: 0}",
+        "seed=1",
+    ):
         assert run_id(override) != same, override
     assert run_id("init.evaluation.batch_size=3", "paths.output=elsewhere") == same
 
@@ -96,15 +112,21 @@ def test_kill_in_the_middle_of_a_stage_changes_nothing(whole: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("objective", ["mlm", "nsp", "rtd"])
-def test_kill_in_the_middle_of_an_epoch_of_pretraining_changes_nothing(objective: str, tmp_path: Path) -> None:
+def test_kill_in_the_middle_of_an_epoch_of_pretraining_changes_nothing(
+    objective: str, tmp_path: Path
+) -> None:
     words = (
-        f"objective={objective}", "objective.max_length=48", "dataset.task=documents", *SMALL, "budget.epochs=4", "budget.batch_size=4",
+        f"objective={objective}", "objective.max_length=48", "dataset.task=documents", *SMALL,
+        "budget.epochs=4", "budget.batch_size=4",
         "evaluation.every_steps=15",
     )  # fmt: skip
     finish(*words, f"paths.output={tmp_path / 'whole'}")
     torn = tmp_path / "torn"
     for least in (4, 24):
-        ready = lambda least=least: any(int(place.name[5:]) >= least for place in torn.glob("*/checkpoints/step-*"))  # noqa: E731
+
+        def ready(least: int = least) -> bool:
+            return any(int(place.name[5:]) >= least for place in torn.glob("*/checkpoints/step-*"))
+
         kill_when(start(*words, f"paths.output={torn}"), ready)
     assert "continuing at step" in finish(*words, f"paths.output={torn}")
     assert result(runs(torn, objective)[0]) == result(runs(tmp_path / "whole", objective)[0])
@@ -112,7 +134,9 @@ def test_kill_in_the_middle_of_an_epoch_of_pretraining_changes_nothing(objective
 
 def test_polite_signal_within_a_stage_leaves_with_its_status(tmp_path: Path) -> None:
     child = start(*STAGE, f"paths.output={tmp_path}")
-    kill_when(child, lambda: bool(list(tmp_path.glob("synthetic-mlm_nsp-*/checkpoints/step-*"))), signal.SIGTERM)
+    kill_when(
+        child, lambda: bool(list(tmp_path.glob("synthetic-mlm_nsp-*/checkpoints/step-*"))), signal.SIGTERM
+    )
     assert child.returncode == 143
 
 
@@ -121,7 +145,10 @@ def test_parallel_runs_share_one_stage(tmp_path: Path) -> None:
     outs = [child.wait() for child in children]
     assert [child.returncode for child in children] == [0, 0], outs
     (stage,) = runs(tmp_path, "mlm_nsp")
-    assert len((stage / "sessions.jsonl").read_text().splitlines()) == 1 and len(runs(tmp_path, "classification")) == 2
+    assert (
+        len((stage / "sessions.jsonl").read_text().splitlines()) == 1
+        and len(runs(tmp_path, "classification")) == 2
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Sweeps on every storage there is: SQLite (test_sweeps.py), a journal file, and a real PostgreSQL server on loopback."""
+"""Sweeps on every storage there is: SQLite (test_sweeps.py), a journal file, and a real PostgreSQL server on
+loopback.
+"""
 
 import csv
 import os
@@ -16,8 +18,22 @@ import pytest
 
 from children import Child
 
-DATA = ["debug=smoke", "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu", "compute.threads=1"]
-SWEEP = ["-m", "search=lr_batch", *DATA, "hydra.sweeper.study_name=s", "hydra.sweeper.heartbeat_seconds=0.3", "hydra.sweeper.n_trials=4"]
+DATA = [
+    "debug=smoke",
+    "dataset.train_size=200",
+    "dataset.validation_size=40",
+    "dataset.test_size=40",
+    "compute=cpu",
+    "compute.threads=1",
+]
+SWEEP = [
+    "-m",
+    "search=lr_batch",
+    *DATA,
+    "hydra.sweeper.study_name=s",
+    "hydra.sweeper.heartbeat_seconds=0.3",
+    "hydra.sweeper.n_trials=4",
+]
 
 
 def start(storage: str, *words: str) -> Child:
@@ -25,14 +41,22 @@ def start(storage: str, *words: str) -> Child:
 
 
 def states() -> list[str]:
-    return [row["state"] for row in csv.DictReader(Path("multirun/studies/s/trials.csv").read_text().splitlines())]
+    return [
+        row["state"] for row in csv.DictReader(Path("multirun/studies/s/trials.csv").read_text().splitlines())
+    ]
 
 
 def killed_then_two_at_once(storage: str) -> None:
-    """One sweep is killed with its job; then two work on the study until it holds its total, and no trial more."""
+    """One sweep is killed with its job; then two work on the study until it holds its total, and no trial
+    more.
+    """
     process = start(storage)
     deadline = time.monotonic() + 120
-    while not list(Path("multirun").glob("synthetic-*/summary.json")) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not list(Path("multirun").glob("synthetic-*/summary.json"))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.kill(group=True)
     process.wait()
@@ -61,9 +85,13 @@ def test_a_server_that_is_not_there_is_said_in_one_line() -> None:
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[str]:
-    """The address of a server of our own, as PostgreSQL refuses to run as root under the user `postgres` there."""
+    """The address of a server of our own, as PostgreSQL refuses to run as root under the user `postgres`
+    there.
+    """
     pytest.importorskip("psycopg", reason="pip install 'bertlab[postgresql]'")
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(found).parent for found in [shutil.which("initdb")] if found]
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [
+        Path(found).parent for found in [shutil.which("initdb")] if found
+    ]
     if not binaries:
         pytest.skip("no PostgreSQL server is installed (Debian: apt install postgresql)")
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
@@ -77,7 +105,14 @@ def postgresql() -> Iterator[str]:
         port = free.getsockname()[1]
     command = [binaries[-1] / "initdb", "-D", folder / "data", "-U", "bertlab", "-A", "trust", "--no-sync"]
     subprocess.run(command, check=True, timeout=120, **options)  # type: ignore[call-overload]
-    settings = ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+    settings = [
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        f"unix_socket_directories={folder}",
+        "-c",
+        "fsync=off",
+    ]
     command = [binaries[-1] / "postgres", "-D", folder / "data", "-p", str(port), *settings]
     server = subprocess.Popen(command, **options)  # type: ignore[call-overload]
     try:

@@ -52,7 +52,8 @@ def test_memory_does_not_grow_with_the_corpus() -> None:
     for megabytes in (12, 40):  # below the first, buffers that do not grow further are still being filled
         corpus(Path(f"{megabytes}.jsonl"), megabytes)
         done = subprocess.run(
-            [sys.executable, "-c", MEASURE, "dataset=files", f"dataset.train_file={megabytes}.jsonl", "dataset.label_column=null",
+            [sys.executable, "-c", MEASURE, "dataset=files", f"dataset.train_file={megabytes}.jsonl",
+            "dataset.label_column=null",
              "objective=mlm", "tokenizer=wordlevel", "paths.cache=cache"],
             capture_output=True, text=True, timeout=240,
         )  # fmt: skip
@@ -70,17 +71,30 @@ ROWS = [('a, "b"', "x"), ("été\nzwei", "y"), ("  c ", "z")]
 def test_streamed_texts_are_those_read_whole(kind: str) -> None:
     import pandas
 
-    frame = pandas.DataFrame({"text": [text for text, _ in ROWS] * 3, "text_pair": [pair for _, pair in ROWS] * 3, "label": [0, 1, 0] * 3})
+    frame = pandas.DataFrame(
+        {
+            "text": [text for text, _ in ROWS] * 3,
+            "text_pair": [pair for _, pair in ROWS] * 3,
+            "label": [0, 1, 0] * 3,
+        }
+    )
     file = f"rows.{kind}"
     {
         "csv": lambda: frame.to_csv(file, index=False),
         "jsonl": lambda: frame.to_json(file, orient="records", lines=True),
         "parquet": lambda: frame.to_parquet(file),
     }[kind]()
-    config = compose_schema("train", ["dataset=files", f"dataset.train_file={file}", "dataset.text_pair_column=text_pair"]).dataset
-    whole, streamed = (load_dataset(config, Paths(cache="cache"), needed).splits for needed in ((*TEXTS, LABEL), TEXTS))
+    config = compose_schema(
+        "train", ["dataset=files", f"dataset.train_file={file}", "dataset.text_pair_column=text_pair"]
+    ).dataset
+    whole, streamed = (
+        load_dataset(config, Paths(cache="cache"), needed).splits for needed in ((*TEXTS, LABEL), TEXTS)
+    )
     for column in ("text", "text_pair"):
-        both = [sorted(text for split in found.values() for text in split[column][:]) for found in (whole, streamed)]
+        both = [
+            sorted(text for split in found.values() for text in split[column][:])
+            for found in (whole, streamed)
+        ]
         assert both[0] == both[1] == sorted(frame[column])
 
 

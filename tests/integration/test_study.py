@@ -1,4 +1,6 @@
-"""Studies: a plan that could show nothing is refused, one that was frozen is kept or its changes are told, and the report answers."""
+"""Studies: a plan that could show nothing is refused, one that was frozen is kept or its changes are told,
+and the report answers.
+"""
 
 import json
 from pathlib import Path
@@ -30,7 +32,11 @@ PLAN: dict[str, Any] = {
 def write(**changes: Any) -> Path:
     file = Path("studies/rates.yaml")
     file.parent.mkdir(exist_ok=True)
-    file.write_text(yaml.safe_dump({key: value for key, value in {**PLAN, **changes}.items() if value is not None}, sort_keys=False))
+    file.write_text(
+        yaml.safe_dump(
+            {key: value for key, value in {**PLAN, **changes}.items() if value is not None}, sort_keys=False
+        )
+    )
     return file
 
 
@@ -41,9 +47,16 @@ def test_a_study_runs_seals_reports_and_keeps_its_plan(cli: Cli) -> None:
     frozen = json.loads(Path("studies/rates/frozen.json").read_text())
     tag = f"rates@{frozen['seal']}"
     folders = sorted(Path("multirun").glob("synthetic-*"))
-    assert len(folders) == 4 and all(yaml.safe_load((run / "config.yaml").read_text())["tags"] == [tag] for run in folders)
+    assert len(folders) == 4 and all(
+        yaml.safe_load((run / "config.yaml").read_text())["tags"] == [tag] for run in folders
+    )
     page = Path("studies/rates/report/report.md").read_text()
-    assert page.index("Is a learning rate") < page.index("“high”: ") < page.index(frozen["seal"]) < page.index("Scores over seeds")
+    assert (
+        page.index("Is a learning rate")
+        < page.index("“high”: ")
+        < page.index(frozen["seal"])
+        < page.index("Scores over seeds")
+    )
     assert "The plan was kept." in page and Path("studies/rates/report/runs.parquet").is_file()
 
     before = {run: (run / "summary.json").read_bytes() for run in folders}
@@ -51,17 +64,27 @@ def test_a_study_runs_seals_reports_and_keeps_its_plan(cli: Cli) -> None:
     status, _, errors = cli("study", "rates")
     assert status == 0, errors
     page = Path("studies/rates/report/report.md").read_text()
-    assert "Left since: effect was 1.0, is 2.0" in page and "Left since: seeds was 2, is 3" in page and frozen["seal"] in page
-    assert all((run / "summary.json").read_bytes() == content for run, content in before.items()), "nothing was computed twice"
+    assert (
+        "Left since: effect was 1.0, is 2.0" in page
+        and "Left since: seeds was 2, is 3" in page
+        and frozen["seal"] in page
+    )
+    assert all((run / "summary.json").read_bytes() == content for run, content in before.items()), (
+        "nothing was computed twice"
+    )
     assert len(list(Path("multirun").glob("synthetic-*"))) == 6
 
 
 def test_runs_from_before_the_plan_are_told(cli: Cli) -> None:
     assert cli(*WORDS, "optimizer.lr=1e-3", "seed=1")[0] == 0
     write()
-    assert cli("study", "rates", "preview=true")[0] == 0 and not Path("studies/rates").exists(), "a preview freezes nothing"
+    assert cli("study", "rates", "preview=true")[0] == 0 and not Path("studies/rates").exists(), (
+        "a preview freezes nothing"
+    )
     assert cli("study", "rates")[0] == 0
-    assert "1 run had been made before the plan was frozen" in Path("studies/rates/report/report.md").read_text()
+    assert (
+        "1 run had been made before the plan was frozen" in Path("studies/rates/report/report.md").read_text()
+    )
 
 
 def stand_in(run: Located, _: Context) -> Outcome:
@@ -73,8 +96,10 @@ def stand_in(run: Located, _: Context) -> Outcome:
         metric = Metric("accuracy", True, FRACTION, (0.0, 1.0))
         run.folder.begin(config, run.identity, {})
         cost = {"seconds": 90.0, "tokens": 10, "flops": 1.0, "parameters": 5, "finished_at": "2026"}
-        summary = {"status": "finished", "id": run.id, "metrics": {"validation/accuracy": score}, "seed": config.seed, "cost": cost,
-                   "metric_specs": {"validation/accuracy": metric.record()}, "selected_by": "validation/accuracy",
+        summary = {"status": "finished", "id": run.id, "metrics": {"validation/accuracy": score},
+            "seed": config.seed, "cost": cost,
+                   "metric_specs": {"validation/accuracy": metric.record()},
+                   "selected_by": "validation/accuracy",
                    "last": {}, "command": "bertlab"}  # fmt: skip
         (run.folder.path / "labels.json").write_text("[]")
         (run.folder.path / "summary.json").write_text(json.dumps(summary))
@@ -98,7 +123,10 @@ def test_a_budget_ends_a_study_and_that_is_a_deviation(cli: Cli, monkeypatch: py
     status, out, errors = cli("study", "rates")
     assert status == 0, errors
     assert "budget_hours=0.1: 0.10 spent" in out
-    assert "fewer runs than planned (4 an arm): low 2, high 2" in Path("studies/rates/report/report.md").read_text()
+    assert (
+        "fewer runs than planned (4 an arm): low 2, high 2"
+        in Path("studies/rates/report/report.md").read_text()
+    )
 
 
 def test_a_failed_run_is_told_and_the_rest_is_reported(cli: Cli) -> None:

@@ -1,4 +1,6 @@
-"""Sweeps that survive: the same command goes on to the same total, pruned runs can be continued, killed ones lose nothing."""
+"""Sweeps that survive: the same command goes on to the same total, pruned runs can be continued, killed ones
+lose nothing.
+"""
 
 import csv
 import json
@@ -19,7 +21,14 @@ DATA = [
     "compute=cpu",
     "compute.threads=1",
 ]
-SWEEP = ["-m", "search=lr_batch", "debug=smoke", *DATA, "hydra.sweeper.study_name=s", "hydra.sweeper.heartbeat_seconds=0.3"]
+SWEEP = [
+    "-m",
+    "search=lr_batch",
+    "debug=smoke",
+    *DATA,
+    "hydra.sweeper.study_name=s",
+    "hydra.sweeper.heartbeat_seconds=0.3",
+]
 
 
 def trials() -> list[dict[str, str]]:
@@ -37,7 +46,11 @@ def start(*words: str) -> Child:
 def finished() -> int:
     try:
         with sqlite3.connect("multirun/studies/s/study.db", timeout=10) as database:
-            return int(database.execute("select count(*) from trials where state in ('COMPLETE', 'PRUNED')").fetchone()[0])
+            return int(
+                database.execute(
+                    "select count(*) from trials where state in ('COMPLETE', 'PRUNED')"
+                ).fetchone()[0]
+            )
     except sqlite3.Error:
         return 0
 
@@ -52,8 +65,13 @@ def test_a_sweep_goes_on_to_its_total_and_its_best_is_a_preset(cli: Any) -> None
     assert len(summaries()) == 3 and Path("multirun/studies/s/plots/history.png").is_file()
     for trial in trials():  # each leads to its run, and says what its value is
         summary = json.loads((Path(trial["run"]) / "summary.json").read_text())
-        assert summary["metrics"][trial["metric"]] == float(trial["value"]) and trial["metric"] == "validation/accuracy"
-        assert not any(name.startswith("test/") for name in summary["metrics"]) and summary["unscored"] == ["test"]
+        assert (
+            summary["metrics"][trial["metric"]] == float(trial["value"])
+            and trial["metric"] == "validation/accuracy"
+        )
+        assert not any(name.startswith("test/") for name in summary["metrics"]) and summary["unscored"] == [
+            "test"
+        ]
     (best,) = [trial for trial in trials() if trial["best"] == "yes"][:1]
     preset = Path("multirun/studies/s/experiment/best.yaml").read_text()
     assert f"validation/accuracy {float(best['value']):.6g}, run {best['run']}" in preset
@@ -63,8 +81,12 @@ def test_a_sweep_goes_on_to_its_total_and_its_best_is_a_preset(cli: Any) -> None
     status, out, err = cli("debug=smoke", *DATA, *point)
     summary = json.loads((Path(best["run"]) / "summary.json").read_text())
     assert status == 0 and "finished already" in out, err
-    assert "test/accuracy" in summary["metrics"] and "unscored" not in summary, "scored when nothing is chosen any more"
-    assert cli("evaluate", f"run={best['run']}", "split=test", "compute.threads=1")[0] == 0, "the manifest is that of what is there"
+    assert "test/accuracy" in summary["metrics"] and "unscored" not in summary, (
+        "scored when nothing is chosen any more"
+    )
+    assert cli("evaluate", f"run={best['run']}", "split=test", "compute.threads=1")[0] == 0, (
+        "the manifest is that of what is there"
+    )
 
 
 def test_a_trial_is_told_before_and_after_it_in_a_line(cli: Any) -> None:
@@ -87,19 +109,24 @@ def test_values_that_go_together_make_a_grid(cli: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["optimizer.lrr=interval(0,1)"], "did you mean 'optimizer.lr'"), (["optimizer.lr=interval(-1,1)"], "optimizer.lr=-1"),
+        (["optimizer.lrr=interval(0,1)"], "did you mean 'optimizer.lr'"), (["optimizer.lr=interval(-1,1)"],
+        "optimizer.lr=-1"),
         (["hydra.sweeper.samplr=tpe"], "samplr"), (["hydra.sweeper.sampler=tpee"], "did you mean 'tpe'"),
         (["model.hidden_size=choice(128,130)", "model.num_attention_heads=4"], "does not divide"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_search_is_said_before_the_first_trial(cli: Any, words: list[str], expected: str) -> None:
+def test_what_is_wrong_with_a_search_is_said_before_the_first_trial(
+    cli: Any, words: list[str], expected: str
+) -> None:
     status, out, err = cli(*SWEEP, *words)
     assert status == 2 and expected in err and err.count("\n") == 1, err
     assert "training examples" not in out
 
 
 def test_a_glob_tries_every_option_of_a_group(cli: Any) -> None:
-    status, _, err = cli(*SWEEP, "schedule=glob([lin*,cos*])", "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler=random")
+    status, _, err = cli(
+        *SWEEP, "schedule=glob([lin*,cos*])", "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler=random"
+    )
     assert status == 0 and {trial["schedule"] for trial in trials()} <= {"linear", "cosine"}, err
 
 
@@ -121,20 +148,30 @@ def test_a_pruned_run_leaves_a_checkpoint_and_is_continued_by_hand(cli: Any) -> 
         "hydra.sweeper.pruner_options.n_startup_trials=1",
         "optimizer.lr=interval(1e-9,1e-2)",
     ]
-    status, out, err = cli(*SWEEP, *pruning, "budget.steps=60", "evaluation.every_steps=20", "hydra.sweeper.n_trials=6")
+    status, out, err = cli(
+        *SWEEP, *pruning, "budget.steps=60", "evaluation.every_steps=20", "hydra.sweeper.n_trials=6"
+    )
     assert status == 0, err
     states = [trial["state"] for trial in trials()]
     assert len(states) == 6 and set(states) == {"pruned", "complete"}
     folder = next(
-        file.parent for file in Path("multirun").glob("synthetic-*/summary.json") if json.loads(file.read_text())["status"] == "pruned"
+        file.parent
+        for file in Path("multirun").glob("synthetic-*/summary.json")
+        if json.loads(file.read_text())["status"] == "pruned"
     )
     assert list(folder.glob("checkpoints/step-*"))
     config = (folder / "config.yaml").read_text()
     lr, batch = (
-        next(line.split()[1] for line in config.splitlines() if line.strip().startswith(f"{key}:")) for key in ("lr", "batch_size")
+        next(line.split()[1] for line in config.splitlines() if line.strip().startswith(f"{key}:"))
+        for key in ("lr", "batch_size")
     )
     status, out, err = cli(
-        "debug=smoke", *DATA, "budget.steps=60", "evaluation.every_steps=20", f"optimizer.lr={lr}", f"budget.batch_size={batch}"
+        "debug=smoke",
+        *DATA,
+        "budget.steps=60",
+        "evaluation.every_steps=20",
+        f"optimizer.lr={lr}",
+        f"budget.batch_size={batch}",
     )
     assert status == 0 and "continuing at step" in out and folder.name in out, out + err
     assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
@@ -142,14 +179,20 @@ def test_a_pruned_run_leaves_a_checkpoint_and_is_continued_by_hand(cli: Any) -> 
 
 def test_a_failing_point_does_not_end_the_sweep_but_a_failing_space_does(cli: Any) -> None:
     _, _, err = cli(
-        *SWEEP, "optimizer.lr=choice(1e-3,1e30)", "optimizer.clip_norm=0", "hydra.sweeper.n_trials=2", "hydra.sweeper.max_failure_rate=0.95"
+        *SWEEP,
+        "optimizer.lr=choice(1e-3,1e30)",
+        "optimizer.clip_norm=0",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.max_failure_rate=0.95",
     )
     assert {trial["state"] for trial in trials()} <= {"complete", "pruned", "fail"}
     assert sum(trial["state"] in ("complete", "pruned") for trial in trials()) == 2, err
 
 
 def test_killed_at_any_moment_the_total_is_exact_and_nothing_is_run_twice() -> None:
-    """SIGKILL of the sweep and of the job within it, three times, each at another moment; then the same command to its end."""
+    """SIGKILL of the sweep and of the job within it, three times, each at another moment; then the same
+    command to its end.
+    """
     for wait in (0, 1, 2):
         process = start("hydra.sweeper.n_trials=5")
         deadline = time.monotonic() + 120
@@ -162,7 +205,11 @@ def test_killed_at_any_moment_the_total_is_exact_and_nothing_is_run_twice() -> N
     assert process.returncode == 0, out
     rows = trials()
     assert sum(row["state"] in ("complete", "pruned") for row in rows) == 5, rows
-    scores = [(row["optimizer.lr"], row["budget.batch_size"]) for row in rows if row["state"] in ("complete", "pruned")]
+    scores = [
+        (row["optimizer.lr"], row["budget.batch_size"])
+        for row in rows
+        if row["state"] in ("complete", "pruned")
+    ]
     assert len(set(scores)) == 5
     assert sum(summary["status"] in ("finished", "pruned") for summary in summaries()) == 5
 

@@ -34,13 +34,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-# --- parity with transformers -------------------------------------------------------------------------------------------------
+# --- parity with transformers ---------------------------------------------------------------------
 @settings(PROPERTY, max_examples=60)
 @given(cases(), st.sampled_from(["sdpa", "eager"]))
 def test_hidden_pooled_and_every_gradient_equal_transformers(case: Case, their_attention: str) -> None:
     config, vocab, pad_id, lengths, seed = case
     theirs = transformers.BertModel(
-        transformers.BertConfig(**_bert_hf.to_hf_config(config, vocab, pad_id), attn_implementation=their_attention)
+        transformers.BertConfig(**_bert_hf.to_hf_config(config, vocab, pad_id),
+        attn_implementation=their_attention)
     ).eval()  # fmt: skip
     random_weights(theirs, seed)
     ours = build(config, vocab, pad_id).eval()
@@ -55,7 +56,10 @@ def test_hidden_pooled_and_every_gradient_equal_transformers(case: Case, their_a
 
     # The loss looks at padding as well, so that the padding row's own gradient is compared.
     generator = torch.Generator().manual_seed(seed)
-    at_hidden, at_pooled = torch.randn(hidden.shape, generator=generator), torch.randn(pooled.shape, generator=generator)
+    at_hidden, at_pooled = (
+        torch.randn(hidden.shape, generator=generator),
+        torch.randn(pooled.shape, generator=generator),
+    )
     ((hidden * at_hidden).sum() + (pooled * at_pooled).sum()).backward()
     ((expected.last_hidden_state * at_hidden).sum() + (expected.pooler_output * at_pooled).sum()).backward()
     assert_gradients_equal(ours, theirs)
@@ -64,22 +68,27 @@ def test_hidden_pooled_and_every_gradient_equal_transformers(case: Case, their_a
 def assert_gradients_equal(ours: BertEncoder, theirs: nn.Module) -> None:
     """Every parameter's gradient to 1e-5 of its largest element.
 
-    Some true gradients are zero and what is there is rounding (a key's bias shifts all scores of a query alike; one token
-    alone attends to itself): hence the floor at a millionth of the model's largest gradient.
+    Some true gradients are zero and what is there is rounding (a key's bias shifts all scores of a query
+    alike; one token alone attends to itself): hence the floor at a millionth of the model's largest gradient.
     """
-    wanted = _bert_hf.from_hf_state(ours.config, {name: weight.grad for name, weight in theirs.named_parameters()})
+    wanted = _bert_hf.from_hf_state(
+        ours.config, {name: weight.grad for name, weight in theirs.named_parameters()}
+    )
     gradients = {name: weight.grad for name, weight in ours.named_parameters()}
     assert gradients.keys() == wanted.keys()
     largest = {name: gradient.abs().max().item() for name, gradient in wanted.items()}
     for name, gradient in gradients.items():
         assert gradient is not None, name
         allowed = max(1e-5 * largest[name], 1e-6 * max(largest.values()))
-        torch.testing.assert_close(gradient, wanted[name], rtol=0, atol=allowed, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            gradient, wanted[name], rtol=0, atol=allowed, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_dropout_falls_where_transformers_drops(attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bert, "dropout", F.dropout)  # own draws are other draws: the places are compared with torch's generator
+    # own draws are other draws: the places are compared with torch's generator
+    monkeypatch.setattr(bert, "dropout", F.dropout)
     ours = encoder_of(attention=attention, hidden_dropout=0.3, attention_dropout=0.2).train()
     hf = transformers.BertConfig(**_bert_hf.to_hf_config(ours.config, 40), attn_implementation=attention)
     theirs = transformers.BertModel(hf).train()
@@ -109,9 +118,18 @@ def test_own_dropout_keeps_the_mean_and_the_share(p: float) -> None:
 
 
 @settings(max_examples=30)
-@given(st.sampled_from(["post", "pre"]), st.sampled_from(["learned", "rotary"]), st.sampled_from(["sdpa", "eager"]), st.integers(1, 3))
-def test_what_pooling_does_not_read_may_be_left_out(norm_placement: str, positions: str, attention: str, layers: int) -> None:
-    encoder = encoder_of(norm_placement=norm_placement, positions=positions, attention=attention, num_hidden_layers=layers).eval()
+@given(
+    st.sampled_from(["post", "pre"]),
+    st.sampled_from(["learned", "rotary"]),
+    st.sampled_from(["sdpa", "eager"]),
+    st.integers(1, 3),
+)
+def test_what_pooling_does_not_read_may_be_left_out(
+    norm_placement: str, positions: str, attention: str, layers: int
+) -> None:
+    encoder = encoder_of(
+        norm_placement=norm_placement, positions=positions, attention=attention, num_hidden_layers=layers
+    ).eval()
     ids, segments, mask = random_batch(encoder.config, 40, [7, 3, 5])
     gradients = []
     for pooled_only in (False, True):
@@ -136,14 +154,16 @@ def test_pretrained_minilm_gives_equal_logits_and_gradients(attention: str, mini
 
     pooled = ours.pool(ours(ids, segments, mask), mask)
     logits = F.linear(pooled, heads["classifier.weight"], heads["classifier.bias"])
-    expected = theirs(input_ids=ids, token_type_ids=segments, attention_mask=mask.long(), labels=torch.tensor([0, 1, 2, 0]))
+    expected = theirs(
+        input_ids=ids, token_type_ids=segments, attention_mask=mask.long(), labels=torch.tensor([0, 1, 2, 0])
+    )
     torch.testing.assert_close(logits, expected.logits, **TOLERANCE)
     F.cross_entropy(logits, torch.tensor([0, 1, 2, 0])).backward()
     expected.loss.backward()
     assert_gradients_equal(ours, theirs.bert)
 
 
-# --- options -------------------------------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------
 CHOICES = {
     "norm_placement": ["post", "pre"],
     "norm": ["layer", "rms"],
@@ -165,19 +185,27 @@ def with_window(options: dict[str, Any]) -> dict[str, Any]:
     return options if options["global_every"] == 1 else {**options, "local_window": 4}
 
 
-any_options = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()}).map(with_window)
+any_options = st.fixed_dictionaries({key: st.sampled_from(values) for key, values in CHOICES.items()}).map(
+    with_window
+)
 
 
 @settings(PROPERTY, max_examples=150)
-@given(any_options, st.lists(st.integers(1, 7), min_size=1, max_size=3), st.integers(0, 5), st.integers(0, 2**16))
-def test_padding_never_reaches_real_tokens(options: dict[str, Any], lengths: list[int], extra: int, seed: int) -> None:
+@given(
+    any_options, st.lists(st.integers(1, 7), min_size=1, max_size=3), st.integers(0, 5), st.integers(0, 2**16)
+)
+def test_padding_never_reaches_real_tokens(
+    options: dict[str, Any], lengths: list[int], extra: int, seed: int
+) -> None:
     encoder = encoder_of(**options)
     ids, segments, mask = random_batch(encoder.config, 40, [*lengths, max(lengths) + extra], seed=seed)
     hidden = encoder(ids, segments, mask)
     other = torch.where(mask, ids, (ids + 1 + seed) % 40)
     torch.testing.assert_close(encoder(other, segments, mask)[mask], hidden[mask], rtol=0, atol=0)
     pooled = encoder.pool(hidden, mask)
-    torch.testing.assert_close(encoder.pool(hidden.masked_fill(~mask[:, :, None], 1e4), mask), pooled, rtol=0, atol=0)
+    torch.testing.assert_close(
+        encoder.pool(hidden.masked_fill(~mask[:, :, None], 1e4), mask), pooled, rtol=0, atol=0
+    )
     for row, length in enumerate(mask.sum(1).tolist()):
         alone = encoder(ids[row : row + 1, :length], segments[row : row + 1, :length], None)
         torch.testing.assert_close(alone[0], hidden[row, :length], **TOLERANCE)
@@ -202,7 +230,8 @@ def test_eager_equals_sdpa_in_values_and_gradients(options: dict[str, Any], seed
 
 @pytest.mark.parametrize(
     ("attention", "bfloat16", "p", "fused"),
-    [("auto", False, 0.0, True), ("auto", True, 0.0, False), ("auto", False, 0.1, False), ("sdpa", True, 0.0, True),
+    [("auto", False, 0.0, True), ("auto", True, 0.0, False), ("auto", False, 0.1, False), ("sdpa", True, 0.0,
+    True),
      ("sdpa", False, 0.1, False), ("eager", False, 0.0, False)],
 )  # fmt: skip
 def test_fused_attention_is_taken_where_it_is_faster(
@@ -210,7 +239,9 @@ def test_fused_attention_is_taken_where_it_is_faster(
 ) -> None:
     calls = []
     real = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention", lambda *given: (calls.append(given), real(*given))[1])
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *given: (calls.append(given), real(*given))[1]
+    )
     encoder = encoder_of(attention=attention, attention_dropout=p).train()
     ids, segments, mask = random_batch(encoder.config, 40, [7, 3])
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
@@ -244,7 +275,9 @@ def test_bfloat16_autocast_stays_near_float32(positions: str) -> None:
 def test_no_segments_means_all_zero() -> None:
     encoder = encoder_of()
     ids, _, mask = random_batch(encoder.config, 40, [6, 3])
-    torch.testing.assert_close(encoder(ids, None, mask), encoder(ids, torch.zeros_like(ids), mask), rtol=0, atol=0)
+    torch.testing.assert_close(
+        encoder(ids, None, mask), encoder(ids, torch.zeros_like(ids), mask), rtol=0, atol=0
+    )
 
 
 def test_no_positions_is_permutation_equivariant_and_the_others_are_not() -> None:
@@ -252,7 +285,9 @@ def test_no_positions_is_permutation_equivariant_and_the_others_are_not() -> Non
         encoder = encoder_of(positions=positions)
         ids = torch.arange(10)[None]
         order = torch.randperm(10, generator=torch.Generator().manual_seed(1))
-        same = torch.allclose(encoder(ids[:, order], None, None), encoder(ids, None, None)[:, order], atol=1e-5)
+        same = torch.allclose(
+            encoder(ids[:, order], None, None), encoder(ids, None, None)[:, order], atol=1e-5
+        )
         assert same == (positions == "none"), positions
 
 
@@ -261,14 +296,19 @@ def test_rotary_keeps_norms_and_sees_only_distances() -> None:
     q, k = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).expand(2, 1, 1, 64, 8)
     turned_q, turned_k = bert.rotate(q, table), bert.rotate(k, table)
     torch.testing.assert_close(turned_q.norm(dim=-1), q.norm(dim=-1), **TOLERANCE)
-    scores = (turned_q @ turned_k.transpose(-2, -1))[0, 0]  # (T, T), of one and the same q and k at every place
+    # (T, T), of one and the same q and k at every place
+    scores = (turned_q @ turned_k.transpose(-2, -1))[0, 0]
     for distance in (-40, -3, 0, 1, 17):
         along = scores.diagonal(distance)
         torch.testing.assert_close(along, along[:1].expand_as(along), **TOLERANCE)
     assert scores.diagonal(1)[0] != scores.diagonal(2)[0]
     angle = torch.tensor(5 / 10000.0 ** (2 / 8))  # position 5, pair 1: the numbers 1 and 1 + d/2
-    torch.testing.assert_close(turned_q[0, 0, 5, 1], q[0, 0, 5, 1] * angle.cos() - q[0, 0, 5, 5] * angle.sin(), **TOLERANCE)
-    torch.testing.assert_close(turned_q[0, 0, 5, 5], q[0, 0, 5, 5] * angle.cos() + q[0, 0, 5, 1] * angle.sin(), **TOLERANCE)
+    torch.testing.assert_close(
+        turned_q[0, 0, 5, 1], q[0, 0, 5, 1] * angle.cos() - q[0, 0, 5, 5] * angle.sin(), **TOLERANCE
+    )
+    torch.testing.assert_close(
+        turned_q[0, 0, 5, 5], q[0, 0, 5, 5] * angle.cos() + q[0, 0, 5, 1] * angle.sin(), **TOLERANCE
+    )
 
 
 def test_rotary_hidden_states_do_not_change_when_all_tokens_move() -> None:
@@ -305,7 +345,9 @@ def test_rms_norm_is_its_formula() -> None:
     assert [name for name, _ in layer.attention_norm.named_parameters()] == ["weight"]
 
 
-@pytest.mark.parametrize(("activation", "formula"), [("swiglu", lambda x: x * torch.sigmoid(x)), ("geglu", nn.GELU())])
+@pytest.mark.parametrize(
+    ("activation", "formula"), [("swiglu", lambda x: x * torch.sigmoid(x)), ("geglu", nn.GELU())]
+)
 def test_gated_feed_forward_is_its_formula_at_the_same_size(activation: str, formula: Any) -> None:
     layer, x = layer_parts(activation=activation)
     ff = layer.feed_forward
@@ -320,7 +362,12 @@ def test_gated_feed_forward_is_its_formula_at_the_same_size(activation: str, for
 @pytest.mark.parametrize("placement", ["post", "pre"])
 def test_layer_is_its_formula(placement: str) -> None:
     layer, x = layer_parts(norm_placement=placement)
-    attend, norm1, feed, norm2 = layer.attention, layer.attention_norm, layer.feed_forward, layer.feed_forward_norm
+    attend, norm1, feed, norm2 = (
+        layer.attention,
+        layer.attention_norm,
+        layer.feed_forward,
+        layer.feed_forward_norm,
+    )
     if placement == "post":
         middle = norm1(x + attend(x, None, None))
         wanted = norm2(middle + feed(middle))
@@ -344,8 +391,12 @@ def test_mean_and_max_pooling_are_over_real_tokens_and_add_no_parameters() -> No
     hidden = torch.randn(2, 4, 16, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[True, True, True, False], [True, False, False, False]])
     mean, largest = encoder_of(pooling="mean"), encoder_of(pooling="max")
-    torch.testing.assert_close(mean.pool(hidden, mask), torch.stack([hidden[0, :3].mean(0), hidden[1, 0]]), **TOLERANCE)
-    torch.testing.assert_close(largest.pool(hidden, mask), torch.stack([hidden[0, :3].amax(0), hidden[1, 0]]), **TOLERANCE)
+    torch.testing.assert_close(
+        mean.pool(hidden, mask), torch.stack([hidden[0, :3].mean(0), hidden[1, 0]]), **TOLERANCE
+    )
+    torch.testing.assert_close(
+        largest.pool(hidden, mask), torch.stack([hidden[0, :3].amax(0), hidden[1, 0]]), **TOLERANCE
+    )
     assert not any("pooler" in name for name, _ in [*mean.named_parameters(), *largest.named_parameters()])
 
 
@@ -362,7 +413,7 @@ def test_each_dropout_acts_in_training_only(attention: str) -> None:
     assert encoder_of(hidden_dropout=0.3).embedding_dropout.p == 0.3
 
 
-# --- initial weights -------------------------------------------------------------------------------------------------------------
+# --- initial weights ------------------------------------------------------------------------------
 @settings(PROPERTY, max_examples=40)
 @given(any_options)
 def test_initial_weights_have_their_deviation_and_repeat(options: dict[str, Any]) -> None:
@@ -381,25 +432,33 @@ def test_initial_weights_have_their_deviation_and_repeat(options: dict[str, Any]
             residual = name.endswith("output.weight") and config.scaled_residual_init
             wanted = 0.05 / (2 * 2) ** 0.5 if residual else 0.05
             rows = weight if name != "token.weight" else torch.cat((weight[:3], weight[4:]))
-            assert rows.std().item() == pytest.approx(wanted, rel=0.2 if name == "segment.weight" else 0.05), name
+            assert rows.std().item() == pytest.approx(
+                wanted, rel=0.2 if name == "segment.weight" else 0.05
+            ), name
     assert (encoder.token_weight()[3] == 0).all() and encoder.token_weight() is encoder.token.weight
 
 
 @pytest.mark.parametrize(
-    ("layers", "width", "millions"), [(2, 128, 4.386), (4, 256, 11.171), (4, 512, 28.764), (8, 512, 41.373), (12, 768, 109.482)]
+    ("layers", "width", "millions"),
+    [(2, 128, 4.386), (4, 256, 11.171), (4, 512, 28.764), (8, 512, 41.373), (12, 768, 109.482)],
 )
 def test_parameter_counts_are_those_of_turc_2019(layers: int, width: int, millions: float) -> None:
-    encoder = BertEncoder(Bert(hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64), 30522)
+    encoder = BertEncoder(
+        Bert(hidden_size=width, num_hidden_layers=layers, num_attention_heads=width // 64), 30522
+    )
     assert sum(weight.numel() for weight in encoder.parameters()) / 1e6 == pytest.approx(millions, abs=5e-4)
 
 
-# --- config ----------------------------------------------------------------------------------------------------------------------
+# --- config ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"hidden_size": 100, "num_attention_heads": 7}, r"num_attention_heads=7 .*hidden_size=100.*heads=5 or .*=105"),
-        ({"hidden_size": 12, "num_attention_heads": 4, "positions": "rotary"}, r"positions=rotary.*head size 3"),
-        ({"hidden_size": 15, "num_attention_heads": 3, "positions": "sinusoidal"}, r"sinusoidal.*hidden_size=15 is odd"),
+        ({"hidden_size": 100, "num_attention_heads": 7},
+        r"num_attention_heads=7 .*hidden_size=100.*heads=5 or .*=105"),
+        ({"hidden_size": 12, "num_attention_heads": 4, "positions": "rotary"},
+        r"positions=rotary.*head size 3"),
+        ({"hidden_size": 15, "num_attention_heads": 3, "positions": "sinusoidal"},
+        r"sinusoidal.*hidden_size=15 is odd"),
         ({"activation": "swglu"}, r"activation=swglu.*swiglu"),
         ({"hidden_dropout": 1.0}, r"hidden_dropout=1.0.*less than 1"),
         ({"num_attention_heads": 0}, r"num_attention_heads=0.*at least 1"),

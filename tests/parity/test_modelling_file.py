@@ -1,4 +1,6 @@
-"""The modelling file of exports: bundled from our source, alone, and equal to what was trained for every option and every head."""
+"""The modelling file of exports: bundled from our source, alone, and equal to what was trained for every
+option and every head.
+"""
 
 import ast
 import copy
@@ -26,9 +28,16 @@ from bertlab.models.bert import Bert, build
 from bertlab.training.assembly import Model
 
 transformers = pytest.importorskip("transformers")
-TOKENIZER = train_tokenizer(WordPiece(name="wordpiece", vocab_size=60), ["a film was good", "a dull plot was bad"])
-NAMES = {"classification": ["no", "so so", "yes"], "multi_label": ["joy", "anger"], "tagging": ["O", "B-PER", "I-PER"]}
-OBJECTIVES = ["classification", "multi_label", "regression", "multiple_choice", "tagging", "extractive_qa", "embedding", "mlm", "mlm_nsp",
+TOKENIZER = train_tokenizer(
+    WordPiece(name="wordpiece", vocab_size=60), ["a film was good", "a dull plot was bad"]
+)
+NAMES = {
+    "classification": ["no", "so so", "yes"],
+    "multi_label": ["joy", "anger"],
+    "tagging": ["O", "B-PER", "I-PER"],
+}
+OBJECTIVES = ["classification", "multi_label", "regression", "multiple_choice", "tagging", "extractive_qa",
+    "embedding", "mlm", "mlm_nsp",
               "nsp", "capped", "encoder"]  # fmt: skip
 
 
@@ -46,20 +55,32 @@ def encoders(draw: st.DrawFn) -> Bert:
     """Any encoder of ours that transformers has no class for, every option among them."""
     heads = draw(st.sampled_from([1, 2]))
     options: dict[str, Any] = {
-        option.name: draw(st.sampled_from(option.metadata["options"])) for option in fields(Bert) if "options" in option.metadata
+        option.name: draw(st.sampled_from(option.metadata["options"]))
+        for option in fields(Bert)
+        if "options" in option.metadata
     }
-    options |= {option.name: draw(st.booleans()) for option in fields(Bert) if isinstance(option.default, bool)}
+    options |= {
+        option.name: draw(st.booleans()) for option in fields(Bert) if isinstance(option.default, bool)
+    }
     layers = draw(st.integers(1, 4))
-    options |= {"attention_softcap": draw(st.sampled_from([None, 2.0])), "value_embeddings": draw(st.integers(0, layers // 2))}
+    options |= {
+        "attention_softcap": draw(st.sampled_from([None, 2.0])),
+        "value_embeddings": draw(st.integers(0, layers // 2)),
+    }
     if draw(st.booleans()):
         base = draw(st.sampled_from([None, 100.0])) if options["positions"] == "rotary" else None
-        options |= {"global_every": draw(st.integers(2, 3)), "local_window": draw(st.sampled_from([2, 4])), "local_rotary_base": base}
+        options |= {
+            "global_every": draw(st.integers(2, 3)),
+            "local_window": draw(st.sampled_from([2, 4])),
+            "local_rotary_base": base,
+        }
     if options["attention_softcap"] is not None and options["attention"] == "sdpa":
         options["attention"] = "auto"
     options["first_attention_norm"] |= options["norm_placement"] == "post"
     config = Bert(
         name="bert", hidden_size=8 * heads, num_attention_heads=heads, num_hidden_layers=layers,
-        intermediate_size=draw(st.sampled_from([None, 12])), type_vocab_size=draw(st.integers(1, 3)), max_position_embeddings=140,
+        intermediate_size=draw(st.sampled_from([None, 12])), type_vocab_size=draw(st.integers(1, 3)),
+        max_position_embeddings=140,
         vocab_size=draw(st.sampled_from([None, 70])), **options,
     )  # fmt: skip
     validate(config, "model")
@@ -68,7 +89,9 @@ def encoders(draw: st.DrawFn) -> Bert:
 
 @settings(max_examples=40, phases=[Phase.generate])  # a failing case is small as it is
 @given(encoders(), st.sampled_from(OBJECTIVES), st.integers(0, 99))
-def test_every_option_and_every_head_answers_as_what_was_trained(encoder: Bert, objective: str, seed: int) -> None:
+def test_every_option_and_every_head_answers_as_what_was_trained(
+    encoder: Bert, objective: str, seed: int
+) -> None:
     what = "encoder" if objective == "encoder" else "task"
     config = copy.deepcopy(config_of("classification" if objective == "encoder" else objective))
     config.model = encoder
@@ -93,19 +116,27 @@ def test_every_option_and_every_head_answers_as_what_was_trained(encoder: Bert, 
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
 
 
-# --- the file itself ------------------------------------------------------------------------------------------------------------------
+# --- the file itself ------------------------------------------------------------------------------
 def test_it_stands_alone_and_is_the_source_that_trains() -> None:
     text = export.modelling_file()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
+            modules = (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
+            )
             assert {module.split(".")[0] for module in modules} <= {*bundle.OUTSIDE, *sys.stdlib_module_names}
     source = Path(sys.modules[Bert.__module__].__file__ or "").read_text(encoding="utf-8")
     for name in ("Attention", "FeedForward", "Layer", "rotate", "intermediate_width"):
-        (part,) = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name]
+        (part,) = [
+            node
+            for node in ast.parse(source).body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name
+        ]
         assert ast.get_source_segment(source, part) in text, f"{name} stands there as it does here"
     assert all(f"    {option.name}: " in text for option in fields(Bert) if option.name != "name")
-    assert bundle.bundle("bertlab.export.modeling_bertlab", "x") == bundle.bundle("bertlab.export.modeling_bertlab", "x")
+    assert bundle.bundle("bertlab.export.modeling_bertlab", "x") == bundle.bundle(
+        "bertlab.export.modeling_bertlab", "x"
+    )
     assert max(map(len, text.splitlines())) <= 140 and not re.search(r"[^\n]\n\n\n\n", text)
 
 
@@ -157,14 +188,27 @@ def test_what_is_reached_comes_along_and_nothing_else() -> None:
     space: dict[str, Any] = {"__name__": "alone"}
     exec(compile(text, "alone", "exec"), space)
     assert space["Top"]().right() == 2
-    assert "unused" not in text and "# told\nLEAST = 1" in text and text.startswith('"""Root.\n\nMade here.\n"""\n')
+    assert (
+        "unused" not in text
+        and "# told\nLEAST = 1" in text
+        and text.startswith('"""Root.\n\nMade here.\n"""\n')
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("import math\nimport numpy as np\n\ndef used(x):\n    return np.floor(x)\n\nclass Base:\n    pass\n", "could not stand alone"),
-        ("class Base:\n    pass\n\nclass Top:\n    pass\n\ndef used(x):\n    return Top\n", "stands for something else"),
+        (
+            (
+                "import math\nimport numpy as np\n\ndef used(x):\n    return np.floor(x)\n\nclass Base:\n   "
+                " pass\n"
+            ),
+            "could not stand alone",
+        ),
+        (
+            "class Base:\n    pass\n\nclass Top:\n    pass\n\ndef used(x):\n    return Top\n",
+            "stands for something else",
+        ),
     ],
 )
 def test_what_could_not_stand_alone_is_refused(change: str, said: str, house: Path) -> None:

@@ -26,10 +26,19 @@ class Rows(dict[str, Any]):
         return len(next(iter(self.values())))
 
     def __getitem__(self, place: Any) -> Any:
-        return {name: values[place] for name, values in self.items()} if isinstance(place, slice) else super().__getitem__(place)
+        return (
+            {name: values[place] for name, values in self.items()}
+            if isinstance(place, slice)
+            else super().__getitem__(place)
+        )
 
 
 def encode(texts: Any) -> list[list[int]]:
-    """Letters a to z are words 5 to 30; a digit continues the word before it; other characters stand for nothing."""
-    values = {**{letter: 5 + index for index, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}, **{str(d): 40 + d for d in range(10)}}
+    """Letters a to z are words 5 to 30; a digit continues the word before it; other characters stand for
+    nothing.
+    """
+    values = {
+        **{letter: 5 + index for index, letter in enumerate("abcdefghijklmnopqrstuvwxyz")},
+        **{str(d): 40 + d for d in range(10)},
+    }
     return [[values[letter] for letter in text if letter in values] for text in texts]

@@ -33,7 +33,9 @@ def write_run(
     predictions: list[dict[str, Any]] | None = None,
     **settings: Any,
 ) -> Path:
-    """One folder; `settings` are dotted keys with `__` for the dot, e.g. optimizer__lr=0.1; `others` are further validation scores."""
+    """One folder; `settings` are dotted keys with `__` for the dot, e.g. optimizer__lr=0.1; `others` are
+    further validation scores.
+    """
     config: dict[str, Any] = {
         "dataset": {"component": "table", "name": "toy", "fraction": 1.0},
         "tokenizer": {"component": "wordpiece", "vocab_size": 8000},
@@ -92,11 +94,16 @@ def write_run(
         json.dumps({"git": {"revision": "abc", "dirty": False}, "packages": {"torch": "2"}, "processor": "P"})
     )
     (folder / "identity.json").write_text(json.dumps({"code": {"loop": "1"}, "inputs": {}}))
-    records = [{"step": step, "epoch": step / 10, f"validation/{primary.name}": score * step / 10} for step in range(1, 11)]
+    records = [
+        {"step": step, "epoch": step / 10, f"validation/{primary.name}": score * step / 10}
+        for step in range(1, 11)
+    ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     if predictions is not None:
         (folder / "predictions").mkdir()
-        (folder / "predictions" / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predictions))
+        (folder / "predictions" / "validation.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in predictions)
+        )
     return folder
 
 
@@ -108,10 +115,26 @@ def change_summary(folder: Path, **changes: Any) -> None:
 
 
 def three_arms(root: Path) -> Path:
-    """Three arms of six seeds: the baseline, one that is better on every seed, one that is not different; one run without a result."""
+    """Three arms of six seeds: the baseline, one that is better on every seed, one that is not different; one
+    run without a result.
+    """
     for seed in range(6):
         write_run(root, f"toy-classification-a{seed}", seed, 0.80 + 0.01 * (seed % 3), 0.78)
-        write_run(root, f"toy-classification-b{seed}", seed, 0.84 + 0.01 * (seed % 2), 0.81, model__positions="rotary")
-        write_run(root, f"toy-classification-c{seed}", seed, 0.80 + 0.01 * ((seed + 1) % 3), 0.78, optimizer__lr=0.002)
+        write_run(
+            root,
+            f"toy-classification-b{seed}",
+            seed,
+            0.84 + 0.01 * (seed % 2),
+            0.81,
+            model__positions="rotary",
+        )
+        write_run(
+            root,
+            f"toy-classification-c{seed}",
+            seed,
+            0.80 + 0.01 * ((seed + 1) % 3),
+            0.78,
+            optimizer__lr=0.002,
+        )
     write_run(root, "toy-classification-d0", 0, 0.0, status="interrupted")
     return root

@@ -67,7 +67,8 @@ def as_parquet(columns: dict[str, list[Any]]) -> bytes:
 WRITERS: dict[str, Callable[[dict[str, list[Any]]], bytes]] = {
     "rows.csv": delimited,
     "rows.tsv": lambda columns: delimited(columns, "\t"),
-    "excel.csv": lambda columns: b"\xef\xbb\xbf" + delimited(columns, ",", "\r\n"),  # a byte-order mark and Windows line ends
+    # a byte-order mark and Windows line ends
+    "excel.csv": lambda columns: b"\xef\xbb\xbf" + delimited(columns, ",", "\r\n"),
     "rows.jsonl": as_jsonl,
     "rows.parquet": as_parquet,
 }

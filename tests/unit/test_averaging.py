@@ -1,4 +1,6 @@
-"""The average of weights is its closed form, stands in for them and leaves them as they were; a run saves it, to the bit after a kill."""
+"""The average of weights is its closed form, stands in for them and leaves them as they were; a run saves it,
+to the bit after a kill.
+"""
 
 import math
 
@@ -23,7 +25,10 @@ def test_it_is_its_closed_form() -> None:
         average.update(step)
         values.append(math.sin(step))
     decays = [min(0.5, (1 + step) / (10 + step)) for step in range(1, 30)]
-    wanted = sum(value * (1 - ([0.0, *decays])[index] if index else 1.0) * math.prod(decays[index:]) for index, value in enumerate(values))
+    wanted = sum(
+        value * (1 - ([0.0, *decays])[index] if index else 1.0) * math.prod(decays[index:])
+        for index, value in enumerate(values)
+    )
     assert abs(average.values[0].item() - wanted) < 1e-6
     with averaged(average):
         assert torch.equal(weight, average.values[0])
@@ -35,7 +40,12 @@ def test_a_run_evaluates_selects_and_saves_the_average() -> None:
     assert (plain.summary["weights"], long.summary["weights"]) == ("trained", "averaged")
     last, of_long, of_short = (load_weights(run.folder / "last.safetensors") for run in (plain, long, short))
     for name, weight in last.items():
-        torch.testing.assert_close(of_short[name], weight, rtol=1e-5, atol=1e-7)  # what has no memory is the weights
+        # what has no memory is the weights
+        torch.testing.assert_close(of_short[name], weight, rtol=1e-5, atol=1e-7)
     assert any(not torch.allclose(of_long[name], weight, atol=1e-4) for name, weight in last.items())
-    assert long.summary["metrics"]["validation/loss"] in long.history["validation/loss"].dropna().tolist(), "scored as selected"
-    assert long.history["train/loss"].dropna().tolist() == plain.history["train/loss"].dropna().tolist(), "training is as without it"
+    assert long.summary["metrics"]["validation/loss"] in long.history["validation/loss"].dropna().tolist(), (
+        "scored as selected"
+    )
+    assert long.history["train/loss"].dropna().tolist() == plain.history["train/loss"].dropna().tolist(), (
+        "training is as without it"
+    )

@@ -1,4 +1,6 @@
-"""The cache: what is damaged there is noticed, told in one line and made again, with equal results; nothing of it is ever half there."""
+"""The cache: what is damaged there is noticed, told in one line and made again, with equal results; nothing
+of it is ever half there.
+"""
 
 import json
 import re
@@ -22,7 +24,10 @@ KINDS = ("tables", "tokenizers", "examples")
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One of the test's own."""
     monkeypatch.setenv("BERTLAB_CACHE", str(tmp_path / "cache"))
-    Path("t.csv").write_text("text,label\n" + "".join(f"{word} film {index},{index % 2}\n" for index, word in enumerate("abcdefgh" * 6)))
+    Path("t.csv").write_text(
+        "text,label\n"
+        + "".join(f"{word} film {index},{index % 2}\n" for index, word in enumerate("abcdefgh" * 6))
+    )
     return tmp_path / "cache"
 
 
@@ -31,9 +36,16 @@ def config_of(*words: str) -> Any:
 
 
 def content(material: Material) -> dict[str, Any]:
-    found: dict[str, Any] = {"tokenizer": material.tokenizer.to_json(), "labels": material.dataset.label_names}
+    found: dict[str, Any] = {
+        "tokenizer": material.tokenizer.to_json(),
+        "labels": material.dataset.label_names,
+    }
     for split, examples in material.examples.items():
-        found[split] = (material.dataset.splits[split]["text"][:], examples.tokens.tolist(), examples.columns["label"].tolist())
+        found[split] = (
+            material.dataset.splits[split]["text"][:],
+            examples.tokens.tolist(),
+            examples.columns["label"].tolist(),
+        )
     return found
 
 
@@ -49,7 +61,9 @@ def files_of(cache: Path, kind: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_flipped_bit_is_noticed_and_mended(kind: str, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_flipped_bit_is_noticed_and_mended(
+    kind: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """In every file of the entry in turn, its manifest too."""
     whole = content(prepare(config_of()))
     names = [file.name for file in files_of(cache, kind) if file.stat().st_size]
@@ -64,9 +78,13 @@ def test_one_flipped_bit_is_noticed_and_mended(kind: str, cache: Path, capsys: p
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "more"])
-def test_files_that_are_missing_short_or_too_many_are_noticed(how: str, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_missing_short_or_too_many_are_noticed(
+    how: str, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = content(prepare(config_of()))
-    file = next(file for file in files_of(cache, "examples") if file.name != MANIFEST and file.stat().st_size > 8)
+    file = next(
+        file for file in files_of(cache, "examples") if file.name != MANIFEST and file.stat().st_size > 8
+    )
     if how == "gone":
         file.unlink()
     elif how == "cut":
@@ -81,11 +99,15 @@ def test_a_run_on_a_mended_cache_is_the_same_run(cache: Path) -> None:
     words = tiny("dataset=files", "dataset.train_file=t.csv", "budget.steps=3", sizes=None)
     before = bertlab.run([*words, "paths.output=before"])
     for kind in KINDS:
-        flip(next(file for file in files_of(cache, kind) if file.name != MANIFEST and file.stat().st_size > 8))
+        flip(
+            next(file for file in files_of(cache, kind) if file.name != MANIFEST and file.stat().st_size > 8)
+        )
     after = bertlab.run([*words, "paths.output=after"])
     assert Path(before.folder).name == Path(after.folder).name
     assert before.summary["metrics"] == after.summary["metrics"]
-    assert (Path(before.folder) / "model.safetensors").read_bytes() == (Path(after.folder) / "model.safetensors").read_bytes()
+    assert (Path(before.folder) / "model.safetensors").read_bytes() == (
+        Path(after.folder) / "model.safetensors"
+    ).read_bytes()
 
 
 def test_what_fails_while_it_is_made_leaves_nothing(cache: Path) -> None:

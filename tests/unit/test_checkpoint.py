@@ -63,7 +63,10 @@ def test_a_checkpoint_whose_best_weights_are_damaged_is_skipped_too(tmp_path: Pa
 def test_best_weights_stay_as_long_as_a_checkpoint_needs_them(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         save_checkpoint(tmp_path, checkpoint(step, best_weights(tmp_path, 1 if step < 4 else 4)))
-    assert {file.name for file in tmp_path.glob("best-*")} == {"best-00000001.safetensors", "best-00000004.safetensors"}
+    assert {file.name for file in tmp_path.glob("best-*")} == {
+        "best-00000001.safetensors",
+        "best-00000004.safetensors",
+    }
     save_checkpoint(tmp_path, checkpoint(5, best_weights(tmp_path, 4)))
     assert {file.name for file in tmp_path.glob("best-*")} == {"best-00000004.safetensors"}
 
@@ -94,7 +97,9 @@ def test_pickled_code_is_never_run(tmp_path: Path) -> None:
     from hashlib import sha256
 
     old = manifest.split('"state.pt": "')[1][:64]
-    (place / "manifest.json").write_text(manifest.replace(old, sha256((place / "state.pt").read_bytes()).hexdigest()))
+    (place / "manifest.json").write_text(
+        manifest.replace(old, sha256((place / "state.pt").read_bytes()).hexdigest())
+    )
     with pytest.raises(RunError, match=r"not a checkpoint of this program \(UnpicklingError\)"):
         load_checkpoint(tmp_path)
     assert not (tmp_path / "owned").exists()

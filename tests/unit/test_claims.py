@@ -1,4 +1,6 @@
-"""What a report may say: undecided is not no difference, one pretraining is not a recipe, failed runs and pooled settings are told."""
+"""What a report may say: undecided is not no difference, one pretraining is not a recipe, failed runs and
+pooled settings are told.
+"""
 
 import math
 from pathlib import Path
@@ -24,7 +26,9 @@ def rows(root: Path, test: str = stats.SIGN_FLIP, **options: Any) -> tuple[dict[
 
 def arm(root: Path, name: str, seeds: int, gain: float, **settings: Any) -> None:
     for seed in range(seeds):
-        write_run(root, f"{name}-{seed}", seed, 0.8 + SPREAD[seed] + gain + 0.3 * SPREAD[-1 - seed], **settings)
+        write_run(
+            root, f"{name}-{seed}", seed, 0.8 + SPREAD[seed] + gain + 0.3 * SPREAD[-1 - seed], **settings
+        )
 
 
 def verdict_of(row: Row) -> str:
@@ -33,7 +37,9 @@ def verdict_of(row: Row) -> str:
 
 
 def test_six_seeds_among_two_tests_are_undecided_and_never_no_difference(tmp_path: Path) -> None:
-    """A gain of five points at six seeds: the exact test cannot reach 0.05 among two tests; a t test, chosen before, can."""
+    """A gain of five points at six seeds: the exact test cannot reach 0.05 among two tests; a t test, chosen
+    before, can.
+    """
     arm(tmp_path, "base", 6, 0.0)
     arm(tmp_path, "good", 6, 0.05, optimizer__lr=0.002)
     arm(tmp_path, "same", 6, 0.0, optimizer__lr=0.003)
@@ -42,8 +48,17 @@ def test_six_seeds_among_two_tests_are_undecided_and_never_no_difference(tmp_pat
         assert verdict_of(found[name]) == "undecided: this test needs 7 seeds or more, it had 6"
     found, _ = rows(tmp_path, stats.T_TEST, baseline="optimizer.lr=0.001")
     good, same = found["optimizer.lr=0.002"].on_validation, found["optimizer.lr=0.003"].on_validation
-    assert good is not None and good.verdict == "better" and good.difference.low > 0 and good.level == pytest.approx(0.975)
-    assert same is not None and same.verdict.startswith("no difference found (one of ") and same.level == pytest.approx(0.95)
+    assert (
+        good is not None
+        and good.verdict == "better"
+        and good.difference.low > 0
+        and good.level == pytest.approx(0.975)
+    )
+    assert (
+        same is not None
+        and same.verdict.startswith("no difference found (one of ")
+        and same.level == pytest.approx(0.95)
+    )
 
 
 def test_arms_of_one_seed_cost_the_others_nothing(tmp_path: Path) -> None:
@@ -53,7 +68,10 @@ def test_arms_of_one_seed_cost_the_others_nothing(tmp_path: Path) -> None:
         arm(tmp_path, f"one-{lr}", 1, 0.0, optimizer__lr=lr)
     found, _ = rows(tmp_path, baseline="optimizer.lr=0.001")
     assert verdict_of(found["optimizer.lr=0.002"]) == "better"
-    assert verdict_of(found["optimizer.lr=0.003"]) == "one seed: no statement" and found["optimizer.lr=0.003"].on_validation.p != 1.0  # type: ignore[union-attr]  # no baseline
+    assert (
+        verdict_of(found["optimizer.lr=0.003"]) == "one seed: no statement"
+        and found["optimizer.lr=0.003"].on_validation.p != 1.0
+    )  # type: ignore[union-attr]  # no baseline
 
 
 def test_one_pretraining_behind_all_seeds_is_told(tmp_path: Path) -> None:
@@ -65,15 +83,30 @@ def test_one_pretraining_behind_all_seeds_is_told(tmp_path: Path) -> None:
 
 
 def test_nested_seeds_are_kept_and_the_pretraining_is_the_unit(tmp_path: Path) -> None:
-    """Three pretrainings of four fine-tunings each, paired by both seeds: nothing is left out; three units decide nothing by sign flips."""
+    """Three pretrainings of four fine-tunings each, paired by both seeds: nothing is left out; three units
+    decide nothing by sign flips.
+    """
     for outer in range(3):
         for seed in range(4):
             for name, gain in (("a", 0.0), ("b", 0.02 * (outer + 1))):
-                settings = {"init__component": "stage", "init__seed": outer, "init__rate": {"a": 0.15, "b": 0.4}[name]}
-                write_run(tmp_path, f"{name}{outer}{seed}", seed, 0.8 + SPREAD[seed] + gain, stage=f"{name}-{outer}", **settings)
+                settings = {
+                    "init__component": "stage",
+                    "init__seed": outer,
+                    "init__rate": {"a": 0.15, "b": 0.4}[name],
+                }
+                write_run(
+                    tmp_path,
+                    f"{name}{outer}{seed}",
+                    seed,
+                    0.8 + SPREAD[seed] + gain,
+                    stage=f"{name}-{outer}",
+                    **settings,
+                )
     found, warnings = rows(tmp_path, baseline="init.rate=0.15")
     other = next(row for row in found.values() if row.on_validation is not None)
-    assert len(other.arm.runs) == 12 and not any("Left out" in line or "one pretraining" in line for line in warnings)
+    assert len(other.arm.runs) == 12 and not any(
+        "Left out" in line or "one pretraining" in line for line in warnings
+    )
     versus = other.on_validation
     assert versus is not None and versus.difference.n == 3 and versus.difference.mean == pytest.approx(0.04)
     assert versus.outer == pytest.approx(0.02, rel=1e-6) and versus.inner == pytest.approx(0, abs=1e-9)
@@ -81,27 +114,53 @@ def test_nested_seeds_are_kept_and_the_pretraining_is_the_unit(tmp_path: Path) -
 
 
 def test_a_pretraining_that_has_each_runs_seed_is_paired_with_runs_that_have_none(tmp_path: Path) -> None:
-    """init.seed=${seed}: seed 3 on pretraining 3 stands beside seed 3 from scratch, and the seed alone names the column."""
+    """init.seed=${seed}: seed 3 on pretraining 3 stands beside seed 3 from scratch, and the seed alone names
+    the column.
+    """
     for seed in range(7):
         write_run(tmp_path, f"s{seed}", seed, 0.8 + SPREAD[seed])
-        write_run(tmp_path, f"p{seed}", seed, 0.85 + SPREAD[-1 - seed], stage=f"q{seed}", init__component="stage", init__seed=seed)
-    _, (study,), page = compare_runs(Schema(runs=str(tmp_path), examples=False, contamination=False, baseline="init=scratch"))
+        write_run(
+            tmp_path,
+            f"p{seed}",
+            seed,
+            0.85 + SPREAD[-1 - seed],
+            stage=f"q{seed}",
+            init__component="stage",
+            init__seed=seed,
+        )
+    _, (study,), page = compare_runs(
+        Schema(runs=str(tmp_path), examples=False, contamination=False, baseline="init=scratch")
+    )
     row = next(row for row in compare(study, {}) if not row.is_baseline)
     versus = row.on_validation
     assert versus is not None and versus.difference.n == 7 and versus.verdict == "better"
-    assert versus.difference.mean == pytest.approx(sum(0.05 + SPREAD[-1 - seed] - SPREAD[seed] for seed in range(7)) / 7)
+    assert versus.difference.mean == pytest.approx(
+        sum(0.05 + SPREAD[-1 - seed] - SPREAD[seed] for seed in range(7)) / 7
+    )
     text = to_markdown(page)
-    assert "| arm | seed 0 | seed 1 |" in text and "on pretraining" not in text and "| 7 on 7 pretrainings |" in text
+    assert (
+        "| arm | seed 0 | seed 1 |" in text
+        and "on pretraining" not in text
+        and "| 7 on 7 pretrainings |" in text
+    )
 
 
 def test_several_pretrainings_beside_runs_that_have_none_are_all_counted(tmp_path: Path) -> None:
-    """Three pretrainings of four seeds beside six seeds from scratch: three units, no run in two of them, none of the twelve left out."""
+    """Three pretrainings of four seeds beside six seeds from scratch: three units, no run in two of them,
+    none of the twelve left out.
+    """
     for seed in range(6):
         write_run(tmp_path, f"s{seed}", seed, 0.8 + 0.001 * seed)
     for outer in range(3):
         for seed in range(4):
             write_run(
-                tmp_path, f"p{outer}{seed}", seed, 0.9 + 0.01 * outer, stage=f"q{outer}", init__component="stage", init__seed=outer + 1
+                tmp_path,
+                f"p{outer}{seed}",
+                seed,
+                0.9 + 0.01 * outer,
+                stage=f"q{outer}",
+                init__component="stage",
+                init__seed=outer + 1,
             )
     for baseline, sign in (("init=scratch", 1), ("init=stage", -1)):
         found, _ = rows(tmp_path, baseline=baseline)
@@ -118,8 +177,14 @@ def test_who_stands_beside_whom() -> None:
     assert partners(joint, alone) == [(Seeds(seed, seed), Seeds(0, seed)) for seed in range(3)]
     assert partners(alone, joint) == [(one, other) for other, one in partners(joint, alone)]
     assert partners(crossed, crossed[1:]) == [(seeds, seeds) for seeds in crossed[1:]]
-    assert partners(crossed, alone) == [(Seeds(1, 0), alone[0]), (Seeds(1, 2), alone[2]), (Seeds(2, 1), alone[1])]
-    assert partners([Seeds(5, seed) for seed in range(3)], alone) == [(Seeds(5, seed), Seeds(0, seed)) for seed in range(3)]
+    assert partners(crossed, alone) == [
+        (Seeds(1, 0), alone[0]),
+        (Seeds(1, 2), alone[2]),
+        (Seeds(2, 1), alone[1]),
+    ]
+    assert partners([Seeds(5, seed) for seed in range(3)], alone) == [
+        (Seeds(5, seed), Seeds(0, seed)) for seed in range(3)
+    ]
     assert partners([Seeds(0, 7)], alone) == []
 
 
@@ -128,7 +193,9 @@ def test_an_exact_test_and_an_interval_that_differ_are_both_told(tmp_path: Path)
         write_run(tmp_path, f"a{seed}", seed, 0.8)
         write_run(tmp_path, f"b{seed}", seed, 0.8 + gain, optimizer__lr=0.002)
     found, _ = rows(tmp_path, baseline="optimizer.lr=0.001")
-    assert verdict_of(found["optimizer.lr=0.002"]).startswith("no difference found, though the t interval excludes 0 (one of ")
+    assert verdict_of(found["optimizer.lr=0.002"]).startswith(
+        "no difference found, though the t interval excludes 0 (one of "
+    )
 
 
 def test_runs_that_failed_are_told_with_their_arm(tmp_path: Path) -> None:
@@ -155,33 +222,61 @@ def test_a_score_that_is_no_number_is_counted_nowhere(tmp_path: Path) -> None:
     arm(tmp_path, "base", 6, 0.0)
     arm(tmp_path, "good", 6, 0.05, optimizer__lr=0.002)
     file = tmp_path / "good-3" / "summary.json"
-    file.write_text(file.read_text().replace('"validation/accuracy": 0.', '"validation/accuracy": NaN, "was": 0.', 1))
+    file.write_text(
+        file.read_text().replace('"validation/accuracy": 0.', '"validation/accuracy": NaN, "was": 0.', 1)
+    )
     found, warnings = rows(tmp_path, baseline="optimizer.lr=0.001")
     row = found["optimizer.lr=0.002"]
-    assert row.on_validation is not None and row.on_validation.difference.n == 5 and not math.isnan(row.on_validation.difference.mean)
+    assert (
+        row.on_validation is not None
+        and row.on_validation.difference.n == 5
+        and not math.isnan(row.on_validation.difference.mean)
+    )
     assert any("not a finite number" in line for line in warnings)
 
 
 def test_the_test_split_has_its_own_difference(tmp_path: Path) -> None:
     for seed in range(7):
         write_run(tmp_path, f"a-{seed}", seed, 0.80 + SPREAD[seed], test=0.70 + SPREAD[seed])
-        write_run(tmp_path, f"b-{seed}", seed, 0.85 + SPREAD[seed], test=0.70 + SPREAD[-1 - seed], optimizer__lr=0.002)
+        write_run(
+            tmp_path,
+            f"b-{seed}",
+            seed,
+            0.85 + SPREAD[seed],
+            test=0.70 + SPREAD[-1 - seed],
+            optimizer__lr=0.002,
+        )
     found, _ = rows(tmp_path, baseline="optimizer.lr=0.001")
     row = found["optimizer.lr=0.002"]
-    assert verdict_of(row) == "better" and row.on_test is not None and row.on_test.verdict.startswith("no difference found")
+    assert (
+        verdict_of(row) == "better"
+        and row.on_test is not None
+        and row.on_test.verdict.startswith("no difference found")
+    )
 
 
 def test_the_effect_of_interest_is_ruled_out_or_the_seeds_for_it_are_told(tmp_path: Path) -> None:
-    """`effect=1` is one point of accuracy: differences of a tenth are equivalent, differences of ten points either way are not."""
+    """`effect=1` is one point of accuracy: differences of a tenth are equivalent, differences of ten points
+    either way are not.
+    """
     arm(tmp_path, "base", 8, 0.0)
     for seed in range(8):
         sign = 1 if seed % 2 else -1
         base = 0.8 + SPREAD[seed] + 0.3 * SPREAD[-1 - seed]
         write_run(tmp_path, f"near-{seed}", seed, base + sign * 0.001, optimizer__lr=0.002)
         write_run(tmp_path, f"wild-{seed}", seed, base + sign * (0.1 + 0.001 * seed), optimizer__lr=0.003)
-    chosen = Schema(runs=str(tmp_path), examples=False, contamination=False, baseline="optimizer.lr=0.001", effect=1.0)
+    chosen = Schema(
+        runs=str(tmp_path), examples=False, contamination=False, baseline="optimizer.lr=0.001", effect=1.0
+    )
     page = to_markdown(compare_runs(chosen)[2])
-    near, wild = (next(line for line in page.splitlines() if line.startswith(f"| optimizer.lr=0.00{digit}")) for digit in (2, 3))
+    near, wild = (
+        next(line for line in page.splitlines() if line.startswith(f"| optimizer.lr=0.00{digit}"))
+        for digit in (2, 3)
+    )
     assert "no difference found" in near and "equivalent within ±1.00 (two one-sided t tests, p = 0.0" in near
     needed = stats.seeds_for(0.01, 0.111, 0.025)
-    assert "not shown to be within ±1.00; to find one so large takes about" in wild and needed is not None and needed > 500
+    assert (
+        "not shown to be within ±1.00; to find one so large takes about" in wild
+        and needed is not None
+        and needed > 500
+    )

@@ -40,8 +40,14 @@ def test_pairs_are_laid_out_as_devlin_does() -> None:
     assert batch.targets["label"].tolist() == [0, 2] and batch.num_tokens == 13
 
 
-@given(st.lists(st.integers(5, 99), max_size=40), st.one_of(st.none(), st.lists(st.integers(5, 99), max_size=40)), st.integers(5, 30))
-def test_truncation_keeps_the_length_and_both_texts(first: list[int], second: list[int] | None, longest: int) -> None:
+@given(
+    st.lists(st.integers(5, 99), max_size=40),
+    st.one_of(st.none(), st.lists(st.integers(5, 99), max_size=40)),
+    st.integers(5, 30),
+)
+def test_truncation_keeps_the_length_and_both_texts(
+    first: list[int], second: list[int] | None, longest: int
+) -> None:
     row, start = join_texts(first, second, longest, SPECIAL)
     assert len(row) <= longest and row[0] == 2 and row[-1] == 3
     whole = len(first) + (len(second) + 3 if second is not None else 2)
@@ -70,11 +76,15 @@ def test_f1_and_matthews_follow_their_definitions(pairs: list[tuple[int, int]]) 
         return float(((x - x.mean(0)) * (y - y.mean(0))).sum())
 
     spread = math.sqrt(max(0.0, covariance(true, true)) * max(0.0, covariance(predicted, predicted)))
-    assert matthews(confusion) == pytest.approx(covariance(true, predicted) / spread if spread > 1e-9 else 0.0, abs=1e-9)
+    assert matthews(confusion) == pytest.approx(
+        covariance(true, predicted) / spread if spread > 1e-9 else 0.0, abs=1e-9
+    )
 
 
 def test_metrics_of_a_hand_counted_split() -> None:
-    logits = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], dtype=np.float32))
+    logits = np.log(
+        np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.5, 0.3, 0.2], [0.2, 0.2, 0.6]], dtype=np.float32)
+    )
     found = objective(label_smoothing=0.1).scores({"logits": logits, "label": np.array([0, 1, 1, 2])})
     assert found["accuracy"] == 0.75 and found["confusion"] == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
     assert found["loss"] == pytest.approx(-np.mean(np.log([0.7, 0.8, 0.3, 0.6])), abs=1e-6)
@@ -105,8 +115,12 @@ def test_the_positive_classs_f1_and_balanced_accuracy_follow_their_definitions()
     o = objective(positive_class="maybe")
     label, said = np.array([0, 0, 0, 2, 2, 0]), np.array([0, 1, 2, 2, 0, 0])
     scores = o.scores({"logits": np.eye(3)[said] * 5, "label": label})
-    assert scores["f1"] == pytest.approx(2 * 1 / (2 + 2)) and scores["balanced_accuracy"] == pytest.approx((2 / 4 + 1 / 2) / 2)
-    assert {name for name, value in scores.items() if isinstance(value, float)} == {metric.name for metric in o.metrics}
+    assert scores["f1"] == pytest.approx(2 * 1 / (2 + 2)) and scores["balanced_accuracy"] == pytest.approx(
+        (2 / 4 + 1 / 2) / 2
+    )
+    assert {name for name, value in scores.items() if isinstance(value, float)} == {
+        metric.name for metric in o.metrics
+    }
     assert "f1" not in objective().scores({"logits": np.eye(3)[said] * 5, "label": label})
     assert balanced_accuracy(np.array([[3, 1], [0, 0]])) == pytest.approx(0.75)
 
@@ -127,14 +141,20 @@ def test_class_weights_are_torchs_over_the_training_split(given: Any) -> None:
     assert float(plain.total / plain.count) == pytest.approx(float(unweighted), rel=1e-5)
 
 
-@pytest.mark.parametrize("given", ["heavy", [], [1, 0, 2], [1, -1, 2], [1, "2", 3], [True, 1, 1], [1, math.inf, 1], 3])
+@pytest.mark.parametrize(
+    "given", ["heavy", [], [1, 0, 2], [1, -1, 2], [1, "2", 3], [True, 1, 1], [1, math.inf, 1], 3]
+)
 def test_class_weights_that_are_none_are_refused(given: Any) -> None:
-    with pytest.raises(ConfigError, match=r"objective.class_weights=.*must be balanced, or a list of numbers above 0"):
+    with pytest.raises(
+        ConfigError, match=r"objective.class_weights=.*must be balanced, or a list of numbers above 0"
+    ):
         validate(Classification(name="classification", class_weights=given), "objective")
 
 
 def test_what_is_said_of_classes_must_fit_them() -> None:
-    with pytest.raises(ConfigError, match=r"class_weights=\[1, 2\]: 2 numbers for 3 classes \(no, yes, maybe\)"):
+    with pytest.raises(
+        ConfigError, match=r"class_weights=\[1, 2\]: 2 numbers for 3 classes \(no, yes, maybe\)"
+    ):
         objective(class_weights=[1, 2])
     with pytest.raises(ConfigError, match=r"positive_class=yse: no such class, did you mean 'yes'"):
         objective(positive_class="yse")
@@ -145,10 +165,16 @@ def test_a_dataset_names_its_official_score_and_class() -> None:
     told = config.for_task(TableDataset(name="t", train_file="t.csv", metric="f1", positive_class="maybe"))
     assert (told.primary, told.positive_class) == ("f1", "maybe")
     own = Classification(name="classification", primary="matthews", positive_class="no")
-    assert own.for_task(TableDataset(name="t", train_file="t.csv", metric="f1", positive_class="maybe")) == own
+    assert (
+        own.for_task(TableDataset(name="t", train_file="t.csv", metric="f1", positive_class="maybe")) == own
+    )
     assert config.for_task(TableDataset(name="t", train_file="t.csv", metric="exact_match")).primary is None
 
 
 def test_blind_scores_are_those_of_always_saying_the_commonest_class() -> None:
     found = objective().blind_scores({"label": [1, 1, 0, 2]}, {"label": [1, 0, 1, 2, 1]})
-    assert found["accuracy"] == pytest.approx(0.6) and found["matthews"] == 0 and found["balanced_accuracy"] == pytest.approx(1 / 3)
+    assert (
+        found["accuracy"] == pytest.approx(0.6)
+        and found["matthews"] == 0
+        and found["balanced_accuracy"] == pytest.approx(1 / 3)
+    )

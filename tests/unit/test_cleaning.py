@@ -10,7 +10,8 @@ from bertlab.data.cleaning import clean_html, clean_tweet
 @pytest.mark.parametrize(
     ("raw", "cleaned"),
     [
-        ("a<br /><br />b", "a b"), ("<b>bold</b> &amp; &quot;quoted&quot;", 'bold & "quoted"'), ("3 < 4 and 5 > 4", "3 < 4 and 5 > 4"),
+        ("a<br /><br />b", "a b"), ("<b>bold</b> &amp; &quot;quoted&quot;", 'bold & "quoted"'),
+        ("3 < 4 and 5 > 4", "3 < 4 and 5 > 4"),
         ("caf&eacute;\n\n  au\tlait ", "café au lait"), ("&lt;b&gt;", "<b>"), ("", ""),
     ],
 )  # fmt: skip
@@ -21,7 +22,8 @@ def test_html_becomes_text(raw: str, cleaned: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "cleaned"),
     [
-        ("@switchfoot http://twitpic.com/2y1zl - Awww, that's a bummer.", "@user http - Awww, that's a bummer."),
+        ("@switchfoot http://twitpic.com/2y1zl - Awww, that's a bummer.",
+        "@user http - Awww, that's a bummer."),
         ("see www.example.com/a?b=c now", "see http now"), ("&amp;quot;hi&amp;quot; &lt;3", '"hi" <3'),
         ("RT @a_1: @b!", "RT @user: @user!"),
         ("HTTPS://EXAMPLE.COM is loud", "http is loud"),

@@ -1,4 +1,6 @@
-"""Evaluation texts are found in what was trained on: whole, inside longer ones and nearly; stock phrases are counted apart."""
+"""Evaluation texts are found in what was trained on: whole, inside longer ones and nearly; stock phrases are
+counted apart.
+"""
 
 from pathlib import Path
 
@@ -9,7 +11,8 @@ def test_texts_are_found_whole_inside_and_nearly() -> None:
     evaluated = [
         "It is n't a bad film at all .",  # whole, in another spelling
         "the acting is superb from start to finish",  # inside a longer one
-        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen",  # near: the last word differs
+        # near: the last word differs
+        "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen",
         "nobody has ever written this sentence before today",
         "very bad",  # a stock phrase: inside longer texts it means nothing
     ]
@@ -28,7 +31,9 @@ def test_texts_are_found_whole_inside_and_nearly() -> None:
 
 
 def test_the_known_overlap_of_sst2_and_rotten_tomatoes_is_found(shared_data: Path) -> None:
-    """Known from a comparison made independently: 731 whole, 855 together; how short a text inside another counted there is not known."""
+    """Known from a comparison made independently: 731 whole, 855 together; how short a text inside another
+    counted there is not known.
+    """
     import pandas
 
     evaluated = pandas.read_parquet(shared_data / "sst2/validation.parquet")["sentence"].tolist()
@@ -36,6 +41,9 @@ def test_the_known_overlap_of_sst2_and_rotten_tomatoes_is_found(shared_data: Pat
     found = check_contamination("validation", "rotten_tomatoes", evaluated, trained)
     assert found.whole.sum() == 731 and found.seen.sum() == 851 and found.short.sum() == 18
     clean = check_contamination(
-        "validation", "sst2", evaluated, pandas.read_parquet(shared_data / "sst2/train.parquet")["sentence"].tolist()
+        "validation",
+        "sst2",
+        evaluated,
+        pandas.read_parquet(shared_data / "sst2/train.parquet")["sentence"].tolist(),
     )
     assert clean.whole.sum() == 2 and clean.seen.sum() <= 4

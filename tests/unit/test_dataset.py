@@ -1,4 +1,6 @@
-"""What datasets promise: splits that are fair and repeatable, identity by content alone, the real ones whole and without a network."""
+"""What datasets promise: splits that are fair and repeatable, identity by content alone, the real ones whole
+and without a network.
+"""
 
 import os
 import socket
@@ -22,7 +24,7 @@ from bertlab.declarations import TEXT
 from bertlab.errors import ConfigError, DataError
 
 
-# --- identity -------------------------------------------------------------------------------------------------------------------
+# --- identity -------------------------------------------------------------------------------------
 def test_the_fingerprint_is_of_the_content_and_not_of_time_or_place() -> None:
     content = b"text,label\na,0\nb,1\n"
     Path("t.csv").write_bytes(content)
@@ -39,17 +41,29 @@ def test_the_fingerprint_is_of_the_content_and_not_of_time_or_place() -> None:
 def test_the_fingerprint_tells_splits_apart() -> None:
     Path("a.csv").write_text("text,label\na,0\nb,1\n")
     Path("b.csv").write_text("text,label\nc,0\nd,1\n")
-    named = [{"test_file": "b.csv"}, {"validation_file": "b.csv"}, {"train_file": "b.csv", "test_file": "a.csv"}, {}]
-    prints = [fingerprint(TableDataset(**{"name": "own", "train_file": "a.csv", **files}), PATHS) for files in named]
+    named = [
+        {"test_file": "b.csv"},
+        {"validation_file": "b.csv"},
+        {"train_file": "b.csv", "test_file": "a.csv"},
+        {},
+    ]
+    prints = [
+        fingerprint(TableDataset(**{"name": "own", "train_file": "a.csv", **files}), PATHS) for files in named
+    ]
     assert len(set(prints)) == 4
 
 
-# --- hold-out -------------------------------------------------------------------------------------------------------------------
+# --- hold-out -------------------------------------------------------------------------------------
 @pytest.fixture
 def numbered() -> dict[str, Any]:
     """3,000 rows, a quarter positive, each text its own row number."""
     Path("t.jsonl").write_bytes(
-        as_jsonl({"text": [f"row {index}" for index in range(3000)], "label": [int(index % 4 == 0) for index in range(3000)]})
+        as_jsonl(
+            {
+                "text": [f"row {index}" for index in range(3000)],
+                "label": [int(index % 4 == 0) for index in range(3000)],
+            }
+        )
     )
     return {"train_file": "t.jsonl"}
 
@@ -62,17 +76,23 @@ def test_held_out_splits_are_disjoint_complete_and_of_the_wished_size(numbered: 
     for split, share in (("validation", 0.2), ("test", 0.1)):
         deviation = (3000 * share * (1 - share)) ** 0.5
         assert abs(len(parts[split]["text"]) - 3000 * share) < 4 * deviation
-        assert sum(parts[split]["label"]) / len(parts[split]["label"]) == pytest.approx(0.25, abs=4 * (0.1875 / (3000 * share)) ** 0.5)
+        assert sum(parts[split]["label"]) / len(parts[split]["label"]) == pytest.approx(
+            0.25, abs=4 * (0.1875 / (3000 * share)) ** 0.5
+        )
 
 
-def test_what_is_held_out_from_a_classifier_is_held_out_from_its_pretraining(numbered: dict[str, Any]) -> None:
+def test_what_is_held_out_from_a_classifier_is_held_out_from_its_pretraining(
+    numbered: dict[str, Any],
+) -> None:
     labelled, plain = (load(*roles, **numbered, validation_fraction=0.2) for roles in ((), (TEXT,)))
     assert rows(labelled, "validation")["text"] == rows(plain, "validation")["text"]
 
 
 def test_copies_of_a_text_are_held_out_together_and_every_class_is_held_out() -> None:
     texts = ["It is n't bad .", "it isn't bad.", "IT ISN'T BAD", *(f"other {index}" for index in range(30))]
-    Path("c.jsonl").write_bytes(as_jsonl({"text": texts, "label": [0, 0, 0, *(int(index > 0) for index in range(30))]}))
+    Path("c.jsonl").write_bytes(
+        as_jsonl({"text": texts, "label": [0, 0, 0, *(int(index > 0) for index in range(30))]})
+    )
     for seed in range(20):
         loaded = load(train_file="c.jsonl", validation_fraction=0.1, split_seed=seed)
         held = rows(loaded, "validation")
@@ -88,7 +108,9 @@ def test_held_out_splits_depend_on_their_seed_alone(numbered: dict[str, Any]) ->
     assert held[0] == held[1] != held[2]
 
 
-def test_a_fraction_of_train_is_stratified_and_leaves_the_other_splits_alone(numbered: dict[str, Any]) -> None:
+def test_a_fraction_of_train_is_stratified_and_leaves_the_other_splits_alone(
+    numbered: dict[str, Any],
+) -> None:
     whole, part = (load(**numbered, fraction=fraction) for fraction in (1.0, 0.2))
     assert rows(whole, "validation") == rows(part, "validation")
     assert set(rows(part)["text"]) < set(rows(whole)["text"])
@@ -101,13 +123,17 @@ def test_the_first_words_are_as_many_as_asked_for(texts: list[str], count: int) 
     """And the same words in the same texts."""
     taken = first_words(texts, count)
     assert sum(len(text.split()) for text in taken) == min(count, sum(len(text.split()) for text in texts))
-    assert all(text.startswith(part) for text, part in zip(texts, taken, strict=False)) and taken[:-1] == texts[: max(0, len(taken) - 1)]
+    assert (
+        all(text.startswith(part) for text, part in zip(texts, taken, strict=False))
+        and taken[:-1] == texts[: max(0, len(taken) - 1)]
+    )
 
 
 def test_a_corpus_is_cut_to_its_words_split_by_split() -> None:
     Path("a.jsonl").write_bytes(as_jsonl({"text": [f"a{row} b c" for row in range(3000)]}))
     Path("b.jsonl").write_bytes(as_jsonl({"text": [f"<br />x{row} y" for row in range(10)]}))
-    options = {"label_column": None, "clean": "html", "mirror_files": {"one": "a.jsonl", "two": "b.jsonl"}, "train_splits": ["one", "two"],
+    options = {"label_column": None, "clean": "html", "mirror_files": {"one": "a.jsonl", "two": "b.jsonl"},
+        "train_splits": ["one", "two"],
                "validation_fraction": 0.01}  # fmt: skip
     paths = Paths(mirror=".")
     config = TableDataset(name="own", **options, max_words={"one": 7000, "two": 5})
@@ -116,7 +142,9 @@ def test_a_corpus_is_cut_to_its_words_split_by_split() -> None:
     texts = [text for split in found.splits.values() for text in split["text"]]
     assert sum(len(text.split()) for text in texts) == 7005
     assert {"a2332 b c", "a2333", "x1 y", "x2"} <= set(texts) and "a2334 b c" not in texts
-    with pytest.raises(DataError, match=r"holds 20 words, fewer than the 21 that dataset\.max_words asks for"):
+    with pytest.raises(
+        DataError, match=r"holds 20 words, fewer than the 21 that dataset\.max_words asks for"
+    ):
         load_dataset(replace(config, max_words={"two": 21}), paths, (TEXT,))
     with pytest.raises(ConfigError, match=r"max_words\.tow: unknown split, did you mean 'two'"):
         replace(config, max_words={"tow": 1}).check("dataset")
@@ -127,7 +155,9 @@ def test_a_corpus_is_cut_to_its_words_split_by_split() -> None:
 def test_the_ten_million_words_are_ten_million(shared_data: Path) -> None:
     config = compose_schema("train", ["dataset=ten_million_words", "objective=mlm"]).dataset
     found = load_dataset(config, Paths(mirror=str(shared_data)), (TEXT,))
-    assert sum(len(text.split()) for split in found.splits.values() for text in split["text"][:]) == 10_000_000
+    assert (
+        sum(len(text.split()) for split in found.splits.values() for text in split["text"][:]) == 10_000_000
+    )
 
 
 def test_a_given_validation_split_is_kept_whole(numbered: dict[str, Any]) -> None:
@@ -138,10 +168,13 @@ def test_a_given_validation_split_is_kept_whole(numbered: dict[str, Any]) -> Non
 
 
 @given(
-    labels=st.lists(st.integers(0, 4), min_size=1, max_size=200).map(np.array), share=st.floats(0.01, 1.0), seed=st.integers(0, 2**31),
+    labels=st.lists(st.integers(0, 4), min_size=1, max_size=200).map(np.array), share=st.floats(0.01, 1.0),
+    seed=st.integers(0, 2**31),
     purpose=st.sampled_from(["validation", "test", "fraction"]),
 )  # fmt: skip
-def test_a_stratified_sample_keeps_every_class_share(labels: np.ndarray, share: float, seed: int, purpose: str) -> None:
+def test_a_stratified_sample_keeps_every_class_share(
+    labels: np.ndarray, share: float, seed: int, purpose: str
+) -> None:
     chosen = stratified_sample(labels, share, seed, purpose)
     assert (np.diff(chosen) > 0).all()  # sorted, no row twice
     for label in np.unique(labels):
@@ -155,17 +188,22 @@ def test_a_stratified_sample_keeps_every_class_share(labels: np.ndarray, share: 
 def test_samples_of_two_purposes_or_seeds_differ(share: float, seed: int) -> None:
     labels = np.arange(400) % 2
     samples = [
-        stratified_sample(labels, share, *key).tolist() for key in ((seed, "validation"), (seed, "fraction"), (seed + 1, "validation"))
+        stratified_sample(labels, share, *key).tolist()
+        for key in ((seed, "validation"), (seed, "fraction"), (seed + 1, "validation"))
     ]
     assert samples[0] != samples[1] and samples[0] != samples[2]
 
 
-# --- the real ones ----------------------------------------------------------------------------------------------------------------
+# --- the real ones --------------------------------------------------------------------------------
 def test_sentiment140_is_read_as_it_was_published() -> None:
     """Six quoted columns, no header, Latin-1, polarity 0 and 4, entities and @names in the text."""
     line = '"{}","{}","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","someone","{}"\n'
     texts = ["@friend I&quot;m s\xf6 sad http://bit.ly/x", "g\xfct, really"]
-    Path("t.csv").write_bytes("".join(line.format(4 * (index % 2), index, texts[index % 2]) for index in range(40)).encode("latin-1"))
+    Path("t.csv").write_bytes(
+        "".join(line.format(4 * (index % 2), index, texts[index % 2]) for index in range(40)).encode(
+            "latin-1"
+        )
+    )
     config = compose_schema("train", ["dataset=sentiment140", "dataset.train_file=t.csv"]).dataset
     loaded = classified(config)
     assert loaded.label_names == NAMES
@@ -180,11 +218,19 @@ def preset(name: str, *overrides: str) -> TableDataset:
 
 REAL = {
     "sst2": {"train": {0: 29780, 1: 37569}, "validation": {0: 428, 1: 444}},
-    "rotten_tomatoes": {"train": {0: 4265, 1: 4265}, "validation": {0: 533, 1: 533}, "test": {0: 533, 1: 533}},
+    "rotten_tomatoes": {
+        "train": {0: 4265, 1: 4265},
+        "validation": {0: 533, 1: 533},
+        "test": {0: 533, 1: 533},
+    },
     "imdb": {"train": {0: 11227, 1: 11262}, "validation": {0: 1273, 1: 1238}, "test": {0: 12500, 1: 12500}},
     "rte": {"train": {0: 1249, 1: 1241}, "validation": {0: 146, 1: 131}},
     "sentiment140": {"train": {0: 7978, 1: 7977}, "validation": {0: 2021, 1: 2024}},
-    "sentiment140_random": {"train": {0: 9999, 1: 10001}, "validation": {0: 4674, 1: 4674}, "test": {0: 177, 1: 182}},
+    "sentiment140_random": {
+        "train": {0: 9999, 1: 10001},
+        "validation": {0: 4674, 1: 4674},
+        "test": {0: 177, 1: 182},
+    },
 }
 
 

@@ -16,10 +16,15 @@ def text_of(blocks: list[list[int]]) -> list[int]:
 
 
 @given(DOCUMENTS, st.integers(4, 20), st.booleans())
-def test_packing_loses_no_token_and_sees_none_twice(documents: list[list[int]], longest: int, across: bool) -> None:
+def test_packing_loses_no_token_and_sees_none_twice(
+    documents: list[list[int]], longest: int, across: bool
+) -> None:
     blocks = list(pack(documents, longest, SPECIAL, across))
     assert text_of(blocks) == [token for document in documents for token in document]
-    assert all(block[0] == SPECIAL.cls_id and block[-1] == SPECIAL.sep_id and 2 < len(block) <= longest for block in blocks)
+    assert all(
+        block[0] == SPECIAL.cls_id and block[-1] == SPECIAL.sep_id and 2 < len(block) <= longest
+        for block in blocks
+    )
 
 
 @given(DOCUMENTS, st.integers(4, 20))

@@ -1,4 +1,6 @@
-"""The embedding objective: rows of a batch, the contrastive loss against its definition, correlations of cosines."""
+"""The embedding objective: rows of a batch, the contrastive loss against its definition, correlations of
+cosines.
+"""
 
 import math
 from typing import Any
@@ -38,19 +40,26 @@ def by_hand(one: np.ndarray, other: np.ndarray, positives: list[int], temperatur
     total = 0.0
     for rows, columns in ((one, other), (other, one)):
         for i in positives:
-            cosines = [float(rows[i] @ column / np.linalg.norm(rows[i]) / np.linalg.norm(column)) / temperature for column in columns]
+            cosines = [
+                float(rows[i] @ column / np.linalg.norm(rows[i]) / np.linalg.norm(column)) / temperature
+                for column in columns
+            ]
             total -= cosines[i] - math.log(sum(map(math.exp, cosines)))
     return total / 2
 
 
-@pytest.mark.parametrize(("options", "positives"), [({}, range(6)), ({"views": "pairs", "positive_from": 4}, [0, 2])])
+@pytest.mark.parametrize(
+    ("options", "positives"), [({}, range(6)), ({"views": "pairs", "positive_from": 4}, [0, 2])]
+)
 def test_the_loss_is_that_of_its_definition(options: dict[str, Any], positives: Any) -> None:
     objective, examples = made(temperature=0.2, **options)
     batch = objective.collate(examples, np.arange(3), Draw(0, 0))
     outputs = torch.randn(len(batch.input_ids), 4)
     loss = objective.loss(outputs, batch)
     one, other = np.split(outputs.numpy().astype(float), 2)
-    assert float(loss.total) == pytest.approx(by_hand(one, other, list(positives), 0.2), rel=1e-5) and loss.count == len(positives)
+    assert float(loss.total) == pytest.approx(
+        by_hand(one, other, list(positives), 0.2), rel=1e-5
+    ) and loss.count == len(positives)
 
 
 def test_a_text_is_no_negative_of_itself() -> None:
@@ -64,9 +73,16 @@ def test_a_text_is_no_negative_of_itself() -> None:
     expected = 0.0
     for i, count in ((0, 2), (1, 1), (2, 1)):  # a's row stands twice; b and c see it twice
         for rows, columns in ((one, other), (other, one)):
-            cosines = [float(rows[i] @ column / np.linalg.norm(rows[i]) / np.linalg.norm(column)) for column in columns]
+            cosines = [
+                float(rows[i] @ column / np.linalg.norm(rows[i]) / np.linalg.norm(column))
+                for column in columns
+            ]
             weights = [2 if i and column == 0 else 1 for column in range(3)]
-            expected -= count * (cosines[i] - math.log(sum(w * math.exp(c) for w, c in zip(weights, cosines, strict=True)))) / 2
+            expected -= (
+                count
+                * (cosines[i] - math.log(sum(w * math.exp(c) for w, c in zip(weights, cosines, strict=True))))
+                / 2
+            )
     assert float(objective.loss(outputs, batch).total) == pytest.approx(expected, rel=1e-5)
 
 
@@ -75,14 +91,21 @@ def test_scores_are_correlations_of_cosines() -> None:
     outputs = torch.randn(6, 5)
     measured = objective.measure(outputs, objective.collate(examples, np.arange(3), None))
     cosines = torch.nn.functional.cosine_similarity(outputs[:3], outputs[3:]).numpy()
-    assert [row["cosine"] for row in objective.predictions(measured)] == pytest.approx(list(cosines), rel=1e-5)
+    assert [row["cosine"] for row in objective.predictions(measured)] == pytest.approx(
+        list(cosines), rel=1e-5
+    )
     assert objective.scores(measured) == pytest.approx(
-        {"spearman": stats.spearmanr(cosines, ROWS["number"]).statistic, "pearson": stats.pearsonr(cosines, ROWS["number"]).statistic}
+        {
+            "spearman": stats.spearmanr(cosines, ROWS["number"]).statistic,
+            "pearson": stats.pearsonr(cosines, ROWS["number"]).statistic,
+        }
     )
 
 
 def test_what_a_positive_is_must_be_said() -> None:
     with pytest.raises(ConfigError, match=r"objective.views=pairs needs objective.positive_from"):
         validate(Embedding(name="embedding", views="pairs"), "objective")
-    with pytest.raises(ConfigError, match=r"objective.positive_from=4 has no meaning without objective.views=pairs"):
+    with pytest.raises(
+        ConfigError, match=r"objective.positive_from=4 has no meaning without objective.views=pairs"
+    ):
         validate(Embedding(name="embedding", positive_from=4), "objective")

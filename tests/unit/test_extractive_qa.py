@@ -1,4 +1,6 @@
-"""The question-answering objective: SQuAD's two editions of rules, windows, spans, the choice between windows and none."""
+"""The question-answering objective: SQuAD's two editions of rules, windows, spans, the choice between windows
+and none.
+"""
 
 import itertools
 import re
@@ -17,12 +19,14 @@ from bertlab.errors import ConfigError
 from bertlab.objectives._squad import compare, normalised, word_f1
 from bertlab.objectives.extractive_qa import ExtractiveQa, ExtractiveQaObjective
 
-# --- the rules of evaluation, once more, letter by letter and without regular expressions but for splitting ---------------------------
+# --- the rules of evaluation, once more, letter by letter and without regular expressions but for splitting
 MARKS = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
 def plain_words(text: str) -> list[str]:
-    """Lower case; marks vanish without leaving a space; then articles vanish where they stand as words, then words are split."""
+    """Lower case; marks vanish without leaving a space; then articles vanish where they stand as words, then
+    words are split.
+    """
     letters = "".join(letter for letter in text.lower() if letter not in MARKS)
     return [word for part in letters.split() for word in re.split(r"(?<!\w)(?:a|an|the)(?!\w)", part) if word]
 
@@ -52,7 +56,26 @@ def rules(said: str, golds: list[str], second: bool) -> tuple[float, float]:
 
 
 TEXTS = st.lists(
-    st.sampled_from(["the", "a", "An", "cat", "Cat", "cats", "theatre", "U.S.", "-", "  ", "1,000", "«oui»", "é", "can't", "…"]), max_size=5
+    st.sampled_from(
+        [
+            "the",
+            "a",
+            "An",
+            "cat",
+            "Cat",
+            "cats",
+            "theatre",
+            "U.S.",
+            "-",
+            "  ",
+            "1,000",
+            "«oui»",
+            "é",
+            "can't",
+            "…",
+        ]
+    ),
+    max_size=5,
 )
 
 
@@ -65,7 +88,8 @@ def test_answers_are_compared_as_squad_does(said: list[str], golds: list[list[st
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("The  Cat,", "cat"), ("a.b", "ab"), ("an apple a day", "apple day"), ("theatre", "theatre"), ("The-a", "thea"), ("the", ""),
+        ("The  Cat,", "cat"), ("a.b", "ab"), ("an apple a day", "apple day"), ("theatre", "theatre"),
+        ("The-a", "thea"), ("the", ""),
         (" \n", ""), ("A’s", "’s"), ("U.S.A.", "usa"),
     ],
 )  # fmt: skip
@@ -82,9 +106,11 @@ def test_answers_without_words_part_the_editions() -> None:
     assert word_f1("cat cat", "cat", True) == pytest.approx(2 / 3)
 
 
-# --- windows -----------------------------------------------------------------------------------------------------------------------
+# --- windows --------------------------------------------------------------------------------------
 class Letters:
-    """Each letter is a token, spaces are none; with the first character and the one after the last of each."""
+    """Each letter is a token, spaces are none; with the first character and the one after the
+    last of each.
+    """
 
     def __call__(self, texts: Any) -> list[list[int]]:
         return [ids for ids, _ in self.with_offsets(texts)]
@@ -104,14 +130,20 @@ def objective(**options: Any) -> ExtractiveQaObjective:
 
 def rows_of(contexts: list[str], answers: list[str], questions: list[str] | None = None) -> Rows:
     found = [
-        {"text": [answer], "answer_start": [context.index(answer)]} if answer else {"text": [], "answer_start": []}
+        (
+            {"text": [answer], "answer_start": [context.index(answer)]}
+            if answer
+            else {"text": [], "answer_start": []}
+        )
         for context, answer in zip(contexts, answers, strict=True)
     ]
     return Rows(context=contexts, question=questions or ["xyz"] * len(contexts), answers=found)
 
 
 @given(st.integers(0, 26), st.integers(1, 4), st.integers(0, 25), st.integers(1, 3))
-def test_windows_hold_every_token_and_the_answer_where_it_is_whole(length: int, stride: int, begin: int, size: int) -> None:
+def test_windows_hold_every_token_and_the_answer_where_it_is_whole(
+    length: int, stride: int, begin: int, size: int
+) -> None:
     context = " ".join("abcdefghijklmnopqrstuvwxyz"[:length])
     wanted = context[2 * begin : 2 * (begin + size) - 1]
     o = objective(stride=stride)
@@ -129,7 +161,9 @@ def test_windows_hold_every_token_and_the_answer_where_it_is_whole(length: int, 
             assert context[first[span[0]] : last[span[1]]] == wanted
         elif wanted:
             assert not set(wanted.replace(" ", "")) <= {context[place] for place in first[4:-1]}
-    assert sorted(set(seen)) == [5 + index for index in range(length)] and len(examples) == max(1, -(-(length - 5) // stride) + 1)
+    assert sorted(set(seen)) == [5 + index for index in range(length)] and len(examples) == max(
+        1, -(-(length - 5) // stride) + 1
+    )
     if wanted and size + stride <= 6:
         assert whole
 
@@ -147,13 +181,15 @@ def test_an_answer_within_a_token_is_learnt_as_that_token() -> None:
 
 def test_segments_begin_with_the_context() -> None:
     o = objective()
-    batch = o.collate(join_examples(o.prepare(rows_of(["abc", " "], ["b", ""]), Letters())), np.array([0, 1]), None)
+    batch = o.collate(
+        join_examples(o.prepare(rows_of(["abc", " "], ["b", ""]), Letters())), np.array([0, 1]), None
+    )
     assert batch.input_ids.tolist() == [[2, 28, 29, 3, 5, 6, 7, 3], [2, 28, 29, 3, 3, 0, 0, 0]]
     assert batch.segment_ids.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 1, 0, 0, 0]]
     assert batch.targets["span"].tolist() == [[5, 5], [0, 0]]
 
 
-# --- spans ---------------------------------------------------------------------------------------------------------------------------
+# --- spans ----------------------------------------------------------------------------------------
 def test_the_best_span_is_that_of_trying_all() -> None:
     o = objective(max_length=12, stride=6)
     contexts = ["abcdefgh", "ab", " ", "abcdefghijklm"]
@@ -171,7 +207,12 @@ def test_the_best_span_is_that_of_trying_all() -> None:
         for w, start, more in itertools.product(windows, range(outputs.shape[1]), range(3)):
             first, last = (batch.targets[name][w] for name in ("first", "last"))
             if first[start] >= 0 and start + more < len(first) and first[start + more] >= 0:
-                tried.append((float(outputs[w, start, 0] + outputs[w, start + more, 1]), context[first[start] : last[start + more]]))
+                tried.append(
+                    (
+                        float(outputs[w, start, 0] + outputs[w, start + more, 1]),
+                        context[first[start] : last[start + more]],
+                    )
+                )
         score, text = max(tried)
         assert answers[row]["answer"] == (text if score >= none else "")
         if answers[row]["answer"]:
@@ -184,7 +225,9 @@ def test_the_loss_is_the_mean_of_both_ends_cross_entropies_over_possible_tokens(
     batch = o.collate(join_examples(o.prepare(rows_of(["abc"], ["bc"]), Letters())), np.array([0]), None)
     outputs = torch.randn(1, 8, 2)
     possible = [0, 4, 5, 6]
-    start, end = (-torch.log_softmax(outputs[0, possible, side], 0)[place] for side, place in ((0, 2), (1, 3)))
+    start, end = (
+        -torch.log_softmax(outputs[0, possible, side], 0)[place] for side, place in ((0, 2), (1, 3))
+    )
     loss = o.loss(outputs, batch)
     assert float(loss.total) == pytest.approx(float((start + end) / 2), rel=1e-5) and loss.count == 1
 
@@ -193,7 +236,10 @@ def measured_of(*windows: tuple[int, float, float, int, int]) -> dict[str, np.nd
     names = ("row", "best", "none", "first", "last")
     return {
         "nats": np.zeros(len(windows)),
-        **{name: np.asarray(values, dtype=float) for name, values in zip(names, zip(*windows, strict=True), strict=True)},
+        **{
+            name: np.asarray(values, dtype=float)
+            for name, values in zip(names, zip(*windows, strict=True), strict=True)
+        },
     }
 
 
@@ -202,11 +248,29 @@ def test_scores_of_questions_with_and_without_an_answer() -> None:
     measured = measured_of((0, 1.0, 2.0, 0, 2), (0, 3.0, 2.5, 3, 5), (1, 1.0, 2.0, 0, 2), (2, 4.0, 0.0, 0, 2))
     o = objective()
     assert [row["answer"] for row in o.predictions(measured, rows)] == ["cd", "", "ab"]
-    expected = {"loss": 0.0, "exact_match": 2 / 3, "f1": (2 + 2 / 3) / 3, "f1_answerable": (1 + 2 / 3) / 2, "accuracy_unanswerable": 1.0}
+    expected = {
+        "loss": 0.0,
+        "exact_match": 2 / 3,
+        "f1": (2 + 2 / 3) / 3,
+        "f1_answerable": (1 + 2 / 3) / 2,
+        "accuracy_unanswerable": 1.0,
+    }
     assert o.scores(measured, rows) == pytest.approx(expected)
-    assert [row["answer"] for row in objective(unanswerable=False).predictions(measured, rows)] == ["cd", "ab", "ab"]
-    assert [row["answer"] for row in objective(null_threshold=1.0).predictions(measured, rows)] == ["cd", "ab", "ab"]
-    assert [row["answer"] for row in objective(null_threshold=-2.0).predictions(measured, rows)] == ["", "", "ab"]
+    assert [row["answer"] for row in objective(unanswerable=False).predictions(measured, rows)] == [
+        "cd",
+        "ab",
+        "ab",
+    ]
+    assert [row["answer"] for row in objective(null_threshold=1.0).predictions(measured, rows)] == [
+        "cd",
+        "ab",
+        "ab",
+    ]
+    assert [row["answer"] for row in objective(null_threshold=-2.0).predictions(measured, rows)] == [
+        "",
+        "",
+        "ab",
+    ]
     assert set(objective(unanswerable=False).scores(measured, rows)) == {"loss", "exact_match", "f1"}
 
 

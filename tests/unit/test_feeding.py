@@ -13,7 +13,8 @@ from bertlab.data.feeding import Feed, worker_deaths_explained
 from bertlab.errors import RunError
 from bertlab.runs.machine import Device
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12, of any fork
+# Python 3.12, of any fork
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 CPU = Device(torch.device("cpu"), "float32", 1)
 
@@ -43,7 +44,11 @@ def only_break() -> None:
 
 def feed(batch: type) -> Feed:
     order = SimpleNamespace(
-        seed=0, lengths=np.ones(3), tokens_before=lambda _: 0, length_at=lambda _: None, from_step=lambda _: iter([(0, 1.0, np.arange(3))])
+        seed=0,
+        lengths=np.ones(3),
+        tokens_before=lambda _: 0,
+        length_at=lambda _: None,
+        from_step=lambda _: iter([(0, 1.0, np.arange(3))]),
     )
     return Feed(SimpleNamespace(collate=lambda *_: batch()), None, order, 1)  # type: ignore[arg-type]  # no more than a feed asks for
 

@@ -1,4 +1,6 @@
-"""Files of one's own: the same rows from every kind of file, encoding and compression; quote signs as they were meant."""
+"""Files of one's own: the same rows from every kind of file, encoding and compression; quote signs as they
+were meant.
+"""
 
 import bz2
 import gzip
@@ -15,7 +17,8 @@ from bertlab.data.table import TableDataset, read_rows
 from bertlab.declarations import TEXT, Role
 from bertlab.errors import DataError
 
-# What CSV can hold and careless readers change: quotes, separators, line ends, words that look like nothing, other scripts.
+# What CSV can hold and careless readers change: quotes, separators, line ends, words that look like nothing,
+# other scripts.
 TEXTS = [
     'plain "quoted" text',
     "a, b\tc; d",
@@ -32,7 +35,8 @@ TEXTS = [
 ]
 IDS = [index % 2 for index in range(len(TEXTS))]
 LABELS: dict[str, list[Any]] = {
-    "ids": IDS, "ids_as_words": [str(index) for index in IDS], "ids_as_floats": [float(index) for index in IDS],
+    "ids": IDS, "ids_as_words": [str(index) for index in IDS],
+    "ids_as_floats": [float(index) for index in IDS],
     "names": [NAMES[index] for index in IDS],
 }  # fmt: skip
 TABLE = {"text": TEXTS, "label": [NAMES[index] for index in IDS]}
@@ -77,7 +81,7 @@ def test_a_file_rewritten_within_the_clock_tick_is_read_anew() -> None:
     assert seen == ["first", "other"]
 
 
-# --- encodings and compressions -------------------------------------------------------------------------------------------------
+# --- encodings and compressions -------------------------------------------------------------------
 @pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize(("name", "separator"), [("t.csv", ","), ("t.tsv", "\t"), ("t.jsonl", "")])
 def test_a_byte_order_mark_of_utf_16_says_the_encoding(name: str, separator: str, order: str) -> None:
@@ -88,7 +92,8 @@ def test_a_byte_order_mark_of_utf_16_says_the_encoding(name: str, separator: str
 
 
 COMPRESS: dict[str, Any] = {
-    ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": lambda content: pyarrow.compress(content, "zstd", asbytes=True),
+    ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": lambda content: pyarrow.compress(content, "zstd",
+    asbytes=True),
 }  # fmt: skip
 
 
@@ -113,7 +118,7 @@ def test_a_line_that_does_not_decode_is_named() -> None:
     assert rows(both("t.csv", encoding="latin-1"))["text"] == ["plain", "gr\xfcn"]
 
 
-# --- words and tags in columns -----------------------------------------------------------------------------------------------------
+# --- words and tags in columns --------------------------------------------------------------------
 CONLL = """-DOCSTART- -X- O
 
 EU NNP B-ORG
@@ -145,7 +150,7 @@ def test_one_text_a_line_is_a_corpus() -> None:
     assert rows(both("t.txt", TEXT)) == {"text": ['a "text"', "another, with a comma"]}
 
 
-# --- quote signs ------------------------------------------------------------------------------------------------------------------
+# --- quote signs ----------------------------------------------------------------------------------
 FRAMED = 'text\tlabel\n"a ""good"" film"\t1\n"bad\tfilm"\t0\nplain\t1\n'
 STRAY = 'text\tlabel\n"good film\t1\nbad film\t0\nthe "end"\t1\n5" long\t0\n'
 SWALLOWING = 'text\tlabel\n"one\t1\ntwo\t0\nthree"\t1\n'  # read as frames, three rows would be one that fits
@@ -188,12 +193,19 @@ def test_commas_are_quoted_as_csv_says() -> None:
         both("t.csv", quoting="none")
 
 
-# --- numbers ----------------------------------------------------------------------------------------------------------------------
+# --- numbers --------------------------------------------------------------------------------------
 def test_numbers_are_read_in_the_files_own_unit() -> None:
     Path("t.csv").write_text("text,score\na,3.8\nb,-2\nc,1e1\n")
-    assert rows(both("t.csv", TEXT, NUMBER, number_column="score", label_column=None))["number"] == [3.8, -2.0, 10.0]
+    assert rows(both("t.csv", TEXT, NUMBER, number_column="score", label_column=None))["number"] == [
+        3.8,
+        -2.0,
+        10.0,
+    ]
     Path("t.csv").write_text("text,score\na,3.8\nb,many\n")
-    with pytest.raises(DataError, match=r"t\.csv: row 2 holds 'many', no number, in column 'score' \(dataset\.number_column\)"):
+    with pytest.raises(
+        DataError,
+        match=r"t\.csv: row 2 holds 'many', no number, in column 'score' \(dataset\.number_column\)",
+    ):
         both("t.csv", TEXT, NUMBER, number_column="score", label_column=None)
 
 

@@ -1,4 +1,6 @@
-"""What of the first weights moves: frozen parts stay to the bit, levels have their rates, redrawn layers are fresh."""
+"""What of the first weights moves: frozen parts stay to the bit, levels have their rates, redrawn layers are
+fresh.
+"""
 
 from typing import Any
 
@@ -18,10 +20,16 @@ RUN = tiny("model.num_hidden_layers=3", "budget.steps=6")
 def changed(*overrides: str) -> set[str]:
     """Which parts of the encoder moved in a short run."""
     first = bertlab.run([*RUN, "budget.steps=1"])
-    run = bertlab.run([*RUN, "init=checkpoint", f"init.path={first.folder}", "tokenizer=inherited", *overrides])
+    run = bertlab.run(
+        [*RUN, "init=checkpoint", f"init.path={first.folder}", "tokenizer=inherited", *overrides]
+    )
     before = first.model.state_dict()
     moved = {name for name, weight in run.model.state_dict().items() if not torch.equal(weight, before[name])}
-    return {".".join(name.split(".")[1:3]) if ".layers." in name else name.split(".")[1] for name in moved if name.startswith("encoder.")}
+    return {
+        ".".join(name.split(".")[1:3]) if ".layers." in name else name.split(".")[1]
+        for name in moved
+        if name.startswith("encoder.")
+    }
 
 
 ALL = {"token", "segment", "embedding_norm", "layers.0", "layers.1", "layers.2", "pooler"}
@@ -53,7 +61,13 @@ def test_each_level_has_its_share_of_the_learning_rate() -> None:
     assert len(rate) == len(list(model.parameters()))
     found = {name: rate[id(weight)] for name, weight in model.named_parameters()}
     for name, value in found.items():
-        levels = {"encoder.layers.2": 0.04, "encoder.layers.1": 0.02, "encoder.layers.0": 0.01, "head": 0.08, "encoder.pooler": 0.08}
+        levels = {
+            "encoder.layers.2": 0.04,
+            "encoder.layers.1": 0.02,
+            "encoder.layers.0": 0.01,
+            "head": 0.08,
+            "encoder.pooler": 0.08,
+        }
         expected = next((share for start, share in levels.items() if name.startswith(start)), 0.005)
         assert value == pytest.approx(expected), name
 
@@ -66,7 +80,9 @@ def test_top_layers_can_be_drawn_anew() -> None:
     plain.encoder.redraw(1)
     moved = {name for name, weight in plain.state_dict().items() if not torch.equal(weight, redrawn[name])}
     assert moved and all(name.startswith(("encoder.layers.2", "encoder.pooler")) for name in moved)
-    assert plain.encoder.layers[2].attention.query.weight.std().item() == pytest.approx(config.model.initializer_range, rel=0.1)
+    assert plain.encoder.layers[2].attention.query.weight.std().item() == pytest.approx(
+        config.model.initializer_range, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("override", ["finetune.freeze_layers=4", "finetune.reinit_layers=4"])

@@ -1,4 +1,6 @@
-"""`bertlab help` and `bertlab list`: what the schema, docstrings and presets say, found by whatever word a person has."""
+"""`bertlab help` and `bertlab list`: what the schema, docstrings and presets say, found by whatever word a
+person has.
+"""
 
 import dataclasses
 import json
@@ -19,7 +21,8 @@ from bertlab.runs.records import find_runs
 def test_an_option_tells_its_keys_limits_and_what_it_reads_and_scores() -> None:
     told = describe.explain_word("objective=mlm")
     for part in (
-        "reads    text (text)", "loss (nats per masked token, lower is better; selects)", "objective.rate=0.15", "number, > 0, < 1",
+        "reads    text (text)", "loss (nats per masked token, lower is better; selects)",
+        "objective.rate=0.15", "number, > 0, < 1",
         "objective.unit=token", "token | word | span", "what is hidden together",
     ):  # fmt: skip
         assert part in told
@@ -27,7 +30,11 @@ def test_an_option_tells_its_keys_limits_and_what_it_reads_and_scores() -> None:
 
 def test_a_preset_tells_its_own_values() -> None:
     told = describe.explain_word("model=bert_mini_rotary")
-    assert "built on model=bert_mini" in told and "model.positions=rotary" in told and "model.hidden_size=256" in told
+    assert (
+        "built on model=bert_mini" in told
+        and "model.positions=rotary" in told
+        and "model.hidden_size=256" in told
+    )
 
 
 def test_a_key_tells_each_options_default() -> None:
@@ -47,7 +54,9 @@ def test_every_group_and_option_can_be_asked_for(group: str) -> None:
 def test_every_key_of_a_run_explains_itself() -> None:
     keys = [key for _, key in describe.every_key()]
     assert len(keys) > 200 and not [key.name for key in keys if not key.is_group and not key.help]
-    assert {item.name for item in dataclasses.fields(schema.Budget)} <= {key.name.partition(".")[2] for key in keys}
+    assert {item.name for item in dataclasses.fields(schema.Budget)} <= {
+        key.name.partition(".")[2] for key in keys
+    }
 
 
 @pytest.mark.parametrize(("words", "part"), [
@@ -72,7 +81,9 @@ def test_the_command_line_answers(words: list[str], part: str, capsys: pytest.Ca
     (["list", "dataset_s"], "there is no such list, did you mean 'datasets'?"),
     (["list", "models", "sort=x"], "where, sort and format are for runs"),
 ])  # fmt: skip
-def test_what_is_not_there_is_one_line(words: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_there_is_one_line(
+    words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_command(words) == 2
     err = capsys.readouterr().err
     assert line in err and len(err.splitlines()) == 1
@@ -88,7 +99,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_runs_are_chosen_and_put_in_order(folder: Path) -> None:
     runs = find_runs([str(folder)])
-    assert [run.seed for run in ordered(select(runs, ["optimizer.lr=1e-3", "status=finished"]), "-validation")] == [1, 2]
+    assert [
+        run.seed for run in ordered(select(runs, ["optimizer.lr=1e-3", "status=finished"]), "-validation")
+    ] == [1, 2]
     assert [run.seed for run in ordered(runs, "validation")] == [0, 2, 1, 9], "what has no score stands last"
     assert [run.seed for run in select(runs, ["validation/accuracy>=0.8"])] == [1, 2]
     assert [run.seed for run in select(runs, ["init=scratch", "seed!=1"])] == [0, 2, 9]
@@ -99,10 +112,16 @@ def test_runs_are_chosen_and_put_in_order(folder: Path) -> None:
         ordered(runs, "-nothing")
 
 
-def test_runs_are_listed_for_people_and_for_programs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_listed_for_people_and_for_programs(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run_command(["list", "runs", f"runs={folder}", "sort=-validation"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "toy-classification-1" in lines[1] and "0.9000" in lines[1] and "seed=1 optimizer.lr=0.001" in lines[1]
+    assert (
+        "toy-classification-1" in lines[1]
+        and "0.9000" in lines[1]
+        and "seed=1 optimizer.lr=0.001" in lines[1]
+    )
     assert "failed" in lines[4] and lines[-1] == "4 runs, 3 finished"
     assert run_command(["list", "runs", f"runs={folder}", "format=jsonl", "where=seed>0"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -12,13 +12,21 @@ from bertlab.runs.machine import choose_device
 
 def run_id(*overrides: str) -> str:
     config: Any = compose_schema("train", ["compute=cpu", *overrides])
-    return str(identify(config, choose_device(config.compute.device, config.compute.precision, config.compute.threads), None)["id"])
+    return str(
+        identify(
+            config,
+            choose_device(config.compute.device, config.compute.precision, config.compute.threads),
+            None,
+        )["id"]
+    )
 
 
 @pytest.mark.parametrize(
     "override",
-    ["seed=1", "optimizer.lr=1e-4", "model=bert_mini", "schedule=cosine", "dataset.fraction=0.5", "objective.head_dropout=0.2",
-     "budget.steps=10", "tokenizer.vocab_size=500", "evaluation.keep=last", "evaluation.every_steps=7", "compute.precision=bfloat16",
+    ["seed=1", "optimizer.lr=1e-4", "model=bert_mini", "schedule=cosine", "dataset.fraction=0.5",
+    "objective.head_dropout=0.2",
+     "budget.steps=10", "tokenizer.vocab_size=500", "evaluation.keep=last", "evaluation.every_steps=7",
+     "compute.precision=bfloat16",
      "compute.micro_batch_size=8", "compute.compile=true"],
 )  # fmt: skip
 def test_what_can_change_results_changes_the_id(override: str) -> None:
@@ -27,8 +35,10 @@ def test_what_can_change_results_changes_the_id(override: str) -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["compute.threads=1", "compute.checkpoint_seconds=3", "tracker=wandb tracker.mode=offline", "paths.output=elsewhere", "tags=[a]",
-     "evaluation.batch_size=8", "model.hidden_size=128", "compute=auto compute.device=cpu compute.precision=float32"],
+    ["compute.threads=1", "compute.checkpoint_seconds=3", "tracker=wandb tracker.mode=offline",
+    "paths.output=elsewhere", "tags=[a]",
+     "evaluation.batch_size=8", "model.hidden_size=128",
+     "compute=auto compute.device=cpu compute.precision=float32"],
 )  # fmt: skip
 def test_what_changes_only_speed_place_or_spelling_keeps_the_id(override: str) -> None:
     assert run_id(*override.split()) == run_id()
@@ -47,7 +57,9 @@ def test_code_is_compared_without_comments_docstrings_and_layout(tmp_path: Path)
 
 
 def test_code_has_one_version_in_every_version_of_python(tmp_path: Path) -> None:
-    """Seen equal in 3.10, 3.11, 3.12.1 (which notes an empty piece after `{width}`) and 3.13 (which leaves empty fields out)."""
+    """Seen equal in 3.10, 3.11, 3.12.1 (which notes an empty piece after `{width}`) and 3.13 (which leaves
+    empty fields out).
+    """
     file = tmp_path / "code.py"
     file.write_text("""@cache
 def f(x, *rest, width=None, **named):
@@ -56,7 +68,8 @@ def f(x, *rest, width=None, **named):
 """)
     assert code_version(file) == "46f67cd07b28e83b"
     newer = tmp_path / "newer.py"
-    newer.write_text("LETTERS = 'é – \u2ffc'\n", encoding="utf-8")  # the last is a letter of Unicode 15.1, which Python knows from 3.13 on
+    # the last is a letter of Unicode 15.1, which Python knows from 3.13 on
+    newer.write_text("LETTERS = 'é – \u2ffc'\n", encoding="utf-8")
     assert code_version(newer) == "89ac78cf5c10f27b"
 
 

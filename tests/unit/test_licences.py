@@ -21,7 +21,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def made(name: str, *lines: str) -> None:
         folder = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text("\n".join(["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", *lines, ""]))
+        (folder / "METADATA").write_text(
+            "\n".join(["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", *lines, ""])
+        )
 
     return made
 
@@ -36,21 +38,30 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         (["License: the MIT one", MIT], "MIT", "Classifier"),
         ([BSD], "BSD License", "Classifier, in words"),  # which of them is not said
         ([MIT, BSD], "MIT License, BSD License", "Classifier, in words"),  # one of them, or both: not said
-        (["License: Copyright 2020 Somebody", "        All rights reserved"], "Copyright 2020 Somebody", "License, in words"),
+        (
+            ["License: Copyright 2020 Somebody", "        All rights reserved"],
+            "Copyright 2020 Somebody",
+            "License, in words",
+        ),
         (["License: "], "unknown", "-"),
         ([], "unknown", "-"),
     ],
 )
-def test_a_licence_is_what_the_package_declares(install: Any, lines: list[str], licence: str, declared_as: str) -> None:
+def test_a_licence_is_what_the_package_declares(
+    install: Any, lines: list[str], licence: str, declared_as: str
+) -> None:
     install("given", *lines)
     (only,) = licences_with("given")
     assert (only.licence, only.declared_as, only.version) == (licence, declared_as, "1.0")
 
 
 def test_all_that_is_needed_and_installed_is_listed_once(install: Any) -> None:
-    install("root-here", "Provides-Extra: more", "Requires-Dist: near_by[fast]", "Requires-Dist: Others; extra == 'more'",
-            "Requires-Dist: old-one; python_version < '3'", "Requires-Dist: not-there; extra == 'more'")  # fmt: skip
-    install("near-by", "Provides-Extra: fast", "Provides-Extra: tests", "Requires-Dist: quick; extra == 'fast'",
+    install("root-here", "Provides-Extra: more", "Requires-Dist: near_by[fast]",
+        "Requires-Dist: Others; extra == 'more'",
+            "Requires-Dist: old-one; python_version < '3'",
+            "Requires-Dist: not-there; extra == 'more'")  # fmt: skip
+    install("near-by", "Provides-Extra: fast", "Provides-Extra: tests",
+        "Requires-Dist: quick; extra == 'fast'",
             "Requires-Dist: checker; extra == 'tests'", "Requires-Dist: root-here")  # fmt: skip
     for name in ("others", "old-one", "quick", "checker"):
         install(name)

@@ -14,13 +14,16 @@ from bertlab.training.forecast import Forecaster
 from bertlab.training.loop import clip_gradients
 from tiny import tiny
 
-RUN = tiny("budget.steps=6", "budget.batch_size=24", "model.hidden_dropout=0", "model.attention_dropout=0", "objective.head_dropout=0",
+RUN = tiny("budget.steps=6", "budget.batch_size=24", "model.hidden_dropout=0", "model.attention_dropout=0",
+    "objective.head_dropout=0",
            "compute.precision=float32", sizes=(200, 50, 50))  # fmt: skip
 
 
 @pytest.mark.parametrize("largest", [0.5, 100.0, 0.0])
 def test_clipping_is_torchs(largest: float) -> None:
-    ours, theirs = (nn.ParameterList([nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(5))]) for _ in range(2))
+    ours, theirs = (
+        nn.ParameterList([nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(5))]) for _ in range(2)
+    )
     for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(index))
         b.grad = a.grad.clone()
@@ -40,7 +43,11 @@ def test_micro_batches_of_unequal_size_give_the_same_training() -> None:
 
 @pytest.mark.parametrize(
     ("workers", "said"),
-    [(0, torch.OutOfMemoryError("CUDA out of memory")), (0, MemoryError()), (2, RuntimeError("could not create a primitive"))],
+    [
+        (0, torch.OutOfMemoryError("CUDA out of memory")),
+        (0, MemoryError()),
+        (2, RuntimeError("could not create a primitive")),
+    ],
 )
 def test_out_of_memory_is_begun_again_in_smaller_parts_as_a_run_of_its_own(
     monkeypatch: pytest.MonkeyPatch, workers: int, said: BaseException
@@ -77,12 +84,24 @@ def test_one_example_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) 
         bertlab.run(RUN)
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12, of any fork
+@pytest.mark.filterwarnings(
+    "ignore:This process .* is multi-threaded:DeprecationWarning"
+)  # Python 3.12, of any fork
 def test_batches_made_ahead_by_other_processes_are_the_same_batches() -> None:
-    words = [*RUN, "objective=mlm", "objective.max_length=32", "model.hidden_dropout=0.1", "objective.final_rate=0.3"]
+    words = [
+        *RUN,
+        "objective=mlm",
+        "objective.max_length=32",
+        "model.hidden_dropout=0.1",
+        "objective.final_rate=0.3",
+    ]
     words = [word for word in words if "head_dropout" not in word]
-    alone, helped = (bertlab.run([*words, f"compute.workers={count}", f"paths.output=workers{count}"]) for count in (0, 3))
-    assert alone.folder.name == helped.folder.name, "workers change no result, so they are no part of the identity"
+    alone, helped = (
+        bertlab.run([*words, f"compute.workers={count}", f"paths.output=workers{count}"]) for count in (0, 3)
+    )
+    assert alone.folder.name == helped.folder.name, (
+        "workers change no result, so they are no part of the identity"
+    )
     for name, weight in alone.model.state_dict().items():
         assert torch.equal(helped.model.state_dict()[name], weight), name
     assert multiprocessing.active_children() == []
@@ -92,20 +111,32 @@ def test_hours_stop_the_run_and_leave_the_schedule_alone() -> None:
     run = bertlab.run([*RUN, "budget.steps=100000", "budget.hours=0.0005", "schedule=linear"])
     assert run.summary["stopped"] == "budget.hours" and run.summary["cost"]["steps"] < 100_000
     peak = run.history["train/lr"].dropna()
-    assert peak.max() <= 5e-4 * run.summary["cost"]["steps"] / 10_000 * 1.01, "warm-up is a tenth of 100000 steps, not of the time"
+    assert peak.max() <= 5e-4 * run.summary["cost"]["steps"] / 10_000 * 1.01, (
+        "warm-up is a tenth of 100000 steps, not of the time"
+    )
 
 
 def test_patience_stops_and_the_best_weights_are_kept() -> None:
-    run = bertlab.run([*RUN, "budget.steps=200", "evaluation.every_steps=5", "evaluation.patience=2", "optimizer.lr=1e-9"])
-    assert run.summary["stopped"] == "evaluation.patience" and run.summary["cost"]["steps"] == 15 and run.summary["selected_step"] == 5
+    run = bertlab.run(
+        [*RUN, "budget.steps=200", "evaluation.every_steps=5", "evaluation.patience=2", "optimizer.lr=1e-9"]
+    )
+    assert (
+        run.summary["stopped"] == "evaluation.patience"
+        and run.summary["cost"]["steps"] == 15
+        and run.summary["selected_step"] == 5
+    )
 
 
 def test_debug_overfit_reaches_a_small_training_loss() -> None:
-    run = bertlab.run(["debug=overfit", "compute.threads=1", "dataset.validation_size=20", "dataset.test_size=20"])
+    run = bertlab.run(
+        ["debug=overfit", "compute.threads=1", "dataset.validation_size=20", "dataset.test_size=20"]
+    )
     assert run.history["train/loss"].dropna().iloc[-1] < 0.05
 
 
 def test_every_epoch_evaluates_once_by_default() -> None:
     run = bertlab.run([*[word for word in RUN if "steps" not in word], "budget.epochs=2.5"])
     assert run.history["validation/loss"].dropna().shape[0] == 3
-    assert run.history.loc[run.history["validation/loss"].notna(), "epoch"].tolist() == pytest.approx([1, 2, 2.5], abs=0.1)
+    assert run.history.loc[run.history["validation/loss"].notna(), "epoch"].tolist() == pytest.approx(
+        [1, 2, 2.5], abs=0.1
+    )

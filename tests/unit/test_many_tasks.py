@@ -1,4 +1,6 @@
-"""Many tasks: arms matched over tasks, means over tasks by declared scores, intervals that cover, published scores apart."""
+"""Many tasks: arms matched over tasks, means over tasks by declared scores, intervals that cover, published
+scores apart.
+"""
 
 import math
 from pathlib import Path
@@ -35,8 +37,17 @@ def two_arms(root: Path, seeds: int = 5, gain: float = 0.05) -> Path:
     for task, (objective, metric, level) in TASKS.items():
         for seed in range(seeds):
             noise = 0.01 * ((seed * 7) % 5 - 2)
-            write_run(root, f"{task}-a{seed}", seed, level + noise, metric=metric, dataset__name=task, objective__component=objective)
-            write_run(root, f"{task}-b{seed}", seed, level + gain + noise / 2, metric=metric, dataset__name=task,
+            write_run(
+                root,
+                f"{task}-a{seed}",
+                seed,
+                level + noise,
+                metric=metric,
+                dataset__name=task,
+                objective__component=objective,
+            )
+            write_run(root, f"{task}-b{seed}", seed, level + gain + noise / 2, metric=metric,
+                dataset__name=task,
                       objective__component=objective, init__component="pretrained")  # fmt: skip
     return root
 
@@ -51,8 +62,14 @@ def test_arms_are_matched_over_tasks_and_the_mean_is_of_tasks(tmp_path: Path) ->
     many = many_tasks(studies)  # type: ignore[arg-type]
     assert many is not None and [arm.name for arm in many.arms] == ["baseline", "init=pretrained"]
     base, better = tasks_rows(many, {})
-    assert base.mean is not None and base.mean.mean == pytest.approx((0.3 + 0.8 + 0.6) / 3) and base.mean.n == 5
-    assert better.versus is not None and better.versus.difference.mean == pytest.approx(0.05) and better.better_on == "3 of 3"
+    assert (
+        base.mean is not None and base.mean.mean == pytest.approx((0.3 + 0.8 + 0.6) / 3) and base.mean.n == 5
+    )
+    assert (
+        better.versus is not None
+        and better.versus.difference.mean == pytest.approx(0.05)
+        and better.better_on == "3 of 3"
+    )
     assert better.cost.core_minutes == pytest.approx(3 * 70 / 60)  # one seed on three tasks
     assert better.improvement[0] > 0.9 and better.rank[0] == 1 and base.rank[0] == 2
     assert text.index("## Over tasks") < text.index("## Classification on cola")
@@ -62,9 +79,21 @@ def test_arms_are_matched_over_tasks_and_the_mean_is_of_tasks(tmp_path: Path) ->
 def test_a_task_whose_best_is_not_1_stands_apart(tmp_path: Path) -> None:
     two_arms(tmp_path)
     for seed in range(5):
-        write_run(tmp_path, f"age-{seed}", seed, 4.0 + seed / 10, metric=RMSE, dataset__name="age", objective__component="regression")
+        write_run(
+            tmp_path,
+            f"age-{seed}",
+            seed,
+            4.0 + seed / 10,
+            metric=RMSE,
+            dataset__name="age",
+            objective__component="regression",
+        )
     many = many_tasks(studies_of(find_runs([str(tmp_path)]), baseline="init=scratch"))
-    assert many is not None and "age" not in many.in_mean and [task.name for task in many.tasks if task.apart] == ["age"]
+    assert (
+        many is not None
+        and "age" not in many.in_mean
+        and [task.name for task in many.tasks if task.apart] == ["age"]
+    )
     rows = tasks_rows(many, {})
     assert "Shown, and not in the mean: age." in warnings_of_tasks(many, rows)
     assert any("4.200 ± 0.158" in line for line in scores_table(many, rows).rows)
@@ -73,7 +102,9 @@ def test_a_task_whose_best_is_not_1_stands_apart(tmp_path: Path) -> None:
 def test_an_arm_that_lacks_a_task_has_no_mean(tmp_path: Path) -> None:
     two_arms(tmp_path)
     for seed in range(5):
-        write_run(tmp_path, f"only-{seed}", seed, 0.9, dataset__name="rte", init__component="stage", stage="p")
+        write_run(
+            tmp_path, f"only-{seed}", seed, 0.9, dataset__name="rte", init__component="stage", stage="p"
+        )
     many = many_tasks(studies_of(find_runs([str(tmp_path)]), baseline="init=scratch"))
     assert many is not None
     rows = {row.arm.name: row for row in tasks_rows(many, {})}
@@ -83,15 +114,31 @@ def test_an_arm_that_lacks_a_task_has_no_mean(tmp_path: Path) -> None:
 
 def test_published_scores_stand_beside_with_their_split(tmp_path: Path) -> None:
     suite = Suite(
-        tasks={"rte": ["dataset=rte"], "cola": ["dataset=cola"], "stsb": ["dataset=stsb", "objective=regression"]},
+        tasks={
+            "rte": ["dataset=rte"],
+            "cola": ["dataset=cola"],
+            "stsb": ["dataset=stsb", "objective=regression"],
+        },
         published={"Theirs": Published("A paper", "test", {"cola": 40.0, "rte": 60.0, "stsb": 80.0})},
     )
     many = many_tasks(studies_of(find_runs([str(two_arms(tmp_path))])), suite, declared_tasks(suite))
     assert many is not None
     blocks = tasks_blocks(many, tasks_rows(many, {}))
     (table,) = [block for block in blocks if isinstance(block, PageTable) and "published" in block.caption]
-    assert table.rows[-1] == ["Theirs ‡", "60.0", "40.0", "80.0", "60.0", "–", "–", "–"]  # in the suite's order
-    assert any(isinstance(block, Text) and "Theirs are of the test split, ours of validation" in block.text for block in blocks)
+    assert table.rows[-1] == [
+        "Theirs ‡",
+        "60.0",
+        "40.0",
+        "80.0",
+        "60.0",
+        "–",
+        "–",
+        "–",
+    ]  # in the suite's order
+    assert any(
+        isinstance(block, Text) and "Theirs are of the test split, ours of validation" in block.text
+        for block in blocks
+    )
 
 
 def test_a_grid_is_chosen_on_validation_task_by_task_and_never_on_test(tmp_path: Path) -> None:
@@ -99,15 +146,17 @@ def test_a_grid_is_chosen_on_validation_task_by_task_and_never_on_test(tmp_path:
     for task, best in (("one", "0.1"), ("two", "0.2")):
         for seed in range(3):
             for lr in (0.1, 0.2):
-                validation = (0.8 if str(lr) == best else 0.7) + (0.05 if str(lr) != best and seed == 0 else 0.0)
-                write_run(tmp_path, f"{task}-{lr}-{seed}", seed, validation, test=0.5 if str(lr) == best else 0.9, dataset__name=task,
+                validation = (0.8 if str(lr) == best else 0.7) + (
+                    0.05 if str(lr) != best and seed == 0 else 0.0
+                )
+                write_run(tmp_path, f"{task}-{lr}-{seed}", seed, validation,
+                    test=0.5 if str(lr) == best else 0.9, dataset__name=task,
                           optimizer__lr=lr)  # fmt: skip
     text, studies = report_of(tmp_path, select="optimizer.lr")
     many = many_tasks(studies)  # type: ignore[arg-type]
-    assert many is not None and [arm.by_task[task].chosen for arm in many.arms for task in ("one", "two")] == [
-        "optimizer.lr=0.1",
-        "optimizer.lr=0.2",
-    ]
+    assert many is not None and [
+        arm.by_task[task].chosen for arm in many.arms for task in ("one", "two")
+    ] == ["optimizer.lr=0.1", "optimizer.lr=0.2"]
     (row,) = tasks_rows(many, {})
     assert row.mean is not None and row.mean.mean == pytest.approx(0.8)
     assert "3 runs of other settings passed over" in text and "50.00" in text and "90.00" not in text
@@ -115,13 +164,17 @@ def test_a_grid_is_chosen_on_validation_task_by_task_and_never_on_test(tmp_path:
         report_of(tmp_path, select="optimizer.lrr")
 
 
-# --- statistics ---------------------------------------------------------------------------------------------------------------------
+# --- statistics -----------------------------------------------------------------------------------
 @pytest.mark.parametrize(("tasks", "spread"), [(3, 1.0), (8, 1.0), (8, 0.0)])
 def test_the_interval_over_tasks_covers_and_plain_percentiles_would_not(tasks: int, spread: float) -> None:
-    """Tasks drawn from many, four seeds each: the mean over all tasks lies in 94 % of the intervals or more."""
+    """Tasks drawn from many, four seeds each: the mean over all tasks lies in 94 % of the
+    intervals or more.
+    """
     rng, hits, plain, rounds = np.random.default_rng(1), 0, 0, 300
     for _ in range(rounds):
-        scores = [{0: list(effect + rng.normal(0, 0.7, size=4))} for effect in rng.normal(0, spread, size=tasks)]
+        scores = [
+            {0: list(effect + rng.normal(0, 0.7, size=4))} for effect in rng.normal(0, spread, size=tasks)
+        ]
         low, high = resampling.interval_over_tasks(scores, draws=300)
         hits += low <= 0 <= high
         means = rng.choice([np.mean(task[0]) for task in scores], size=(300, tasks)).mean(1)
@@ -139,8 +192,17 @@ def test_of_one_run_a_task_the_interval_is_t_over_tasks() -> None:
 
 def test_pretrainings_are_drawn_together_for_all_tasks() -> None:
     """A lucky pretraining is lucky on every task: what it adds does not average out over tasks."""
-    shared = [{outer: [value + 0.001 * seed for seed in range(3)] for outer, value in enumerate((0.0, 1.0, 2.0))} for _ in range(20)]
-    own = [{outer: [value] for outer, value in enumerate(np.random.default_rng(task).permutation([0.0, 1.0, 2.0]))} for task in range(20)]
+    shared = [
+        {outer: [value + 0.001 * seed for seed in range(3)] for outer, value in enumerate((0.0, 1.0, 2.0))}
+        for _ in range(20)
+    ]
+    own = [
+        {
+            outer: [value]
+            for outer, value in enumerate(np.random.default_rng(task).permutation([0.0, 1.0, 2.0]))
+        }
+        for task in range(20)
+    ]
     low, high = resampling.interval_over_tasks(shared)
     other_low, other_high = resampling.interval_over_tasks(own)
     assert high - low > 3 * (other_high - other_low) / 2 > 0
@@ -149,16 +211,22 @@ def test_pretrainings_are_drawn_together_for_all_tasks() -> None:
 def test_sums_agree_with_other_implementations() -> None:
     rng = np.random.default_rng(0)
     cube = rng.random((2, 6, 5))
-    assert np.allclose(resampling.interquartile_mean(cube), [scipy_stats.trim_mean(one.ravel(), 0.25) for one in cube])
+    assert np.allclose(
+        resampling.interquartile_mean(cube), [scipy_stats.trim_mean(one.ravel(), 0.25) for one in cube]
+    )
     assert np.allclose(resampling.median_of_tasks(cube), np.median(cube.mean(2), axis=1))
     holes = cube.copy()
     holes[:, 0, 3:] = np.nan
     assert np.allclose(resampling.mean_of_tasks(holes)[0], np.mean([np.nanmean(row) for row in holes[0]]))
     one, other = rng.random(6), rng.random(4) - 0.1
     chance, low, high = resampling.improvement([one], [other])
-    assert chance == pytest.approx(scipy_stats.mannwhitneyu(one, other).statistic / 24) and low <= chance <= high
+    assert (
+        chance == pytest.approx(scipy_stats.mannwhitneyu(one, other).statistic / 24) and low <= chance <= high
+    )
     assert resampling.improvement([[1.0, 1.0]], [[1.0]])[0] == 0.5
-    assert np.allclose(resampling.profile([[0.2, 0.4], [0.6]], np.array([0.0, 0.3, 0.5, 0.7])), [1, 0.75, 0.5, 0])
+    assert np.allclose(
+        resampling.profile([[0.2, 0.4], [0.6]], np.array([0.0, 0.3, 0.5, 0.7])), [1, 0.75, 0.5, 0]
+    )
 
 
 def test_ranks_share_ties() -> None:
@@ -171,7 +239,8 @@ def test_almost_stochastic_order_is_0_for_the_larger_and_1_for_the_smaller() -> 
     assert resampling.violation(high, low) == 0 and resampling.violation(low, high) == 1
     same = np.random.default_rng(0).normal(size=(2, 30))
     assert resampling.violation(same[0], same[0]) >= 0.5 > resampling.violation(same[0] + 1, same[1])
-    fine = np.linspace(0, 1, 200_000, endpoint=False) + 1e-6  # the ratio by numerical integration of the two quantile functions
+    # the ratio by numerical integration of the two quantile functions
+    fine = np.linspace(0, 1, 200_000, endpoint=False) + 1e-6
     a, b = np.array([0.1, 0.7, 0.8]), np.array([0.3, 0.4])
     gap = np.quantile(a, fine, method="inverted_cdf") - np.quantile(b, fine, method="inverted_cdf")
     assert resampling._violation(a, b) == pytest.approx((gap[gap < 0] ** 2).sum() / (gap**2).sum(), abs=1e-4)

@@ -1,4 +1,6 @@
-"""Masked-language modelling: what is hidden, how often, as what; the fixed evaluation draw; scores against their definitions."""
+"""Masked-language modelling: what is hidden, how often, as what; the fixed evaluation draw; scores against
+their definitions.
+"""
 
 import math
 from types import SimpleNamespace
@@ -33,12 +35,16 @@ def blocks(count: int, length: int, seed: int = 0) -> np.ndarray:
 
 
 def test_eighty_ten_ten() -> None:
-    """Devlin et al. 2019 §3.1, by a chi-squared test over 30,000 hidden tokens; replacements uniform over the ordinary vocabulary."""
+    """Devlin et al. 2019 §3.1, by a chi-squared test over 30,000 hidden tokens; replacements uniform over the
+    ordinary vocabulary.
+    """
     before = blocks(2000, 102)
     after = before.copy()
     positions, labels = Masking(V, "token", 0.8, 0.1).apply(after, np.arange(2000), Draw(3, 0), 0.15)
     found, true = after.flatten()[positions], before.flatten()[positions]
-    assert (true == labels).all() and (np.delete(after.flatten(), positions) == np.delete(before.flatten(), positions)).all()
+    assert (true == labels).all() and (
+        np.delete(after.flatten(), positions) == np.delete(before.flatten(), positions)
+    ).all()
     masked, kept = (found == SPECIAL.mask_id).sum(), (found == true).sum()
     changed = len(found) - masked - kept
     by_chance = 0.1 / (SIZE - 5)  # a random token that happens to be the old one
@@ -50,7 +56,9 @@ def test_eighty_ten_ten() -> None:
 
 @pytest.mark.parametrize("unit", ["token", "word", "span"])
 def test_every_position_is_hidden_equally_often(unit: str) -> None:
-    """All words alike, so that words and spans have no reason to prefer a place; the ends of a block are where spans could."""
+    """All words alike, so that words and spans have no reason to prefer a place; the ends of a block are
+    where spans could.
+    """
     ids = np.full((4000, 52), 7)
     ids[:, 0], ids[:, -1] = SPECIAL.cls_id, SPECIAL.sep_id
     positions, _ = Masking(V, unit, 1.0, 0.0).apply(ids, np.arange(4000), Draw(0, 0), 0.2)
@@ -61,11 +69,16 @@ def test_every_position_is_hidden_equally_often(unit: str) -> None:
     assert scipy.stats.chisquare(middle).pvalue > 0.001
     if unit != "span":
         assert scipy.stats.chisquare(counts[1:-1]).pvalue > 0.001
-    else:  # SpanBERT's spans start anywhere and end at the text's end: the first positions are covered by fewer spans
+    else:  # SpanBERT's spans start anywhere and end at the text's end: fewer cover the first positions
         assert counts[1:11].mean() > 0.5 * middle.mean()
 
 
-@given(st.integers(0, 10_000), st.integers(3, 60), st.floats(0.01, 0.9), st.sampled_from(["token", "word", "span"]))
+@given(
+    st.integers(0, 10_000),
+    st.integers(3, 60),
+    st.floats(0.01, 0.9),
+    st.sampled_from(["token", "word", "span"]),
+)
 def test_special_tokens_are_never_hidden(seed: int, length: int, rate: float, unit: str) -> None:
     """Of single tokens exactly as many as asked for; of words and spans, see test_masking.py."""
     ids = blocks(1, length, seed)
@@ -123,14 +136,21 @@ def test_masks_are_keyed_by_seed_epoch_and_example() -> None:
     for other in (Draw(1, 3), Draw(2, 2)):
         assert not torch.equal(o.collate(examples, np.arange(8), other).input_ids, whole.input_ids)
     fixed = o.collate(examples, np.arange(8), None)
-    again = objective(max_length=32, rate=0.4, unit="span", mask_share=1.0, random_share=0.0).collate(examples, np.arange(8), None)
-    assert torch.equal(fixed.input_ids, again.input_ids), "evaluation hides the same tokens whatever the training hides"
+    again = objective(max_length=32, rate=0.4, unit="span", mask_share=1.0, random_share=0.0).collate(
+        examples, np.arange(8), None
+    )
+    assert torch.equal(fixed.input_ids, again.input_ids), (
+        "evaluation hides the same tokens whatever the training hides"
+    )
 
 
 def test_the_rate_moves_on_a_straight_line() -> None:
     o = objective(rate=0.1, final_rate=0.5)
     ids = blocks(20, 102)
-    made = [mask_batch(o.config, o.training, o.scoring, ids.copy(), np.arange(20), Draw(0, 0, progress)) for progress in (0.0, 0.5, 1.0)]
+    made = [
+        mask_batch(o.config, o.training, o.scoring, ids.copy(), np.arange(20), Draw(0, 0, progress))
+        for progress in (0.0, 0.5, 1.0)
+    ]
     assert [len(targets["label"]) for targets, _ in made] == [200, 600, 1000]
     assert [counts["masked_share"] for _, counts in made] == [(200, 2000), (600, 2000), (1000, 2000)]
 
@@ -149,7 +169,8 @@ def test_attention_can_stop_at_documents() -> None:
 def test_metrics_by_hand() -> None:
     o = objective()
     measured = {
-        "nats": np.array([2.0, 4.0]), "right": np.array([1.0, 0.0]), "masked": np.array([2.0, 1.0]), "characters": np.array([5.0, 3.0]),
+        "nats": np.array([2.0, 4.0]), "right": np.array([1.0, 0.0]), "masked": np.array([2.0, 1.0]),
+        "characters": np.array([5.0, 3.0]),
     }  # fmt: skip
     found = o.scores(measured)
     assert found == {
@@ -166,12 +187,16 @@ def test_measured_rows_are_those_of_each_example() -> None:
     found = o.measure(torch.zeros(len(batch.targets["label"]), SIZE), batch)
     assert found["nats"] == pytest.approx(found["masked"] * math.log(SIZE))
     assert found["characters"].sum() == V.characters[batch.targets["label"].numpy()].sum()
-    assert o.loss(torch.zeros(len(batch.targets["label"]), SIZE), batch).total.item() == pytest.approx(found["nats"].sum(), rel=1e-5)
+    assert o.loss(torch.zeros(len(batch.targets["label"]), SIZE), batch).total.item() == pytest.approx(
+        found["nats"].sum(), rel=1e-5
+    )
 
 
 def test_a_block_without_an_ordinary_token_costs_nothing() -> None:
     o = objective(max_length=8, packing="documents")
-    batch = o.collate(join_examples(o.prepare(Rows(text=["?", "a"]), lambda _: [[1], [5]])), np.array([0]), Draw(0, 0))
+    batch = o.collate(
+        join_examples(o.prepare(Rows(text=["?", "a"]), lambda _: [[1], [5]])), np.array([0]), Draw(0, 0)
+    )
     loss = o.loss(torch.zeros(0, SIZE, requires_grad=True), batch)
     assert len(batch.targets["label"]) == 0 and loss.total.item() == 0 and loss.count == 0
 
@@ -190,22 +215,33 @@ def test_a_split_without_anything_to_mask_has_no_score() -> None:
 
 
 @given(st.lists(st.integers(3, 40), min_size=1, max_size=4), st.integers(8, 20), st.booleans())
-def test_folded_rows_are_the_same_tokens_with_the_same_ones_hidden(lengths: list[int], length: int, across: bool) -> None:
+def test_folded_rows_are_the_same_tokens_with_the_same_ones_hidden(
+    lengths: list[int], length: int, across: bool
+) -> None:
     rng = np.random.default_rng(1)
     found = examples_of([[2, *rng.integers(5, SIZE, size=count), 3] for count in lengths])
     ours, rows = objective(attend_across=across), np.arange(len(lengths))
     whole, short = (ours.collate(found, rows, Draw(3, 1, 0.0, cut)) for cut in (None, length))
-    assert short.input_ids.shape[1] <= max(length, 8) and whole.num_tokens == short.num_tokens == int(found.lengths.sum())
+    assert short.input_ids.shape[1] <= max(length, 8) and whole.num_tokens == short.num_tokens == int(
+        found.lengths.sum()
+    )
     assert torch.equal(whole.targets["label"], short.targets["label"]) and whole.counts == short.counts
     real = [batch.input_ids[batch.input_ids != SPECIAL.pad_id] for batch in (whole, short)]
     assert torch.equal(*real), "in order"
     hidden = [
-        torch.zeros(batch.input_ids.numel(), dtype=torch.bool).index_fill(0, batch.targets["masked"], True) for batch in (whole, short)
+        torch.zeros(batch.input_ids.numel(), dtype=torch.bool).index_fill(0, batch.targets["masked"], True)
+        for batch in (whole, short)
     ]
-    flat = [one[batch.input_ids.flatten() != SPECIAL.pad_id] for one, batch in zip(hidden, (whole, short), strict=True)]
+    flat = [
+        one[batch.input_ids.flatten() != SPECIAL.pad_id]
+        for one, batch in zip(hidden, (whole, short), strict=True)
+    ]
     assert torch.equal(*flat), "at the same places"
     if short.attention_mask is not None and across:
-        assert torch.equal(short.attention_mask, short.input_ids != SPECIAL.pad_id) and short.attention_mask.any(1).all()
+        assert (
+            torch.equal(short.attention_mask, short.input_ids != SPECIAL.pad_id)
+            and short.attention_mask.any(1).all()
+        )
 
 
 def test_shares_of_more_than_one_are_refused() -> None:
@@ -218,7 +254,9 @@ def test_shares_of_more_than_one_are_refused() -> None:
 def test_cross_entropy_with_its_own_gradients_equals_torchs(
     dtype: torch.dtype, softcap: float | None, z_weight: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row counts on both sides of a part's and of a block's size; extreme logits too. Capped as Gemma 2, with PaLM's z-loss."""
+    """Row counts on both sides of a part's and of a block's size; extreme logits too. Capped as Gemma 2, with
+    PaLM's z-loss.
+    """
     monkeypatch.setattr(SummedCrossEntropy, "BLOCK", 32)
     torch.manual_seed(0)
     kept = torch.promote_types(dtype, torch.float32)
@@ -229,7 +267,9 @@ def test_cross_entropy_with_its_own_gradients_equals_torchs(
         theirs = [part.to(kept, copy=True).requires_grad_() for part in (hidden, weight, bias)]
         total = SummedCrossEntropy.apply(*ours, label, softcap, z_weight)
         logits = F.linear(*theirs) if softcap is None else softcap * torch.tanh(F.linear(*theirs) / softcap)
-        expected = F.cross_entropy(logits, label, reduction="sum") + z_weight * logits.logsumexp(-1).square().sum()
+        expected = (
+            F.cross_entropy(logits, label, reduction="sum") + z_weight * logits.logsumexp(-1).square().sum()
+        )
         (total / count).backward()
         (expected / count).backward()
         narrow = dtype == torch.bfloat16

@@ -1,4 +1,6 @@
-"""Masked next-token prediction: predicted from the position before, causal examples see nothing ahead, examples weigh alike."""
+"""Masked next-token prediction: predicted from the position before, causal examples see nothing ahead,
+examples weigh alike.
+"""
 
 from typing import Any
 
@@ -26,7 +28,9 @@ def objective(**options: Any) -> Any:
 def examples(lengths: list[int], seed: int = 0) -> Examples:
     """Blocks `[CLS] … [SEP]` with separators and unknown tokens within."""
     rng = np.random.default_rng(seed)
-    rows = [[SPECIAL.cls_id, *rng.integers(5, SIZE, size=length).tolist(), SPECIAL.sep_id] for length in lengths]
+    rows = [
+        [SPECIAL.cls_id, *rng.integers(5, SIZE, size=length).tolist(), SPECIAL.sep_id] for length in lengths
+    ]
     for row in rows:
         row[len(row) // 2] = SPECIAL.sep_id
     return examples_of(rows)
@@ -39,43 +43,61 @@ def model_for(objective: Any) -> Model:
 
 
 @given(st.lists(st.integers(3, 30), min_size=1, max_size=5), st.booleans())
-def test_without_causal_examples_masks_are_those_of_mlm_and_predicted_one_earlier(lengths: list[int], across: bool) -> None:
+def test_without_causal_examples_masks_are_those_of_mlm_and_predicted_one_earlier(
+    lengths: list[int], across: bool
+) -> None:
     rows, found = np.arange(len(lengths)), examples(lengths)
     ours, theirs = objective(attend_across=across), Mlm(name="mlm", attend_across=across).build(V, [])
     for draw in (None, Draw(3, 1)):
         batch, plain = ours.collate(found, rows, draw), theirs.collate(found, rows, draw)
-        assert torch.equal(batch.input_ids, plain.input_ids) and torch.equal(batch.targets["label"], plain.targets["label"])
-        assert torch.equal(batch.targets["masked"] + 1, plain.targets["masked"]) and not len(batch.targets["following"])
+        assert torch.equal(batch.input_ids, plain.input_ids) and torch.equal(
+            batch.targets["label"], plain.targets["label"]
+        )
+        assert torch.equal(batch.targets["masked"] + 1, plain.targets["masked"]) and not len(
+            batch.targets["following"]
+        )
         assert (batch.attention_mask is None) == (plain.attention_mask is None)
         assert batch.attention_mask is None or torch.equal(batch.attention_mask, plain.attention_mask)
         assert (batch.num_tokens, batch.num_examples) == (plain.num_tokens, plain.num_examples)
         assert ours.show(batch, str) == theirs.show(plain, str)
         outputs = torch.randn(len(batch.targets["label"]), SIZE)
         assert torch.equal(ours.loss(outputs, batch).total, theirs.loss(outputs, plain).total)
-        assert all((ours.measure(outputs, batch)[name] == value).all() for name, value in theirs.measure(outputs, plain).items())
+        assert all(
+            (ours.measure(outputs, batch)[name] == value).all()
+            for name, value in theirs.measure(outputs, plain).items()
+        )
 
 
 @given(st.lists(st.integers(3, 30), min_size=1, max_size=5), st.booleans())
 def test_causal_examples_predict_every_next_word_and_hide_none(lengths: list[int], across: bool) -> None:
     found = examples(lengths)
-    batch = objective(causal_share=1.0, attend_across=across).collate(found, np.arange(len(lengths)), Draw(3, 1))
+    batch = objective(causal_share=1.0, attend_across=across).collate(
+        found, np.arange(len(lengths)), Draw(3, 1)
+    )
     wanted = [
         (row * batch.input_ids.shape[1] + place - 1, int(token))
         for row in range(len(lengths))
         for place, token in enumerate(found[row])
         if token >= 5
     ]
-    assert list(zip(batch.targets["masked"].tolist(), batch.targets["following"].tolist(), strict=True)) == wanted
+    assert (
+        list(zip(batch.targets["masked"].tolist(), batch.targets["following"].tolist(), strict=True))
+        == wanted
+    )
     assert not len(batch.targets["label"]) and not (batch.input_ids == SPECIAL.mask_id).any()
 
 
 @pytest.mark.parametrize("across", [True, False])
 def test_a_causal_prediction_does_not_see_what_it_predicts(across: bool) -> None:
-    """By the gradient of each prediction to the tokens' vectors: none to the token predicted, or to those after it."""
+    """By the gradient of each prediction to the tokens' vectors: none to the token predicted, or to those
+    after it.
+    """
     found, ours = examples([20, 9]), objective(causal_share=1.0, attend_across=across)
     batch, model = ours.collate(found, np.arange(2), Draw(3, 1)), model_for(ours)
     seen: list[torch.Tensor] = []
-    model.encoder.get_submodule("embedding_dropout").register_forward_hook(lambda *call: seen.append(call[-1].retain_grad() or call[-1]))
+    model.encoder.get_submodule("embedding_dropout").register_forward_hook(
+        lambda *call: seen.append(call[-1].retain_grad() or call[-1])
+    )
     logits = model(batch)
     logits = logits if isinstance(logits, torch.Tensor) else logits.logits()
     width = batch.input_ids.shape[1]
@@ -105,7 +127,9 @@ def test_rows_are_drawn_by_seed_epoch_and_row_alone() -> None:
     mixed = batch.attention_mask
     assert mixed is not None and mixed.shape == (400, 14, 14)
     assert all(bool(mixed[row].all()) != (row in whole) for row in range(400))
-    assert batch.input_ids[whole].tolist() == [found[row].tolist() for row in whole], "nothing is hidden where it is read causally"
+    assert batch.input_ids[whole].tolist() == [found[row].tolist() for row in whole], (
+        "nothing is hidden where it is read causally"
+    )
     assert ours.collate(found, np.arange(400), None).attention_mask is None, "scored from both sides"
 
 
@@ -116,7 +140,10 @@ def test_loss_is_its_formula_and_examples_weigh_about_alike() -> None:
         batch = ours.collate(found, np.arange(40), Draw(1, 0))
         masked, following = batch.targets["label"], batch.targets["following"]
         outputs = torch.randn(len(masked) + len(following), SIZE)
-        nats = F.cross_entropy(outputs, torch.cat((masked, following)), reduction="none") + 0.1 * outputs.exp().sum(-1).log() ** 2
+        nats = (
+            F.cross_entropy(outputs, torch.cat((masked, following)), reduction="none")
+            + 0.1 * outputs.exp().sum(-1).log() ** 2
+        )
         loss = ours.loss(outputs, batch)
         assert torch.allclose(loss.total, nats[: len(masked)].sum() + weight * nats[len(masked) :].sum())
         assert loss.count == pytest.approx(len(masked) + weight * len(following))

@@ -19,7 +19,9 @@ BITS = st.lists(st.booleans(), min_size=3, max_size=3)
 def test_f1_follows_its_definitions(rows: list[tuple[list[bool], list[bool]]]) -> None:
     o = MultiLabel(name="multi_label").build(vocabulary(), NAMES)
     true, said = (np.asarray(side) for side in zip(*rows, strict=True))
-    scores = o.scores({"labels": true.astype(np.float32), "logits": np.where(said, 3.0, -3.0).astype(np.float32)})
+    scores = o.scores(
+        {"labels": true.astype(np.float32), "logits": np.where(said, 3.0, -3.0).astype(np.float32)}
+    )
 
     def f1(pairs: list[tuple[bool, bool]]) -> float:
         hits = sum(t and s for t, s in pairs)
@@ -52,7 +54,9 @@ def test_the_threshold_decides_what_is_predicted() -> None:
     for threshold, expected in ((0.25, ["a", "b", "micro"]), (0.55, ["b"]), (0.9, [])):
         o = MultiLabel(name="multi_label", threshold=threshold).build(vocabulary(), NAMES)
         (row,) = o.predictions({"logits": logits})
-        assert row["labels"] == expected and row["probabilities"] == pytest.approx({"a": 0.3, "b": 0.6, "micro": 0.5})
+        assert row["labels"] == expected and row["probabilities"] == pytest.approx(
+            {"a": 0.3, "b": 0.6, "micro": 0.5}
+        )
 
 
 def test_one_classs_f1_can_be_what_selects() -> None:

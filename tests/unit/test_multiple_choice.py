@@ -32,14 +32,19 @@ def test_every_choice_is_a_row() -> None:
         [2, a + 1, a + 2, 3, a + 7, 3, 0], [2, a + 1, a + 2, 3, a + 8, 3, 0],
         [2, a, 3, a + 3, 3, 0, 0], [2, a, 3, a + 4, a + 5, a + 6, 3],
     ]  # fmt: skip
-    assert batch.segment_ids.tolist() == [[0, 0, 0, 0, 1, 1, 0]] * 2 + [[0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 1]]
+    assert batch.segment_ids.tolist() == [[0, 0, 0, 0, 1, 1, 0]] * 2 + [
+        [0, 0, 0, 1, 1, 0, 0],
+        [0, 0, 0, 1, 1, 1, 1],
+    ]
     assert batch.targets["label"].tolist() == [0, 1] and batch.num_examples == 2 and batch.num_tokens == 24
 
 
 def test_a_question_stands_before_each_choice() -> None:
     rows = Rows(text=["a"], question=["b"], choices=[["c", "d"]])
     (examples,) = objective().prepare(rows, encode)
-    assert examples[0].tolist() == [2, 5, 3, 6, 7, 3, 2, 5, 3, 6, 8, 3] and examples.columns["label"].tolist() == [-1]
+    assert examples[0].tolist() == [2, 5, 3, 6, 7, 3, 2, 5, 3, 6, 8, 3] and examples.columns[
+        "label"
+    ].tolist() == [-1]
 
 
 def test_scores_follow_their_definitions() -> None:
@@ -65,7 +70,10 @@ def test_a_right_choice_is_a_number_or_the_choice_itself(cell: Any, found: int) 
 
 @pytest.mark.parametrize("cell", [3, "maybe", True, 0.5, [1], "-2"])
 def test_what_is_none_of_the_choices_is_named(cell: Any) -> None:
-    with pytest.raises(DataError, match=r"f.jsonl: row 8 holds .* in column 'label' .*none of its choices: write a number from 0 to 1"):
+    with pytest.raises(
+        DataError,
+        match=r"f.jsonl: row 8 holds .* in column 'label' .*none of its choices: write a number from 0 to 1",
+    ):
         kind().convert([cell], 7, [], [["no", "yes"]])
 
 

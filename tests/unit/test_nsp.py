@@ -1,4 +1,6 @@
-"""Sentence pairs: half of each class, partners from elsewhere, whole sentences, lengths as in Devlin et al. 2019 §A.2."""
+"""Sentence pairs: half of each class, partners from elsewhere, whole sentences, lengths as in Devlin et al.
+2019 §A.2.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ from bertlab.objectives import mlm_nsp, nsp, sop
 
 V = vocabulary()
 # Each document has words of its own: what a token belongs to can be told.
-DOCUMENTS = [". ".join(letter * length for length in (3, 5, 2, 4, 6, 1, 3) * 6) for letter in "abcdefghijklmnopqrstuvwxyz"]
+DOCUMENTS = [
+    ". ".join(letter * length for length in (3, 5, 2, 4, 6, 1, 3) * 6)
+    for letter in "abcdefghijklmnopqrstuvwxyz"
+]
 
 
 def objective(kind: Any = nsp, **options: Any) -> Any:
@@ -40,9 +45,15 @@ def texts(batch: Any) -> list[tuple[list[int], list[int]]]:
     return found
 
 
-@given(st.lists(st.lists(st.integers(1, 30), max_size=12), min_size=2, max_size=5), st.integers(8, 40), st.sampled_from([0.0, 0.1, 1.0]))
+@given(
+    st.lists(st.lists(st.integers(1, 30), max_size=12), min_size=2, max_size=5),
+    st.integers(8, 40),
+    st.sampled_from([0.0, 0.1, 1.0]),
+)
 def test_every_sentence_is_in_exactly_one_run(documents: list[list[int]], longest: int, short: float) -> None:
-    rows = [". ".join("ab"[number % 2] * length for length in lengths) for number, lengths in enumerate(documents)]
+    rows = [
+        ". ".join("ab"[number % 2] * length for length in lengths) for number, lengths in enumerate(documents)
+    ]
     usable = [text for text in rows if len(encode([text])[0]) >= 2]
     o = objective(max_length=longest, short_share=short)
     if len(usable) < 2:
@@ -52,11 +63,21 @@ def test_every_sentence_is_in_exactly_one_run(documents: list[list[int]], longes
     examples = prepared(o, rows)
     assert (examples.lengths <= longest - 3).all() and (examples.lengths >= 2).all()
     for number, text in enumerate(rows):
-        tokens = [token for row in np.flatnonzero(examples.columns["document"] == number) for token in examples[int(row)].tolist()]
+        tokens = [
+            token
+            for row in np.flatnonzero(examples.columns["document"] == number)
+            for token in examples[int(row)].tolist()
+        ]
         whole = encode([text])[0]
-        alone = sum(len(encode([part])[0]) % (longest - 3) == 1 for part in text.split(". "))  # tokens that may stand alone
-        assert len(whole) - alone <= len(tokens) <= len(whole), "only lone tokens are left out, none comes twice"
-    assert all((examples.token_columns["opens"][a:b].sum() >= 2) for a, b in zip(examples.offsets, examples.offsets[1:], strict=False))
+        # tokens that may stand alone
+        alone = sum(len(encode([part])[0]) % (longest - 3) == 1 for part in text.split(". "))
+        assert len(whole) - alone <= len(tokens) <= len(whole), (
+            "only lone tokens are left out, none comes twice"
+        )
+    assert all(
+        (examples.token_columns["opens"][a:b].sum() >= 2)
+        for a, b in zip(examples.offsets, examples.offsets[1:], strict=False)
+    )
 
 
 def test_lengths_are_full_but_for_one_in_ten() -> None:
@@ -65,7 +86,9 @@ def test_lengths_are_full_but_for_one_in_ten() -> None:
     targets = prepared(o, documents).columns["target"]
     short = int((targets < 61).sum())
     assert scipy.stats.binomtest(short, len(targets), 0.1 * 59 / 60).pvalue > 0.001
-    assert scipy.stats.kstest(targets[targets < 61], scipy.stats.randint(2, 61).cdf).pvalue > 0.001 or short < 5
+    assert (
+        scipy.stats.kstest(targets[targets < 61], scipy.stats.randint(2, 61).cdf).pvalue > 0.001 or short < 5
+    )
 
 
 @pytest.mark.parametrize("kind", [nsp, sop])
@@ -73,7 +96,9 @@ def test_half_of_the_pairs_are_true(kind: Any) -> None:
     o = objective(kind)
     examples = prepared(o)
     rows = np.arange(len(examples))
-    labels = np.concatenate([o.collate(examples, rows, Draw(0, epoch)).targets["next"].numpy() for epoch in range(20)])
+    labels = np.concatenate(
+        [o.collate(examples, rows, Draw(0, epoch)).targets["next"].numpy() for epoch in range(20)]
+    )
     assert scipy.stats.binomtest(int(labels.sum()), len(labels), 0.5).pvalue > 0.001
 
 
@@ -82,7 +107,9 @@ def test_a_true_pair_is_consecutive_and_a_random_one_of_two_documents() -> None:
     examples = prepared(o)
     for epoch in range(5):
         batch = o.collate(examples, np.arange(len(examples)), Draw(1, epoch))
-        for row, ((first, second), label) in enumerate(zip(texts(batch), batch.targets["next"].tolist(), strict=True)):
+        for row, ((first, second), label) in enumerate(
+            zip(texts(batch), batch.targets["next"].tolist(), strict=True)
+        ):
             whole = examples[row].tolist()
             assert first == whole[: len(first)] and first and second and len(first) + len(second) + 3 <= 32
             if label == 0:
@@ -95,7 +122,9 @@ def test_a_swapped_pair_is_the_same_two_texts() -> None:
     o = objective(sop)
     examples = prepared(o)
     batch = o.collate(examples, np.arange(len(examples)), Draw(1, 0))
-    for row, ((first, second), label) in enumerate(zip(texts(batch), batch.targets["next"].tolist(), strict=True)):
+    for row, ((first, second), label) in enumerate(
+        zip(texts(batch), batch.targets["next"].tolist(), strict=True)
+    ):
         assert (second + first if label else first + second) == examples[row].tolist()
 
 
@@ -117,7 +146,9 @@ def test_segments_change_at_the_second_text() -> None:
     batch = o.collate(prepared(o), np.arange(4), None)
     for row, (first, second) in enumerate(texts(batch)):
         expected = [0] * (len(first) + 2) + [1] * (len(second) + 1)
-        assert batch.segment_ids[row].tolist() == expected + [0] * (batch.segment_ids.shape[1] - len(expected))
+        assert batch.segment_ids[row].tolist() == expected + [0] * (
+            batch.segment_ids.shape[1] - len(expected)
+        )
 
 
 def test_pairs_are_keyed_by_seed_epoch_and_example_and_fixed_for_scoring() -> None:
@@ -127,7 +158,10 @@ def test_pairs_are_keyed_by_seed_epoch_and_example_and_fixed_for_scoring() -> No
     assert part == [whole[7], whole[2]]
     assert texts(o.collate(examples, np.arange(9), Draw(4, 2))) != whole
     again = objective(mlm_nsp, rate=0.5, unit="word")
-    assert torch.equal(o.collate(examples, np.arange(9), None).input_ids, again.collate(examples, np.arange(9), None).input_ids)
+    assert torch.equal(
+        o.collate(examples, np.arange(9), None).input_ids,
+        again.collate(examples, np.arange(9), None).input_ids,
+    )
 
 
 def test_joint_loss_is_the_sum_of_both() -> None:
@@ -138,12 +172,20 @@ def test_joint_loss_is_the_sum_of_both() -> None:
     loss = o.loss(outputs, batch)
     assert (loss.total / loss.count).item() == pytest.approx(np.log(SIZE) + np.log(2), rel=1e-5)
     found = o.scores(o.measure(outputs, batch))
-    assert found["loss"] == pytest.approx(found["masked_loss"] + found["next_loss"]) == pytest.approx(np.log(SIZE) + np.log(2))
-    assert (batch.input_ids[batch.segment_ids == 1] >= 0).all() and (o.collate(examples, np.arange(6), None).targets["label"] >= 5).all()
+    assert (
+        found["loss"]
+        == pytest.approx(found["masked_loss"] + found["next_loss"])
+        == pytest.approx(np.log(SIZE) + np.log(2))
+    )
+    assert (batch.input_ids[batch.segment_ids == 1] >= 0).all() and (
+        o.collate(examples, np.arange(6), None).targets["label"] >= 5
+    ).all()
 
 
 def test_masks_tell_nothing_of_the_pair() -> None:
-    """Runs of three one-token sentences, where a shared generator would decide label and mask by the same number."""
+    """Runs of three one-token sentences, where a shared generator would decide label and mask by the same
+    number.
+    """
     o = objective(mlm_nsp, rate=0.15)
     examples = prepared(o, ["a. b. c", "d. e. f"] * 40)
     hidden: dict[int, list[bool]] = {0: [], 1: []}
@@ -173,6 +215,15 @@ def test_one_document_is_refused() -> None:
 def test_the_split_that_lacks_documents_is_named(cli: Any) -> None:
     sentences = " ".join(f"The film {word} was long." for word in ("one", "two", "three"))
     Path("d.csv").write_text(f'text\n"{sentences}"\n"{sentences.upper()} END"\n')
-    words = "objective=nsp dataset=files dataset.train_file=d.csv dataset.documents=true dataset.label_column=null tokenizer=wordpiece"
-    status, _, errors = cli("train", *words.split(), "model=bert_tiny", "budget.steps=2", "compute=cpu", "compute.threads=1")
-    assert status == 2 and "files, train split: there are 1 documents" in errors and "dataset.validation_fraction" in errors
+    words = (
+        "objective=nsp dataset=files dataset.train_file=d.csv dataset.documents=true"
+        " dataset.label_column=null tokenizer=wordpiece"
+    )
+    status, _, errors = cli(
+        "train", *words.split(), "model=bert_tiny", "budget.steps=2", "compute=cpu", "compute.threads=1"
+    )
+    assert (
+        status == 2
+        and "files, train split: there are 1 documents" in errors
+        and "dataset.validation_fraction" in errors
+    )

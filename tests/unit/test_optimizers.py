@@ -49,7 +49,9 @@ def test_lion_follows_algorithm_2() -> None:
 
 
 def test_muon_follows_its_algorithm() -> None:
-    """Nesterov momentum, semi-orthogonal updates of AdamW's size for matrices within; embeddings, heads, biases as AdamW does."""
+    """Nesterov momentum, semi-orthogonal updates of AdamW's size for matrices within; embeddings, heads,
+    biases as AdamW does.
+    """
     torch.manual_seed(0)
     model = Model(Parts(inner=nn.Linear(12, 5), table=nn.Embedding(7, 12)), Top(5, 2))
     twin = copy.deepcopy(model)
@@ -85,7 +87,9 @@ def test_biases_and_norms_do_not_decay_and_matrices_do(name: str) -> None:
     config = registry.load_schema("optimizer", name)
     config.weight_decay = 0.3
     optimizer = config.build(parameter_groups(model_of(linear=linear, norm=norm)))
-    decay = {id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]}
+    decay = {
+        id(weight): group["weight_decay"] for group in optimizer.param_groups for weight in group["params"]
+    }
     assert decay[id(linear.weight)] == 0.3
     assert {decay[id(weight)] for weight in (linear.bias, norm.weight, norm.bias)} == {0.0}
 

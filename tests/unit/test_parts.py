@@ -1,4 +1,6 @@
-"""One of several processes: who it is, which examples are its own, and dropout that is drawn as one process would."""
+"""One of several processes: who it is, which examples are its own, and dropout that is drawn as one process
+would.
+"""
 
 import pytest
 import torch
@@ -19,7 +21,9 @@ def test_every_example_is_computed_once_and_work_is_even(rows: int, micro_batch:
     assert sum(shares[0].all for shares in by_pass) == rows
     for shares in by_pass:
         counted = [share for share in shares if share.counts]
-        assert [row for share in counted for row in range(share.first, share.first + share.own)] == list(range(shares[0].all))
+        assert [row for share in counted for row in range(share.first, share.first + share.own)] == list(
+            range(shares[0].all)
+        )
         assert max(share.own for share in shares) - min(share.own for share in shares) <= 1
         assert all(1 <= share.own <= micro_batch and share.first + share.own <= share.all for share in shares)
 
@@ -51,7 +55,8 @@ def test_dropout_over_tokens_reaches_as_far_as_the_longest_of_all() -> None:
 
 def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert place() == Place()
-    slurm = {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODEID": "1", "SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_JOB_ID": "7",
+    slurm = {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODEID": "1",
+        "SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_JOB_ID": "7",
              "SLURM_STEP_NODELIST": "gpu[03-07,12],big1", "SLURM_NTASKS": "8"}  # fmt: skip
     for name, value in slurm.items():
         monkeypatch.setenv(name, value)
@@ -60,7 +65,12 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
     assert place() == Place(5, 8, 1, 4, "tcp://gpu03:20217")
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
     assert place().sharing == 1, "the cores that it may use are its own"
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "host", "LOCAL_WORLD_SIZE": "2"}.items():
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "host",
+        "LOCAL_WORLD_SIZE": "2",
+    }.items():
         monkeypatch.setenv(name, value)
     assert place() == Place(0, 2, 0, 2, "env://")
     monkeypatch.setenv("RANK", "2")

@@ -1,7 +1,10 @@
-"""What a comparison can show, by simulation against a known truth: errors, coverage, power, nested seeds, equivalence."""
+"""What a comparison can show, by simulation against a known truth: errors, coverage, power, nested seeds,
+equivalence.
+"""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,9 @@ RNG = np.random.default_rng(20261130)
 
 @pytest.mark.parametrize("test", [stats.SIGN_FLIP, stats.T_TEST])
 def test_false_positives_stay_below_the_level(test: str) -> None:
-    """Under no difference, eight seeds, two to five arms with Holm's correction over the tests that can show anything."""
+    """Under no difference, eight seeds, two to five arms with Holm's correction over the tests that can show
+    anything.
+    """
     for arms in (1, 2, 4):
         wrong = 0
         for _ in range(400):
@@ -44,19 +49,33 @@ def test_a_score_that_is_none_gives_no_p_and_no_interval() -> None:
 @pytest.mark.parametrize(("effect", "sd"), [(1.0, 1.0), (0.5, 1.0), (2.0, 1.0)])
 def test_power_is_what_was_promised(effect: float, sd: float) -> None:
     n = stats.seeds_for(effect, sd, test=stats.T_TEST)
-    assert n is not None and stats.detectable(sd, n, test=stats.T_TEST) <= effect < stats.detectable(sd, n - 1, test=stats.T_TEST)
-    enough, one_less = (np.mean([stats.t_test_p(RNG.normal(effect, sd, k).tolist()) <= 0.05 for _ in range(600)]) for k in (n, n - 1))
+    assert n is not None and stats.detectable(sd, n, test=stats.T_TEST) <= effect < stats.detectable(
+        sd, n - 1, test=stats.T_TEST
+    )
+    enough, one_less = (
+        np.mean([stats.t_test_p(RNG.normal(effect, sd, k).tolist()) <= 0.05 for _ in range(600)])
+        for k in (n, n - 1)
+    )
     assert enough >= 0.75 and one_less <= 0.85
     assert stats.seeds_for(10.0, 1.0) == 6, "no fewer than the exact test needs"
     assert stats.seeds_for(1e-9, 1.0) is None and stats.seeds_for(0.0, 1.0) is None
 
 
 def test_what_few_seeds_would_have_found_is_said_of_the_test_that_was_made() -> None:
-    """Six seeds: the exact test needs all six signs equal, which a shift of d does with Φ(d)^6; a t test finds less."""
+    """Six seeds: the exact test needs all six signs equal, which a shift of d does with Φ(d)^6; a t test
+    finds less.
+    """
     shift = stats.detectable(1.0, 6)
-    assert scipy_stats.norm.cdf(shift) ** 6 == pytest.approx(0.8, abs=0.02) and shift > 1.2 * stats.detectable(1.0, 6, test=stats.T_TEST)
+    assert scipy_stats.norm.cdf(shift) ** 6 == pytest.approx(
+        0.8, abs=0.02
+    ) and shift > 1.2 * stats.detectable(1.0, 6, test=stats.T_TEST)
     for n in (7, 8, 10):
-        found = np.mean([stats.sign_flip_p(RNG.normal(stats.detectable(1.0, n), 1, n).tolist()) <= 0.05 for _ in range(600)])
+        found = np.mean(
+            [
+                stats.sign_flip_p(RNG.normal(stats.detectable(1.0, n), 1, n).tolist()) <= 0.05
+                for _ in range(600)
+            ]
+        )
         assert found == pytest.approx(0.8, abs=0.06)
     assert math.isnan(stats.detectable(1.0, 5)) and stats.detectable(0.0, 6) == 0.0
 
@@ -70,7 +89,9 @@ def test_tests_that_can_show_nothing_leave_the_family() -> None:
 
 
 def test_one_pretraining_behind_all_seeds_is_no_evidence_of_a_recipe() -> None:
-    """Under no difference between recipes, pretraining's spread as large as fine-tuning's: seeds alone find one, outer means do not."""
+    """Under no difference between recipes, pretraining's spread as large as fine-tuning's: seeds alone find
+    one, outer means do not.
+    """
     naive = proper = 0
     for _ in range(300):
         outer = RNG.normal(0, 1, 6)
@@ -85,7 +106,11 @@ def test_spread_of_both_levels_is_recovered() -> None:
     found = []
     for _ in range(200):
         outer = RNG.normal(0, 2, 8)
-        found.append(stats.spread_of_levels({index: (outer[index] + RNG.normal(0, 1, 6)).tolist() for index in range(8)}))
+        found.append(
+            stats.spread_of_levels(
+                {index: (outer[index] + RNG.normal(0, 1, 6)).tolist() for index in range(8)}
+            )
+        )
     between, within = np.mean(found, axis=0)
     assert between == pytest.approx(2, rel=0.1) and within == pytest.approx(1, rel=0.05)
     assert math.isnan(stats.spread_of_levels({0: [1.0, 2.0]})[0])
@@ -101,37 +126,59 @@ def test_examples_and_seeds_together_cover_the_truth() -> None:
     covered = 0
     for _ in range(150):
         seeds, examples = RNG.normal(0, 0.05, 8), RNG.normal(0, 0.6, 200)
-        low, high = stats.bootstrap_of_both(0.1 + seeds[:, None] + examples[None, :] + RNG.normal(0, 0.3, (8, 200)), draws=600)
+        low, high = stats.bootstrap_of_both(
+            0.1 + seeds[:, None] + examples[None, :] + RNG.normal(0, 0.3, (8, 200)), draws=600
+        )
         covered += low <= 0.1 <= high
     assert covered / 150 >= 0.88
 
 
 def test_the_e_value_is_the_integral_that_it_stands_for() -> None:
-    """The ratio of the densities of a t statistic, with effects drawn from their prior and with none; by numerical integration."""
+    """The ratio of the densities of a t statistic, with effects drawn from their prior and with none; by
+    numerical integration.
+    """
     for n, t in ((2, 1.5), (5, -2.2), (9, 3.7), (30, 0.1)):
         values = RNG.normal(0, 1, n)
         values += t * values.std(ddof=1) / math.sqrt(n) - values.mean()  # now with this t statistic
         prior = scipy_stats.norm(0, math.sqrt(stats.EFFECT_VARIANCE))
-        mixed, _ = integrate.quad(lambda d: scipy_stats.nct.pdf(t, n - 1, d * math.sqrt(n)) * prior.pdf(d), -8, 8, limit=400)  # noqa: B023
-        assert stats.log_e_values(values)[-1] == pytest.approx(math.log(mixed / scipy_stats.t.pdf(t, n - 1)), abs=1e-4)
+
+        def weighed(d: float, t: float = t, n: int = n, prior: Any = prior) -> float:
+            return float(scipy_stats.nct.pdf(t, n - 1, d * math.sqrt(n)) * prior.pdf(d))
+
+        mixed, _ = integrate.quad(weighed, -8, 8, limit=400)
+        assert stats.log_e_values(values)[-1] == pytest.approx(
+            math.log(mixed / scipy_stats.t.pdf(t, n - 1)), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize(
-    "draw", [lambda size: RNG.normal(0, 1, size), lambda size: RNG.standard_t(3, size), lambda size: RNG.uniform(-1, 1, size)]
+    "draw",
+    [
+        lambda size: RNG.normal(0, 1, size),
+        lambda size: RNG.standard_t(3, size),
+        lambda size: RNG.uniform(-1, 1, size),
+    ],
 )
-def test_whoever_looks_after_every_seed_is_wrong_as_often_as_promised(draw: Callable[[tuple[int, int]], np.ndarray]) -> None:
+def test_whoever_looks_after_every_seed_is_wrong_as_often_as_promised(
+    draw: Callable[[tuple[int, int]], np.ndarray],
+) -> None:
     """Forty looks each; a t test that is looked at so is wrong two to three times in ten."""
     found = np.exp(-stats.log_e_values(draw((1500, 40))).max(1))
     assert (found <= 0.05).mean() <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 1500)
 
 
 def test_three_arms_looked_at_until_one_decides() -> None:
-    """Family-wise: differences to one baseline, Holm over anytime-valid p values, stopped at the first verdict or at twenty seeds."""
+    """Family-wise: differences to one baseline, Holm over anytime-valid p values, stopped at the first
+    verdict or at twenty seeds.
+    """
     wrong = 0
     for _ in range(400):
         base = RNG.normal(0, 1, 20)
         arms = [RNG.normal(0, 1, 20) - base for _ in range(3)]
-        wrong += any(min(stats.holm([stats.anytime_p(arm[:n].tolist()) for arm in arms])) <= 0.05 for n in range(2, 21, 2))
+        wrong += any(
+            min(stats.holm([stats.anytime_p(arm[:n].tolist()) for arm in arms])) <= 0.05
+            for n in range(2, 21, 2)
+        )
     assert wrong / 400 <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 400)
 
 
@@ -157,10 +204,14 @@ def test_interval_and_e_value_say_the_same(values: list[float], level: float) ->
 
 def test_anytime_valid_power_is_what_was_promised() -> None:
     n = stats.seeds_for(1.0, 1.0, test=stats.ANYTIME)
-    assert n is not None and n > (stats.seeds_for(1.0, 1.0, test=stats.T_TEST) or 0), "to look as often as one likes has its price"
+    assert n is not None and n > (stats.seeds_for(1.0, 1.0, test=stats.T_TEST) or 0), (
+        "to look as often as one likes has its price"
+    )
     found = np.exp(-stats.log_e_values(RNG.normal(1, 1, (1500, n))).max(1)) <= 0.05
     assert found.mean() == pytest.approx(0.8, abs=0.04)
-    assert stats.smallest_n(0.05, stats.ANYTIME) == 5 and math.isnan(stats.detectable(1.0, 4, test=stats.ANYTIME))
+    assert stats.smallest_n(0.05, stats.ANYTIME) == 5 and math.isnan(
+        stats.detectable(1.0, 4, test=stats.ANYTIME)
+    )
 
 
 def test_a_plan_tells_which_tests_can_show_anything_and_what_the_rest_takes() -> None:
@@ -181,7 +232,10 @@ def test_a_plan_of_nested_seeds_counts_pretrainings() -> None:
     spread = Spread(0.006, 0.01, accuracy, "a pilot")
     assert spread.of_unit(3, 4) == pytest.approx(math.hypot(0.01, 0.003)) and spread.of_unit(1, 4) == 0.006
     lines = list(power_lines(Design(2, 3, 4), None, spread))
-    assert "3 pretrainings each of 4 seeds" in lines[0] and "can show nothing with 3 pretrainings: it needs 6" in lines[2]
+    assert (
+        "3 pretrainings each of 4 seeds" in lines[0]
+        and "can show nothing with 3 pretrainings: it needs 6" in lines[2]
+    )
     assert list(power_lines(Design(1, 1, 5), 0.5, None)) == [
         "power: one arm alone compares nothing; name arms, e.g. -m 'optimizer.lr=1e-3,5e-4'"
     ]

@@ -9,7 +9,10 @@ from bertlab.config.composition import compose_schema
 from bertlab.data.material import prepare
 from tiny import rows
 
-WORDS = [f'{{"tokens": ["Ann", "went", "to", "town {i}"], "tags": ["B-PER", "O", "O", "B-LOC"]}}' for i in range(40)]
+WORDS = [
+    f'{{"tokens": ["Ann", "went", "to", "town {i}"], "tags": ["B-PER", "O", "O", "B-LOC"]}}'
+    for i in range(40)
+]
 OBJECTIVES: dict[str, list[str]] = {
     "classification": [],
     "mlm": [],
@@ -37,10 +40,13 @@ class Watched:
 def test_prepare_reads_what_the_examples_are_filed_under(name: str) -> None:
     Path("words.jsonl").write_text("\n".join(WORDS))
     words = [f"objective={name}", *OBJECTIVES[name]]
-    config = compose_schema("train", words if name == "tagging" else [*rows(80, 20, 20), *words])  # there is no synthetic data with tags
+    # there is no synthetic data with tags
+    config = compose_schema("train", words if name == "tagging" else [*rows(80, 20, 20), *words])
     material = prepare(config)
     watched: Any = Watched(config.objective)
-    objective = type(config.objective).build(watched, material.tokenizer.vocabulary(), material.objective.label_names)
+    objective = type(config.objective).build(
+        watched, material.tokenizer.vocabulary(), material.objective.label_names
+    )
     watched.read.clear()
     list(objective.prepare(material.dataset.splits["train"], material.tokenizer.encode))
     assert watched.read == set(config.objective.prepared_by)

@@ -1,4 +1,6 @@
-"""What the records in experiments/ promise: a report is made again from the runs beside it, and a record's tables are its report's."""
+"""What the records in experiments/ promise: a report is made again from the runs beside it, and a record's
+tables are its report's.
+"""
 
 import json
 import re
@@ -41,7 +43,9 @@ def test_a_report_is_made_again_from_the_runs_beside_it(folder: Path) -> None:
     _, studies, page = compare_runs(Schema(**request))
     assert scores_of(studies) == written["scores"]
     scores = [
-        block for block in page.blocks if isinstance(block, PageTable) and block.caption.startswith(("Scores over", "Validation, seed"))
+        block
+        for block in page.blocks
+        if isinstance(block, PageTable) and block.caption.startswith(("Scores over", "Validation, seed"))
     ]
     assert len(scores) == 2 * len(studies)
     for table in tables_of(to_markdown(Page("", list(scores)))):
@@ -52,14 +56,18 @@ def test_a_report_is_made_again_from_the_runs_beside_it(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", KEPT_BESIDE, ids=name_of)
 def test_what_is_compared_is_kept_whole(folder: Path) -> None:
-    """Every run that the report compares: its history and, in full, what it predicted, as its own accuracy says."""
+    """Every run that the report compares: its history and, in full, what it predicted, as its own accuracy
+    says.
+    """
     compared = json.loads((folder / "report.json").read_text())["scores"]
     runs = {run.name: run for run in read_kept(folder / KEPT)}
     for name in compared:
         history, rows = runs[name].source.history(), runs[name].source.predictions("validation")
         assert history and rows
         if "probabilities" in rows[0]:
-            assert all(row["label"] == max(row["probabilities"], key=row["probabilities"].get) for row in rows)
+            assert all(
+                row["label"] == max(row["probabilities"], key=row["probabilities"].get) for row in rows
+            )
             assert sum(map(sum, runs[name].summary["metrics"]["validation/confusion"])) == len(rows)
 
 
@@ -81,7 +89,9 @@ def test_records_are_small_and_hold_what_their_text_shows() -> None:
 
 def test_the_index_has_every_record() -> None:
     """In order, each once."""
-    listed = re.findall(r"^\| \[(\d{3})\]\(([^/]+)/README\.md\)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    listed = re.findall(
+        r"^\| \[(\d{3})\]\(([^/]+)/README\.md\)", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
     folders = sorted(folder.name for folder in ROOT.iterdir() if folder.is_dir())
     assert [folder for _, folder in listed] == folders
     assert all(folder.startswith(number) for number, folder in listed)
@@ -111,4 +121,6 @@ def test_the_results_told_stand_in_their_records() -> None:
         told = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", text.replace(",", ""))]
         for number in re.findall(r"\d+\.\d+", result):
             half = 0.5 * 10.0 ** -len(number.partition(".")[2])
-            assert any(abs(float(number) - other) <= half + 1e-9 for other in told), f"{record} does not have {number}: {result}"
+            assert any(abs(float(number) - other) <= half + 1e-9 for other in told), (
+                f"{record} does not have {number}: {result}"
+            )

@@ -1,4 +1,6 @@
-"""The regression objective: correlations against scipy, a loss that no unit changes, what is folded into the exported layer."""
+"""The regression objective: correlations against scipy, a loss that no unit changes, what is folded into the
+exported layer.
+"""
 
 import math
 from typing import Any
@@ -21,7 +23,11 @@ SERIES = st.lists(st.tuples(st.integers(-5, 5), st.integers(-40, 40)), min_size=
 def objective(*numbers: float) -> tuple[RegressionObjective, Any]:
     """One that has looked at a training split of these numbers."""
     made = Regression(name="regression", head_dropout=0.0).build(vocabulary(), ())
-    rows = Rows(text=["abc", "d"] * (len(numbers) // 2), text_pair=["e", "fg"] * (len(numbers) // 2), number=list(numbers))
+    rows = Rows(
+        text=["abc", "d"] * (len(numbers) // 2),
+        text_pair=["e", "fg"] * (len(numbers) // 2),
+        number=list(numbers),
+    )
     examples = join_examples(made.prepare(rows, encode))
     made.fit_to(examples)
     return made, examples
@@ -45,13 +51,19 @@ def test_correlations_are_those_of_scipy(pairs: list[tuple[int, int]]) -> None:
         assert pearson(first, second) == pearson(ranks(first), ranks(second)) == 0
         return
     assert pearson(first, second) == pytest.approx(stats.pearsonr(first, second).statistic, abs=1e-12)
-    assert pearson(ranks(first), ranks(second)) == pytest.approx(stats.spearmanr(first, second).statistic, abs=1e-12)
+    assert pearson(ranks(first), ranks(second)) == pytest.approx(
+        stats.spearmanr(first, second).statistic, abs=1e-12
+    )
     assert ranks(first).tolist() == stats.rankdata(first).tolist()
 
 
 def test_scores_are_in_the_files_unit() -> None:
     made, _ = objective(0, 10)
-    measured = {"said": np.array([1.0, 2.0, 6.0]), "number": np.array([1.0, 4.0, 2.0]), "scale": np.full(3, 5.0)}
+    measured = {
+        "said": np.array([1.0, 2.0, 6.0]),
+        "number": np.array([1.0, 4.0, 2.0]),
+        "scale": np.full(3, 5.0),
+    }
     scores = made.scores(measured)
     assert scores["rmse"] == pytest.approx(math.sqrt(20 / 3)) and scores["mae"] == pytest.approx(2)
     assert scores["loss"] == pytest.approx(20 / 3 / 25)
@@ -69,7 +81,9 @@ def test_what_is_learnt_does_not_depend_on_the_unit(factor: float, shift: float)
     deviation = math.sqrt(2.5)
     said = outputs.said.numpy()
     wanted = (np.array([0, 1, 3, 4]) - 2) / deviation
-    assert float(made.loss(outputs, batch).total) == pytest.approx(float(((said - wanted) ** 2).sum()), rel=1e-3)
+    assert float(made.loss(outputs, batch).total) == pytest.approx(
+        float(((said - wanted) ** 2).sum()), rel=1e-3
+    )
     predicted = [row["number"] for row in made.predictions(made.measure(outputs, batch))]
     assert predicted == pytest.approx(list(shift + factor * (2 + deviation * said)), rel=1e-5)
 
@@ -94,7 +108,9 @@ def test_a_finished_runs_weights_hold_mean_and_deviation() -> None:
 
 
 def test_numbers_that_are_all_the_same_are_refused() -> None:
-    with pytest.raises(DataError, match="all 4 numbers of the training split are 3, there is nothing to learn"):
+    with pytest.raises(
+        DataError, match="all 4 numbers of the training split are 3, there is nothing to learn"
+    ):
         objective(3, 3, 3, 3)
     with pytest.raises(DataError, match="differ too little for their size; subtract a constant"):
         objective(1e9, 1e9 + 2)

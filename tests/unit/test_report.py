@@ -1,4 +1,6 @@
-"""What a report promises: arms by what varies, pairs by seed, words that say no more than the data, nothing dropped without a word."""
+"""What a report promises: arms by what varies, pairs by seed, words that say no more than the data, nothing
+dropped without a word.
+"""
 
 import json
 import math
@@ -34,10 +36,16 @@ def test_arms_are_what_varies_but_for_seeds_and_speed(root: Path) -> None:
 
 
 def test_keys_that_follow_from_others_are_left_out(tmp_path: Path) -> None:
-    stage = {"init__component": "stage", "init__objective": {"component": "mlm", "rate": 0.2}, "tokenizer__component": "inherited"}
+    stage = {
+        "init__component": "stage",
+        "init__objective": {"component": "mlm", "rate": 0.2},
+        "tokenizer__component": "inherited",
+    }
     write_run(tmp_path, "a", 0, 0.8, tokenizer__component="wordpiece")
     write_run(tmp_path, "b", 0, 0.8, stage="p", **stage)
-    write_run(tmp_path, "c", 0, 0.8, stage="q", **{**stage, "init__objective": {"component": "mlm", "rate": 0.4}})
+    write_run(
+        tmp_path, "c", 0, 0.8, stage="q", **{**stage, "init__objective": {"component": "mlm", "rate": 0.4}}
+    )
     runs = find_runs([str(tmp_path)])
     assert varying_keys(runs) == ["init.component", "init.objective.rate"]
     (study,) = studies_of(runs, baseline="init=stage init.objective.rate=0.2")
@@ -49,7 +57,10 @@ def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> Non
     rows = {row.arm.name: row for row in compare(study, {})}
     better, same = rows["model.positions=rotary"], rows["optimizer.lr=0.002"]
     for row in (better, same):  # two tests: six seeds cannot reach 0.025
-        assert row.on_validation is not None and row.on_validation.verdict == "undecided: this test needs 7 seeds or more, it had 6"
+        assert (
+            row.on_validation is not None
+            and row.on_validation.verdict == "undecided: this test needs 7 seeds or more, it had 6"
+        )
     assert better.on_validation is not None and better.on_validation.difference.p == 2 / 2**6
     assert same.on_validation is not None and abs(same.on_validation.difference.mean) < 1e-9
     (alone,) = studies_of([run for run in find_runs([str(root)]) if "classification-c" not in run.name])
@@ -64,35 +75,53 @@ def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     text = to_markdown(Page("t", study_blocks(study, compare(study, {}))))
     assert study.sizes == "1 arm, 2 runs" and "| all runs | 2 | 80.50 ± 0.71 |" in text.replace("**", "")
     assert not re.search("baseline|difference|Holm|verdict|one test", text, re.IGNORECASE)
-    assert "| arm | loss (nats per example) |" in text and "| all runs | 0.195 ± 0.007 |" in text  # what else was scored
+    # what else was scored
+    assert "| arm | loss (nats per example) |" in text and "| all runs | 0.195 ± 0.007 |" in text
 
 
 def test_a_verdict_goes_by_the_metrics_own_direction() -> None:
     found, loss, accuracy = paired([0.1] * 8), METRICS["loss"], METRICS["accuracy"]
-    assert verdict(found, found.p, 0.95, loss) == "worse" and verdict(found, found.p, 0.95, accuracy) == "better"
+    assert (
+        verdict(found, found.p, 0.95, loss) == "worse" and verdict(found, found.p, 0.95, accuracy) == "better"
+    )
     assert verdict(paired([]), math.nan, 0.95, accuracy).startswith("no seed in common")
     assert "one seed" in verdict(paired([0.1]), 1.0, 0.95, accuracy)
 
 
 def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:
-    """The direction is what summary.json says, not what a name sounds like: an error in the files' own unit, and a score turned round."""
+    """The direction is what summary.json says, not what a name sounds like: an error in the files' own unit,
+    and a score turned round.
+    """
     turned = Metric("my_score", higher_is_better=False, unit="points", bounds=(None, None))
     for metric in (METRICS["rmse"], turned):
         root = tmp_path / metric.name
         for seed in range(6):
             write_run(root, f"a{seed}", seed, 2.0 + 0.01 * seed, 2.1, metric=metric)
             write_run(root, f"b{seed}", seed, 1.5 + 0.02 * seed, 1.6, metric=metric, optimizer__lr=0.002)
-        _, (study,), page = compare_runs(Schema(runs=str(root), examples=False, contamination=False, baseline="optimizer.lr=0.001"))
+        _, (study,), page = compare_runs(
+            Schema(runs=str(root), examples=False, contamination=False, baseline="optimizer.lr=0.001")
+        )
         (row,) = [row for row in compare(study, {}) if not row.is_baseline]
         versus = row.on_validation
-        assert study.metric == metric and versus is not None and versus.verdict == "better" and versus.difference.mean < 0
+        assert (
+            study.metric == metric
+            and versus is not None
+            and versus.verdict == "better"
+            and versus.difference.mean < 0
+        )
         text = to_markdown(page)
-        assert "lower is better" in text and f"{metric.name}" in text and "Better: “optimizer.lr=0.002” (−0.475" in text
+        assert (
+            "lower is better" in text
+            and f"{metric.name}" in text
+            and "Better: “optimizer.lr=0.002” (−0.475" in text
+        )
 
 
 def test_runs_that_mean_different_things_by_a_name_are_not_compared(tmp_path: Path) -> None:
     write_run(tmp_path, "a", 0, 2.0, metric="rmse")
-    write_run(tmp_path, "b", 1, 2.0, metric=Metric("rmse", higher_is_better=True, unit="", bounds=(0.0, None)))
+    write_run(
+        tmp_path, "b", 1, 2.0, metric=Metric("rmse", higher_is_better=True, unit="", bounds=(0.0, None))
+    )
     with pytest.raises(ConfigError, match=r"metric=rmse: \w means something else"):
         studies_of(find_runs([str(tmp_path)]))
 
@@ -102,26 +131,40 @@ def test_a_run_of_an_earlier_version_is_listed_with_a_line(root: Path) -> None:
     change_summary(root / "toy-classification-a2", metric_specs={"validation/accuracy": {"unit": "fraction"}})
     _, (study,), page = compare_runs(Schema(runs=str(root), examples=False, contamination=False))
     assert [seeds.inner for seeds in sorted(study.baseline.runs)] == [0, 3, 4, 5]
-    listed = next(block for block in page.blocks if isinstance(block, PageTable) and "without a result" in block.caption)
+    listed = next(
+        block for block in page.blocks if isinstance(block, PageTable) and "without a result" in block.caption
+    )
     told = {row[0]: row[1] for row in listed.rows}
-    assert "made by an earlier version" in told["toy-classification-a1"] and "\n" not in told["toy-classification-a1"]
+    assert (
+        "made by an earlier version" in told["toy-classification-a1"]
+        and "\n" not in told["toy-classification-a1"]
+    )
     assert told["toy-classification-a2"].startswith("damaged: metric_specs")
 
 
 def test_tokenizers_that_differ_are_compared_per_character(tmp_path: Path) -> None:
-    """A loss per token is in another unit for every vocabulary: the arm with the lower loss is the worse one here."""
+    """A loss per token is in another unit for every vocabulary: the arm with the lower loss is the worse one
+    here.
+    """
     for size, loss, bits in ((8000, 4.2, 2.0), (16000, 4.6, 1.9)):
         for seed in range(2):
-            write_run(tmp_path, f"mlm-{size}-{seed}", seed, loss + seed / 10, metric=PER_TOKEN, tokenizer__vocab_size=size,
+            write_run(tmp_path, f"mlm-{size}-{seed}", seed, loss + seed / 10, metric=PER_TOKEN,
+                tokenizer__vocab_size=size,
                       others={"bits_per_character": bits + seed / 100})  # fmt: skip
     runs = find_runs([str(tmp_path)])
     (study,) = studies_of(runs)
     versus = compare(study, {})[1 - study.arms.index(study.baseline)].on_validation
-    assert study.metric.name == "bits_per_character" and versus is not None and abs(versus.difference.mean) == pytest.approx(0.1)
+    assert (
+        study.metric.name == "bits_per_character"
+        and versus is not None
+        and abs(versus.difference.mean) == pytest.approx(0.1)
+    )
     told = next(words for words in warnings_of(study) if words.startswith("Tokenizers differ"))
     assert "loss are not comparable" in told and "metric=" not in told
     (as_wished,) = studies_of(runs, metric="loss")
-    assert as_wished.metric == PER_TOKEN and any("metric=bits_per_character" in words for words in warnings_of(as_wished))
+    assert as_wished.metric == PER_TOKEN and any(
+        "metric=bits_per_character" in words for words in warnings_of(as_wished)
+    )
     alone = studies_of([run for run in runs if "8000" in run.name])[0]
     assert alone.metric == PER_TOKEN and not any("Tokenizers" in words for words in warnings_of(alone))
 
@@ -131,7 +174,13 @@ def test_what_else_sets_arms_apart_is_named(tmp_path: Path) -> None:
     for seed in range(2):
         write_run(tmp_path, f"a{seed}", seed, 0.8)
         other = write_run(
-            tmp_path, f"b{seed}", seed, 0.9, init__component="pretrained", init__path="minilm", tokenizer__component="inherited"
+            tmp_path,
+            f"b{seed}",
+            seed,
+            0.9,
+            init__component="pretrained",
+            init__path="minilm",
+            tokenizer__component="inherited",
         )
         cost = json.loads((other / "summary.json").read_text())["cost"]
         change_summary(other, cost={**cost, "parameters": 22_700_000})
@@ -140,7 +189,11 @@ def test_what_else_sets_arms_apart_is_named(tmp_path: Path) -> None:
     (told,) = [words for words in warnings_of(study) if words.startswith("Beside what they are grouped by")]
     assert "tokenizer (" in told and "wordpiece" in told and "inherited: minilm" in told
     assert "parameters (" in told and "4.0 M" in told and "22.7 M" in told
-    apart = next(block for block in page.blocks if isinstance(block, PageTable) and block.caption == "What sets the arms apart")
+    apart = next(
+        block
+        for block in page.blocks
+        if isinstance(block, PageTable) and block.caption == "What sets the arms apart"
+    )
     assert {"init", "tokenizer", "parameters"} <= {row[0] for row in apart.rows}
 
 
@@ -168,11 +221,18 @@ def test_a_pretraining_that_others_began_from_is_no_arm_and_its_cost_is_counted(
 
 def test_what_a_reader_must_know_is_said(root: Path) -> None:
     (root / "toy-classification-b1" / "identity.json").write_text('{"code": {"loop": "2"}}')
-    (root / "toy-classification-b2" / "environment.json").write_text('{"git": {"revision": "abc", "dirty": true}, "processor": "Q"}')
+    (root / "toy-classification-b2" / "environment.json").write_text(
+        '{"git": {"revision": "abc", "dirty": true}, "processor": "Q"}'
+    )
     write_run(root, "toy-classification-again", 0, 0.9, evaluation__batch_size=64)
     (study,) = studies_of(find_runs([str(root)]))
     words = " ".join(warnings_of(study))
-    for expected in ("different versions of loop", "uncommitted changes, e.g. toy-classification-b2", "different machines", "Left out"):
+    for expected in (
+        "different versions of loop",
+        "uncommitted changes, e.g. toy-classification-b2",
+        "different machines",
+        "Left out",
+    ):
         assert expected in words
 
 
@@ -188,7 +248,9 @@ def test_damaged_and_unfinished_runs_are_named(root: Path) -> None:
     assert set(problems) == {"b0", "b1", "b2", "b3", "d0"} and problems["d0"] == "interrupted"
     assert all(problem.startswith("damaged") for name, problem in problems.items() if name != "d0")
     page = compare_runs(Schema(runs=str(root), examples=False, contamination=False))[2]
-    listed = next(block for block in page.blocks if isinstance(block, PageTable) and "without a result" in block.caption)
+    listed = next(
+        block for block in page.blocks if isinstance(block, PageTable) and "without a result" in block.caption
+    )
     assert {row[0][-2:] for row in listed.rows} == set(problems)
 
 
@@ -217,14 +279,30 @@ def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_study_of_scratch_against_pretrained_names_its_arms(tmp_path: Path) -> None:
-    """Arms by model and first weights alone, though learning rates differ; those that are not there are not missed."""
+    """Arms by model and first weights alone, though learning rates differ; those that are not there are not
+    missed.
+    """
     for seed in (0, 1):
         write_run(tmp_path, f"a{seed}", seed, 0.80, optimizer__lr=3e-4)
         write_run(tmp_path, f"b{seed}", seed, 0.86, init__component="stage", optimizer__lr=3e-4)
-        write_run(tmp_path, f"c{seed}", seed, 0.90, model__component="hf", init__component="pretrained", optimizer__lr=5e-5)
-    config = compose_schema("report", ["study=scratch_vs_pretrained", f"runs={tmp_path}", "examples=false", "contamination=false"])
+        write_run(
+            tmp_path,
+            f"c{seed}",
+            seed,
+            0.90,
+            model__component="hf",
+            init__component="pretrained",
+            optimizer__lr=5e-5,
+        )
+    config = compose_schema(
+        "report", ["study=scratch_vs_pretrained", f"runs={tmp_path}", "examples=false", "contamination=false"]
+    )
     assert isinstance(config, Schema)
     (study,) = compare_runs(config)[1]
-    assert [arm.name for arm in study.arms] == ["from scratch", "Hugging Face, pretrained", "after in-domain pretraining"]
+    assert [arm.name for arm in study.arms] == [
+        "from scratch",
+        "Hugging Face, pretrained",
+        "after in-domain pretraining",
+    ]
     assert study.baseline.name == "from scratch" and config.title == "From scratch against pretrained"
     assert [len(arm.runs) for arm in study.arms] == [2, 2, 2]

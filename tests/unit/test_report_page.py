@@ -1,4 +1,6 @@
-"""The report's page: every block in every form, the same runs to the same bytes, nothing fetched, LaTeX that compiles."""
+"""The report's page: every block in every form, the same runs to the same bytes, nothing fetched, LaTeX that
+compiles.
+"""
 
 import csv
 import io
@@ -12,7 +14,18 @@ from runfolders import three_arms, write_run
 
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
 from bertlab.report.figures import _over_seeds
-from bertlab.report.page import Figure, Heading, Listing, Page, PageTable, Text, latex_text, to_html, to_latex, to_markdown
+from bertlab.report.page import (
+    Figure,
+    Heading,
+    Listing,
+    Page,
+    PageTable,
+    Text,
+    latex_text,
+    to_html,
+    to_latex,
+    to_markdown,
+)
 from bertlab.report.provenance import one_run_command
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.records import read_run
@@ -25,7 +38,12 @@ def root(tmp_path: Path) -> Path:
 
 def test_all_forms_are_written_and_say_the_same(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     out = tmp_path_factory.mktemp("out") / "report"
-    config = Schema(runs=str(root), examples=False, contamination=False, names="baseline -> A_1 & <b>; optimizer.lr=0.002 -> twice")
+    config = Schema(
+        runs=str(root),
+        examples=False,
+        contamination=False,
+        names="baseline -> A_1 & <b>; optimizer.lr=0.002 -> twice",
+    )
     _, studies, page = compare_runs(config)
     write_report(out, page, studies, config, "bertlab report")
     names = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
@@ -36,10 +54,15 @@ def test_all_forms_are_written_and_say_the_same(root: Path, tmp_path_factory: py
         assert "81.00 ±" in (out / form).read_text() or r"81.00 $\pm$" in (out / form).read_text()
     page_text = (out / "report.html").read_text()
     assert "A_1 &amp; &lt;b&gt;" in page_text and "<b>" not in page_text
-    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page_text) and "<script" not in page_text  # nothing is fetched
+    # nothing is fetched
+    assert not re.search(r"""(src|href)=["'](?!data:|#)""", page_text) and "<script" not in page_text
     assert r"A\_1 \&" in (out / "report.tex").read_text()
     rows = list(csv.DictReader(io.StringIO(runs_csv(studies))))
-    assert len(rows) == 18 and {row["arm"] for row in rows} == {"A_1 & <b>", "model.positions=rotary", "twice"}
+    assert len(rows) == 18 and {row["arm"] for row in rows} == {
+        "A_1 & <b>",
+        "model.positions=rotary",
+        "twice",
+    }
     assert float(rows[0]["validation/accuracy"]) == pytest.approx(0.8)
     before = {name: (out / name).read_bytes() for name in names}
     write_report(out, compare_runs(config)[2], studies, config, "bertlab report")
@@ -50,9 +73,13 @@ def test_latex_compiles(root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     if shutil.which("pdflatex") is None:
         pytest.skip("pdflatex is not installed")
     folder = tmp_path_factory.mktemp("tex")
-    page = compare_runs(Schema(runs=str(root), examples=False, contamination=False, names="baseline -> 100 % & _^~\\ {x} ±"))[2]
+    page = compare_runs(
+        Schema(runs=str(root), examples=False, contamination=False, names="baseline -> 100 % & _^~\\ {x} ±")
+    )[2]
     (folder / "report.tex").write_text(to_latex(page))
-    done = subprocess.run(["pdflatex", "-halt-on-error", "report.tex"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "report.tex"], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout[-2000:]
 
 
@@ -74,8 +101,9 @@ def test_every_block_has_every_form() -> None:
 
 
 def test_latex_keeps_every_sign() -> None:
-    assert latex_text("50 % & a_b ± −1 ≤ {x}\\~^") == (
-        r"50 \% \& a\_b $\pm$ $-$1 $\leq$ \{x\}\textbackslash{}\textasciitilde{}\textasciicircum{}"
+    assert (
+        latex_text("50 % & a_b ± −1 ≤ {x}\\~^")
+        == r"50 \% \& a\_b $\pm$ $-$1 $\leq$ \{x\}\textbackslash{}\textasciitilde{}\textasciicircum{}"
     )
 
 
@@ -89,9 +117,14 @@ def test_lists_are_trimmed() -> None:
 
 
 def test_curves_are_means_where_every_seed_has_been() -> None:
-    histories = [[{"epoch": 1, "x": 1.0}, {"epoch": 3, "x": 3.0}, {"epoch": 3, "y": 0.0}], [{"epoch": 2, "x": 4.0}, {"epoch": 4, "x": 8.0}]]
+    histories = [
+        [{"epoch": 1, "x": 1.0}, {"epoch": 3, "x": 3.0}, {"epoch": 3, "y": 0.0}],
+        [{"epoch": 2, "x": 4.0}, {"epoch": 4, "x": 8.0}],
+    ]
     found = _over_seeds(histories, "x")
     assert found is not None
     at, values = found
     assert (at[0], at[-1]) == (2, 3) and values[:, 0].tolist() == [2, 4] and values[:, -1].tolist() == [3, 6]
-    assert _over_seeds(histories, "z") is None and _over_seeds([histories[0][:1], histories[1]], "x") is None, "no epoch in common"
+    assert (
+        _over_seeds(histories, "z") is None and _over_seeds([histories[0][:1], histories[1]], "x") is None
+    ), "no epoch in common"

@@ -12,7 +12,9 @@ from bertlab.runs.outcome import learnt_nothing
 ROLES = (TEXT, Role("label", "label", is_answer=True))
 
 
-def told(train: list[tuple[str, int]], validation: list[tuple[str, int]], held_out: tuple[str, ...] = ()) -> str:
+def told(
+    train: list[tuple[str, int]], validation: list[tuple[str, int]], held_out: tuple[str, ...] = ()
+) -> str:
     splits = {
         split: Dataset.from_dict({"text": [text for text, _ in rows], "label": [label for _, label in rows]})
         for split, rows in (("train", train), ("validation", validation))
@@ -29,21 +31,29 @@ def test_clean_rows_take_one_line() -> None:
 
 
 @pytest.mark.parametrize(("train", "validation", "line"), [
-    ([*CLEAN, ("Text 0!", 1)], [("x", 0), ("y", 1)], "train: 1 copies of earlier rows; 2 rows whose copies have other answers"),
+    ([*CLEAN, ("Text 0!", 1)], [("x", 0), ("y", 1)],
+    "train: 1 copies of earlier rows; 2 rows whose copies have other answers"),
     ([*CLEAN, ("", 1), (" ", 0)], [("x", 0), ("y", 1)], "train: 2 empty texts"),
     (CLEAN, [("TEXT 3", 1), ("y", 0)], "validation: 1 (50.0%) stand in train too"),
     (CLEAN, [("x", 1), ("y", 1)], "validation: every row is yes"),
-    ([(f"{place}", int(place < 2)) for place in range(20)], [("x", 1), ("y", 0)], "90.0% of the training rows are no"),
+    ([(f"{place}", int(place < 2)) for place in range(20)], [("x", 1), ("y", 0)],
+    "90.0% of the training rows are no"),
 ])  # fmt: skip
-def test_what_ruins_a_result_is_told(train: list[tuple[str, int]], validation: list[tuple[str, int]], line: str) -> None:
+def test_what_ruins_a_result_is_told(
+    train: list[tuple[str, int]], validation: list[tuple[str, int]], line: str
+) -> None:
     assert line in told(train, validation)
 
 
-def summary(reached: float, blind: float, rows: int, higher: bool = True, unit: str = "fraction") -> dict[str, Any]:
+def summary(
+    reached: float, blind: float, rows: int, higher: bool = True, unit: str = "fraction"
+) -> dict[str, Any]:
     metric = Metric("score", higher_is_better=higher, unit=unit, bounds=(None, None))
     return {
-        "selected_by": "validation/score", "metrics": {"validation/score": reached}, "metric_specs": {"validation/score": metric.record()},
-        "blind": {"validation": {"score": blind}}, "rows": {"train": {"rows": 9, "commonest": "yes"}, "validation": {"rows": rows}},
+        "selected_by": "validation/score", "metrics": {"validation/score": reached},
+        "metric_specs": {"validation/score": metric.record()},
+        "blind": {"validation": {"score": blind}}, "rows": {"train": {"rows": 9, "commonest": "yes"},
+        "validation": {"rows": rows}},
     }  # fmt: skip
 
 
@@ -51,5 +61,7 @@ def test_a_run_that_learnt_nothing_says_so() -> None:
     assert "always saying yes scores 0.5000 on validation too" in learnt_nothing(summary(0.5, 0.5, 1000))[0]
     assert "within the noise of 100 rows" in learnt_nothing(summary(0.55, 0.5, 100))[0]
     assert learnt_nothing(summary(0.55, 0.5, 10_000)) == learnt_nothing(summary(0.9, 0.5, 100)) == []
-    assert learnt_nothing(summary(1.1, 1.0, 10, higher=False, unit="nats")) and not learnt_nothing(summary(0.9, 1.0, 10, False, "nats"))
+    assert learnt_nothing(summary(1.1, 1.0, 10, higher=False, unit="nats")) and not learnt_nothing(
+        summary(0.9, 1.0, 10, False, "nats")
+    )
     assert learnt_nothing({**summary(0.5, 0.5, 9), "blind": {}}) == [], "nothing is said where nobody knows"

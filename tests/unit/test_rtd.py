@@ -1,4 +1,6 @@
-"""Replaced-token detection: the encoder reads samples of the generator, labels are what changed, both parts learn."""
+"""Replaced-token detection: the encoder reads samples of the generator, labels are what changed, both parts
+learn.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -21,10 +23,18 @@ def setup(**options: Any) -> tuple[Any, Any, Any]:
     """Objective, model, batch."""
     torch.manual_seed(0)
     objective = Rtd(name="rtd", max_length=24, **options).build(vocabulary(), [])
-    config = Bert(hidden_size=32, num_attention_heads=4, num_hidden_layers=2, hidden_dropout=0.0, attention_dropout=0.0)
+    config = Bert(
+        hidden_size=32, num_attention_heads=4, num_hidden_layers=2, hidden_dropout=0.0, attention_dropout=0.0
+    )
     encoder = build_bert(config, SIZE)
-    examples = join_examples(objective.prepare(Rows(text=["abcdefghijklmnopqrstuvwxyz0123456789" * 6]), encode))
-    return objective, Model(encoder, objective.build_head(encoder, 0.02)), objective.collate(examples, np.arange(len(examples)), Draw(0, 0))
+    examples = join_examples(
+        objective.prepare(Rows(text=["abcdefghijklmnopqrstuvwxyz0123456789" * 6]), encode)
+    )
+    return (
+        objective,
+        Model(encoder, objective.build_head(encoder, 0.02)),
+        objective.collate(examples, np.arange(len(examples)), Draw(0, 0)),
+    )
 
 
 def test_the_encoder_reads_samples_at_the_masked_positions_alone() -> None:
@@ -37,7 +47,9 @@ def test_the_encoder_reads_samples_at_the_masked_positions_alone() -> None:
     others[batch.targets["masked"]] = False
     assert torch.equal(before[others], after[others])
     replaced = read.targets["replaced"].flatten()
-    assert torch.equal(replaced[batch.targets["masked"]], after[batch.targets["masked"]] != batch.targets["label"])
+    assert torch.equal(
+        replaced[batch.targets["masked"]], after[batch.targets["masked"]] != batch.targets["label"]
+    )
     assert not replaced[others].any()
 
 
@@ -59,7 +71,10 @@ def test_samples_follow_the_generators_distribution() -> None:
 def test_both_parts_learn_and_share_the_token_embedding() -> None:
     objective, model, batch = setup()
     names = [name for name, _ in model.named_parameters()]
-    assert not any("generator.token.weight" in name for name in names) and sum("encoder.token.weight" in name for name in names) == 1
+    assert (
+        not any("generator.token.weight" in name for name in names)
+        and sum("encoder.token.weight" in name for name in names) == 1
+    )
     assert model.head.generator.hidden_size == 8 and len(model.head.generator.layers) == 2
     loss = objective.loss(model(batch), batch)
     (loss.total / loss.count).backward()
@@ -71,11 +86,16 @@ def test_both_parts_learn_and_share_the_token_embedding() -> None:
 def test_loss_is_the_weighted_sum_of_both() -> None:
     objective, model, batch = setup(detection_weight=7.0)
     outputs = model(batch)
-    outputs.generated, outputs.detected = torch.zeros_like(outputs.generated), torch.zeros_like(outputs.detected)
+    outputs.generated, outputs.detected = (
+        torch.zeros_like(outputs.generated),
+        torch.zeros_like(outputs.detected),
+    )
     loss = objective.loss(outputs, batch)
     assert (loss.total / loss.count).item() == pytest.approx(np.log(SIZE) + 7 * np.log(2), rel=1e-5)
     found = objective.scores(objective.measure(outputs, batch))
-    assert found["loss"] == pytest.approx(np.log(2)) and found["generator_loss"] == pytest.approx(np.log(SIZE), rel=1e-5)
+    assert found["loss"] == pytest.approx(np.log(2)) and found["generator_loss"] == pytest.approx(
+        np.log(SIZE), rel=1e-5
+    )
     assert found["detection_recall"] == 0 and 0.5 < found["detection_accuracy"] < 1
 
 
@@ -83,7 +103,9 @@ def test_scoring_samples_the_same_every_time() -> None:
     objective, model, _ = setup()
     examples = join_examples(objective.prepare(Rows(text=["abcdefghijklmnop" * 6]), encode))
     model.eval()
-    first, again = (model(objective.collate(examples, np.arange(len(examples)), None)).replaced for _ in range(2))
+    first, again = (
+        model(objective.collate(examples, np.arange(len(examples)), None)).replaced for _ in range(2)
+    )
     assert torch.equal(first, again)
 
 

@@ -21,7 +21,8 @@ KNOWS = "tokenizer.max_unknown_share=1"  # most words of the validation split ar
 
 def config_of(*overrides: str) -> Train:
     config: Train = compose_schema(
-        "train", ["dataset=files", "dataset.train_file=t.csv", "dataset.validation_file=v.csv", KNOWS, *overrides]
+        "train",
+        ["dataset=files", "dataset.train_file=t.csv", "dataset.validation_file=v.csv", KNOWS, *overrides],
     )
     return config
 
@@ -52,7 +53,9 @@ def test_a_run_trains_its_tokenizer_on_the_training_split_alone() -> None:
 def test_both_texts_of_a_pair_are_trained_on() -> None:
     Path("t.csv").write_text("text,answer,label\n" + "one,two,1\nthree,four,0\n" * 10)
     Path("v.csv").write_text("text,answer,label\none,two,1\n")
-    assert 1 not in tokenizer_of(config_of("dataset.text_pair_column=answer")).encode(["one two three four"])[0]
+    assert (
+        1 not in tokenizer_of(config_of("dataset.text_pair_column=answer")).encode(["one two three four"])[0]
+    )
 
 
 @pytest.mark.usefixtures("files")
@@ -79,32 +82,59 @@ def test_a_tokenizer_is_trained_once_for_the_same_content(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("dataset", "code"),
     [
-        *(("files", code) for code in ("dataset.py", "reading.py", "cleaning.py", "text.py", "tokenizer.py", "tokenizer_options.py")),
+        *(
+            ("files", code)
+            for code in (
+                "dataset.py",
+                "reading.py",
+                "cleaning.py",
+                "text.py",
+                "tokenizer.py",
+                "tokenizer_options.py",
+            )
+        ),
         ("synthetic", "synthetic.py"),
     ],
 )
-def test_a_tokenizer_is_trained_anew_when_code_behind_its_texts_changes(dataset: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_is_trained_anew_when_code_behind_its_texts_changes(
+    dataset: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version, calls = identity.code_version, []
     config = config_of() if dataset == "files" else compose_schema("train", rows(40, 10, 10))
     tokenizer_of(config)
-    monkeypatch.setattr(tokenizer_options, "train_tokenizer", lambda *arguments: calls.append(arguments) or train_tokenizer(*arguments))
+    monkeypatch.setattr(
+        tokenizer_options,
+        "train_tokenizer",
+        lambda *arguments: calls.append(arguments) or train_tokenizer(*arguments),
+    )
     tokenizer_of(config)
     assert not calls
-    monkeypatch.setattr(identity, "code_version", lambda file: "edited" if file.name == code else version(file))
+    monkeypatch.setattr(
+        identity, "code_version", lambda file: "edited" if file.name == code else version(file)
+    )
     tokenizer_of(config)
     assert len(calls) == 1
 
 
 @pytest.mark.usefixtures("files")
 def test_another_training_split_of_the_same_file_is_another_tokenizer() -> None:
-    Path("t.csv").write_text("text,label\n" + "".join(f"word{index} word{index},{index % 2}\n" for index in range(40)))
-    seen = [tokenizer_of(config_of(f"dataset.split_seed={seed}", "dataset.fraction=0.5")).to_json() for seed in (0, 1)]
+    Path("t.csv").write_text(
+        "text,label\n" + "".join(f"word{index} word{index},{index % 2}\n" for index in range(40))
+    )
+    seen = [
+        tokenizer_of(config_of(f"dataset.split_seed={seed}", "dataset.fraction=0.5")).to_json()
+        for seed in (0, 1)
+    ]
     assert seen[0] != seen[1]
 
 
-def test_the_tokenizer_of_a_real_dataset_is_as_large_as_asked_for(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tokenizer_of_a_real_dataset_is_as_large_as_asked_for(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BERTLAB_DATA", str(shared_data))
-    splits = load_dataset(compose_schema("train", ["dataset=rotten_tomatoes"]).dataset, Paths(), (TEXT,)).splits
+    splits = load_dataset(
+        compose_schema("train", ["dataset=rotten_tomatoes"]).dataset, Paths(), (TEXT,)
+    ).splits
     tokenizer = train_tokenizer(WordPiece(name="wordpiece", vocab_size=2000), splits["train"]["text"][:])
     assert tokenizer.vocab_size == 2000
     tokens = [token for row in tokenizer.encode(splits["validation"]["text"][:]) for token in row]

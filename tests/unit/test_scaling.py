@@ -1,4 +1,6 @@
-"""Power laws through arms of several sizes: the truth is found where it is known, and what is foretold is held against it."""
+"""Power laws through arms of several sizes: the truth is found where it is known, and what is foretold is
+held against it.
+"""
 
 import json
 import math
@@ -19,7 +21,9 @@ X = np.geomspace(1e12, 1e15, 6)
 @pytest.mark.parametrize("law", [Law(1.5, 300.0, 0.2), Law(0.0, 40.0, 0.1)])
 def test_a_law_without_noise_is_found(law: Law) -> None:
     found = fit(X, law(X))
-    assert found.exponent == pytest.approx(law.exponent, rel=0.03) and found.floor == pytest.approx(law.floor, abs=0.02)
+    assert found.exponent == pytest.approx(law.exponent, rel=0.03) and found.floor == pytest.approx(
+        law.floor, abs=0.02
+    )
     assert np.allclose(found(X), law(X), rtol=2e-3)
 
 
@@ -35,7 +39,8 @@ def test_intervals_cover_the_truth_and_the_largest() -> None:
 
 
 def test_a_break_in_the_law_is_not_foretold() -> None:
-    losses = [np.full(3, value) * np.array([0.999, 1.0, 1.001]) for value in (4.0, 3.6, 3.24, 3.1)]  # the last gains too little
+    # the last gains too little
+    losses = [np.full(3, value) * np.array([0.999, 1.0, 1.001]) for value in (4.0, 3.6, 3.24, 3.1)]
     found = scale("all arms", [None] * 4, [1e12, 1e13, 1e14, 1e15], losses)  # type: ignore[list-item]
     assert found.predicted == pytest.approx(2.916, rel=0.01) and found.measured == pytest.approx(3.1)
 
@@ -60,7 +65,13 @@ def sized(root: Path) -> Path:
             for seed in range(3):
                 loss = factor * 4 * 0.9**size * math.exp(rng.normal(0, 0.003))
                 run = write_run(
-                    root, f"r{rate}-{size}-{seed}", seed, loss, metric=PER_TOKEN, objective__masking_rate=rate, model__layers=2 + size
+                    root,
+                    f"r{rate}-{size}-{seed}",
+                    seed,
+                    loss,
+                    metric=PER_TOKEN,
+                    objective__masking_rate=rate,
+                    model__layers=2 + size,
                 )
                 summary = json.loads((run / "summary.json").read_text())
                 summary["cost"]["flops"] = 10.0 ** (12 + size)
@@ -74,7 +85,11 @@ def test_a_report_fits_a_law_for_each_recipe(tmp_path: Path) -> None:
     (table,) = [block for block in page.blocks if "y = E" in getattr(block, "caption", "")]
     assert [row[0] for row in table.rows] == ["objective.masking_rate=0.15", "objective.masking_rate=0.4"]
     for row in table.rows:
-        assert row[1] == "4" and float(row[2].split()[0]) == pytest.approx(-math.log10(0.9), abs=0.004) and row[6] == "as foretold"
+        assert (
+            row[1] == "4"
+            and float(row[2].split()[0]) == pytest.approx(-math.log10(0.9), abs=0.004)
+            and row[6] == "as foretold"
+        )
     assert [figure.name for figure in page.figures() if "scaling" in figure.name]
     with pytest.raises(ConfigError, match="scaling_by: arms do not differ in seed"):
         compare_runs(Schema(runs=str(tmp_path), scaling_by="seed", **options))  # type: ignore[arg-type]

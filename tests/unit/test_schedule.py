@@ -20,7 +20,9 @@ def test_linear_rises_to_the_peak_and_falls_to_zero_at_the_end() -> None:
 def test_cosine_is_half_way_in_the_middle() -> None:
     schedule = Cosine(warmup_steps=0, final_fraction=0.2)
     assert (
-        schedule.factor(0, 100) == 1 and schedule.factor(50, 100) == pytest.approx(0.6) and schedule.factor(100, 100) == pytest.approx(0.2)
+        schedule.factor(0, 100) == 1
+        and schedule.factor(50, 100) == pytest.approx(0.6)
+        and schedule.factor(100, 100) == pytest.approx(0.2)
     )
 
 
@@ -37,7 +39,9 @@ def test_wsd_stays_at_the_peak_until_the_decay() -> None:
 
 
 @given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([Linear, Cosine, Constant, InverseSqrt, Wsd]))
-def test_every_schedule_stays_within_zero_and_one_and_learns_in_its_first_step(total: int, warmup: float, kind: type) -> None:
+def test_every_schedule_stays_within_zero_and_one_and_learns_in_its_first_step(
+    total: int, warmup: float, kind: type
+) -> None:
     schedule = kind(warmup_fraction=warmup)
     factors = [schedule.factor(step, total) for step in range(total)]
     assert all(0 <= factor <= 1 for factor in factors) and factors[0] > 0

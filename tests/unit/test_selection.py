@@ -1,4 +1,6 @@
-"""Which weights a run keeps: those of the best score, of equal scores those of the lower loss; never others than were written."""
+"""Which weights a run keeps: those of the best score, of equal scores those of the lower loss; never others
+than were written.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ def select(folder: Path, evaluations: list[tuple[float, float]], primary: Metric
     progress = Progress()
     for progress.step, (score, loss) in enumerate(evaluations, start=1):
         nn.init.constant_(model.weight, progress.step)
-        if judge(Evaluation(), primary, progress, {f"validation/{primary.name}": score, "validation/loss": loss}):
+        if judge(
+            Evaluation(), primary, progress, {f"validation/{primary.name}": score, "validation/loss": loss}
+        ):
             progress.best_sha256 = checkpoints.save_best(folder, progress.step, model.state_dict())
     return progress, float(checkpoints.load_best(folder, progress.best_step, progress.best_sha256)["weight"])
 
@@ -37,7 +41,9 @@ def select(folder: Path, evaluations: list[tuple[float, float]], primary: Metric
         ([(0.7, 0.2), (0.8, 3.0), (0.8, 2.0), (0.7, 0.1)], 3),
     ],
 )
-def test_of_equal_scores_the_lower_loss_decides(tmp_path: Path, evaluations: list[tuple[float, float]], best: int) -> None:
+def test_of_equal_scores_the_lower_loss_decides(
+    tmp_path: Path, evaluations: list[tuple[float, float]], best: int
+) -> None:
     progress, kept = select(tmp_path, evaluations, Metric("accuracy", higher_is_better=True))
     assert progress.best_step == kept == best
     assert (progress.best_score, progress.best_loss) == evaluations[best - 1]
@@ -46,12 +52,16 @@ def test_of_equal_scores_the_lower_loss_decides(tmp_path: Path, evaluations: lis
 
 
 def test_an_equal_score_is_no_improvement_to_be_patient_for(tmp_path: Path) -> None:
-    progress, _ = select(tmp_path, [(0.7, 1.0), (0.7, 0.9), (0.7, 0.8)], Metric("accuracy", higher_is_better=True))
+    progress, _ = select(
+        tmp_path, [(0.7, 1.0), (0.7, 0.9), (0.7, 0.8)], Metric("accuracy", higher_is_better=True)
+    )
     assert progress.evaluations_without_improvement == 2
 
 
 def test_a_run_keeps_the_weights_of_the_lower_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Accuracy held equal at every evaluation: the checkpoint of the lowest validation loss is the selected one."""
+    """Accuracy held equal at every evaluation: the checkpoint of the lowest validation loss is the selected
+    one.
+    """
     real = loop.score
 
     def held(*arguments: Any) -> Any:
@@ -77,8 +87,12 @@ def test_best_weights_that_changed_on_disk_are_never_taken(tmp_path: Path, how: 
 
 
 def test_a_run_whose_best_weights_were_damaged_says_so_and_can_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Damaged between the last checkpoint and the end: one line; the same command then ends with the weights of an undisturbed run."""
-    words = tiny("budget.steps=6", "evaluation.every_steps=2", "optimizer.lr=0.01", "compute.checkpoint_seconds=0")
+    """Damaged between the last checkpoint and the end: one line; the same command then ends with the weights
+    of an undisturbed run.
+    """
+    words = tiny(
+        "budget.steps=6", "evaluation.every_steps=2", "optimizer.lr=0.01", "compute.checkpoint_seconds=0"
+    )
     whole = bertlab.run([*words, "paths.output=whole"])
     real = checkpoints.load_best
 

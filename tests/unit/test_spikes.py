@@ -44,7 +44,13 @@ def test_any_losses_keep_a_finite_trend(losses: list[float], deviations: float) 
     assert trend.steps == len(losses) and math.isfinite(trend.mean) and trend.variance >= 0
 
 
-RUN = tiny("budget.steps=160", "budget.batch_size=4", "optimizer.lr=1e-3", "evaluation.every_steps=80", sizes=(120, 20, 20))
+RUN = tiny(
+    "budget.steps=160",
+    "budget.batch_size=4",
+    "optimizer.lr=1e-3",
+    "evaluation.every_steps=80",
+    sizes=(120, 20, 20),
+)
 STRICT = "optimizer.skip_spikes=1.5"  # so low that an ordinary run has some
 
 
@@ -65,7 +71,10 @@ def test_a_run_that_leaves_out_spikes_goes_on_exactly(tmp_path: Path) -> None:
     from bertlab.training import loop
 
     whole = bertlab.run([*RUN, STRICT, f"paths.output={tmp_path / 'whole'}"])
-    asked, saved = [*RUN, STRICT, f"paths.output={tmp_path / 'parts'}", "compute.checkpoint_seconds=0"], loop.save_checkpoint
+    asked, saved = (
+        [*RUN, STRICT, f"paths.output={tmp_path / 'parts'}", "compute.checkpoint_seconds=0"],
+        loop.save_checkpoint,
+    )
 
     def stop(folder: Path, state: loop.ResumeState) -> None:
         saved(folder, state)
@@ -78,4 +87,6 @@ def test_a_run_that_leaves_out_spikes_goes_on_exactly(tmp_path: Path) -> None:
             bertlab.run(asked)
     parts = bertlab.run(asked)
     assert parts.summary["spikes"] == whole.summary["spikes"]
-    assert (parts.folder / "last.safetensors").read_bytes() == (whole.folder / "last.safetensors").read_bytes()
+    assert (parts.folder / "last.safetensors").read_bytes() == (
+        whole.folder / "last.safetensors"
+    ).read_bytes()

@@ -11,13 +11,18 @@ from scipy import stats as scipy_stats
 
 from bertlab.report import stats
 
-SCORES = st.lists(st.integers(-1024, 1024).map(lambda x: x / 1024), min_size=2, max_size=10)  # sums are exact, and so are ties
+# sums are exact, and so are ties
+SCORES = st.lists(st.integers(-1024, 1024).map(lambda x: x / 1024), min_size=2, max_size=10)
 
 
 @given(SCORES)
 def test_mean_and_interval_are_scipys(values: list[float]) -> None:
     found = stats.summarize(values)
-    expected = scipy_stats.ttest_1samp(values, 0.0).confidence_interval(0.95) if found.sd > 1e-9 else (found.mean, found.mean)
+    expected = (
+        scipy_stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+        if found.sd > 1e-9
+        else (found.mean, found.mean)
+    )
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=1e-9)
     assert found.sd == pytest.approx(np.std(values, ddof=1))
 
@@ -32,7 +37,11 @@ def test_one_seed_has_no_interval() -> None:
 @given(SCORES)
 def test_sign_flip_p_is_scipys_permutation_test(values: list[float]) -> None:
     expected = scipy_stats.permutation_test(
-        (values,), lambda x, axis: np.sum(x, axis=axis), permutation_type="samples", n_resamples=np.inf, vectorized=True
+        (values,),
+        lambda x, axis: np.sum(x, axis=axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
+        vectorized=True,
     ).pvalue
     assert stats.sign_flip_p(values) == pytest.approx(expected)
 
@@ -47,9 +56,16 @@ def test_sign_flip_p_by_hand() -> None:
 def test_many_seeds_are_sampled_and_never_impossible() -> None:
     assert stats.sign_flip_p([0.01] * 40) == pytest.approx(1 / 100_001)
     values = np.random.default_rng(0).normal(0.3, 1, 20)
-    exact = np.mean([abs(np.dot(signs, values[:12])) >= abs(values[:12].sum()) - 1e-9 for signs in itertools.product((-1, 1), repeat=12)])
+    exact = np.mean(
+        [
+            abs(np.dot(signs, values[:12])) >= abs(values[:12].sum()) - 1e-9
+            for signs in itertools.product((-1, 1), repeat=12)
+        ]
+    )
     assert stats.sign_flip_p(values[:12].tolist()) == pytest.approx(exact)
-    assert stats.sign_flip_p(values.tolist()) == pytest.approx(scipy_stats.ttest_1samp(values, 0).pvalue, abs=0.05)
+    assert stats.sign_flip_p(values.tolist()) == pytest.approx(
+        scipy_stats.ttest_1samp(values, 0).pvalue, abs=0.05
+    )
 
 
 def test_fewest_seeds_for_a_level() -> None:
@@ -64,7 +80,9 @@ def test_holm_is_the_step_down_rule(p_values: list[float]) -> None:
     found = stats.holm(p_values)
     order = np.argsort(p_values)
     for rank, index in enumerate(order):
-        expected = max(min(1.0, (len(p_values) - earlier) * p_values[order[earlier]]) for earlier in range(rank + 1))
+        expected = max(
+            min(1.0, (len(p_values) - earlier) * p_values[order[earlier]]) for earlier in range(rank + 1)
+        )
         assert found[index] == pytest.approx(expected)
 
 
@@ -75,7 +93,9 @@ def test_holm_by_hand_and_with_a_missing_test() -> None:
 
 
 def test_under_no_difference_false_positives_stay_at_the_level() -> None:
-    """2,000 studies of one baseline and three arms, eight seeds each, where nothing differs: any arm found to differ is a false one."""
+    """2,000 studies of one baseline and three arms, eight seeds each, where nothing differs: any arm found to
+    differ is a false one.
+    """
     rng = np.random.default_rng(20261125)
     single = family = 0
     for _ in range(2000):
@@ -96,7 +116,10 @@ def test_intervals_cover_as_often_as_they_say(n: int) -> None:
 
 
 def test_mcnemar_by_hand() -> None:
-    right, other = np.array([1, 1, 1, 1, 1, 0, 0, 1], dtype=bool), np.array([0, 0, 0, 0, 0, 0, 1, 1], dtype=bool)
+    right, other = (
+        np.array([1, 1, 1, 1, 1, 0, 0, 1], dtype=bool),
+        np.array([0, 0, 0, 0, 0, 0, 1, 1], dtype=bool),
+    )
     assert stats.mcnemar_p(right, other) == pytest.approx(scipy_stats.binomtest(5, 6).pvalue)
     assert stats.mcnemar_p(right, right) == 1.0
 
@@ -104,7 +127,11 @@ def test_mcnemar_by_hand() -> None:
 @pytest.mark.parametrize("discrete", [True, False])
 def test_bootstrap_interval_is_about_the_normal_one(discrete: bool) -> None:
     rng = np.random.default_rng(3)
-    values = rng.choice([-1.0, 0.0, 1.0], p=[0.05, 0.85, 0.1], size=2000) if discrete else rng.normal(0.05, 0.3, 2000)
+    values = (
+        rng.choice([-1.0, 0.0, 1.0], p=[0.05, 0.85, 0.1], size=2000)
+        if discrete
+        else rng.normal(0.05, 0.3, 2000)
+    )
     low, high = stats.bootstrap_interval(values, draws=4000)
     half = 1.96 * values.std() / math.sqrt(2000)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half + 5e-4)
@@ -114,13 +141,17 @@ def test_bootstrap_interval_is_about_the_normal_one(discrete: bool) -> None:
 def test_expected_best_is_the_mean_over_all_draws(values: list[float]) -> None:
     found = stats.expected_best_of(values)
     for tries in range(1, min(4, len(values)) + 1):
-        best, worst = (np.mean([pick(draw) for draw in itertools.product(values, repeat=tries)]) for pick in (max, min))
+        best, worst = (
+            np.mean([pick(draw) for draw in itertools.product(values, repeat=tries)]) for pick in (max, min)
+        )
         assert found[tries - 1] == pytest.approx(best)
         assert stats.expected_best_of(values, higher_is_better=False)[tries - 1] == pytest.approx(worst)
 
 
 def test_calibration_by_hand() -> None:
-    found = stats.calibration(np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, True, True, False]), bins=10)
+    found = stats.calibration(
+        np.array([0.95, 0.95, 0.55, 0.55]), np.array([True, True, True, False]), bins=10
+    )
     assert found.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
     assert found.share[9] == 0.5 and math.isnan(found.accuracy[0])
     assert stats.calibration(np.ones(5), np.ones(5, dtype=bool)).error == 0

@@ -1,4 +1,6 @@
-"""The sweeper's space: Hydra's grammar as Optuna's distributions; names and options that are not there are refused in one line."""
+"""The sweeper's space: Hydra's grammar as Optuna's distributions; names and options that are not there are
+refused in one line.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from hydra_plugins.bertlab_optuna._results import best_preset
 from hydra_plugins.bertlab_optuna._space import SpaceError, build_space, distribution_of, quoted
-from hydra_plugins.bertlab_optuna._study import build_pruner, build_sampler, grid_cells, open_storage, open_study, study_name
+from hydra_plugins.bertlab_optuna._study import (
+    build_pruner,
+    build_sampler,
+    grid_cells,
+    open_storage,
+    open_study,
+    study_name,
+)
 from hydra_plugins.bertlab_optuna._sweep import ask, count
 
 
@@ -36,7 +45,11 @@ def test_the_whole_grammar_becomes_distributions(written: str, expected: Any) ->
     assert distribution_of(OverridesParser.create().parse_override(f"x={written}"), None) == expected
 
 
-@given(st.lists(st.text(alphabet="ab ,=:{}[]()'\"\\$é", min_size=1, max_size=8), min_size=2, max_size=4, unique=True))
+@given(
+    st.lists(
+        st.text(alphabet="ab ,=:{}[]()'\"\\$é", min_size=1, max_size=8), min_size=2, max_size=4, unique=True
+    )
+)
 def test_a_choice_comes_back_as_it_was_written(values: list[str]) -> None:
     """What Hydra would read in a grid, it reads in a trial."""
     parser = OverridesParser.create()
@@ -58,7 +71,12 @@ def test_the_command_line_wins_over_a_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "words"), [("x=tag(lin,interval(0,1))", "unknown tag lin"), ("x=range(3,3)", "empty range"), ("x=interval(2,1)", "x: ")]
+    ("written", "words"),
+    [
+        ("x=tag(lin,interval(0,1))", "unknown tag lin"),
+        ("x=range(3,3)", "empty range"),
+        ("x=interval(2,1)", "x: "),
+    ],
 )
 def test_an_impossible_space_is_refused(written: str, words: str) -> None:
     with pytest.raises(SpaceError, match=words):
@@ -83,14 +101,18 @@ def test_samplers_and_pruners_go_by_name() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "nsgaii"])
-def test_a_sweep_that_goes_on_draws_other_points_and_the_same_ones_from_the_same_number(sampler: str, tmp_path: Path) -> None:
+def test_a_sweep_that_goes_on_draws_other_points_and_the_same_ones_from_the_same_number(
+    sampler: str, tmp_path: Path
+) -> None:
     space = {"x": FloatDistribution(0, 1)}
 
     def points(name: str, parts: tuple[int, ...]) -> list[float]:
         storage = open_storage(f"sqlite:///{tmp_path / f'{name}.db'}")
         found = []
         for part in parts:  # a process each
-            study = open_study(storage, "s", ["maximize"], build_sampler(sampler, {}, 0, space), build_pruner("none", {}))
+            study = open_study(
+                storage, "s", ["maximize"], build_sampler(sampler, {}, 0, space), build_pruner("none", {})
+            )
             for _ in range(part):
                 trial = study.ask(space)
                 found.append(trial.params["x"])
@@ -102,12 +124,18 @@ def test_a_sweep_that_goes_on_draws_other_points_and_the_same_ones_from_the_same
 
 
 @pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc"])
-def test_samplers_with_a_model_of_their_own_get_nearer_and_go_on_after_a_restart(sampler: str, tmp_path: Path) -> None:
-    """(x - 0.3)^2 + (y - 0.7)^2 over the unit square, three processes of eight trials each; at random the best of 24 is 0.01 as a rule."""
+def test_samplers_with_a_model_of_their_own_get_nearer_and_go_on_after_a_restart(
+    sampler: str, tmp_path: Path
+) -> None:
+    """(x - 0.3)^2 + (y - 0.7)^2 over the unit square, three processes of eight trials each; at random the
+    best of 24 is 0.01 as a rule.
+    """
     space = {"x": FloatDistribution(0, 1), "y": FloatDistribution(0, 1)}
     storage, points = open_storage(f"sqlite:///{tmp_path / 's.db'}"), []
     for _ in range(3):
-        study = open_study(storage, "s", ["minimize"], build_sampler(sampler, {}, 0, space), build_pruner("none", {}))
+        study = open_study(
+            storage, "s", ["minimize"], build_sampler(sampler, {}, 0, space), build_pruner("none", {})
+        )
         for _ in range(8):
             trial = study.ask(space)
             points.append((trial.params["x"], trial.params["y"]))
@@ -131,7 +159,9 @@ def test_a_study_goes_by_its_command_and_keeps_its_direction(tmp_path: Path) -> 
 def test_one_trial_too_many_is_withdrawn_by_its_number(tmp_path: Path) -> None:
     space = build_space(["x=interval(0,1)"], {}, None)
     storage = open_storage(f"sqlite:///{tmp_path / 's.db'}")
-    study = open_study(storage, "s", ["maximize"], build_sampler("random", {}, 0, space.searched), build_pruner("none", {}))
+    study = open_study(
+        storage, "s", ["maximize"], build_sampler("random", {}, 0, space.searched), build_pruner("none", {})
+    )
     assert ask(study, space, None, 2) is not None and ask(study, space, None, 2) is not None
     assert ask(study, space, None, 2) is None
     assert (count(study).running, count(study).failed, len(study.trials)) == (2, 0, 3)
@@ -140,8 +170,12 @@ def test_one_trial_too_many_is_withdrawn_by_its_number(tmp_path: Path) -> None:
 def test_the_best_point_is_a_preset_that_composes() -> None:
     from bertlab.config.composition import compose_schema
 
-    space = build_space(["experiment=bertsst2", "model=bert_tiny,bert_mini", "optimizer.lr=interval(0,1)"], {}, None)
-    trial = optuna.trial.create_trial(params={"model": "bert_tiny", "optimizer.lr": 0.25}, distributions=space.searched, value=0.5)
+    space = build_space(
+        ["experiment=bertsst2", "model=bert_tiny,bert_mini", "optimizer.lr=interval(0,1)"], {}, None
+    )
+    trial = optuna.trial.create_trial(
+        params={"model": "bert_tiny", "optimizer.lr": 0.25}, distributions=space.searched, value=0.5
+    )
     text = best_preset(trial, space)
     assert "- bertsst2" in text and "override /model: bert_tiny" in text and "lr: 0.25" in text
     assert compose_schema("train", space.overrides(trial.params)).optimizer.lr == 0.25

@@ -1,4 +1,6 @@
-"""The embedded dataset's promises: reproducible, disjoint, balanced, and with a best accuracy known by construction."""
+"""The embedded dataset's promises: reproducible, disjoint, balanced, and with a best accuracy known by
+construction.
+"""
 
 import hashlib
 import json
@@ -40,7 +42,13 @@ GOLDEN = {
 
 
 def small(task: str, /, **changes: object) -> Synthetic:
-    config = Synthetic(name="synthetic", task=task, train_size=SIZES["train"], validation_size=SIZES["validation"], test_size=SIZES["test"])
+    config = Synthetic(
+        name="synthetic",
+        task=task,
+        train_size=SIZES["train"],
+        validation_size=SIZES["validation"],
+        test_size=SIZES["test"],
+    )
     for key, value in changes.items():
         setattr(config, key, value)
     return config
@@ -58,7 +66,7 @@ def bag(text: str) -> list[str]:
     return text.lower().replace(",", "").replace(".", "").split()
 
 
-# --- determinism --------------------------------------------------------------------------------------------------------
+# --- determinism ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("task", TASKS)
 def test_generation_has_not_changed(task: str) -> None:
     """A changed digest is a changed dataset: numbers measured on the old one no longer compare."""
@@ -74,7 +82,9 @@ def test_another_process_with_another_hash_seed_generates_the_same_bytes() -> No
     source = Path(__file__).parents[2] / "src"
     for hash_seed in ("1", "2"):
         environment = {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(source)}
-        ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        ran = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        )
         assert ran.stdout.strip() == GOLDEN["sentiment"]
 
 
@@ -82,20 +92,27 @@ def test_another_process_with_another_hash_seed_generates_the_same_bytes() -> No
 def test_another_seed_gives_other_texts_and_other_noise(task: str) -> None:
     one, other = generate(small(task))["train"], generate(small(task, generator_seed=1))["train"]
     assert len(set(one["text"]) & set(other["text"])) < SIZES["train"] / 5
-    flipped = [[i for i in range(SIZES["train"]) if c["label"][i] != c["clean_label"][i]] for c in (one, other)]
+    flipped = [
+        [i for i in range(SIZES["train"]) if c["label"][i] != c["clean_label"][i]] for c in (one, other)
+    ]
     assert flipped[0] != flipped[1]
 
 
 def test_noise_changes_labels_and_nothing_else() -> None:
-    noisy, clean = generate(small("pairs", label_noise=0.2))["train"], generate(small("pairs", label_noise=0.0))["train"]
+    noisy, clean = (
+        generate(small("pairs", label_noise=0.2))["train"],
+        generate(small("pairs", label_noise=0.0))["train"],
+    )
     assert all(noisy[column] == clean[column] for column in ("text", "text_pair", "clean_label"))
     assert clean["label"] == clean["clean_label"]
 
 
-# --- splits ---------------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 @pytest.mark.parametrize("task", TASKS)
 def test_no_text_occurs_twice_within_or_across_splits(task: str) -> None:
-    texts = [text for columns in generate(small(task, train_size=3000)).values() for text in texts_of(columns)]
+    texts = [
+        text for columns in generate(small(task, train_size=3000)).values() for text in texts_of(columns)
+    ]
     assert len(set(texts)) == len(texts)
 
 
@@ -122,13 +139,16 @@ def test_columns_sizes_and_types(task: str) -> None:
         assert all(type(label) is int for key in ("label", "clean_label") for label in columns[key])
 
 
-# --- labels -----------------------------------------------------------------------------------------------------------------
+# --- labels ---------------------------------------------------------------------------------------
 @settings(max_examples=25, deadline=None)
 @given(
-    task=st.sampled_from(TASKS), split=st.sampled_from(("train", "validation", "test")), size=st.integers(1, 70),
+    task=st.sampled_from(TASKS), split=st.sampled_from(("train", "validation", "test")), size=st.integers(1,
+    70),
     noise=st.floats(0, 0.499), seed=st.integers(0, 2**40),
 )  # fmt: skip
-def test_balance_noise_count_and_bound_hold_everywhere(task: str, split: str, size: int, noise: float, seed: int) -> None:
+def test_balance_noise_count_and_bound_hold_everywhere(
+    task: str, split: str, size: int, noise: float, seed: int
+) -> None:
     config = Synthetic(name="synthetic", task=task, label_noise=noise, generator_seed=seed)
     validate(config, "dataset")
     columns, classes = generate_split(config, split, size), range(len(LABEL_NAMES[task]))
@@ -142,14 +162,19 @@ def test_balance_noise_count_and_bound_hold_everywhere(task: str, split: str, si
 
 def test_noise_reaches_every_other_class() -> None:
     columns = generate(small("documents", train_size=2000, label_noise=0.4))["train"]
-    moved = Counter((clean, label) for clean, label in zip(columns["clean_label"], columns["label"], strict=True) if clean != label)
+    moved = Counter(
+        (clean, label)
+        for clean, label in zip(columns["clean_label"], columns["label"], strict=True)
+        if clean != label
+    )
     classes = len(TOPICS)
     assert len(moved) == classes * (classes - 1)
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("task", "paris"), ("train_size", 0), ("validation_size", 0), ("test_size", -1), ("label_noise", 0.5), ("label_noise", -0.1),
+    [("task", "paris"), ("train_size", 0), ("validation_size", 0), ("test_size", -1), ("label_noise", 0.5),
+    ("label_noise", -0.1),
      ("generator_seed", -1)],
 )  # fmt: skip
 def test_values_out_of_range_stop_with_their_key(key: str, value: object) -> None:
@@ -157,7 +182,7 @@ def test_values_out_of_range_stop_with_their_key(key: str, value: object) -> Non
         validate(small("sentiment", **{key: value}), "dataset")
 
 
-# --- the rules, on sentences written by hand ----------------------------------------------------------------------------------
+# --- the rules, on sentences written by hand ------------------------------------------------------
 @pytest.mark.parametrize(
     ("text", "label"),
     [
@@ -205,31 +230,44 @@ def test_relation_rule(text: str, text_pair: str, label: int | None) -> None:
 @pytest.mark.parametrize("index", range(len(TOPICS)))
 def test_topic_rule(index: int) -> None:
     kind = list(TOPICS.values())[index].kinds[-1]
-    assert topic_of(f"Red Star is a {kind}. It stands near Oslo.") == index and topic_of("Red Star is near Oslo.") is None
+    assert (
+        topic_of(f"Red Star is a {kind}. It stands near Oslo.") == index
+        and topic_of("Red Star is near Oslo.") is None
+    )
 
 
-# --- what makes the tasks worth learning --------------------------------------------------------------------------------------
+# --- what makes the tasks worth learning ----------------------------------------------------------
 @pytest.fixture(scope="module")
 def sentiment() -> dict:
     return generate(Synthetic(train_size=6000))
 
 
 def test_every_adjective_stands_in_texts_of_both_classes(sentiment: dict) -> None:
-    seen = {(word, label) for text, label in zip(sentiment["train"]["text"], sentiment["train"]["clean_label"], strict=True)
+    seen = {(word, label) for text, label in zip(sentiment["train"]["text"],
+        sentiment["train"]["clean_label"], strict=True)
             for word in bag(text)}  # fmt: skip
     assert all((word, label) in seen for word in (*POSITIVE[:20], *NEGATIVE[:20]) for label in (0, 1))
 
 
 def naive_bayes_accuracy(train: dict, test: dict) -> float:
     """Multinomial naive Bayes on words (add-one), two classes."""
-    counts = [Counter(word for text, y in zip(train["text"], train["label"], strict=True) if y == label for word in bag(text))
+    counts = [Counter(word for text, y in zip(train["text"], train["label"],
+        strict=True) if y == label for word in bag(text))
               for label in (0, 1)]  # fmt: skip
     sums = [sum(count.values()) + len(counts[0] | counts[1]) for count in counts]
 
     def guess(text: str) -> bool:
-        return sum(math.log((counts[1][w] + 1) / sums[1]) - math.log((counts[0][w] + 1) / sums[0]) for w in bag(text)) > 0
+        return (
+            sum(
+                math.log((counts[1][w] + 1) / sums[1]) - math.log((counts[0][w] + 1) / sums[0])
+                for w in bag(text)
+            )
+            > 0
+        )
 
-    return sum(guess(text) == label for text, label in zip(test["text"], test["label"], strict=True)) / len(test["text"])
+    return sum(guess(text) == label for text, label in zip(test["text"], test["label"], strict=True)) / len(
+        test["text"]
+    )
 
 
 def test_a_bag_of_words_learns_something_but_stays_far_below_the_bound(sentiment: dict) -> None:
@@ -249,7 +287,9 @@ def test_negation_contrast_and_intensity_all_decide_labels(sentiment: dict) -> N
             turned["stronger last"] += judged[1] == label != judged[0]
         else:
             turned["contrast"] += judged[0] != judged[1]
-    assert min(turned[rule] for rule in ("negation", "stronger first", "stronger last", "contrast")) > 30, turned
+    assert min(turned[rule] for rule in ("negation", "stronger first", "stronger last", "contrast")) > 30, (
+        turned
+    )
 
 
 def sentences(text: str) -> list[str]:
@@ -271,7 +311,9 @@ def test_documents_keep_to_one_topic_one_name_and_the_order_of_time() -> None:
 
 
 def test_neighbouring_sentences_share_more_words_than_strangers() -> None:
-    """What next-sentence prediction lives on: the overlap of content words tells neighbours from random sentences."""
+    """What next-sentence prediction lives on: the overlap of content words tells neighbours from random
+    sentences.
+    """
     documents = [sentences(text) for text in generate(small("documents"))["train"]["text"]]
 
     def overlap(one: str, other: str) -> int:

@@ -1,4 +1,6 @@
-"""Tagging: labels at the first sub-word, entities as conlleval counts them, what is cut off counts as missed."""
+"""Tagging: labels at the first sub-word, entities as conlleval counts them, what is cut off
+counts as missed.
+"""
 
 import re
 from typing import Any
@@ -40,9 +42,14 @@ def test_labels_stand_at_the_first_subword() -> None:
 
 
 def by_regular_expression(tags: list[int]) -> set[tuple[str, int, int]]:
-    """Entities of BIO tags another way: one letter a tag, an entity is `B` or an `I` after something else, then `I`s of its type."""
+    """Entities of BIO tags another way: one letter a tag, an entity is `B` or an `I` after something else,
+    then `I`s of its type.
+    """
     letters = "".join("opPlL"[tag] for tag in tags)  # o, B-PER p, I-PER P, B-LOC l, I-LOC L
-    return {("PER" if match.group()[0] in "pP" else "LOC", match.start(), match.end()) for match in re.finditer("pP*|P+|lL*|L+", letters)}
+    return {
+        ("PER" if match.group()[0] in "pP" else "LOC", match.start(), match.end())
+        for match in re.finditer("pP*|P+|lL*|L+", letters)
+    }
 
 
 @given(st.lists(st.integers(0, 4), max_size=20))
@@ -50,7 +57,13 @@ def test_entities_are_those_of_conlleval(tags: list[int]) -> None:
     assert objective().entities(tags) == by_regular_expression(tags)
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=8),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_f1_is_its_definition(sentences: list[list[tuple[int, int]]]) -> None:
     o = objective()
     true = [[tag for tag, _ in sentence] for sentence in sentences]
@@ -66,18 +79,26 @@ def test_f1_is_its_definition(sentences: list[list[tuple[int, int]]]) -> None:
     assert found["recall"] == pytest.approx(len(gold & said) / max(1, len(gold)))
     right = sum(tag == guess for sentence in sentences for tag, guess in sentence)
     assert found["accuracy"] == pytest.approx(right / sum(map(len, sentences)))
-    assert [row["tags"] for row in o.predictions(measured)] == [[NAMES[tag] for tag in tags] for tags in guesses]
-    assert o.loss(outputs_for(batch, guesses), batch).total.item() == pytest.approx(measured["nats"].sum(), rel=1e-4)
+    assert [row["tags"] for row in o.predictions(measured)] == [
+        [NAMES[tag] for tag in tags] for tags in guesses
+    ]
+    assert o.loss(outputs_for(batch, guesses), batch).total.item() == pytest.approx(
+        measured["nats"].sum(), rel=1e-4
+    )
 
 
 def test_entities_beyond_the_cut_count_as_missed() -> None:
     o = objective(max_length=6)
-    examples = join_examples(o.prepare(Rows(tokens=[list("abcdefgh")], tags=[[1, 0, 0, 3, 0, 1, 2, 3]]), encode))
+    examples = join_examples(
+        o.prepare(Rows(tokens=[list("abcdefgh")], tags=[[1, 0, 0, 3, 0, 1, 2, 3]]), encode)
+    )
     batch = o.collate(examples, np.array([0]), None)
     assert batch.input_ids.shape == (1, 6)
     measured = o.measure(outputs_for(batch, [[1, 0, 0, 3]]), batch)
     assert o.scores(measured)["recall"] == 2 / 4 and o.scores(measured)["precision"] == 1
-    assert o.predictions(measured)[0]["tags"] == ["B-PER", "O", "O", "B-LOC", None, None, None, None], "nobody read them"
+    assert o.predictions(measured)[0]["tags"] == ["B-PER", "O", "O", "B-LOC", None, None, None, None], (
+        "nobody read them"
+    )
 
 
 def test_an_entity_that_the_cut_goes_through_is_missed() -> None:

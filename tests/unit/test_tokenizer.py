@@ -1,4 +1,6 @@
-"""What tokenizers promise: trained on the training split alone, as large as asked for, the same after every way of saving them."""
+"""What tokenizers promise: trained on the training split alone, as large as asked for, the same after every
+way of saving them.
+"""
 
 import pickle
 from pathlib import Path
@@ -10,10 +12,22 @@ from hypothesis import strategies as st
 
 from bertlab.config.schema import validate
 from bertlab.data.tokenizer import ROLES, Tokenizer, batches_of_texts, load_tokenizer
-from bertlab.data.tokenizer_options import Bpe, TrainedTokenizer, Unigram, WordLevel, WordPiece, train_tokenizer
+from bertlab.data.tokenizer_options import (
+    Bpe,
+    TrainedTokenizer,
+    Unigram,
+    WordLevel,
+    WordPiece,
+    train_tokenizer,
+)
 from bertlab.errors import ConfigError, DataError
 
-KINDS: dict[str, type[TrainedTokenizer]] = {"wordlevel": WordLevel, "wordpiece": WordPiece, "bpe": Bpe, "unigram": Unigram}
+KINDS: dict[str, type[TrainedTokenizer]] = {
+    "wordlevel": WordLevel,
+    "wordpiece": WordPiece,
+    "bpe": Bpe,
+    "unigram": Unigram,
+}
 TEXTS = [
     f"the {thing} was {degree} {judgement} , but nobody said so {time}"
     for thing in ("film", "acting", "soundtrack", "ending") for degree in ("very", "hardly", "truly")
@@ -35,7 +49,7 @@ def words(tokenizer: Tokenizer, text: str) -> list[str | None]:
     return [tokenizer.backend.id_to_token(token) for token in tokenizer.encode([text])[0]]
 
 
-# --- training -----------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 @every_kind
 @pytest.mark.parametrize("size", [280, 320])
 def test_the_vocabulary_is_never_larger_than_asked_for(kind: str, size: int) -> None:
@@ -49,8 +63,20 @@ def test_the_vocabulary_is_never_larger_than_asked_for(kind: str, size: int) -> 
 def test_special_tokens_take_ids_0_to_4(kind: str, tokenizers: dict[str, Tokenizer]) -> None:
     tokenizer = tokenizers[kind]
     special = tokenizer.special
-    assert [special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id] == [0, 1, 2, 3, 4]
-    assert [tokenizer.backend.id_to_token(token) for token in range(5)] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    assert [special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id] == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
+    assert [tokenizer.backend.id_to_token(token) for token in range(5)] == [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+    ]
 
 
 @every_kind
@@ -62,7 +88,9 @@ def test_special_tokens_may_have_other_names(kind: str) -> None:
 
 
 @every_kind
-def test_texts_are_encoded_without_special_tokens_padding_or_truncation(kind: str, tokenizers: dict[str, Tokenizer]) -> None:
+def test_texts_are_encoded_without_special_tokens_padding_or_truncation(
+    kind: str, tokenizers: dict[str, Tokenizer]
+) -> None:
     long, short = tokenizers[kind].encode(["good film " * 600, "good"])
     assert len(long) >= 1200 and len(short) < 10
     assert not {0, 2, 3, 4} & {*long, *short}
@@ -70,7 +98,9 @@ def test_texts_are_encoded_without_special_tokens_padding_or_truncation(kind: st
 
 @every_kind
 def test_training_again_gives_the_same_tokenizer(kind: str) -> None:
-    """A run's id does not name its vocabulary, so the same texts must give the same one, with or without the cache."""
+    """A run's id does not name its vocabulary, so the same texts must give the same one, with or without the
+    cache.
+    """
     assert len({trained(kind, vocab_size=300).to_json() for _ in range(5)}) == 1
 
 
@@ -103,7 +133,7 @@ def test_the_same_special_token_twice_is_refused() -> None:
         validate(WordLevel(pad_token="[X]", mask_token="[X]"), "tokenizer")
 
 
-# --- normalisation ------------------------------------------------------------------------------------------------------------
+# --- normalisation --------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["wordlevel", "wordpiece", "unigram"])
 def test_lower_casing_and_accents_are_options(kind: str) -> None:
     texts = ["Café café CAFE cafe"] * 5
@@ -127,7 +157,9 @@ def test_composed_and_decomposed_letters_are_the_same() -> None:
     ],
 )
 def test_text_is_split_as_chosen(split: str, tokens: list[str]) -> None:
-    assert words(trained("wordlevel", ["don't stop... now!"] * 3, split=split), "don't stop... now!") == tokens
+    assert (
+        words(trained("wordlevel", ["don't stop... now!"] * 3, split=split), "don't stop... now!") == tokens
+    )
 
 
 def test_special_tokens_in_a_text_are_a_single_token(tokenizers: dict[str, Tokenizer]) -> None:
@@ -135,7 +167,7 @@ def test_special_tokens_in_a_text_are_a_single_token(tokenizers: dict[str, Token
     assert words(tokenizers["wordpiece"], "good [MASK] film") == ["good", "[MASK]", "film"]
 
 
-# --- saving -------------------------------------------------------------------------------------------------------------------
+# --- saving ---------------------------------------------------------------------------------------
 @every_kind
 @given(text=st.text(max_size=60))
 def test_a_tokenizer_survives_json_and_pickle(kind: str, tokenizers: dict[str, Tokenizer], text: str) -> None:
@@ -147,7 +179,9 @@ def test_a_tokenizer_survives_json_and_pickle(kind: str, tokenizers: dict[str, T
 
 
 @every_kind
-def test_a_pretrained_tokenizer_is_read_from_its_file_or_folder(kind: str, tokenizers: dict[str, Tokenizer]) -> None:
+def test_a_pretrained_tokenizer_is_read_from_its_file_or_folder(
+    kind: str, tokenizers: dict[str, Tokenizer]
+) -> None:
     folder = Path("given")
     folder.mkdir()
     (folder / "tokenizer.json").write_text(tokenizers[kind].to_json(), encoding="utf-8")
@@ -169,23 +203,40 @@ def test_special_tokens_of_roberta_are_found_by_name() -> None:
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, pre_tokenizers
 
-    vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "good", "<mask>"])}
+    vocabulary = {
+        token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "good", "<mask>"])
+    }
     backend = Backend(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.save("tokenizer.json")
     special = load_tokenizer("tokenizer.json").special
-    assert (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id) == (1, 3, 0, 2, 5)
+    assert (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id) == (
+        1,
+        3,
+        0,
+        2,
+        5,
+    )
 
 
-@given(st.lists(st.just("good"), max_size=9), st.lists(st.just("bad"), max_size=9), st.integers(5, 24), st.booleans())
-def test_pairs_are_framed_as_the_finished_tokenizer_frames_them(first: list[str], second: list[str], longest: int, roberta: bool) -> None:
+@given(
+    st.lists(st.just("good"), max_size=9),
+    st.lists(st.just("bad"), max_size=9),
+    st.integers(5, 24),
+    st.booleans(),
+)
+def test_pairs_are_framed_as_the_finished_tokenizer_frames_them(
+    first: list[str], second: list[str], longest: int, roberta: bool
+) -> None:
     """RoBERTa's two separators, BERT's one; cut as the tokenizers library cuts, the longer text first."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, pre_tokenizers, processors
 
     from bertlab.objectives._texts import join_texts
 
-    vocabulary = {token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "good", "bad", "<mask>"])}
+    vocabulary = {
+        token: index for index, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "good", "bad", "<mask>"])
+    }
     backend = Backend(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     frame = processors.RobertaProcessing if roberta else processors.BertProcessing

@@ -1,4 +1,6 @@
-"""Trackers beside the local files: what they are told is there to be read; a package that lacks is one line."""
+"""Trackers beside the local files: what they are told is there to be read; a package that lacks
+is one line.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -11,23 +13,51 @@ from bertlab.errors import ConfigError
 from bertlab.trackers.mlflow import Mlflow
 from bertlab.trackers.tensorboard import Tensorboard, flat
 
-SUMMARY = {"status": "finished", "metrics": {"validation/accuracy": 0.75, "validation/confusion": [[1, 0], [0, 1]]}, "cost": {"tokens": 9}}
+SUMMARY = {
+    "status": "finished",
+    "metrics": {"validation/accuracy": 0.75, "validation/confusion": [[1, 0], [0, 1]]},
+    "cost": {"tokens": 9},
+}
 
 
 def info(folder: Path) -> RunInfo:
-    config: dict[str, Any] = {"optimizer": {"lr": 0.1, "name": "adamw"}, "seed": 3, "tags": ["a"], "none": None}
-    return RunInfo("0123456789ab", folder, "a run", "train", config, ["no", "yes"], Metric("accuracy", True), "nats", ["mine"], "sweep-1")
+    config: dict[str, Any] = {
+        "optimizer": {"lr": 0.1, "name": "adamw"},
+        "seed": 3,
+        "tags": ["a"],
+        "none": None,
+    }
+    return RunInfo(
+        "0123456789ab",
+        folder,
+        "a run",
+        "train",
+        config,
+        ["no", "yes"],
+        Metric("accuracy", True),
+        "nats",
+        ["mine"],
+        "sweep-1",
+    )
 
 
 def test_a_config_is_told_as_dotted_keys() -> None:
-    assert flat(info(Path()).config) == {"optimizer.lr": 0.1, "optimizer.name": "adamw", "seed": 3, "tags": "['a']"}
+    assert flat(info(Path()).config) == {
+        "optimizer.lr": 0.1,
+        "optimizer.name": "adamw",
+        "seed": 3,
+        "tags": "['a']",
+    }
 
 
 @pytest.mark.parametrize(("kind", "package"), [(Tensorboard, "tensorboard"), (Mlflow, "mlflow")])
 def test_a_missing_package_is_one_line_with_the_cure(kind: Any, package: str, tmp_path: Path) -> None:
     if importlib.util.find_spec(package) is not None:
         pytest.skip(f"{package} is installed")
-    with pytest.raises(ConfigError, match=rf"tracker={package}: the package is not installed; pip install 'bertlab\[{package}\]'"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"tracker={package}: the package is not installed; pip install 'bertlab\[{package}\]'",
+    ):
         kind(name=package).build(info(tmp_path))
 
 
@@ -58,6 +88,13 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path: Path) -> None:
     second.finish(SUMMARY)
     client = MlflowClient(config.uri)
     run = client.get_run(second.id)
-    assert run.info.status == "FINISHED" and run.data.params["optimizer.lr"] == "0.1" and run.data.tags["bertlab.sweep"] == "sweep-1"
+    assert (
+        run.info.status == "FINISHED"
+        and run.data.params["optimizer.lr"] == "0.1"
+        and run.data.tags["bertlab.sweep"] == "sweep-1"
+    )
     assert run.data.metrics["final/validation/accuracy"] == 0.75 and run.data.metrics["cost/tokens"] == 9
-    assert [(point.step, point.value) for point in client.get_metric_history(second.id, "train/loss")] == [(1, 1.0), (2, 0.5)]
+    assert [(point.step, point.value) for point in client.get_metric_history(second.id, "train/loss")] == [
+        (1, 1.0),
+        (2, 0.5),
+    ]

@@ -1,4 +1,6 @@
-"""Texts longer than a row, read in windows: nothing left out, one answer a row, and what stands at the end is learnt."""
+"""Texts longer than a row, read in windows: nothing left out, one answer a row, and what stands at the end is
+learnt.
+"""
 
 import json
 import random
@@ -25,12 +27,16 @@ def letters(texts: Any) -> list[list[int]]:
 
 
 def objective(**options: Any) -> Any:
-    return Classification(name="classification", truncation="windows", **options).build(VOCABULARY, ["no", "yes"])
+    return Classification(name="classification", truncation="windows", **options).build(
+        VOCABULARY, ["no", "yes"]
+    )
 
 
-# --- windows -------------------------------------------------------------------------------------------------------------------
+# --- windows --------------------------------------------------------------------------------------
 @given(st.integers(0, 80), st.integers(4, 20), st.one_of(st.none(), st.integers(1, 30)))
-def test_windows_hold_every_token_of_a_text_and_none_is_short(length: int, longest: int, stride: int | None) -> None:
+def test_windows_hold_every_token_of_a_text_and_none_is_short(
+    length: int, longest: int, stride: int | None
+) -> None:
     text = list(range(10, 10 + length))
     windows, left_out = windows_of(text, None, longest, SPECIAL, stride)
     assert left_out == 0 and {token for ids, _ in windows for token in ids[1:-1]} == set(text)
@@ -41,7 +47,9 @@ def test_windows_hold_every_token_of_a_text_and_none_is_short(length: int, longe
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(5, 24), st.sampled_from([1, 2]))
-def test_of_a_pair_the_longer_text_is_read_whole_beside_the_other(first: int, second: int, longest: int, between: int) -> None:
+def test_of_a_pair_the_longer_text_is_read_whole_beside_the_other(
+    first: int, second: int, longest: int, between: int
+) -> None:
     special = Special(0, 1, 2, 3, 4, between)
     texts = list(range(10, 10 + first)), list(range(100, 100 + second))
     windows, left_out = windows_of(*texts, longest, special, None)
@@ -59,8 +67,17 @@ def test_of_a_pair_the_longer_text_is_read_whole_beside_the_other(first: int, se
 
 def test_windows_begin_a_stride_apart_and_the_last_ends_with_the_text() -> None:
     windows, _ = windows_of(list(range(10, 20)), None, 6, SPECIAL, 3)
-    assert [ids for ids, _ in windows] == [[2, 10, 11, 12, 13, 3], [2, 13, 14, 15, 16, 3], [2, 16, 17, 18, 19, 3]]
-    assert [ids[1] for ids, _ in windows_of(list(range(10, 20)), None, 6, SPECIAL, None)[0]] == [10, 12, 14, 16]
+    assert [ids for ids, _ in windows] == [
+        [2, 10, 11, 12, 13, 3],
+        [2, 13, 14, 15, 16, 3],
+        [2, 16, 17, 18, 19, 3],
+    ]
+    assert [ids[1] for ids, _ in windows_of(list(range(10, 20)), None, 6, SPECIAL, None)[0]] == [
+        10,
+        12,
+        14,
+        16,
+    ]
 
 
 def test_examples_know_their_rows_and_classes() -> None:
@@ -70,7 +87,7 @@ def test_examples_know_their_rows_and_classes() -> None:
     assert examples.lengths.tolist() == [6, 6, 3, 2] and examples.columns["cut"].tolist() == [0] * 4
 
 
-# --- one answer a row ----------------------------------------------------------------------------------------------------------
+# --- one answer a row -----------------------------------------------------------------------------
 def test_scores_and_predictions_are_of_rows() -> None:
     said = np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8], [0.6, 0.4], [0.1, 0.9]])
     measured = {
@@ -82,10 +99,14 @@ def test_scores_and_predictions_are_of_rows() -> None:
     expected = means / means.sum(1, keepdims=True)
     found = objective().predictions(measured)
     assert [one["label"] for one in found] == ["no", "yes", "yes"]
-    assert np.array([list(one["probabilities"].values()) for one in found]) == pytest.approx(expected, abs=1e-6)
+    assert np.array([list(one["probabilities"].values()) for one in found]) == pytest.approx(
+        expected, abs=1e-6
+    )
     scores = objective().scores(measured)
     assert scores["accuracy"] == 1.0 and scores["confusion"] == [[1, 0], [0, 2]]
-    assert scores["loss"] == pytest.approx(-np.mean(np.log([expected[0, 0], expected[1, 1], expected[2, 1]])), abs=1e-6)
+    assert scores["loss"] == pytest.approx(
+        -np.mean(np.log([expected[0, 0], expected[1, 1], expected[2, 1]])), abs=1e-6
+    )
 
 
 def test_means_are_taken_over_each_rows_windows_in_the_rows_order() -> None:
@@ -93,9 +114,10 @@ def test_means_are_taken_over_each_rows_windows_in_the_rows_order() -> None:
     assert means.tolist() == [[1.0], [3.0], [7.0]] and place.tolist() == [0, 1, 3]
 
 
-# --- in a run --------------------------------------------------------------------------------------------------------------------
+# --- in a run -------------------------------------------------------------------------------------
 RUN = [
-    "model=bert_tiny", "model.hidden_size=32", "model.num_attention_heads=2", "model.pooling=max", "budget.steps=48", "optimizer.lr=1e-2",
+    "model=bert_tiny", "model.hidden_size=32", "model.num_attention_heads=2", "model.pooling=max",
+    "budget.steps=48", "optimizer.lr=1e-2",
     "budget.batch_size=64", "compute=cpu", "compute.threads=1", "dataset=files", "dataset.train_file=t.csv",
     "dataset.validation_file=v.csv", "objective.max_length=64",
 ]  # fmt: skip
@@ -105,7 +127,9 @@ def write_long_texts(name: str, rows: int, seed: int) -> None:
     """300 words, of which the last five decide."""
     rng, lines = random.Random(seed), []
     for index in range(rows):
-        text = [f"word{rng.randrange(20)}" for _ in range(295)] + [("good" if index % 2 else "bad") for _ in range(5)]
+        text = [f"word{rng.randrange(20)}" for _ in range(295)] + [
+            ("good" if index % 2 else "bad") for _ in range(5)
+        ]
         lines.append(" ".join(text) + f",{'yes' if index % 2 else 'no'}\n")
     Path(name).write_text("text,label\n" + "".join(lines))
 
@@ -117,10 +141,15 @@ def test_what_stands_at_the_end_of_a_long_text_is_learnt(cli: Any) -> None:
     assert head.metrics["validation/accuracy"] < 0.75, "nothing in what is read decides"
     run = bertlab.run([*RUN, "objective.truncation=windows", "objective.stride=62"])
     assert run.metrics["validation/accuracy"] == 1.0
-    assert run.summary["text"]["train"]["windows_per_text"] == 5 and run.summary["text"]["train"]["truncated_share"] == 0
+    assert (
+        run.summary["text"]["train"]["windows_per_text"] == 5
+        and run.summary["text"]["train"]["truncated_share"] == 0
+    )
     texts = [line.rpartition(",")[0] for line in Path("v.csv").read_text().splitlines()[1:]]
     assert [one["label"] for one in run.predict(texts)] == ["no", "yes"] * 20
-    status, out, errors = cli("evaluate", f"run={run.folder}", "file=v.csv", "format=json", "compute.threads=1")
+    status, out, errors = cli(
+        "evaluate", f"run={run.folder}", "file=v.csv", "format=json", "compute.threads=1"
+    )
     assert status == 0, errors
     scores = json.loads(out)
     assert scores["file/accuracy"] == 1.0 and np.sum(scores["file/confusion"]) == 40
@@ -130,11 +159,19 @@ def test_what_stands_at_the_end_of_a_long_text_is_learnt(cli: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "ready"),
     [
-        (["objective.stride=8"], "objective.stride=8: texts are not read in windows; add objective.truncation=windows"),
-        (["objective.truncation=windows", "objective.stride=63"], "objective.stride=63: a window holds objective.max_length=64 less two"),
+        (
+            ["objective.stride=8"],
+            "objective.stride=8: texts are not read in windows; add objective.truncation=windows",
+        ),
+        (
+            ["objective.truncation=windows", "objective.stride=63"],
+            "objective.stride=63: a window holds objective.max_length=64 less two",
+        ),
     ],
 )
-def test_a_stride_that_would_do_nothing_or_skip_tokens_is_refused(options: list[str], ready: str, cli: Any) -> None:
+def test_a_stride_that_would_do_nothing_or_skip_tokens_is_refused(
+    options: list[str], ready: str, cli: Any
+) -> None:
     write_long_texts("t.csv", 8, 0)
     status, _, errors = cli("train", *RUN, *options)
     assert status == 2 and ready in errors and errors.count("\n") == 1, errors

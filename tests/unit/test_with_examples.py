@@ -1,4 +1,6 @@
-"""Intervals that know of seeds and of examples: they cover, and what is computed of kept predictions is the score on record."""
+"""Intervals that know of seeds and of examples: they cover, and what is computed of kept predictions is the
+score on record.
+"""
 
 from typing import Any
 
@@ -19,7 +21,9 @@ def means(values: np.ndarray) -> Any:
 
 
 def test_other_seeds_and_other_examples_are_covered() -> None:
-    """Four seeds on 150 examples, examples harder or easier for all seeds, seeds better or worse on all examples."""
+    """Four seeds on 150 examples, examples harder or easier for all seeds, seeds better or worse on all
+    examples.
+    """
     hits, alone, rounds = 0, 0, 150
     for _ in range(rounds):
         right = RNG.normal(0, 0.4, 150) + RNG.normal(0, 0.03, (4, 1)) + RNG.normal(0, 0.2, (4, 150))
@@ -37,8 +41,11 @@ def test_of_one_seed_there_are_the_examples_and_of_seeds_alone_there_is_t() -> N
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
     same = [np.full(50, level) for level in (0.1, 0.2, 0.4)]
     low, high = resampling.interval_over_examples([means(one) for one in same], [0, 0, 0], 50)
-    assert (low, high) == pytest.approx(scipy_stats.t.interval(0.95, 2, np.mean([0.1, 0.2, 0.4]), scipy_stats.sem([0.1, 0.2, 0.4])))
-    nested = resampling.interval_over_examples([means(one) for one in same], [0, 0, 1], 50)  # two pretrainings: two units
+    assert (low, high) == pytest.approx(
+        scipy_stats.t.interval(0.95, 2, np.mean([0.1, 0.2, 0.4]), scipy_stats.sem([0.1, 0.2, 0.4]))
+    )
+    # two pretrainings: two units
+    nested = resampling.interval_over_examples([means(one) for one in same], [0, 0, 1], 50)
     assert nested[1] - nested[0] > high - low
 
 
@@ -50,7 +57,11 @@ def test_objectives_say_how_their_scores_come_of_rows() -> None:
     np.add.at(confusion, (label, said), 1)
     config = Classification(name="classification", positive_class="b")
     every = np.arange(60)
-    for metric, expected in (("accuracy", (label == said).mean()), ("f1_macro", f1_macro(confusion)), ("matthews", matthews(confusion))):
+    for metric, expected in (
+        ("accuracy", (label == said).mean()),
+        ("f1_macro", f1_macro(confusion)),
+        ("matthews", matthews(confusion)),
+    ):
         score = config.score_of(metric, {"label": label}, predicted, names)
         assert score is not None and score(every) == pytest.approx(expected)
     assert config.score_of("loss", {"label": label}, predicted, names) is None
@@ -60,9 +71,13 @@ def test_objectives_say_how_their_scores_come_of_rows() -> None:
     )
     number = said + RNG.normal(0, 1, 60)
     told = [{"number": float(one)} for one in number]
-    for metric, expected in (("pearson", scipy_stats.pearsonr(number, label)[0]), ("spearman", scipy_stats.spearmanr(number, label)[0]),
-                             ("mae", np.abs(number - label).mean()), ("rmse", np.sqrt(((number - label) ** 2).mean()))):  # fmt: skip
+    for metric, expected in (("pearson", scipy_stats.pearsonr(number, label)[0]), ("spearman",
+        scipy_stats.spearmanr(number, label)[0]),
+                             ("mae", np.abs(number - label).mean()), ("rmse",
+                             np.sqrt(((number - label) ** 2).mean()))):  # fmt: skip
         score = Regression(name="regression").score_of(metric, {"number": label}, told, [])
         assert score is not None and score(every) == pytest.approx(expected)
-    choice = MultipleChoice(name="multiple_choice").score_of("accuracy", {"label": label}, [{"label": int(one)} for one in said], [])
+    choice = MultipleChoice(name="multiple_choice").score_of(
+        "accuracy", {"label": label}, [{"label": int(one)} for one in said], []
+    )
     assert choice is not None and choice(every) == pytest.approx((label == said).mean())

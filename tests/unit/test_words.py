@@ -1,4 +1,6 @@
-"""Words of the command line: parsed once by Hydra, changed by rules that go by the declared type, written again for Hydra."""
+"""Words of the command line: parsed once by Hydra, changed by rules that go by the declared type, written
+again for Hydra.
+"""
 
 import re
 from collections.abc import Callable
@@ -23,7 +25,8 @@ DATA = [
     "compute=cpu",
     "compute.threads=1",
 ]
-STAGE = ["init=stage", "init.dataset=synthetic", "++init.dataset.train_size=60", "++init.dataset.validation_size=20",
+STAGE = ["init=stage", "init.dataset=synthetic", "++init.dataset.train_size=60",
+    "++init.dataset.validation_size=20",
          "++init.dataset.test_size=20"]  # fmt: skip
 
 
@@ -46,13 +49,15 @@ def test_whole_numbers_are_written_short_in_sweeps_too(cli: Cli, words: list[str
         ("budget.tokens=choice(1e5,3_000)", "budget.tokens=choice(100000,3000)"),
         ("budget.steps=range(1e2,5e2,1e2)", "budget.steps=range(100,500,100)"),
         ("budget.steps=tag(log,interval(1e2,1e4))", "budget.steps=tag(log,int(interval(100,10000)))"),
-        ("budget.batch_size=interval(8,64)", "budget.batch_size=int(interval(8,64))"),  # or Hydra makes floats of them
+        # or Hydra makes floats of them
+        ("budget.batch_size=interval(8,64)", "budget.batch_size=int(interval(8,64))"),
         ("optimizer.lr=interval(1,2)", "optimizer.lr=interval(1,2)"),
         ("budget.steps=1e30", "budget.steps=1e30"),  # no count of anything: refused as it was written
         ("budget.steps=1.5", "budget.steps=1.5"),
         ("model.max_position_embeddings=1e3", "model.max_position_embeddings=1000"),
         ("optimizer.lr=1e0,2e-3", "optimizer.lr=1e0,2e-3"),  # declared a float: left as it is
-        ("hydra.sweeper.n_trials=1e2", "hydra.sweeper.n_trials=100"),  # nobody's declaration is at hand: a whole number fits both
+        # nobody's declaration is at hand: a whole number fits both
+        ("hydra.sweeper.n_trials=1e2", "hydra.sweeper.n_trials=100"),
         ("init.dataset=imdb_text", "dataset@init.dataset=imdb_text"),
         ("init.init.objective=mlm,rtd", "objective@init.init.objective=mlm,rtd"),
         ("init.model={hidden_dropout: 0}", "init.model={hidden_dropout: 0}"),
@@ -68,12 +73,23 @@ def test_whole_numbers_are_written_short_in_sweeps_too(cli: Cli, words: list[str
 )
 def test_a_rule_changes_what_it_is_for_and_nothing_else(given: str, made: str) -> None:
     words = read_words("train", [given])
-    assert [str(word) for word in words if word.value is not None or not word.name.startswith(("budget", "init.budget"))] == [made]
-    assert [str(word) for word in read_words("train", map(str, words))] == [str(word) for word in words]  # once is enough
+    assert [
+        str(word)
+        for word in words
+        if word.value is not None or not word.name.startswith(("budget", "init.budget"))
+    ] == [made]
+    # once is enough
+    assert [str(word) for word in read_words("train", map(str, words))] == [str(word) for word in words]
 
 
 def test_names_of_runs_are_texts_in_every_job() -> None:
-    for job, key in (("predict", "run"), ("evaluate", "file"), ("export", "to"), ("report", "runs"), ("reproduce", "report")):
+    for job, key in (
+        ("predict", "run"),
+        ("evaluate", "file"),
+        ("export", "to"),
+        ("report", "runs"),
+        ("reproduce", "report"),
+    ):
         assert only(f"{key}=1e5", job=job) == [f"{key}='1e5'"] and declared(job, key) == {"str"}
     assert only("batch_size=1e2", job="predict") == ["batch_size=100"]
     assert only("benchmark.steps=1e2", "benchmark.out=1e2", "budget.examples=1e2", job="benchmark") == [
@@ -81,13 +97,21 @@ def test_names_of_runs_are_texts_in_every_job() -> None:
     ]  # fmt: skip
 
 
-def test_a_plugins_declaration_counts_and_its_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugins_declaration_counts_and_its_code_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "optimizers").mkdir()
-    text = "raise SystemExit\nclass Config(OptimizerConfig):\n    corpus: str | None = None\n    rounds: int = 3\n"
+    text = (
+        "raise SystemExit\nclass Config(OptimizerConfig):\n    corpus: str | None = None\n    rounds: int"
+        " = 3\n"
+    )
     (tmp_path / "optimizers" / "slow.py").write_text(text)
     (tmp_path / "optimizers" / "broken.py").write_text("class (")
     monkeypatch.setenv("BERTLAB_PLUGINS", str(tmp_path))
-    assert only("optimizer.corpus=1e5", "optimizer.rounds=1e1") == ["optimizer.corpus='1e5'", "optimizer.rounds=10"]
+    assert only("optimizer.corpus=1e5", "optimizer.rounds=1e1") == [
+        "optimizer.corpus='1e5'",
+        "optimizer.rounds=10",
+    ]
 
 
 def test_a_unit_of_budget_clears_the_others_once() -> None:
@@ -103,7 +127,9 @@ def test_a_stage_brings_its_tokenizer_unless_another_is_chosen() -> None:
 
 def test_smoke_reaches_the_pretraining_that_there_is() -> None:
     assert "debug=smoke_stage" in only("debug=smoke", "experiment=sst2_from_raw_text")
-    assert "debug=smoke" in only("debug=smoke", "experiment=sst2_from_raw_text", "init=scratch", "tokenizer=wordpiece")
+    assert "debug=smoke" in only(
+        "debug=smoke", "experiment=sst2_from_raw_text", "init=scratch", "tokenizer=wordpiece"
+    )
 
 
 @given(text=st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=30))
@@ -115,12 +141,16 @@ def test_a_literal_text_is_read_as_it_was_written(text: str) -> None:
 
 
 element = st.one_of(
-    st.integers(-99, 99), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.sampled_from(["a", "b-c", "x y"])
+    st.integers(-99, 99),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+    st.sampled_from(["a", "b-c", "x y"]),
 )
 
 
 @given(
-    values=st.lists(element, min_size=2, max_size=4), form=st.sampled_from(["{}", "choice({})", "shuffle(choice({}))", "tag(t,choice({}))"])
+    values=st.lists(element, min_size=2, max_size=4),
+    form=st.sampled_from(["{}", "choice({})", "shuffle(choice({}))", "tag(t,choice({}))"]),
 )
 def test_a_sweep_written_again_is_the_same_sweep(values: list[object], form: str) -> None:
     word = parse(f"k={form.format(','.join(map(written, values)))}")
@@ -130,12 +160,17 @@ def test_a_sweep_written_again_is_the_same_sweep(values: list[object], form: str
 
 def test_a_grid_is_listed_in_order_and_labelled_by_what_differs() -> None:
     runs = combinations(
-        read_words("train", ["budget.epochs=1", "optimizer.lr=1e-3,2e-3", "init=stage", "init.objective=mlm,rtd", "seed=3"])
+        read_words(
+            "train",
+            ["budget.epochs=1", "optimizer.lr=1e-3,2e-3", "init=stage", "init.objective=mlm,rtd", "seed=3"],
+        )
     )
     sweep = Sweep(runs)
     assert sweep.labels == [
         f"run {number}/4: optimizer.lr={lr} init.objective={objective}"
-        for number, (lr, objective) in enumerate([("0.001", "mlm"), ("0.001", "rtd"), ("0.002", "mlm"), ("0.002", "rtd")], start=1)
+        for number, (lr, objective) in enumerate(
+            [("0.001", "mlm"), ("0.001", "rtd"), ("0.002", "mlm"), ("0.002", "rtd")], start=1
+        )
     ]
     with pytest.raises(ValueError, match="cannot be listed"):
         parse("optimizer.lr=interval(0,1)").singles()

@@ -17,7 +17,9 @@ def jobs(words: list[str]) -> list[list[str]]:
     chosen = choose_sweeper(read(words))
     together = next((word.value for word in chosen if word.key == "hydra.sweeper.zipped"), [])
     texts = [[str(getattr(key, "text", key)) for key in keys] for keys in together]
-    overrides = OverridesParser.create().parse_overrides([str(word) for word in chosen if not word.key.startswith("hydra")])
+    overrides = OverridesParser.create().parse_overrides(
+        [str(word) for word in chosen if not word.key.startswith("hydra")]
+    )
     (batch,) = sweeper.BertlabZip(None, None, texts).split_arguments(overrides, None)
     return batch
 
@@ -30,8 +32,10 @@ def runs(words: list[str]) -> list[list[str]]:
 def test_values_go_together_and_multiply_with_the_rest() -> None:
     words = ["seed=0,1", "zip(model=bert_tiny,bert_mini; optimizer.lr=1e-3,5e-4)"]
     assert runs(words) == [
-        ["seed=0", "model=bert_tiny", "optimizer.lr=0.001"], ["seed=0", "model=bert_mini", "optimizer.lr=0.0005"],
-        ["seed=1", "model=bert_tiny", "optimizer.lr=0.001"], ["seed=1", "model=bert_mini", "optimizer.lr=0.0005"],
+        ["seed=0", "model=bert_tiny", "optimizer.lr=0.001"], ["seed=0", "model=bert_mini",
+        "optimizer.lr=0.0005"],
+        ["seed=1", "model=bert_tiny", "optimizer.lr=0.001"], ["seed=1", "model=bert_mini",
+        "optimizer.lr=0.0005"],
     ]  # fmt: skip
 
 
@@ -62,7 +66,7 @@ def test_what_cannot_be_paired_is_one_line(word: str, line: str) -> None:
 
 
 def test_semicolons_within_quotes_are_text() -> None:
-    (first, second) = read(["""zip(tags=['a;b'],['c']; seed=1,2)"""])
+    first, second = read(["""zip(tags=['a;b'],['c']; seed=1,2)"""])
     assert len(first.singles()) == len(second.singles()) == 2
 
 

@@ -1,6 +1,7 @@
 """The one entrypoint: job word, help, sweep check, Hydra, and an exit status that tells whose fault it was.
 
-0 done · 2 something the user can mend (one line on standard error) · 128 + n interrupted by signal n · 1 a bug of ours (traceback).
+0 done · 2 something the user can mend (one line on standard error) · 128 + n interrupted by signal n · 1 a
+bug of ours (traceback).
 """
 
 import errno
@@ -16,7 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.cli.help import answer
-from bertlab.cli.sweeps import PAIRS, Sweep, ToldError, check_sweep, choose_sweeper, plan, searches, telling, with_folder
+from bertlab.cli.sweeps import (
+    PAIRS,
+    Sweep,
+    ToldError,
+    check_sweep,
+    choose_sweeper,
+    plan,
+    searches,
+    telling,
+    with_folder,
+)
 from bertlab.config import registry
 from bertlab.config.registry import conf_folder
 from bertlab.errors import ConfigError, UserError, did_you_mean, redact
@@ -41,11 +52,21 @@ FLAGS = {
     "--config-dir": "-cd",
     "--info": "-i",
 }
-EXAMPLES_OF_VALUES = {"--cfg": "job", "--package": "model", "--config-path": "FOLDER", "--config-name": "NAME", "--config-dir": "FOLDER"}
-CHOICES = {"--cfg": ("job", "hydra", "all"), "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")}
+EXAMPLES_OF_VALUES = {
+    "--cfg": "job",
+    "--package": "model",
+    "--config-path": "FOLDER",
+    "--config-name": "NAME",
+    "--config-dir": "FOLDER",
+}
+CHOICES = {
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+}
 COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 OUTSIDE = {  # what a disk or its owner refuses: no bug of ours
-    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE, errno.ENAMETOOLONG, errno.ENOSPC,
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE,
+    errno.ENAMETOOLONG, errno.ENOSPC,
     errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
 }  # fmt: skip
 TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets and signs included
@@ -61,7 +82,8 @@ WITHOUT_KEY = {"list": "what", "study": "file"}  # jobs of which a plain word is
 def main() -> None:
     """Console script and `python -m bertlab`."""
     prepare_streams()
-    sys.exit(run_command([os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]]))  # UTF-8 in any locale
+    # UTF-8 in any locale
+    sys.exit(run_command([os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]]))
 
 
 def run_command(arguments: list[str]) -> int:
@@ -91,7 +113,9 @@ def run_command(arguments: list[str]) -> int:
             told = [redact(word) for word in rest]
             _run(job, flags, overrides, shlex.join(["bertlab", *([job] if job != "train" else []), *told]))
         return 0
-    except SystemExit as stop:  # `_task`, which keeps Hydra from announcing an error; 1 is Hydra's own, after its message
+    except (
+        SystemExit
+    ) as stop:  # `_task`, which keeps Hydra from announcing an error; 1 is Hydra's own, after its message
         return 2 if stop.code == 1 else int(stop.code or 0)
     except KeyboardInterrupt:
         return 130
@@ -103,27 +127,48 @@ def run_command(arguments: list[str]) -> int:
     except UserError as error:
         return _refuse(error)
     except MemoryError as error:
-        return _refuse(UserError(f"out of memory ({error or 'an allocation failed'}); take smaller batches, a smaller model or less text"))
+        return _refuse(
+            UserError(
+                f"out of memory ({error or 'an allocation failed'}); take smaller batches, a smaller model or"
+                " less text"
+            )
+        )
     except Exception as error:
         if type(error).__name__ == "SpaceError":  # the sweeper's own word for what the user can mend
             return _refuse(UserError(str(error)))
         if isinstance(error, OSError) and error.errno in OUTSIDE:
             where = f"{error.filename}: " if error.filename else ""
-            return _refuse(UserError(f"{where}{error.strerror}; make room or give access, then the same command continues"))
+            return _refuse(
+                UserError(
+                    f"{where}{error.strerror}; make room or give access, then the same command continues"
+                )
+            )
         return _explain_or_raise(error, job)
 
 
 def split_job(arguments: list[str]) -> tuple[str, list[str]]:
-    """The job word (train if the first word is none) and the rest. Raises ConfigError for a word that is no job and no override."""
-    if arguments and not arguments[0].startswith("-") and "=" not in arguments[0] and not arguments[0].startswith(("+", "~")):
+    """The job word (train if the first word is none) and the rest. Raises ConfigError for a word that is no
+    job and no override.
+    """
+    if (
+        arguments
+        and not arguments[0].startswith("-")
+        and "=" not in arguments[0]
+        and not arguments[0].startswith(("+", "~"))
+    ):
         if arguments[0] not in (jobs := registry.jobs()):
-            raise ConfigError(f"unknown job '{arguments[0]}', {did_you_mean(arguments[0], jobs)}; settings are written key=value")
+            raise ConfigError(
+                f"unknown job '{arguments[0]}', {did_you_mean(arguments[0], jobs)}; settings are written"
+                " key=value"
+            )
         return arguments[0], arguments[1:]
     return "train", arguments
 
 
 def split_flags(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]:
-    """Flags by their long names, each with its value, and the other words. Raises ConfigError before Hydra's parser answers with a page."""
+    """Flags by their long names, each with its value, and the other words. Raises ConfigError before Hydra's
+    parser answers with a page.
+    """
     flags: dict[str, str | None] = {}
     words = list(arguments)
     rest = []
@@ -144,7 +189,11 @@ def split_flags(arguments: list[str]) -> tuple[dict[str, str | None], list[str]]
                 raise ConfigError(f"{given} needs a value, e.g. {given} {EXAMPLES_OF_VALUES[name]}")
             flags[name] = words.pop(0)
         elif not attached and name == "--info":
-            flags[name] = words.pop(0) if words and "=" not in words[0] and not words[0].startswith(("-", "~")) else "all"
+            flags[name] = (
+                words.pop(0)
+                if words and "=" not in words[0] and not words[0].startswith(("-", "~"))
+                else "all"
+            )
         chosen = flags[name]
         if chosen is not None and name in CHOICES and chosen not in CHOICES[name]:
             raise ConfigError(f"{name} {chosen}: unknown, {did_you_mean(chosen, CHOICES[name])}")
@@ -158,11 +207,16 @@ def check_words(flags: dict[str, str | None], overrides: list[str]) -> None:
         raise ConfigError(f"{' and '.join(commands)} exclude each other; keep one")
     for name in ("--resolve", "--package"):
         if name in flags and "--cfg" not in flags:
-            raise ConfigError(f"{name} only says how --cfg prints; write --cfg job {name}{'' if name == '--resolve' else ' …'}")
+            raise ConfigError(
+                f"{name} only says how --cfg prints; write --cfg job"
+                f" {name}{'' if name == '--resolve' else ' …'}"
+            )
     folder = flags.get("--config-dir")
     if folder is not None and not Path(folder).is_dir():
         raise ConfigError(f"--config-dir {folder}: there is no such folder")
-    if "--shell-completion" in flags and not any(word.startswith(("install=", "uninstall=", "query=")) for word in overrides):
+    if "--shell-completion" in flags and not any(
+        word.startswith(("install=", "uninstall=", "query=")) for word in overrides
+    ):
         raise ConfigError("--shell-completion: write -sc install=bash (or zsh, fish), or -sc uninstall=bash")
     for word in overrides:
         if not word.isascii() and word != word.encode("utf-8", "replace").decode("utf-8"):
@@ -191,8 +245,14 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
         raise ConfigError("a search makes several runs: add -m")
     if not several and any(word.zipped is not None for word in words):
         raise ConfigError("zip(…) makes several runs: add -m")
-    if not several and (suite := next((word for word in words if word.key == "suite" and word.sweep), None)) is not None:
-        raise ConfigError(f"a suite makes several runs: add -m, or choose one of its tasks, {suite.key}={suite.singles()[0].plain}")
+    if (
+        not several
+        and (suite := next((word for word in words if word.key == "suite" and word.sweep), None)) is not None
+    ):
+        raise ConfigError(
+            "a suite makes several runs: add -m, or choose one of its tasks,"
+            f" {suite.key}={suite.singles()[0].plain}"
+        )
     if searches(words) and "--cfg" not in flags and not registry.load_job(job).has_score:
         raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
     if searches(words):
@@ -200,17 +260,24 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
 
         _outgoing.clean = redact
     sweep = check_sweep(job, flags, words) if several else Sweep([])
-    labels = [] if any(word.key == "hydra/sweeper" and word.plain != PAIRS for word in words) else sweep.labels
+    labels = (
+        [] if any(word.key == "hydra/sweeper" and word.plain != PAIRS for word in words) else sweep.labels
+    )
     composed = None
-    if not {"--cfg", "--info", "--shell-completion", "--hydra-help"} & set(flags):  # those show; they call nothing
+    # those show; they call nothing
+    if not {"--cfg", "--info", "--shell-completion", "--hydra-help"} & set(flags):
         composed = compose_job(job, flags, [word for word in words if not word.sweep] if several else words)
-    start = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(_task(job, command, labels))
+    start = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(
+        _task(job, command, labels)
+    )
     with telling(sweep, with_table=bool(labels) and job == "train") if several else nullcontext():
         start(None if several else composed)
 
 
 def compose_job(job: str, flags: dict[str, str | None], words: "list[Word]") -> Any:
-    """The config of one run, or what all runs of a sweep have in common; Hydra's own part is checked and at hand for the task."""
+    """The config of one run, or what all runs of a sweep have in common; Hydra's own part is checked and at
+    hand for the task.
+    """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
 
@@ -227,7 +294,9 @@ def compose_job(job: str, flags: dict[str, str | None], words: "list[Word]") -> 
 
 
 def job_being_completed(job: str) -> str:
-    """Take the job word out of the line that a shell wants completed (Hydra knows none); offer job words for the first one."""
+    """Take the job word out of the line that a shell wants completed (Hydra knows none); offer job words for
+    the first one.
+    """
     line = os.environ.get("COMP_LINE", "")
     if match := re.match(r"(\S+)\s+(\w+)(\s.*)", line):
         if match.group(2) in registry.jobs():
@@ -250,23 +319,40 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
         from hydra_plugins.bertlab_optuna.trial import current_trial
 
         settings = HydraConfig.get()
-        sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None  # the same after a restart
-        label = "" if sweep is None else labels[settings.job.num] if labels else shlex.join(settings.overrides.task)
+        # the same after a restart
+        sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None
+        label = (
+            ""
+            if sweep is None
+            else labels[settings.job.num]
+            if labels
+            else shlex.join(settings.overrides.task)
+        )
         try:
             if (trial := current_trial()) is not None:
                 return _run_trial(trial, job, lambda: to_schema(composed, settings), command)
             if labels:
                 print(label, flush=True)
             return registry.load_job(job).run(
-                to_schema(composed, settings), Context(own_command(command, settings.overrides.task), sweep, in_grid=bool(labels))
+                to_schema(composed, settings),
+                Context(own_command(command, settings.overrides.task), sweep, in_grid=bool(labels)),
             )
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))
             _refuse(UserError(f"{label}: {error}"))
             raise ToldError(str(error)) from None  # the sweep goes on; its exit status will tell
-        except MemoryExhausted as error:  # of several processes that somebody else started, and alone can start again
-            sys.exit(_refuse(UserError(f"out of memory: the same command with compute.micro_batch_size={error.micro_batch} may fit")))
+        except (
+            MemoryExhausted
+        ) as error:  # of several processes that somebody else started, and alone can start again
+            sys.exit(
+                _refuse(
+                    UserError(
+                        f"out of memory: the same command with compute.micro_batch_size={error.micro_batch}"
+                        " may fit"
+                    )
+                )
+            )
         except Interrupted as stop:
             if place().is_first:
                 print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
@@ -276,7 +362,9 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
 
 
 def own_command(command: str, own: Sequence[str]) -> str:
-    """The command line as one run records it, by the run's own words: of a suite its task, and what the suite's grid tries in it."""
+    """The command line as one run records it, by the run's own words: of a suite its task, and what the
+    suite's grid tries in it.
+    """
     task = next((word for word in own if word.startswith("suite=") and "/" in word), None)
     if task is None:
         return command
@@ -289,8 +377,8 @@ def own_command(command: str, own: Sequence[str]) -> str:
 
 
 def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) -> None:
-    """A job that is a trial of a search tells its result itself. What it raises fails the trial, a bad config too;
-    an interrupted one is left as it is, and the sweep tries its point again.
+    """A job that is a trial of a search tells its result itself. What it raises fails the trial, a bad config
+    too; an interrupted one is left as it is, and the sweep tries its point again.
     """
     from bertlab.runs.outcome import Context
     from bertlab.training.loop import Interrupted, Pruned
@@ -302,10 +390,14 @@ def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) ->
             return
         try:
             print(trial.label, flush=True)
-            trial.complete(registry.load_job(job).run(config(), Context(command, trial.name, trial, in_grid=True)))
+            trial.complete(
+                registry.load_job(job).run(config(), Context(command, trial.name, trial, in_grid=True))
+            )
         except Pruned:
             trial.prune()
-            print(f"{trial.label}: pruned; checkpoint written, the run's own command continues it", flush=True)
+            print(
+                f"{trial.label}: pruned; checkpoint written, the run's own command continues it", flush=True
+            )
         except Interrupted as stop:
             interrupted = stop
     if interrupted is not None:
@@ -314,7 +406,9 @@ def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) ->
 
 @contextmanager
 def hydra_raises() -> Iterator[None]:
-    """Let Hydra raise instead of printing and exiting, so that errors are told in our words; put back what it does to logging."""
+    """Let Hydra raise instead of printing and exiting, so that errors are told in our words; put back what it
+    does to logging.
+    """
     before, root = os.environ.get("HYDRA_FULL_ERROR"), logging.getLogger()
     handlers, level = list(root.handlers), root.level
     os.environ["HYDRA_FULL_ERROR"] = "1"

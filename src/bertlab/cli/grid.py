@@ -1,4 +1,6 @@
-"""The last word of a grid (`bertlab -m …`): its runs beside each other, and over seeds the mean with its interval."""
+"""The last word of a grid (`bertlab -m …`): its runs beside each other, and over seeds the mean with its
+interval.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,24 +25,43 @@ MINIMUM_FOR_TESTS = 6  # seeds: fewer cannot reach p = 0.05 in an exact paired t
 
 
 def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
-    """Lines to print for runs given by what sets each apart and their configs; what did not finish is named with its status."""
+    """Lines to print for runs given by what sets each apart and their configs; what did not finish is named
+    with its status.
+    """
     keys = list(dict.fromkeys(key for settings, _ in runs for key in settings))
     rows: list[list[str]] = []
     scores: dict[tuple[str, ...], dict[tuple[int, ...], list[float]]] = {}  # of each arm and fold
-    specs: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}  # of each arm, its score's name and what that means
+    # of each arm, its score's name and what that means
+    specs: dict[tuple[str, ...], tuple[str, dict[str, Any]]] = {}
     outcomes = [outcome_of(config) for _, config in runs]
     for (values, config), (folder, summary) in zip(runs, outcomes, strict=True):
         cells = [values.get(key, "") for key in keys]
         if summary is None or summary["status"] != "finished":
-            rows.append([*cells, "-", "-", "-", f"{folder} ({'not begun' if summary is None else summary['status']})"])
+            rows.append(
+                [*cells, "-", "-", "-", f"{folder} ({'not begun' if summary is None else summary['status']})"]
+            )
             continue
         name = summary["selected_by"].partition("/")[2]
         metrics = summary["metrics"]
         test = f"{metrics[f'test/{name}']:.4f}" if f"test/{name}" in metrics else "-"
-        rows.append([*cells, f"{metrics[summary['selected_by']]:.4f}", test, f"{summary['cost']['seconds'] / 60:.1f}", folder])
-        arm = tuple(f"{key}={values[key]}" for key in keys if key not in ("seed", "dataset.fold") and key in values)
+        rows.append(
+            [
+                *cells,
+                f"{metrics[summary['selected_by']]:.4f}",
+                test,
+                f"{summary['cost']['seconds'] / 60:.1f}",
+                folder,
+            ]
+        )
+        arm = tuple(
+            f"{key}={values[key]}" for key in keys if key not in ("seed", "dataset.fold") and key in values
+        )
         dataset = config.dataset
-        fold = () if dataset.folds is None or dataset.fold is None else (dataset.folds, dataset.split_seed, dataset.fold)
+        fold = (
+            ()
+            if dataset.folds is None or dataset.fold is None
+            else (dataset.folds, dataset.split_seed, dataset.fold)
+        )
         scores.setdefault(arm, {}).setdefault(fold, []).append(metrics[summary["selected_by"]])
         specs[arm] = (summary["selected_by"], summary["metric_specs"][summary["selected_by"]])
     names = list(dict.fromkeys(name for name, _ in specs.values()))
@@ -55,26 +76,39 @@ def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
 
 
 def arms(
-    scores: Mapping[tuple[str, ...], Mapping[tuple[int, ...], Sequence[float]]], metrics: Mapping[tuple[str, ...], Metric]
+    scores: Mapping[tuple[str, ...], Mapping[tuple[int, ...], Sequence[float]]],
+    metrics: Mapping[tuple[str, ...], Metric],
 ) -> Iterator[str]:
-    """Of each arm: mean ± standard deviation over seeds, or over folds, and its 95 % interval, as far as the score reaches.
+    """Of each arm: mean ± standard deviation over seeds, or over folds, and its 95 % interval, as far as the
+    score reaches.
 
-    Its scores are by (number of folds, seed of the cut, fold), by () without folds. Folds share training rows: their interval is corrected.
+    Its scores are by (number of folds, seed of the cut, fold), by () without folds. Folds share training
+    rows: their interval is corrected.
     """
     for arm, by_fold in scores.items():
         name, clip = metrics[arm].name, metrics[arm].clip
         folds = next((fold[0] for fold in by_fold if fold), 0)
-        values = [sum(own) / len(own) for own in by_fold.values()] if folds else [value for own in by_fold.values() for value in own]
+        values = (
+            [sum(own) / len(own) for own in by_fold.values()]
+            if folds
+            else [value for own in by_fold.values() for value in own]
+        )
         of, wide = summarize(values), summarize(inflated(values, 1 / (folds - 1)) if folds else values)
         label = f"{' '.join(arm)}: " if arm else ""
         spread = (
             f"one {'fold' if folds else 'seed'}, no interval"
             if math.isnan(of.sd)
-            else f"± {of.sd:.4f}, n = {of.n}{' folds' if folds else ''}, 95 % interval {clip(wide.low):.4f} to {clip(wide.high):.4f}"
+            else (
+                f"± {of.sd:.4f}, n = {of.n}{' folds' if folds else ''}, 95 % interval {clip(wide.low):.4f} to"
+                f" {clip(wide.high):.4f}"
+            )
         )
         yield f"{label}{name} {of.mean:.4f} {spread}"
     if len(scores) > 1:
-        few = max((len(one[()]) for one in scores.values() if () in one), default=MINIMUM_FOR_TESTS) < MINIMUM_FOR_TESTS
+        few = (
+            max((len(one[()]) for one in scores.values() if () in one), default=MINIMUM_FOR_TESTS)
+            < MINIMUM_FOR_TESTS
+        )
         advice = f" (with fewer than {MINIMUM_FOR_TESTS} seeds no paired test reaches 0.05)" if few else ""
         yield f"differences with tests, figures, costs: bertlab report runs=…{advice}"
 
@@ -89,7 +123,9 @@ def outcome_of(config: Train) -> tuple[str, dict[str, Any] | None]:
 
 
 def suite_lines(suite: Suite, configs: Sequence[Train]) -> Iterator[str]:
-    """Every task's score over seeds, the mean over tasks, cost, and published scores beside, for runs that finished."""
+    """Every task's score over seeds, the mean over tasks, cost, and published scores beside, for runs that
+    finished.
+    """
     finished = [folder for config in configs if (folder := finished_folder(config)) is not None]
     runs = [run for folder in finished if not (run := read_run(folder)).problem]
     known = {key for run in runs for key in run.config}

@@ -1,4 +1,6 @@
-"""`bertlab --help`, written for people and answered without importing torch, Hydra or any dataset; of words, what the schema says."""
+"""`bertlab --help`, written for people and answered without importing torch, Hydra or any dataset; of words,
+what the schema says.
+"""
 
 from collections.abc import Sequence
 
@@ -36,13 +38,19 @@ environment
 
 
 def answer(job: str, words: Sequence[str]) -> str:
-    """`bertlab help WORD …`, `bertlab objective=mlm --help`; without words a job's usage. Raises ConfigError for a word that is nothing."""
+    """`bertlab help WORD …`, `bertlab objective=mlm --help`; without words a job's usage. Raises ConfigError
+    for a word that is nothing.
+    """
     if not words:
         return help_text("train" if job == "help" else job)
     from bertlab.jobs.help import show
 
     keys = [
-        word if job == "help" or word.partition("=")[0].rpartition("init.")[2] in registry.GROUPS else word.partition("=")[0]
+        (
+            word
+            if job == "help" or word.partition("=")[0].rpartition("init.")[2] in registry.GROUPS
+            else word.partition("=")[0]
+        )
         for word in words
     ]
     return show(keys, "train" if job == "help" else job)
@@ -52,8 +60,13 @@ def help_text(job: str) -> str:
     """Usage, jobs, groups with their options, examples, flags."""
     parts = [registry.job_help(job)]
     if job == "train":
-        parts.append("jobs\n" + "\n".join(f"  {name:<10} {registry.job_summary(name)}" for name in registry.jobs()))
-        groups = (f"  {name:<10} {what}: {' '.join(registry.options_of(name)) or '-'}" for name, what in registry.GROUPS.items())
+        parts.append(
+            "jobs\n" + "\n".join(f"  {name:<10} {registry.job_summary(name)}" for name in registry.jobs())
+        )
+        groups = (
+            f"  {name:<10} {what}: {' '.join(registry.options_of(name)) or '-'}"
+            for name, what in registry.GROUPS.items()
+        )
         parts.append("groups\n" + "\n".join(groups))
         parts.append(TRAIN_EXAMPLES)
         parts.append(ASK)

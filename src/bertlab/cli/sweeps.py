@@ -1,4 +1,6 @@
-"""The runs that one command line asks for with `-m`: which they are, checked before the first begins, planned, summed up after the last."""
+"""The runs that one command line asks for with `-m`: which they are, checked before the first begins,
+planned, summed up after the last.
+"""
 
 import dataclasses
 import functools
@@ -36,7 +38,9 @@ class Sweep:
         """Of each run, what sets it apart: key -> value."""
         told = [[str(word) for word in words] for words in self.runs]
         common = set(told[0]).intersection(*told[1:]) if told else set()
-        return [{word.name: word.text or "" for word in words if str(word) not in common} for words in self.runs]
+        return [
+            {word.name: word.text or "" for word in words if str(word) not in common} for words in self.runs
+        ]
 
     @property
     def suites(self) -> list[str]:
@@ -47,10 +51,15 @@ class Sweep:
 
     @property
     def labels(self) -> list[str]:
-        """`run 3/10: optimizer.lr=4e-5 seed=1` for each run of a grid; nothing for other sweeps, and for a grid of one."""
+        """`run 3/10: optimizer.lr=4e-5 seed=1` for each run of a grid; nothing for other sweeps, and for a
+        grid of one.
+        """
         if self.trials is not None or len(self.runs) < 2:
             return []
-        return [f"run {number}/{len(self.runs)}: {_joined(own)}" for number, own in enumerate(self.settings, start=1)]
+        return [
+            f"run {number}/{len(self.runs)}: {_joined(own)}"
+            for number, own in enumerate(self.settings, start=1)
+        ]
 
 
 def _joined(settings: dict[str, str]) -> str:
@@ -58,7 +67,9 @@ def _joined(settings: dict[str, str]) -> str:
 
 
 def check_sweep(job: str, flags: dict[str, str | None], words: "list[Word]") -> Sweep:
-    """Compose and validate the runs of a sweep before the first of them starts. Raises what a bad one raises."""
+    """Compose and validate the runs of a sweep before the first of them starts. Raises what a bad
+    one raises.
+    """
     from bertlab.config.composition import compose_words
 
     if "--config-name" in flags or "--config-path" in flags:
@@ -80,18 +91,31 @@ def _check_tasks(sweep: Sweep) -> None:
     """Raises ConfigError where two tasks of a suite would be one in every table."""
     known: dict[tuple[str, str], str] = {}
     for words, config in zip(sweep.runs, sweep.configs, strict=False):
-        task = next((str(word.plain) for word in words if word.key == "suite" and word.value is not None), None)
-        if task is not None and known.setdefault(key := (config.dataset.name, config.objective.name), task) != task:
+        task = next(
+            (str(word.plain) for word in words if word.key == "suite" and word.value is not None), None
+        )
+        if (
+            task is not None
+            and known.setdefault(key := (config.dataset.name, config.objective.name), task) != task
+        ):
             raise ConfigError(
-                f"suite: {known[key]} and {task} are both objective={key[1]} on '{key[0]}'; give one a name of its own: dataset.name=…"
+                f"suite: {known[key]} and {task} are both objective={key[1]} on '{key[0]}'; give one a name"
+                " of its own: dataset.name=…"
             )
 
 
 def check_direction(sweep: Sweep, config: Any) -> None:
     """A search for the worst run, by what the objective says of its primary score. Raises ConfigError."""
-    wanted = "maximize" if config.objective.for_task(config.dataset).primary_metric().higher_is_better else "minimize"
+    wanted = (
+        "maximize"
+        if config.objective.for_task(config.dataset).primary_metric().higher_is_better
+        else "minimize"
+    )
     if sweep.direction is not None and sweep.direction != wanted:
-        raise ConfigError(f"hydra.sweeper.direction={sweep.direction}: the score of objective={config.objective.name} is to {wanted}")
+        raise ConfigError(
+            f"hydra.sweeper.direction={sweep.direction}: the score of objective={config.objective.name} is to"
+            f" {wanted}"
+        )
 
 
 def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
@@ -127,11 +151,17 @@ def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
         return compose
 
     asked = zip(sweep.runs, sweep.settings, strict=True)
-    return show([Asked([f"{key}={value}" for key, value in own.items()], composing(run)) for run, own in asked], sweep.trials, power)
+    return show(
+        [Asked([f"{key}={value}" for key, value in own.items()], composing(run)) for run, own in asked],
+        sweep.trials,
+        power,
+    )
 
 
 def own_words(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
-    """The words that set fields of this dataclass, as one, and the others. Raises ConfigError for a value that does not fit."""
+    """The words that set fields of this dataclass, as one, and the others. Raises ConfigError for a value
+    that does not fit.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -140,7 +170,9 @@ def own_words(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
     names = {item.name for item in dataclasses.fields(cast(Any, schema))}
     own = [word for word in overrides if word.partition("=")[0] in names]
     try:
-        filled: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(own)))
+        filled: Any = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.from_dotlist(own))
+        )
     except OmegaConfBaseException as error:
         raise ConfigError(f"{' '.join(own)}: {str(error).splitlines()[0]}") from None
     validate(filled)
@@ -148,8 +180,8 @@ def own_words(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:
 
 
 def runs_of(job: str, flags: dict[str, str | None], words: "list[Word]") -> Sweep:
-    """All runs of a grid; of a search, points that together hold every choice and bound of its space. None of a continuous space with
-    somebody else's sweeper, which validates the runs it makes.
+    """All runs of a grid; of a search, points that together hold every choice and bound of its space. None of
+    a continuous space with somebody else's sweeper, which validates the runs it makes.
     """
     from bertlab.config.composition import combinations, compose_hydra
     from bertlab.config.words import read
@@ -165,16 +197,27 @@ def runs_of(job: str, flags: dict[str, str | None], words: "list[Word]") -> Swee
     from hydra_plugins.bertlab_optuna._space import SpaceError, build_space
 
     plain = [
-        word for word in words if not word.sweep and not word.key.startswith("hydra/launcher") and not word.key.startswith("hydra.launcher")
+        word
+        for word in words
+        if not word.sweep
+        and not word.key.startswith("hydra/launcher")
+        and not word.key.startswith("hydra.launcher")
     ]
     sweeper: Any = OmegaConf.to_container(compose_hydra(job, with_folder(flags, plain)).sweeper, resolve=True)
-    groups: Any = SimpleNamespace(get_group_options=lambda group, **_: registry.options_of(group))  # what glob(*) asks of a loader
+    # what glob(*) asks of a loader
+    groups: Any = SimpleNamespace(get_group_options=lambda group, **_: registry.options_of(group))
     try:
-        space = build_space([str(word) for word in own if word.key not in ("search", "hydra.searchpath")], sweeper["params"], groups)
+        space = build_space(
+            [str(word) for word in own if word.key not in ("search", "hydra.searchpath")],
+            sweeper["params"],
+            groups,
+        )
     except SpaceError as error:
         raise ConfigError(str(error)) from None
     direction = None if sweeper["directions"] or sweeper["objectives"] else str(sweeper["direction"])
-    return Sweep([with_folder(flags, read(corner)) for corner in space.corners()], int(sweeper["n_trials"]), direction)
+    return Sweep(
+        [with_folder(flags, read(corner)) for corner in space.corners()], int(sweeper["n_trials"]), direction
+    )
 
 
 def with_folder(flags: dict[str, str | None], words: "list[Word]") -> "list[Word]":
@@ -182,16 +225,23 @@ def with_folder(flags: dict[str, str | None], words: "list[Word]") -> "list[Word
     from bertlab.config.words import Word
 
     folder = flags.get("--config-dir")
-    return words if folder is None else [*words, Word("hydra.searchpath").with_value([f"file://{Path(folder).absolute()}"])]
+    return (
+        words
+        if folder is None
+        else [*words, Word("hydra.searchpath").with_value([f"file://{Path(folder).absolute()}"])]
+    )
 
 
 def searches(words: "list[Word]") -> bool:
     """Is this a search with our sweeper, rather than a grid?"""
-    return any(word.key == "search" or (word.key == "hydra/sweeper" and word.plain == SWEEPER) for word in words)
+    return any(
+        word.key == "search" or (word.key == "hydra/sweeper" and word.plain == SWEEPER) for word in words
+    )
 
 
 def choose_sweeper(words: "list[Word]") -> "list[Word]":
-    """An interval is something to search, and so is what has our sweeper's options, unless another sweeper is chosen.
+    """An interval is something to search, and so is what has our sweeper's options, unless another sweeper is
+    chosen.
 
     A search's results lie together in one folder. Raises ConfigError for a search of values that go together.
     """
@@ -209,19 +259,26 @@ def choose_sweeper(words: "list[Word]") -> "list[Word]":
     together: dict[str, list[str]] = {}
     for word in words:
         if word.zipped is not None:
-            together.setdefault(word.zipped, []).append(f"'{word.prefix}{word.key}{'' if word.package is None else f'@{word.package}'}'")
+            together.setdefault(word.zipped, []).append(
+                f"'{word.prefix}{word.key}{'' if word.package is None else f'@{word.package}'}'"
+            )
     if together:
         if added or searches(words) or "hydra/sweeper" in chosen:
-            raise ConfigError("zip(…) pairs the values of a grid; a search chooses its own points: leave one of them out")
+            raise ConfigError(
+                "zip(…) pairs the values of a grid; a search chooses its own points: leave one of them out"
+            )
         listed = ",".join(f"[{','.join(keys)}]" for keys in together.values())
         return [parse(f"hydra/sweeper={PAIRS}"), parse(f"hydra.sweeper.zipped=[{listed}]"), *words]
     if (added or searches(words)) and "hydra.sweep.dir" not in chosen:
-        added.append("hydra.sweep.dir=${hydra.sweeper.folder}")  # where Hydra would leave an empty folder of its own
+        # where Hydra would leave an empty folder of its own
+        added.append("hydra.sweep.dir=${hydra.sweeper.folder}")
     return [*map(parse, added), *words]
 
 
 class ToldError(UserError):
-    """The error of one run of a sweep, whose line has been printed: the sweep's exit status tells of it, no further line."""
+    """The error of one run of a sweep, whose line has been printed: the sweep's exit status tells of it, no
+    further line.
+    """
 
 
 class WithoutHydrasLine:
@@ -235,12 +292,16 @@ class WithoutHydrasLine:
 
     def write(self, text: str) -> int:
         """All else."""
-        return len(text) if text.startswith("Error executing job with overrides") else self._stream.write(text)
+        return (
+            len(text) if text.startswith("Error executing job with overrides") else self._stream.write(text)
+        )
 
 
 @contextmanager
 def telling(sweep: Sweep, with_table: bool) -> Iterator[None]:
-    """Each failed run is told in one line, its own; a grid ends in its runs beside each other, also one that the user ends."""
+    """Each failed run is told in one line, its own; a grid ends in its runs beside each other, also one that
+    the user ends.
+    """
     with redirect_stderr(cast(TextIO, WithoutHydrasLine(sys.stderr))):
         try:
             yield
@@ -258,7 +319,14 @@ def _print_grid(sweep: Sweep) -> None:
 
     print("\n".join(grid_lines(list(zip(sweep.settings, sweep.configs, strict=False)))), flush=True)
     for name in sweep.suites:
-        own = [config for words, config in zip(sweep.runs, sweep.configs, strict=False) if suites_in(words) == [name]]
+        own = [
+            config
+            for words, config in zip(sweep.runs, sweep.configs, strict=False)
+            if suites_in(words) == [name]
+        ]
         print("\n".join(suite_lines(read_suite(name), own)), flush=True)
     if len(sweep.runs) > LARGEST_CHECKED_SWEEP:
-        print(f"runs after the first {LARGEST_CHECKED_SWEEP} are not in this table: bertlab report runs=… has them all")
+        print(
+            f"runs after the first {LARGEST_CHECKED_SWEEP} are not in this table: bertlab report runs=… has"
+            " them all"
+        )

@@ -1,7 +1,9 @@
-"""From overrides to a typed config: where Hydra finds presets and schemas, and what turns a composed config into dataclasses.
+"""From overrides to a typed config: where Hydra finds presets and schemas, and what turns a composed config
+into dataclasses.
 
-Component dataclasses reach Hydra through a config source of our own, which imports only the options that a config names.
-Nothing unknown passes: the schema is the first entry of every primary config, and `to_schema` finds what `+key=value` added.
+Component dataclasses reach Hydra through a config source of our own, which imports only the options that a
+config names. Nothing unknown passes: the schema is the first entry of every primary config, and `to_schema`
+finds what `+key=value` added.
 """
 
 import dataclasses
@@ -33,7 +35,9 @@ SCHEME = "bertlab"
 
 
 class ComponentSource(ConfigSource):
-    """Every Python option as a structured config: `optimizer/lion` is the dataclass in `optimizers/lion.py`."""
+    """Every Python option as a structured config: `optimizer/lion` is the dataclass in
+    `optimizers/lion.py`.
+    """
 
     @staticmethod
     def scheme() -> str:
@@ -43,7 +47,10 @@ class ComponentSource(ConfigSource):
         group, _, option = config_path.removesuffix(".yaml").rpartition("/")
         if is_task(config_path):
             return ConfigResult(
-                provider=SCHEME, path=f"{SCHEME}://", config=task_preset(_task_of(config_path)), header={"package": "_global_"}
+                provider=SCHEME,
+                path=f"{SCHEME}://",
+                config=task_preset(_task_of(config_path)),
+                header={"package": "_global_"},
             )
         if option not in registry.options(group):
             raise ConfigLoadError(f"Config not found: {config_path}")
@@ -66,10 +73,18 @@ class ComponentSource(ConfigSource):
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         path = config_path.strip("/")
-        groups = [*registry.FOLDERS, *(group for group in registry.TABLE if group != "schema")] if path == "" else []
+        groups = (
+            [*registry.FOLDERS, *(group for group in registry.TABLE if group != "schema")]
+            if path == ""
+            else []
+        )
         configs = registry.options(path)
         return sorted(
-            groups if results_filter == ObjectType.GROUP else configs if results_filter == ObjectType.CONFIG else [*groups, *configs]
+            groups
+            if results_filter == ObjectType.GROUP
+            else configs
+            if results_filter == ObjectType.CONFIG
+            else [*groups, *configs]
         )
 
 
@@ -97,16 +112,22 @@ def task_preset(option: str) -> DictConfig:
 
 
 class SearchPath(SearchPathPlugin):
-    """Presets of the user's plugin folders first, then ours (already there), last the component dataclasses."""
+    """Presets of the user's plugin folders first, then ours (already there), last the component
+    dataclasses.
+    """
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for folder in reversed(registry.plugin_folders()):
-            search_path.prepend("plugins", f"file://{folder / 'conf'}", anchor=SearchPathQuery(provider="main"))
+            search_path.prepend(
+                "plugins", f"file://{folder / 'conf'}", anchor=SearchPathQuery(provider="main")
+            )
         search_path.append(SCHEME, f"{SCHEME}://components")
 
 
 def install() -> None:
-    """Tell Hydra where our configs are, and OmegaConf what of the environment they may read; harmless when repeated."""
+    """Tell Hydra where our configs are, and OmegaConf what of the environment they may read; harmless when
+    repeated.
+    """
     guard_environment()
     plugins = Plugins.instance()
     plugins.register(ComponentSource)
@@ -114,32 +135,43 @@ def install() -> None:
 
 
 def read_words(job: str, overrides: Iterable[str], literal: Collection[str] = ()) -> list[Word]:
-    """A command line's words as Hydra is to read them. Raises ConfigError for an option that is no name, Hydra's errors for no words."""
+    """A command line's words as Hydra is to read them. Raises ConfigError for an option that is no name,
+    Hydra's errors for no words.
+    """
     return complete(job, smoke_of_stages(read(overrides, literal)))
 
 
 def complete(job: str, words: list[Word]) -> list[Word]:
     """Every rule on words; harmless when repeated. Raises ConfigError for an option that is no name.
 
-    A budget in one unit replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`; a stage brings its tokenizer, and
-    for the tasks of a suite so does every run or checkpoint that they begin from.
+    A budget in one unit replaces the preset's unit, so `budget.steps=100` needs no `budget.epochs=null`; a
+    stage brings its tokenizer, and for the tasks of a suite so does every run or checkpoint that they begin
+    from.
     """
     for word in words:
         check_option(word)
     words = suites.expanded(words) if job == "train" else words
     bringing = [file.stem for file in (registry.conf_folder() / "init").glob("*.yaml")]
     bringing += ["checkpoint", "pretrained"] if any(word.key == suites.GROUP for word in words) else []
-    if any(word.name == "init" and word.plain in bringing for word in words) and all(word.name != "tokenizer" for word in words):
+    if any(word.name == "init" and word.plain in bringing for word in words) and all(
+        word.name != "tokenizer" for word in words
+    ):
         words = [parse("tokenizer=inherited"), *words]
     words = [written for word in words for written in parts_of_mixture(word)]
     for rule in RULES:
         words = [rule(job, word) for word in words]
-    given, nulls = ({word.name for word in words if (word.value is None) == is_null} for is_null in (False, True))
+    given, nulls = (
+        {word.name for word in words if (word.value is None) == is_null} for is_null in (False, True)
+    )
     budgets = sorted({name.rpartition(".")[0] for name in given if "budget" in name.split(".")[-2:-1]})
     cleared = []
     for budget in budgets:
         if units := [unit for unit in Budget.UNITS if f"{budget}.{unit}" in given]:
-            cleared += [f"{budget}.{unit}" for unit in Budget.UNITS if unit not in units and f"{budget}.{unit}" not in nulls]
+            cleared += [
+                f"{budget}.{unit}"
+                for unit in Budget.UNITS
+                if unit not in units and f"{budget}.{unit}" not in nulls
+            ]
     return [*(Word(key).with_value(None) for key in cleared), *words]
 
 
@@ -148,7 +180,11 @@ def smoke_of_stages(words: list[Word]) -> list[Word]:
     smoke = next((word for word in words if word.name == "debug" and word.plain == "smoke"), None)
     if smoke is None or not any(word.name in ("experiment", "init") for word in words):
         return words
-    chosen = [word for word in words if word.name in ("experiment", "init", "tokenizer", "hydra.searchpath") and not word.sweep]
+    chosen = [
+        word
+        for word in words
+        if word.name in ("experiment", "init", "tokenizer", "hydra.searchpath") and not word.sweep
+    ]
     try:
         has_stage = "budget" in compose_raw("train", complete("train", chosen)).init
     except (HydraException, OmegaConfBaseException, ConfigError):
@@ -157,7 +193,9 @@ def smoke_of_stages(words: list[Word]) -> list[Word]:
 
 
 def compose_schema(job: str, overrides: Iterable[str]) -> Any:
-    """Compose `conf/{job}.yaml` with overrides to a typed config, outside `hydra.main`: for Python callers."""
+    """Compose `conf/{job}.yaml` with overrides to a typed config, outside `hydra.main`: for
+    Python callers.
+    """
     return compose_words(job, read_words(job, overrides))
 
 
@@ -171,14 +209,17 @@ def compose_words(job: str, words: Iterable[Word]) -> Any:
 
 
 def declared_tasks(suite: suites.Suite) -> dict[tuple[str, str], str]:
-    """(dataset, objective) of each task, as its runs record them -> the task's name. Raises ConfigError where two tasks have the same."""
+    """(dataset, objective) of each task, as its runs record them -> the task's name. Raises ConfigError where
+    two tasks have the same.
+    """
     tasks: dict[tuple[str, str], str] = {}
     for task in suite.tasks:
         config = compose_schema("train", suite.words_for(task))
         key = (config.dataset.name, config.objective.name)
         if key in tasks:
             raise ConfigError(
-                f"tasks {tasks[key]} and {task} are both objective={key[1]} on '{key[0]}': give one a name of its own, dataset.name={task}"
+                f"tasks {tasks[key]} and {task} are both objective={key[1]} on '{key[0]}': give one a name of"
+                f" its own, dataset.name={task}"
             )
         tasks[key] = task
     return tasks
@@ -189,21 +230,35 @@ def compose_hydra(job: str, words: Iterable[Word]) -> Any:
     return compose_raw(job, words).hydra
 
 
-def compose_raw(job: str, words: Iterable[Word], folder: Path | None = None, name: str | None = None) -> DictConfig:
-    """A config as Hydra composes it, its own node with it, which is checked before anything that it names is called.
+def compose_raw(
+    job: str, words: Iterable[Word], folder: Path | None = None, name: str | None = None
+) -> DictConfig:
+    """A config as Hydra composes it, its own node with it, which is checked before anything that it names is
+    called.
 
     `folder` and `name` stand for a primary config that is not ours. Raises ConfigError, and Hydra's errors.
     """
     install()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str((folder or registry.conf_folder()).absolute()), version_base="1.3", job_name=job):
+    with initialize_config_dir(
+        str((folder or registry.conf_folder()).absolute()), version_base="1.3", job_name=job
+    ):
         try:
             composed = compose(name or job, overrides=[str(word) for word in words], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, UnicodeDecodeError):
             raise
-        except (ValueError, RecursionError, AttributeError, TypeError) as error:  # of Hydra, where a preset's own shape is not one
+        except (
+            ValueError,
+            RecursionError,
+            AttributeError,
+            TypeError,
+        ) as error:  # of Hydra, where a preset's own shape is not one
             deep = isinstance(error, RecursionError) or "recursion" in str(error)
-            why = "nested too deeply, or building on itself" if deep else (str(error).splitlines() or [type(error).__name__])[0][:200]
+            why = (
+                "nested too deeply, or building on itself"
+                if deep
+                else (str(error).splitlines() or [type(error).__name__])[0][:200]
+            )
             raise ConfigError(f"a preset, or a word of the command line, cannot be composed: {why}") from None
     check_hydra(composed.hydra)
     return composed
@@ -214,7 +269,8 @@ def combinations(words: list[Word]) -> list[list[Word]]:
 
     Raises ValueError where its values cannot be listed.
     """
-    last = {(word.prefix, word.key, word.package): word for word in words}  # what is said twice holds as said last
+    # what is said twice holds as said last
+    last = {(word.prefix, word.key, word.package): word for word in words}
     groups: dict[Any, list[Word]] = {}
     for key, word in last.items():
         groups.setdefault(key if word.zipped is None else word.zipped, []).append(word)
@@ -223,7 +279,8 @@ def combinations(words: list[Word]) -> list[list[Word]]:
 
 
 def to_schema(composed: DictConfig, hydra: Any) -> Any:
-    """Composed config to dataclasses, complete and in range; `hydra` (its own config) tells where a bad value came from.
+    """Composed config to dataclasses, complete and in range; `hydra` (its own config) tells where a bad value
+    came from.
 
     Raises ConfigError naming key, value and file; OmegaConf's own errors are explained by the caller.
     """
@@ -241,24 +298,32 @@ def to_schema(composed: DictConfig, hydra: Any) -> Any:
         line = str(error).splitlines()[0].removeprefix("ConfigError raised while resolving interpolation: ")
         raise ConfigError(f"{_origin([key], hydra) or 'command line'}: {key}: {line}") from None
     except ConfigError as error:
-        keys = re.findall(r"^[a-z_]+(?=[:=])|(?<![\w.])[a-z][a-z_0-9]*(?:\.[a-z][a-z_0-9]*)+(?=[=: ,])", str(error))
+        keys = re.findall(
+            r"^[a-z_]+(?=[:=])|(?<![\w.])[a-z][a-z_0-9]*(?:\.[a-z][a-z_0-9]*)+(?=[=: ,])", str(error)
+        )
         origin = _origin(keys[:3], hydra)
         raise ConfigError(f"{origin}: {error}" if origin else str(error)) from None
     return schema
 
 
 def _origin(keys: list[str], hydra: Any) -> str | None:
-    """What set one of the keys last: the command line, or a preset that holds it; None for defaults of the schema."""
+    """What set one of the keys last: the command line, or a preset that holds it; None for defaults of the
+    schema.
+    """
     words: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may be `lr=${nothing}`
     given = [word.lstrip("+~").partition("=")[0] for word in words]
     if any(name == key or name.startswith(f"{key}.") for name in given for key in keys):
         return "command line"
     folders = [Path(source.path) for source in hydra.runtime.config_sources if source.schema == "file"]
-    choices = {group: str(option) for group, option in hydra.runtime.choices.items() if option and "/" not in group}
+    choices = {
+        group: str(option) for group, option in hydra.runtime.choices.items() if option and "/" not in group
+    }
     for group in sorted(choices, key=lambda name: (name != "debug", name != "experiment")):
         for file in _preset_files(folders, group, choices[group]):
             tree = OmegaConf.to_container(OmegaConf.load(file))
-            if any(_holds({group: tree} if group not in ("debug", "experiment") else tree, key) for key in keys):
+            if any(
+                _holds({group: tree} if group not in ("debug", "experiment") else tree, key) for key in keys
+            ):
                 return str(file)
     return None
 
@@ -275,7 +340,11 @@ def _holds(tree: Any, key: str) -> bool:
 def _preset_files(folders: list[Path], group: str, option: str) -> list[Path]:
     """The option's YAML file and, after it, those of the same group that it builds on."""
     files: list[Path] = []
-    while option and (preset := next((file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()), None)):
+    while option and (
+        preset := next(
+            (file for folder in folders if (file := folder / group / f"{option}.yaml").is_file()), None
+        )
+    ):
         if preset in files:
             break
         files.append(preset)
@@ -284,7 +353,9 @@ def _preset_files(folders: list[Path], group: str, option: str) -> list[Path]:
 
 
 def choices_of(file: Path) -> dict[str, str]:
-    """A file's defaults list: group, perhaps after `override `, -> option; under "" the preset that it builds on. Raises YAML's errors."""
+    """A file's defaults list: group, perhaps after `override `, -> option; under "" the preset that it builds
+    on. Raises YAML's errors.
+    """
     tree: Any = OmegaConf.to_container(OmegaConf.load(file))
     chosen: dict[str, str] = {}
     for item in tree.get("defaults") or [] if isinstance(tree, dict) else []:
@@ -297,12 +368,19 @@ def choices_of(file: Path) -> dict[str, str]:
 def _refuse_smuggled(node: DictConfig, path: str) -> None:
     """`+new.key=1` may add keys to a typed node behind the schema's back; name the first one."""
     kind = OmegaConf.get_type(node)
-    known = [item.name for item in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None  # None: a mapping, of any keys
+    # None: a mapping, of any keys
+    known = [item.name for item in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
     for key in node:
         full = f"{path}.{key!s}" if path else str(key)
         if known is not None and key not in known:
-            raise ConfigError(f"{full}: unknown key (added with '+'), {did_you_mean(str(key), known, most=40)}")
-        if not OmegaConf.is_missing(node, key) and isinstance(value := node._get_node(key), DictConfig) and value._content is not None:
+            raise ConfigError(
+                f"{full}: unknown key (added with '+'), {did_you_mean(str(key), known, most=40)}"
+            )
+        if (
+            not OmegaConf.is_missing(node, key)
+            and isinstance(value := node._get_node(key), DictConfig)
+            and value._content is not None
+        ):
             _refuse_smuggled(value, full)
 
 
@@ -312,11 +390,15 @@ def _check_names(schema: Any, path: str = "") -> None:
         value = getattr(schema, item.name)
         if isinstance(value, Component):
             if type(value).__module__ == Component.__module__:
-                raise ConfigError(f"{path}{item.name}: no component is chosen; choose one as {path}{item.name}=…")
+                raise ConfigError(
+                    f"{path}{item.name}: no component is chosen; choose one as {path}{item.name}=…"
+                )
             expected = registry.option_of(item.name, value)
             if value.name != expected and not _is_preset_name(item.name):
                 where = f"{path}{item.name}"
-                raise ConfigError(f"{where}.name={value.name}: choose a component as {where}={value.name}, not by its name")
+                raise ConfigError(
+                    f"{where}.name={value.name}: choose a component as {where}={value.name}, not by its name"
+                )
             _check_names(value, f"{path}{item.name}.")
 
 

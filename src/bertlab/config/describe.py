@@ -1,4 +1,6 @@
-"""What groups, options and keys are, in words: from the schema, from docstrings, from the first lines of presets."""
+"""What groups, options and keys are, in words: from the schema, from docstrings, from the first lines of
+presets.
+"""
 
 import ast
 import dataclasses
@@ -17,11 +19,14 @@ from bertlab.config import registry, schema
 from bertlab.errors import ConfigError, did_you_mean, nearest
 
 COMPONENTS: dict[str, type[schema.Component]] = {
-    "dataset": schema.DatasetConfig, "tokenizer": schema.TokenizerConfig, "objective": schema.ObjectiveConfig, "model": schema.ModelConfig,
-    "init": schema.InitConfig, "optimizer": schema.OptimizerConfig, "schedule": schema.ScheduleConfig, "tracker": schema.TrackerConfig,
+    "dataset": schema.DatasetConfig, "tokenizer": schema.TokenizerConfig, "objective": schema.ObjectiveConfig,
+    "model": schema.ModelConfig,
+    "init": schema.InitConfig, "optimizer": schema.OptimizerConfig, "schedule": schema.ScheduleConfig,
+    "tracker": schema.TrackerConfig,
 }  # fmt: skip
 PLAIN: dict[str, type[schema.Node]] = {
-    "budget": schema.Budget, "evaluation": schema.Evaluation, "finetune": schema.Finetune, "compute": schema.Compute, "paths": schema.Paths,
+    "budget": schema.Budget, "evaluation": schema.Evaluation, "finetune": schema.Finetune,
+    "compute": schema.Compute, "paths": schema.Paths,
 }  # fmt: skip
 PLACES_OF_SWEEPER = {
     "BertlabOptunaConf": "hydra.sweeper",
@@ -31,7 +36,7 @@ WIDTH = 132
 MOST_FOUND = 40
 
 
-# --- keys -------------------------------------------------------------------------------------------------------------------------
+# --- keys -----------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Key:
     """One key that a person can set."""
@@ -46,23 +51,36 @@ class Key:
 
 
 def keys_of(node: Any, path: str) -> list[Key]:
-    """A dataclass's keys in its order, those of the groups within it not among them; a component's `name` is chosen, not set."""
+    """A dataclass's keys in its order, those of the groups within it not among them; a component's `name` is
+    chosen, not set.
+    """
     items = dataclasses.fields(node)
-    return [_key(node, path, item) for item in items if not (item.name == "name" and isinstance(node, schema.Component))]
+    return [
+        _key(node, path, item)
+        for item in items
+        if not (item.name == "name" and isinstance(node, schema.Component))
+    ]
 
 
 def _key(node: Any, path: str, item: Any) -> Key:
     value = getattr(node, item.name)
-    is_group = dataclasses.is_dataclass(value) or (isinstance(item.type, type) and dataclasses.is_dataclass(item.type))
+    is_group = dataclasses.is_dataclass(value) or (
+        isinstance(item.type, type) and dataclasses.is_dataclass(item.type)
+    )
     name = f"{path}.{item.name}" if path else item.name
     default = "" if is_group else value_text(value)
-    return Key(name, "group of keys" if is_group else kind_of(item), default, allowed(item.metadata), item.metadata.get("help", ""),
+    return Key(name, "group of keys" if is_group else kind_of(item), default, allowed(item.metadata),
+        item.metadata.get("help", ""),
                item.metadata.get("decides", True), is_group)  # fmt: skip
 
 
 def kind_of(item: Any) -> str:
     """A field's type, as people call it."""
-    name = str(item.type) if "|" in str(item.type) or "[" in str(item.type) else getattr(item.type, "__name__", str(item.type))
+    name = (
+        str(item.type)
+        if "|" in str(item.type) or "[" in str(item.type)
+        else getattr(item.type, "__name__", str(item.type))
+    )
     words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "None": "null"}
     if name.startswith("list["):
         return "list"
@@ -84,22 +102,38 @@ def value_text(value: Any) -> str:
     """As it is written on the command line."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else "(must be given)" if value == "???" else str(value)
+    return (
+        str(value).lower() if isinstance(value, bool) else "(must be given)" if value == "???" else str(value)
+    )
 
 
 def keys_of_search() -> list[Key]:
-    """Options of the Optuna sweeper, whose comments explain them: its file is read, for it imports nothing of ours."""
-    source = (registry.ROOT.parent / "hydra_plugins" / "bertlab_optuna" / "sweeper.py").read_text(encoding="utf-8")
+    """Options of the Optuna sweeper, whose comments explain them: its file is read, for it imports nothing of
+    ours.
+    """
+    source = (registry.ROOT.parent / "hydra_plugins" / "bertlab_optuna" / "sweeper.py").read_text(
+        encoding="utf-8"
+    )
     lines, keys = source.splitlines(), []
-    for owner in (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name in PLACES_OF_SWEEPER):
+    for owner in (
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef) and node.name in PLACES_OF_SWEEPER
+    ):
         for line in (
-            node for node in owner.body if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "_target_") != "_target_"
+            node
+            for node in owner.body
+            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "_target_") != "_target_"
         ):
             said = lines[line.lineno - 1].rpartition("  # ")[2] if "  # " in lines[line.lineno - 1] else ""
             said = re.sub(r"^noqa: \w+\s*#?\s*", "", said)
             said = re.sub(r"^.*?# noqa: \w+\s*#\s*", "", said)
             value = "" if line.value is None else ast.unparse(line.value)
-            value = {"field(default_factory=dict)": "{}", "field(default_factory=list)": "[]", "None": "null"}.get(value, value.strip("'"))
+            value = {
+                "field(default_factory=dict)": "{}",
+                "field(default_factory=list)": "[]",
+                "None": "null",
+            }.get(value, value.strip("'"))
             is_group = value.startswith("field(")
             kind = "group of keys" if is_group else _kind_of_annotation(ast.unparse(line.annotation))
             name = f"{PLACES_OF_SWEEPER[owner.name]}.{getattr(line.target, 'id', '')}"
@@ -115,7 +149,7 @@ def _kind_of_annotation(name: str) -> str:
     return f"{word} or null" if inner != name else word
 
 
-# --- options ------------------------------------------------------------------------------------------------------------------------
+# --- options --------------------------------------------------------------------------------------
 def options_in_words(group: str) -> dict[str, str]:
     """Each option of a group, and what it is: its preset's first sentence, or its docstring's first line."""
     return {option: summary_of(group, option) for option in registry.options_of(group)}
@@ -129,7 +163,11 @@ def summary_of(group: str, option: str) -> str:
         file = next((file for file in registry.source_files(group) if file.stem == option), None)
         return "" if file is None else _first_line(_docstring(file))
     module, _, name = registry.TABLE.get(group, {}).get(option, ":").partition(":")
-    return _first_line(_docstring(registry.ROOT.parent.joinpath(*module.split(".")).with_suffix(".py"), name)) if name else ""
+    return (
+        _first_line(_docstring(registry.ROOT.parent.joinpath(*module.split(".")).with_suffix(".py"), name))
+        if name
+        else ""
+    )
 
 
 def preset_of(group: str, option: str) -> Path | None:
@@ -166,7 +204,11 @@ def _docstring(file: Path, name: str | None = None) -> str:
     with suppress(OSError, SyntaxError, ValueError):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         place: Any = (
-            tree if name is None else next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+            tree
+            if name is None
+            else next(
+                (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None
+            )
         )
         return ast.get_docstring(place) or "" if place is not None else ""
     return ""
@@ -177,25 +219,32 @@ def _first_line(text: str) -> str:
     return text.partition("\n")[0].strip()
 
 
-# --- answers ------------------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 def explain_word(word: str, job: str = "train") -> str:
-    """What `bertlab help WORD` prints: of a group, of `group=option`, of a key, or of all keys in which the word is found.
+    """What `bertlab help WORD` prints: of a group, of `group=option`, of a key, or of all keys in which the
+    word is found.
 
     Raises ConfigError for what is none of these.
     """
     name, equals, value = word.lstrip("+~").partition("=")
     inner = re.sub(r"^(init\.)+", "", name)
-    name = inner if inner.partition(".")[0] in (*registry.GROUPS, *PLAIN) else name  # of the pretraining within a run
+    # of the pretraining within a run
+    name = inner if inner.partition(".")[0] in (*registry.GROUPS, *PLAIN) else name
     if name in registry.GROUPS:
         return _option(name, value) if equals and value else _group(name)
     if name in PLAIN:
-        return _titled(f"{name}: {_first_line(inspect.getdoc(PLAIN[name]) or '')}", keys_of(PLAIN[name](), name))
+        return _titled(
+            f"{name}: {_first_line(inspect.getdoc(PLAIN[name]) or '')}", keys_of(PLAIN[name](), name)
+        )
     if matching := [(job, key) for key in keys_of_job(job) if key.name == name] if job != "train" else []:
         return _of_jobs(matching)
     if name.startswith("hydra."):
         if shown := [key for key in keys_of_search() if key.name == name or key.name.startswith(f"{name}.")]:
             return _titled("of a search: bertlab -m search=…", shown)
-        raise ConfigError(f"{name}: not a key of the search, {did_you_mean(name, [key.name for key in keys_of_search()], most=40)}")
+        raise ConfigError(
+            f"{name}: not a key of the search,"
+            f" {did_you_mean(name, [key.name for key in keys_of_search()], most=40)}"
+        )
     if told := _key_in_words(name):
         return told
     if matching := [
@@ -212,7 +261,11 @@ def explain_word(word: str, job: str = "train") -> str:
 def keys_of_job(job: str) -> list[Key]:
     """Keys that a job has beside those of a run; of train, its own few."""
     node = registry.load_schema("schema", job)
-    run = {item.name for item in dataclasses.fields(schema.Train)} if isinstance(node, schema.Train) and job != "train" else set()
+    run = (
+        {item.name for item in dataclasses.fields(schema.Train)}
+        if isinstance(node, schema.Train) and job != "train"
+        else set()
+    )
     keys: list[Key] = []
     for item in dataclasses.fields(node):
         if item.name in run or item.name in registry.GROUPS or item.name in PLAIN:
@@ -228,7 +281,13 @@ def listed(keys: Sequence[Key]) -> Iterator[str]:
         limits = f"{key.kind}{', ' if key.allowed else ''}{key.allowed}"
         written = key.name if key.is_group else f"{key.name}={key.default}"
         yield f"  {written:<44}  {limits}"
-        said = key.help + ("" if key.decides else " (not part of a run's identity)" if not key.name.startswith("hydra.") else "")
+        said = key.help + (
+            ""
+            if key.decides
+            else " (not part of a run's identity)"
+            if not key.name.startswith("hydra.")
+            else ""
+        )
         yield from textwrap.wrap(said.strip(), WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
@@ -250,14 +309,19 @@ def _group(group: str) -> str:
 
 def beside(name: str, said: str, width: int) -> list[str]:
     """A name and what it is, in as many lines as that takes."""
-    return textwrap.wrap(said, max(WIDTH, width + 40), initial_indent=f"  {name:<{width}}  ", subsequent_indent=" " * (width + 4)) or [
-        f"  {name}"
-    ]
+    return textwrap.wrap(
+        said,
+        max(WIDTH, width + 40),
+        initial_indent=f"  {name:<{width}}  ",
+        subsequent_indent=" " * (width + 4),
+    ) or [f"  {name}"]
 
 
 def _option(group: str, option: str) -> str:
     if option not in registry.options_of(group) and option not in registry.options(group):
-        raise ConfigError(f"{group}={option}: unknown option, {did_you_mean(option, registry.options_of(group), most=40)}")
+        raise ConfigError(
+            f"{group}={option}: unknown option, {did_you_mean(option, registry.options_of(group), most=40)}"
+        )
     lines = [f"{group}={option}"]
     file, component = preset_of(group, option), option
     preset: dict[str, Any] = {}
@@ -287,14 +351,24 @@ def _option(group: str, option: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return "\n".join(textwrap.wrap(" ".join(text.split()), WIDTH, initial_indent="  ", subsequent_indent="  "))
+    return "\n".join(
+        textwrap.wrap(" ".join(text.split()), WIDTH, initial_indent="  ", subsequent_indent="  ")
+    )
 
 
 def _declared(objective: schema.ObjectiveConfig) -> Iterator[str]:
-    roles = ", ".join(f"{role.name} ({role.kind}{', optional' if role.optional else ''})" for role in objective.roles) or "nothing"
+    roles = (
+        ", ".join(
+            f"{role.name} ({role.kind}{', optional' if role.optional else ''})" for role in objective.roles
+        )
+        or "nothing"
+    )
     yield f"  reads    {roles}"
     for place, metric in enumerate(objective.metrics(())):
-        yield f"  {'scores' if place == 0 else '':<8} {metric.name} ({metric.unit}, {metric.direction}{'; selects' if place == 0 else ''})"
+        yield (
+            f"  {'scores' if place == 0 else '':<8} {metric.name} ({metric.unit},"
+            f" {metric.direction}{'; selects' if place == 0 else ''})"
+        )
 
 
 def _flat(tree: dict[str, Any], path: str) -> dict[str, Any]:
@@ -337,7 +411,9 @@ def _key_in_words(name: str) -> str:
 
 
 def every_key() -> Iterator[tuple[str, Key]]:
-    """Every key of a run with the component that has it, empty for keys outside components; a plugin that cannot be loaded has none."""
+    """Every key of a run with the component that has it, empty for keys outside components; a plugin that
+    cannot be loaded has none.
+    """
     top = schema.Train()
     for key in keys_of(top, ""):
         if key.name in PLAIN:
@@ -357,11 +433,18 @@ def _of_jobs(matching: Sequence[tuple[str, Key]]) -> str:
 def _searched(word: str) -> str:
     keys = {key.name: key for _, key in every_key()}
     last = word.rpartition(".")[2].lower()
-    matching = [key for key in keys.values() if last and (last in key.name.lower() or last in key.help.lower())]
+    matching = [
+        key for key in keys.values() if last and (last in key.name.lower() or last in key.help.lower())
+    ]
     if not matching or "." in word:
-        names = {**{key.rpartition(".")[2]: key for key in keys}, **{name: name for name in (*registry.GROUPS, *registry.jobs())}}
+        names = {
+            **{key.rpartition(".")[2]: key for key in keys},
+            **{name: name for name in (*registry.GROUPS, *registry.jobs())},
+        }
         close = nearest(last, names)
         guess = f", did you mean '{names[close]}'?" if close else ""
-        raise ConfigError(f"help: there is no group, key or job '{word}'{guess}; bertlab --help names groups and jobs")
+        raise ConfigError(
+            f"help: there is no group, key or job '{word}'{guess}; bertlab --help names groups and jobs"
+        )
     more = [f"  … and {len(matching) - MOST_FOUND} more"] if len(matching) > MOST_FOUND else []
     return "\n".join([_titled(f"keys that speak of '{word}'", matching[:MOST_FOUND]), *more])

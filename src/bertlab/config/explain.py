@@ -1,4 +1,6 @@
-"""One readable line for what Hydra and OmegaConf complain about: the key, its nearest neighbour, and the file it came from."""
+"""One readable line for what Hydra and OmegaConf complain about: the key, its nearest neighbour, and the file
+it came from.
+"""
 
 import os
 import re
@@ -29,19 +31,29 @@ def explain(error: BaseException, job: str = "train") -> str:
     if isinstance(error, MissingConfigException):
         return _missing_option(error)
     if isinstance(error, OverrideParseException):
-        return f"command line: cannot read '{error.override}' ({_first(str(error))}); write key=value and quote special characters"
+        return (
+            f"command line: cannot read '{error.override}' ({_first(str(error))}); write key=value and quote"
+            " special characters"
+        )
     if isinstance(error, UnicodeDecodeError):
         return _undecodable_preset()
-    if match := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: requires|\n|$)", str(error)):
+    if match := re.search(
+        r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'(?: requires|\n|$)", str(error)
+    ):
         key, _, value = match[1].partition("=")
-        return f"command line: {match[1]}: several values; add -m to run each, or quote it if it is one text: '{key}=\"{value}\"'"
+        return (
+            f"command line: {match[1]}: several values; add -m to run each, or quote it if it is one text:"
+            f" '{key}=\"{value}\"'"
+        )
     if match := re.search(r"Multiple values for ([\w/@.]+)\. To override", str(error)):
         return _second_choice(match.group(1))
     cause = error
     while cause.__cause__ is not None and not isinstance(cause, OmegaConfBaseException):
         cause = cause.__cause__
     place = _place(str(error))
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError) or re.search(r"Key '[^']+' (is )?not in", str(error)):
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) or re.search(
+        r"Key '[^']+' (is )?not in", str(error)
+    ):
         return _unknown_key(str(error), cause, place, job)
     if inner := re.search(r"Could not override '\w+@((?:init\.)+\w+)'", str(error)):
         return f"{place}: {inner[1]} describes a pretraining, but there is none: add init=stage"
@@ -62,7 +74,11 @@ def _first(message: str) -> str:
     """The first line that says something, without Hydra's own prompts."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     useful = [
-        line for line in lines if not line.startswith(("In '", "full_key:", "object_type=", "reference_type=", "Error merging override"))
+        line
+        for line in lines
+        if not line.startswith(
+            ("In '", "full_key:", "object_type=", "reference_type=", "Error merging override")
+        )
     ]
     return (useful or lines or ["unknown error"])[0].rstrip(".")[:240]
 
@@ -86,23 +102,32 @@ def preset_file(name: str) -> str:
 
 def _further_folders() -> list[Path]:
     """Preset folders beside ours: of plugins, and of --config-dir."""
-    given = [Path(word.partition("=")[2]) for word in sys.argv if word.startswith("--config-dir=")]  # as cli.py writes it
+    # as cli.py writes it
+    given = [Path(word.partition("=")[2]) for word in sys.argv if word.startswith("--config-dir=")]
     return [*given, *(folder / "conf" for folder in plugin_folders())]
 
 
 def _presets() -> list[Path]:
     """Every preset file, those that the command line chooses first."""
-    files = [file for folder in (*_further_folders(), conf_folder()) for file in sorted(folder.glob("*/*.yaml"))]
+    files = [
+        file for folder in (*_further_folders(), conf_folder()) for file in sorted(folder.glob("*/*.yaml"))
+    ]
     words = [word.lstrip("+") for word in sys.argv]
     return sorted(files, key=lambda file: f"{file.parent.name}={file.stem}" not in words)
 
 
 def _preset_that_chooses(group: str, option: str | None = None) -> str:
-    """The first preset file whose defaults list chooses for a group: this option of it, or any, without overriding. Empty if none does."""
+    """The first preset file whose defaults list chooses for a group: this option of it, or any, without
+    overriding. Empty if none does.
+    """
     for file in _presets():
         with suppress(yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException):
             chosen = choices_of(file)
-            if (group in chosen) if option is None else (option in (chosen.get(group), chosen.get(f"override {group}"))):
+            if (
+                (group in chosen)
+                if option is None
+                else (option in (chosen.get(group), chosen.get(f"override {group}")))
+            ):
                 return preset_file(f"{file.parent.name}/{file.stem}")
     return ""
 
@@ -114,7 +139,10 @@ def _undecodable_preset() -> str:
             file.read_bytes().decode("utf-8")
         except UnicodeDecodeError as error:
             number = error.object.count(b"\n", 0, error.start) + 1
-            return f"{preset_file(f'{file.parent.name}/{file.stem}')}, line {number}: not UTF-8; save the file as UTF-8"
+            return (
+                f"{preset_file(f'{file.parent.name}/{file.stem}')}, line {number}: not UTF-8; save the file"
+                " as UTF-8"
+            )
     return ""
 
 
@@ -138,9 +166,19 @@ def _no_group(group: str, job: str) -> str:
     return f"there is no group '{group}' to override, {did_you_mean(group, GROUPS)}"
 
 
-STAGE = ("dataset", "tokenizer", "objective", "optimizer", "schedule", "budget", "evaluation")  # what a pretraining within a run has too
-CHOSEN_AS = {"table": "files"}  # component -> its preset for whoever chooses no other: the component alone is not offered
-LAUNCHERS = {"joblib": "joblib", "submitit": "submitit", "ray": "ray"}  # first word of their names -> extra that brings them
+STAGE = (
+    "dataset",
+    "tokenizer",
+    "objective",
+    "optimizer",
+    "schedule",
+    "budget",
+    "evaluation",
+)  # what a pretraining within a run has too
+# component -> its preset for whoever chooses no other: the component alone is not offered
+CHOSEN_AS = {"table": "files"}
+# first word of their names -> extra that brings them
+LAUNCHERS = {"joblib": "joblib", "submitit": "submitit", "ray": "ray"}
 
 
 def _missing_option(error: Any) -> str:
@@ -153,14 +191,18 @@ def _missing_option(error: Any) -> str:
     shown = f"{group}={option}"
     if group == "hydra/launcher" and (extra := LAUNCHERS.get(option.partition("_")[0])):
         return f"{shown}: this launcher is not installed; pip install 'bertlab[{extra}]'"
-    if inner := next((word for word in sys.argv if word.startswith(f"{group}@init.") and word.endswith(f".{shown}")), ""):
+    if inner := next(
+        (word for word in sys.argv if word.startswith(f"{group}@init.") and word.endswith(f".{shown}")), ""
+    ):
         shown = inner.partition("@")[2]  # as a person writes it: words.py put the group before it
         return f"command line: {shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}"
     is_primary = Path(place).parent == Path("conf") or place == "command line"
     source = _overriding(group, option) if is_primary else place
     where = f"{source}: " if source else ""
     lacking = (
-        "" if group not in GROUPS or os.environ.get("BERTLAB_PLUGINS") else "; is it a plugin's or your own? BERTLAB_PLUGINS is not set"
+        ""
+        if group not in GROUPS or os.environ.get("BERTLAB_PLUGINS")
+        else "; is it a plugin's or your own? BERTLAB_PLUGINS is not set"
     )
     return f"{where}{shown}: unknown option, {did_you_mean(option, sorted(options), most=20)}{lacking}"
 
@@ -176,27 +218,45 @@ def _unknown_key(message: str, cause: BaseException, place: str, job: str) -> st
 def _hint(full: str, place: str, job: str) -> str:
     """What was meant by a key that is not there, or why it is not."""
     outer, _, inner = full.rpartition("init.")
-    if outer.replace("init.", "") == "" and inner.partition(".")[0] in STAGE and "." in inner and full.startswith("init."):
-        return _hint(inner, place, job).replace("'", f"'init.{outer}", 1)  # in the pretraining that a run describes
+    if (
+        outer.replace("init.", "") == ""
+        and inner.partition(".")[0] in STAGE
+        and "." in inner
+        and full.startswith("init.")
+    ):
+        # in the pretraining that a run describes
+        return _hint(inner, place, job).replace("'", f"'init.{outer}", 1)
     keys = [*_keys_of_hydra(full), *all_keys(job)]
     parent, _, last = full.rpartition(".")
     group = full.partition(".")[0]
     if group in ("experiment", "debug") and Path(place).parent.name == group:
         return "for the file lacks its first line: # @package _global_"
     if full in keys:
-        owners = [CHOSEN_AS.get(option, option) for option, its_keys in keys_of_components(group).items() if full in its_keys]
+        owners = [
+            CHOSEN_AS.get(option, option)
+            for option, its_keys in keys_of_components(group).items()
+            if full in its_keys
+        ]
         if Path(place).parent.name == group and not _builds_on(place):
             owners = [option for option, its_keys in keys_of_components(group).items() if full in its_keys]
             first = next(iter(owners), "…")
-            return f"for the preset builds on no component; add `defaults: [{first}]` at its top (options: {', '.join(owners)})"
-        return f"which the chosen {group} does not have; it belongs to {', '.join(f'{group}={owner}' for owner in owners) or 'another'}"
+            return (
+                f"for the preset builds on no component; add `defaults: [{first}]` at its top (options:"
+                f" {', '.join(owners)})"
+            )
+        return (
+            f"which the chosen {group} does not have; it belongs to"
+            f" {', '.join(f'{group}={owner}' for owner in owners) or 'another'}"
+        )
     if job != "train" and full in all_keys("train"):
         return f"which only train has; {did_you_mean('', [key for key in keys if '.' not in key], most=30)}"
     siblings = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == parent]
     if near := nearest(last, siblings):
         return f"did you mean '{parent}.{near}'?" if parent else f"did you mean '{near}'?"
     if exact := [key for key in keys if key.rpartition(".")[2] == last]:
-        return f"did you mean '{min(exact, key=lambda key: key.count('.'))}'?"  # not the same key of a pretraining within the run
+        return (  # not the same key of a pretraining within the run
+            f"did you mean '{min(exact, key=lambda key: key.count('.'))}'?"
+        )
     return did_you_mean(last, siblings or [key for key in keys if "." not in key], most=30)
 
 

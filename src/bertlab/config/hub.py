@@ -4,15 +4,26 @@ from pathlib import Path
 
 from bertlab.errors import DataError
 
-WANTED = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json"]
+WANTED = [
+    "config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+]
 
 
 def resolve(name_or_path: str, asked: str) -> Path:
-    """The folder behind a path or a hub name, fetched if need be. Raises DataError saying which of them was tried."""
+    """The folder behind a path or a hub name, fetched if need be. Raises DataError saying which of them was
+    tried.
+    """
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise DataError(f"{asked}={name_or_path}: there is no config.json; it must be a folder with a Hugging Face model")
+            raise DataError(
+                f"{asked}={name_or_path}: there is no config.json; it must be a folder with a Hugging Face"
+                " model"
+            )
         return path
     if path.exists() or name_or_path.count("/") > 1 or name_or_path.startswith((".", "/", "~")):
         raise DataError(f"{asked}={name_or_path}: no such folder")
@@ -23,5 +34,6 @@ def resolve(name_or_path: str, asked: str) -> Path:
     except Exception as error:  # of several libraries, none of them ours
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise DataError(
-            f"{asked}={name_or_path}: neither a folder nor to be had from the hub ({line}); without a network, name a folder that holds it"
+            f"{asked}={name_or_path}: neither a folder nor to be had from the hub ({line}); without a"
+            " network, name a folder that holds it"
         ) from error

@@ -1,9 +1,10 @@
 """Find components by file name: `optimizers/lion.py` is `optimizer=lion`.
 
-Four groups are folders in which every file is an option (`models objectives optimizers trackers`), and so are the kinds of columns
-(`data/kinds`); the others are a short table below. Folders named in the environment's BERTLAB_PLUGINS (separated like PATH) are searched
-too: each may hold `models/ objectives/ optimizers/ trackers/ kinds/` with Python files and `conf/` with presets. Only the options that a
-config names are imported, so that help and config errors do not wait for what they do not use.
+Four groups are folders in which every file is an option (`models objectives optimizers trackers`), and so are
+the kinds of columns (`data/kinds`); the others are a short table below. Folders named in the environment's
+BERTLAB_PLUGINS (separated like PATH) are searched too: each may hold `models/ objectives/ optimizers/
+trackers/ kinds/` with Python files and `conf/` with presets. Only the options that a config names are
+imported, so that help and config errors do not wait for what they do not use.
 """
 
 import ast
@@ -23,7 +24,8 @@ from bertlab.declarations import Kind
 from bertlab.errors import ConfigError, did_you_mean
 
 ROOT = Path(__file__).parents[1]
-FOLDERS: dict[str, tuple[str, str, type]] = {  # group -> folder of ours, of a plugin, and what its one class derives from
+# group -> folder of ours, of a plugin, and what its one class derives from
+FOLDERS: dict[str, tuple[str, str, type]] = {
     "model": ("models", "models", schema.ModelConfig),
     "objective": ("objectives", "objectives", schema.ObjectiveConfig),
     "optimizer": ("optimizers", "optimizers", schema.OptimizerConfig),
@@ -86,7 +88,11 @@ def conf_folder() -> Path:
 
 def plugin_folders() -> list[Path]:
     """Folders of the user's own components and presets. Raises ConfigError for one that does not exist."""
-    folders = [Path(item).expanduser().absolute() for item in os.environ.get("BERTLAB_PLUGINS", "").split(os.pathsep) if item]
+    folders = [
+        Path(item).expanduser().absolute()
+        for item in os.environ.get("BERTLAB_PLUGINS", "").split(os.pathsep)
+        if item
+    ]
     for folder in folders:
         if not folder.is_dir():
             raise ConfigError(f"BERTLAB_PLUGINS: {folder} is not a folder")
@@ -115,7 +121,12 @@ def options_of(group: str) -> list[str]:
 def _files(group: str) -> dict[str, Path]:
     ours, theirs, _ = FOLDERS[group]
     folders = [ROOT / ours, *(plugin / theirs for plugin in plugin_folders())]
-    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_")}
+    return {
+        file.stem: file
+        for folder in folders
+        for file in sorted(folder.glob("*.py"))
+        if not file.stem.startswith("_")
+    }
 
 
 def source_files(group: str) -> list[Path]:
@@ -127,7 +138,9 @@ def source_files(group: str) -> list[Path]:
 
 
 def load_schema(group: str, option: str) -> Any:
-    """The option's dataclass, as an instance with its defaults. Raises ConfigError for an unknown option or a file without one."""
+    """The option's dataclass, as an instance with its defaults. Raises ConfigError for an unknown option or a
+    file without one.
+    """
     if group in FOLDERS:
         kind: Any = _load_class(group, option)
         if "__dataclass_fields__" not in vars(kind):
@@ -153,19 +166,30 @@ def _load_class(group: str, option: str) -> Any:
     base = FOLDERS[group][2]
     module = _load_file(group, option)
     own = [
-        item for item in vars(module).values() if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
     ]
     last = [item for item in own if not any(issubclass(other, item) and other is not item for other in own)]
     if len(last) != 1:
-        raise ConfigError(f"{module.__file__}: needs exactly one class derived from {base.__module__}.{base.__name__}, not {len(last)}")
+        raise ConfigError(
+            f"{module.__file__}: needs exactly one class derived from {base.__module__}.{base.__name__}, not"
+            f" {len(last)}"
+        )
     return last[0]
 
 
 def _load_file(group: str, option: str) -> ModuleType:
     file = _files(group).get(option)
     if file is None:
-        lacking = "" if group not in GROUPS or os.environ.get("BERTLAB_PLUGINS") else "; is it a plugin's, and BERTLAB_PLUGINS not set?"
-        raise ConfigError(f"{group}={option}: unknown option, {did_you_mean(option, options(group))}{lacking}")
+        lacking = (
+            ""
+            if group not in GROUPS or os.environ.get("BERTLAB_PLUGINS")
+            else "; is it a plugin's, and BERTLAB_PLUGINS not set?"
+        )
+        raise ConfigError(
+            f"{group}={option}: unknown option, {did_you_mean(option, options(group))}{lacking}"
+        )
     if file.is_relative_to(ROOT):
         return importlib.import_module(".".join(("bertlab", *file.relative_to(ROOT).with_suffix("").parts)))
     name = f"bertlab_plugins.{file.parent.name}.{option}"
@@ -189,7 +213,11 @@ def _line_of(error: Exception, file: Path) -> str:
     """`, line 3` where importing the user's file failed; empty if the error does not say."""
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}" if error.filename == str(file.absolute()) else ""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.absolute())]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(file.absolute())
+    ]
     return f", line {lines[-1]}" if lines else ""
 
 
@@ -198,11 +226,14 @@ def option_of(group: str, component: schema.Component) -> str:
     kind = type(component)
     if group in FOLDERS:
         return kind.__module__.rsplit(".", 1)[-1]
-    return next(option for option, place in TABLE[group].items() if place == f"{kind.__module__}:{kind.__name__}")
+    return next(
+        option for option, place in TABLE[group].items() if place == f"{kind.__module__}:{kind.__name__}"
+    )
 
 
-# --- jobs -------------------------------------------------------------------------------------------------------------------
-# A job is one file in jobs/: its docstring is its help (summary, blank line, usage and the rest), `JOB` the declaration of what it is.
+# --- jobs -----------------------------------------------------------------------------------------
+# A job is one file in jobs/: its docstring is its help (summary, blank line, usage and the rest), `JOB` the
+# declaration of what it is.
 @dataclass(frozen=True)
 class Job:
     """What a job file declares."""
@@ -225,7 +256,9 @@ def load_job(job: str) -> Job:
 
 
 def job_summary(job: str) -> str:
-    """What a job does, in one line; its module is read, not imported, so that help does not wait for torch."""
+    """What a job does, in one line; its module is read, not imported, so that help does not wait
+    for torch.
+    """
     return _job_docstring(job)[0].partition(": ")[2]
 
 

@@ -1,9 +1,10 @@
 """The typed config: every key a person can set, its type, its range and what it means.
 
-Each field is made by one of `flag`, `integer`, `number`, `choice`, `string`, so that type, range and explanation stand in one
-place; `validate` walks a composed config and reports the first value out of range by its dotted key. Components (models,
-objectives, optimizers, trackers) declare their own dataclass in their own file, derived from a base class here. This module
-imports neither torch nor Hydra: a config error must answer at once.
+Each field is made by one of `flag`, `integer`, `number`, `choice`, `string`, so that type, range and
+explanation stand in one place; `validate` walks a composed config and reports the first value out of range by
+its dotted key. Components (models, objectives, optimizers, trackers) declare their own dataclass in their own
+file, derived from a base class here. This module imports neither torch nor Hydra: a config error must answer
+at once.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bertlab.contracts import Encoder, Objective, ParameterGroup, RunInfo, Tracker, Vocabulary
 
 
-# --- fields -----------------------------------------------------------------------------------------------------------
+# --- fields ---------------------------------------------------------------------------------------
 def flag(default: bool, help: str, *, decides: bool = True) -> Any:
     """A yes/no option. One that does not decide results (here and below) is left out of a run's identity."""
     return field(default=default, metadata={"help": help, "decides": decides})
@@ -42,7 +43,9 @@ def choice(default: str | None, *options: str, help: str) -> Any:
     return field(default=default, metadata={"help": help, "options": options})
 
 
-def integer(default: int | None, help: str, *, low: int | None = None, high: int | None = None, decides: bool = True) -> Any:
+def integer(
+    default: int | None, help: str, *, low: int | None = None, high: int | None = None, decides: bool = True
+) -> Any:
     """A whole number in [low, high]."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "decides": decides})
 
@@ -58,7 +61,10 @@ def number(
     decides: bool = True,
 ) -> Any:
     """A real number; `low`/`high` are inclusive bounds, `above`/`below` exclusive ones."""
-    return field(default=default, metadata={"help": help, "low": low, "above": above, "high": high, "below": below, "decides": decides})
+    return field(
+        default=default,
+        metadata={"help": help, "low": low, "above": above, "high": high, "below": below, "decides": decides},
+    )
 
 
 def words(help: str, *, decides: bool = True) -> Any:
@@ -82,18 +88,22 @@ def components(group: str, help: str) -> Any:
 
 
 def newer(item: Any) -> Any:
-    """A field that came when runs had been made without it: in a run's identity only where it is set, so that those keep theirs."""
+    """A field that came when runs had been made without it: in a run's identity only where it is set, so that
+    those keep theirs.
+    """
     item.metadata = {**item.metadata, "decides": "set"}
     return item
 
 
-# --- what every component's config derives from ---------------------------------------------------------------------------
+# --- what every component's config derives from ---------------------------------------------------
 @dataclass
 class Node:
     """A group of keys."""
 
     def check(self, path: str) -> None:
-        """What only shows when several keys are seen together. Raises ConfigError; `path` is the group's dotted key, empty at the top."""
+        """What only shows when several keys are seen together. Raises ConfigError; `path` is the group's
+        dotted key, empty at the top.
+        """
 
 
 @dataclass
@@ -103,7 +113,9 @@ class Component(Node):
     name: str = string("", "which component this is; chosen as group=option, never set by hand")
 
     def deciding(self) -> dict[str, Any]:
-        """Its keys that decide results, for a run's identity. A file of the user's is known by its content, wherever it lies."""
+        """Its keys that decide results, for a run's identity. A file of the user's is known by its content,
+        wherever it lies.
+        """
         return deciding(self)
 
     def inputs(self, _run: "Train") -> dict[str, str]:
@@ -113,11 +125,21 @@ class Component(Node):
 
 @dataclass
 class ModelConfig(Component):
-    """Base of every model's config (models/*.py). What it does not say of its model is refused, never guessed."""
+    """Base of every model's config (models/*.py). What it does not say of its model is refused, never
+    guessed.
+    """
 
-    pooling: str = choice("cls", "cls", "mean", "max", help="cls = the model's own pooler, or its first token; else over real tokens")
+    pooling: str = choice(
+        "cls",
+        "cls",
+        "mean",
+        "max",
+        help="cls = the model's own pooler, or its first token; else over real tokens",
+    )
 
-    leaves_as_code: ClassVar[bool] = False  # whether the modelling file of exports (export/modeling_bertlab.py) holds its encoder
+    leaves_as_code: ClassVar[bool] = (
+        False  # whether the modelling file of exports (export/modeling_bertlab.py) holds its encoder
+    )
 
     def build(self, vocab_size: int, pad_id: int) -> "Encoder":
         """The encoder with fresh weights from torch's generator."""
@@ -136,18 +158,26 @@ class ModelConfig(Component):
         return 0.02
 
     def load_pretrained(self, encoder: "Encoder", folder: Path, asked: str) -> None:
-        """Copy a Hugging Face checkpoint's weights, under our names. Raises UserError naming what does not fit."""
+        """Copy a Hugging Face checkpoint's weights, under our names. Raises UserError naming what does not
+        fit.
+        """
         raise ConfigError(f"{asked}: model={self.name} has no Hugging Face counterpart; use model=bert")
 
     def unlike_transformers(self) -> list[str]:
-        """`model.key=value` of each option for which transformers has no class; empty where it has one for the encoder."""
+        """`model.key=value` of each option for which transformers has no class; empty where it has one for
+        the encoder.
+        """
         return [f"model={self.name}"]
 
     def transformers_config(self, vocab_size: int, pad_id: int) -> dict[str, Any]:
-        """Entries of the config.json from which transformers builds the same encoder. Raises ConfigError where it cannot."""
+        """Entries of the config.json from which transformers builds the same encoder. Raises ConfigError
+        where it cannot.
+        """
         raise ConfigError(f"model={self.name} has no counterpart in transformers")
 
-    def transformers_state(self, state: "Mapping[str, torch.Tensor]", prefix: str) -> "dict[str, torch.Tensor]":
+    def transformers_state(
+        self, state: "Mapping[str, torch.Tensor]", prefix: str
+    ) -> "dict[str, torch.Tensor]":
         """The encoder's weights under their names there, each after `prefix`."""
         raise ConfigError(f"model={self.name} has no counterpart in transformers")
 
@@ -165,19 +195,29 @@ class ObjectiveConfig(Component):
     """Base of every objective's config (objectives/*.py): its options, and the declaration of what it is."""
 
     max_length: int = integer(128, "longest sequence in tokens, special tokens included", low=4)
-    primary: str | None = string(None, "the metric that selects and is compared first; null = the objective's own first")
+    primary: str | None = string(
+        None, "the metric that selects and is compared first; null = the objective's own first"
+    )
 
     roles: ClassVar[tuple[Role, ...]] = ()  # the columns that it reads
     needs_documents: ClassVar[bool] = False  # whether each text must be a document of several sentences
-    prepared_by: ClassVar[tuple[str, ...] | None] = None  # options that decide what `prepare` makes; None = all of them
+    prepared_by: ClassVar[tuple[str, ...] | None] = (
+        None  # options that decide what `prepare` makes; None = all of them
+    )
     predicts: ClassVar[bool] = True  # whether it has answers for texts of the user's own
     folds: ClassVar[bool] = False  # whether its batches can be folded to shorter rows, by `Draw.length`
-    predicts_tokens: ClassVar[bool] = False  # whether its outputs hold what stood at masked places: `Objective.token_logits`
+    predicts_tokens: ClassVar[bool] = (
+        False  # whether its outputs hold what stood at masked places: `Objective.token_logits`
+    )
     loss_unit: ClassVar[str] = "nats per example"
-    examples_add_up: ClassVar[bool] = True  # whether a batch's loss is the sum of its parts': else one process must see all of it
+    examples_add_up: ClassVar[bool] = (
+        True  # whether a batch's loss is the sum of its parts': else one process must see all of it
+    )
 
     def metrics(self, label_names: Sequence[str]) -> tuple[Metric, ...]:
-        """Every number that it scores by, the one that selects first; without names, those that do not depend on them."""
+        """Every number that it scores by, the one that selects first; without names, those that do not depend
+        on them.
+        """
         raise NotImplementedError(f"{type(self).__name__} lacks metrics(label_names)")
 
     def build(self, vocabulary: "Vocabulary", label_names: Sequence[str]) -> "Objective":
@@ -189,7 +229,9 @@ class ObjectiveConfig(Component):
         return None
 
     def needs_end(self) -> str | None:
-        """The option that changes up to the end of training, which must then be known; None where there is none."""
+        """The option that changes up to the end of training, which must then be known; None where there is
+        none.
+        """
         return None
 
     def primary_metric(self, label_names: Sequence[str] = ()) -> Metric:
@@ -206,14 +248,25 @@ class ObjectiveConfig(Component):
 
     def for_task(self, dataset: "DatasetConfig") -> "ObjectiveConfig":
         """Itself, with what the dataset declares of its task where nothing else was set."""
-        if self.primary is not None or dataset.metric is None or metric_named(self.metrics(()), dataset.metric) is None:
+        if (
+            self.primary is not None
+            or dataset.metric is None
+            or metric_named(self.metrics(()), dataset.metric) is None
+        ):
             return self
         return dataclasses.replace(self, primary=dataset.metric)
 
     def score_of(
-        self, _metric: str, _rows: Any, _predictions: Sequence[Mapping[str, Any]], _label_names: Sequence[str], /
+        self,
+        _metric: str,
+        _rows: Any,
+        _predictions: Sequence[Mapping[str, Any]],
+        _label_names: Sequence[str],
+        /,
     ) -> "Callable[[np.ndarray], float] | None":
-        """How a metric comes of rows of a split, given by their numbers `(n,)`, from kept predictions; None where it cannot."""
+        """How a metric comes of rows of a split, given by their numbers `(n,)`, from kept predictions; None
+        where it cannot.
+        """
         return None
 
     def answers(self) -> dict[str, str]:
@@ -228,18 +281,31 @@ class OptimizerConfig(Component):
     lr: float = number(1e-3, "peak learning rate, reached at the end of warm-up", above=0)
     clip_norm: float = number(1.0, "largest global gradient norm; 0 = no clipping", low=0)
     ema_decay: float = number(
-        0.0, "decay of a moving average of the weights, which then is what is evaluated, selected and saved; 0 = none", low=0, below=1
+        0.0,
+        "decay of a moving average of the weights, which then is what is evaluated, selected and saved; 0 ="
+        " none",
+        low=0,
+        below=1,
     )
     skip_spikes: float | None = number(
-        None, "leave out updates whose loss lies so many standard deviations above its running mean; null = count those above 6", above=0
+        None,
+        "leave out updates whose loss lies so many standard deviations above its running mean; null = count"
+        " those above 6",
+        above=0,
     )
 
     def deciding(self) -> dict[str, Any]:
         """Spikes decide where they are left out."""
-        return {name: value for name, value in super().deciding().items() if name != "skip_spikes" or value is not None}
+        return {
+            name: value
+            for name, value in super().deciding().items()
+            if name != "skip_spikes" or value is not None
+        }
 
     def build(self, groups: "list[ParameterGroup]") -> "torch.optim.Optimizer":
-        """The optimizer over these groups; each torch group holds `peak_lr`, which the schedule multiplies."""
+        """The optimizer over these groups; each torch group holds `peak_lr`, which the schedule
+        multiplies.
+        """
         raise NotImplementedError(f"{type(self).__name__} lacks build(groups)")
 
 
@@ -256,26 +322,45 @@ class TrackerConfig(Component):
 class DatasetConfig(Component):
     """Base of every dataset's config (data/table.py, data/synthetic.py)."""
 
-    fraction: float = number(1.0, "share of the training split to train on (a seeded, stratified sample)", above=0, high=1)
-    validation_fraction: float = number(
-        0.1, "share of train held out, by a hash of each text, where the dataset has no validation split", above=0, below=1
+    fraction: float = number(
+        1.0, "share of the training split to train on (a seeded, stratified sample)", above=0, high=1
     )
-    test_fraction: float = number(0.0, "share of train held out as test, where the dataset has none; 0 = no test", low=0, below=1)
-    split_seed: int = integer(0, "seed of the hold-out splits, the folds and the fraction; independent of the run's seed", low=0)
+    validation_fraction: float = number(
+        0.1,
+        "share of train held out, by a hash of each text, where the dataset has no validation split",
+        above=0,
+        below=1,
+    )
+    test_fraction: float = number(
+        0.0, "share of train held out as test, where the dataset has none; 0 = no test", low=0, below=1
+    )
+    split_seed: int = integer(
+        0, "seed of the hold-out splits, the folds and the fraction; independent of the run's seed", low=0
+    )
     folds: int | None = integer(
         None,
-        "cut train into so many parts that have its classes in equal shares; one is validation, and the dataset's own is left out",
+        "cut train into so many parts that have its classes in equal shares; one is validation, and the"
+        " dataset's own is left out",
         low=2,
     )
-    fold: int | None = integer(None, "which of the folds is validation, from 0; with -m dataset.fold=range(5) each in turn", low=0)
-    metric: str | None = string(None, "the task's official score: what objective.primary is where that is not set and the objective has it")
+    fold: int | None = integer(
+        None, "which of the folds is validation, from 0; with -m dataset.fold=range(5) each in turn", low=0
+    )
+    metric: str | None = string(
+        None,
+        "the task's official score: what objective.primary is where that is not set and the objective has it",
+    )
 
     positive_class: str | None = string(None, "the class that an official F1 is of, where it is of one")
 
     def deciding(self) -> dict[str, Any]:
         """What a dataset says of its task, and folds, decide where something is said."""
         silent = ("metric", "positive_class", "folds", "fold")
-        return {name: value for name, value in super().deciding().items() if name not in silent or value is not None}
+        return {
+            name: value
+            for name, value in super().deciding().items()
+            if name not in silent or value is not None
+        }
 
     def check(self, path: str) -> None:
         """Its name is part of a folder's name; a fold is one of those that there are."""
@@ -283,17 +368,23 @@ class DatasetConfig(Component):
             raise ConfigError(f"{path}.fold={self.fold}: of how many? add {path}.folds=5")
         if self.folds is not None and self.fold is None:
             raise ConfigError(
-                f"{path}.folds={self.folds}: which of them is validation? add {path}.fold=0, or with -m {path}.fold=range({self.folds})"
+                f"{path}.folds={self.folds}: which of them is validation? add {path}.fold=0, or with -m"
+                f" {path}.fold=range({self.folds})"
             )
         if self.folds is not None and self.fold is not None and self.fold >= self.folds:
-            raise ConfigError(f"{path}.fold={self.fold}: the folds are 0 to {self.folds - 1} ({path}.folds={self.folds})")
+            raise ConfigError(
+                f"{path}.fold={self.fold}: the folds are 0 to {self.folds - 1} ({path}.folds={self.folds})"
+            )
         if not re.fullmatch(r"\w[\w.+-]{0,79}", self.name):
             raise ConfigError(
-                f"{path}.name={self.name[:80]}: must be a short name of letters, digits, '_', '-' and '.', for folders are called so"
+                f"{path}.name={self.name[:80]}: must be a short name of letters, digits, '_', '-' and '.',"
+                " for folders are called so"
             )
 
     def mixing(self) -> Mixing | None:
-        """Of a mixture of datasets, what is drawn of each part; its examples then have a column `part`, the part's number."""
+        """Of a mixture of datasets, what is drawn of each part; its examples then have a column `part`, the
+        part's number.
+        """
         return None
 
     def reading(self) -> dict[str, Any]:
@@ -313,7 +404,9 @@ class DatasetConfig(Component):
         raise NotImplementedError(f"{type(self).__name__} lacks fingerprint(paths)")
 
     def read(self, paths: "Paths", roles: Sequence[Role]) -> Any:
-        """A data/dataset.py `LoadedDataset` with these roles' columns. Raises DataError naming file, column or row, and what to do."""
+        """A data/dataset.py `LoadedDataset` with these roles' columns. Raises DataError naming file, column
+        or row, and what to do.
+        """
         raise NotImplementedError(f"{type(self).__name__} lacks read(paths, roles)")
 
     def cleaner(self) -> str:
@@ -334,14 +427,20 @@ class TokenizerConfig(Component):
     """Base of every tokenizer's config (data/tokenizer_options.py)."""
 
     max_unknown_share: float = number(
-        0.5, "stop where more of the training or validation tokens, or characters, are unknown; 1 = never", low=0, high=1, decides=False
+        0.5,
+        "stop where more of the training or validation tokens, or characters, are unknown; 1 = never",
+        low=0,
+        high=1,
+        decides=False,
     )
 
     inherits: ClassVar[bool] = False  # whether it is that of what init names
     learns: ClassVar[bool] = False  # whether it is made of the training texts, and so worth keeping
 
     def make(self, texts: Iterable[str], source: Path | None) -> str:
-        """The content of its tokenizer.json. `texts` are the training split's; at `source` lie the first weights, where they are there."""
+        """The content of its tokenizer.json. `texts` are the training split's; at `source` lie the first
+        weights, where they are there.
+        """
         raise NotImplementedError(f"{type(self).__name__} lacks make(texts, source)")
 
 
@@ -350,15 +449,24 @@ class ScheduleConfig(Component):
     """Base of every schedule's config (training/schedule.py)."""
 
     warmup_fraction: float = number(0.1, "linear warm-up as a share of all steps", low=0, high=1)
-    warmup_steps: int | None = integer(None, "linear warm-up in steps; set, it replaces warmup_fraction", low=0)
-    by: str = choice("steps", "steps", "tokens", help="what the rate moves along: steps, or tokens, where a ramp makes steps unequal")
+    warmup_steps: int | None = integer(
+        None, "linear warm-up in steps; set, it replaces warmup_fraction", low=0
+    )
+    by: str = choice(
+        "steps",
+        "steps",
+        "tokens",
+        help="what the rate moves along: steps, or tokens, where a ramp makes steps unequal",
+    )
 
     needs_total: ClassVar[bool] = True  # whether it has to know how many steps there will be
 
     def factor(self, step: float, total: int | None) -> float:
-        """What the peak learning rate is multiplied by at `step` (from 0) of `total` (None = not known). Every option has its own.
+        """What the peak learning rate is multiplied by at `step` (from 0) of `total` (None = not known).
+        Every option has its own.
 
-        With `by=tokens` the step is that at which as many tokens were seen if all steps had the same number: it may lie between two.
+        With `by=tokens` the step is that at which as many tokens were seen if all steps had the same number:
+        it may lie between two.
         """
         raise NotImplementedError(f"{type(self).__name__} lacks factor(step, total)")
 
@@ -374,18 +482,21 @@ class InitConfig(Component):
         return None
 
     def source(self, _run: "Train") -> Path | None:
-        """Folder or file that the weights, and an inherited tokenizer, come from; None where there is none, or a stage."""
+        """Folder or file that the weights, and an inherited tokenizer, come from; None where there is none,
+        or a stage.
+        """
         return None
 
     def initialize(self, model: "nn.Module", run: "Train", tokenizer: str, source: Path | None) -> None:
-        """Give `model` (with `encoder` and `head`) its first weights. Every option has its own; raises UserError for a misfit.
+        """Give `model` (with `encoder` and `head`) its first weights. Every option has its own; raises
+        UserError for a misfit.
 
         `source` is the stage's folder, or what `source()` said.
         """
         raise NotImplementedError(f"{type(self).__name__} lacks initialize(…)")
 
 
-# --- plain groups -----------------------------------------------------------------------------------------------------------
+# --- plain groups ---------------------------------------------------------------------------------
 @dataclass
 class Budget(Node):
     """How much training: one of epochs, steps, tokens, examples; `hours` alone or as a cap on one of them."""
@@ -394,16 +505,26 @@ class Budget(Node):
     steps: int | None = integer(None, "optimizer steps", low=1)
     tokens: int | None = integer(None, "real (unpadded) tokens", low=1)
     examples: int | None = integer(None, "training examples", low=1)
-    hours: float | None = number(None, "training time; a cap that never changes the learning-rate schedule", above=0)
+    hours: float | None = number(
+        None, "training time; a cap that never changes the learning-rate schedule", above=0
+    )
     batch_size: int = integer(32, "examples per optimizer step (effective batch size)", low=1)
     batch_tokens: int | None = integer(None, "padded tokens per step; set, it replaces batch_size", low=1)
     group_by_length: bool = flag(True, "batches of similar lengths (less padding); the order stays random")
     batch_size_from: int | None = integer(
-        None, "batch size at first, growing to batch_size over batch_ramp_tokens (Brown et al. 2020, §2.3); null = batch_size", low=1
+        None,
+        "batch size at first, growing to batch_size over batch_ramp_tokens (Brown et al. 2020, §2.3); null ="
+        " batch_size",
+        low=1,
     )
-    batch_ramp_tokens: int | None = integer(None, "real tokens after which batches have their full size", low=1)
+    batch_ramp_tokens: int | None = integer(
+        None, "real tokens after which batches have their full size", low=1
+    )
     length_from: int | None = integer(
-        None, "length of rows at first: blocks are folded into rows of so many tokens, then twice as many, … (Press et al. 2021, §4)", low=8
+        None,
+        "length of rows at first: blocks are folded into rows of so many tokens, then twice as many, … (Press"
+        " et al. 2021, §4)",
+        low=8,
     )
     length_ramp_tokens: int | None = integer(None, "real tokens after which blocks stay whole", low=1)
 
@@ -424,52 +545,97 @@ class Budget(Node):
         units = [unit for unit, value in self.units.items() if value is not None]
         if len(units) > 1:
             given = " and ".join(f"{path}.{unit}={self.units[unit]}" for unit in units)
-            raise ConfigError(f"{given} are {'both' if len(units) == 2 else 'all'} set; keep one (e.g. {path}.{units[0]}=null)")
+            raise ConfigError(
+                f"{given} are {'both' if len(units) == 2 else 'all'} set; keep one (e.g."
+                f" {path}.{units[0]}=null)"
+            )
         if not units and self.hours is None:
-            raise ConfigError(f"{path}: no budget; set one of {', '.join(self.UNITS)} or hours, e.g. {path}.epochs=3")
+            raise ConfigError(
+                f"{path}: no budget; set one of {', '.join(self.UNITS)} or hours, e.g. {path}.epochs=3"
+            )
         self._check_ramps(path)
 
     def _check_ramps(self, path: str) -> None:
-        for first, tokens in (("batch_size_from", "batch_ramp_tokens"), ("length_from", "length_ramp_tokens")):
+        for first, tokens in (
+            ("batch_size_from", "batch_ramp_tokens"),
+            ("length_from", "length_ramp_tokens"),
+        ):
             keys = {key: getattr(self, key) for key in (first, tokens)}
             if lacking := [key for key, value in keys.items() if value is None]:
                 if len(lacking) == 1:
-                    raise ConfigError(f"{path}.{first} and {path}.{tokens} go together: set {path}.{lacking[0]} too, or neither")
+                    raise ConfigError(
+                        f"{path}.{first} and {path}.{tokens} go together: set {path}.{lacking[0]} too, or"
+                        " neither"
+                    )
         if self.batch_size_from is None:
             return
         if self.batch_tokens is not None:
-            raise ConfigError(f"{path}.batch_size_from: batches of {path}.batch_tokens have no number of examples that could grow")
+            raise ConfigError(
+                f"{path}.batch_size_from: batches of {path}.batch_tokens have no number of examples that"
+                " could grow"
+            )
         if self.batch_size_from >= self.batch_size:
-            raise ConfigError(f"{path}.batch_size_from={self.batch_size_from}: must be less than {path}.batch_size={self.batch_size}")
+            raise ConfigError(
+                f"{path}.batch_size_from={self.batch_size_from}: must be less than"
+                f" {path}.batch_size={self.batch_size}"
+            )
 
 
-PAIRS_SCORING = "token: each token masked alone (Salazar et al. 2020); word_l2r: its word's later tokens too (Kauf & Ivanova 2023)"
+PAIRS_SCORING = (
+    "token: each token masked alone (Salazar et al. 2020); word_l2r: its word's later tokens too (Kauf &"
+    " Ivanova 2023)"
+)
 
 
 @dataclass
 class Evaluation(Node):
     """When validation is scored, when training stops early, which checkpoint is kept."""
 
-    every_epochs: float | None = number(None, "evaluate each so many epochs (default: 1, or at the end of a shorter run)", above=0)
-    every_steps: int | None = integer(None, "evaluate each so many steps; set, it replaces every_epochs", low=1)
-    patience: int | None = integer(None, "stop after so many evaluations without improvement; null = never", low=1)
-    keep: str = choice("best", "best", "last", help="weights of the best validation score, or of the last step")
+    every_epochs: float | None = number(
+        None, "evaluate each so many epochs (default: 1, or at the end of a shorter run)", above=0
+    )
+    every_steps: int | None = integer(
+        None, "evaluate each so many steps; set, it replaces every_epochs", low=1
+    )
+    patience: int | None = integer(
+        None, "stop after so many evaluations without improvement; null = never", low=1
+    )
+    keep: str = choice(
+        "best", "best", "last", help="weights of the best validation score, or of the last step"
+    )
     batch_size: int = integer(256, "examples per evaluation batch; changes speed only", low=1, decides=False)
     save_predictions: bool = flag(True, "write predictions/SPLIT.jsonl for later statistics", decides=False)
-    pairs: str | None = newer(string(None, "minimal pairs that the selected weights are scored on: of conf/minimal_pairs, or a file"))
+    pairs: str | None = newer(
+        string(
+            None, "minimal pairs that the selected weights are scored on: of conf/minimal_pairs, or a file"
+        )
+    )
     pairs_scoring: str = newer(choice("token", "token", "word_l2r", help=PAIRS_SCORING))
-    pairs_each: int | None = newer(integer(None, "score so many pairs of each phenomenon, spread over its own; null = all", low=1))
-    snapshots: list[float] = newer(numbers("also score the pairs of evaluation.pairs when so much was seen, e.g. [1e6,2e6,5e6]"))
-    snapshot_unit: str = newer(choice("tokens", "tokens", "words", help="unit of evaluation.snapshots; words: as white space cuts texts"))
+    pairs_each: int | None = newer(
+        integer(None, "score so many pairs of each phenomenon, spread over its own; null = all", low=1)
+    )
+    snapshots: list[float] = newer(
+        numbers("also score the pairs of evaluation.pairs when so much was seen, e.g. [1e6,2e6,5e6]")
+    )
+    snapshot_unit: str = newer(
+        choice(
+            "tokens", "tokens", "words", help="unit of evaluation.snapshots; words: as white space cuts texts"
+        )
+    )
 
     def check(self, path: str) -> None:
         """Moments in order, and something to score at them."""
         times = [float(moment) for moment in self.snapshots]
         if any(not 0 < moment < float("inf") for moment in times) or sorted(set(times)) != times:
-            raise ConfigError(f"{path}.snapshots={self.snapshots}: must be growing numbers greater than 0, e.g. [1e6,2e6]")
+            raise ConfigError(
+                f"{path}.snapshots={self.snapshots}: must be growing numbers greater than 0, e.g. [1e6,2e6]"
+            )
         for key, is_set in (("snapshots", bool(times)), ("pairs_each", self.pairs_each is not None)):
             if is_set and self.pairs is None:
-                raise ConfigError(f"{path}.{key} says {'when' if times else 'how many'}, {path}.pairs what: set e.g. {path}.pairs=blimp")
+                raise ConfigError(
+                    f"{path}.{key} says {'when' if times else 'how many'}, {path}.pairs what: set e.g."
+                    f" {path}.pairs=blimp"
+                )
 
 
 @dataclass
@@ -478,38 +644,62 @@ class Finetune(Node):
 
     freeze_encoder: bool = flag(False, "train the head alone (a probe)")
     freeze_embeddings: bool = flag(False, "leave token, position and segment embeddings as they are")
-    freeze_layers: int = integer(0, "leave so many layers from the bottom as they are, embeddings included", low=0)
+    freeze_layers: int = integer(
+        0, "leave so many layers from the bottom as they are, embeddings included", low=0
+    )
     layer_lr_decay: float = number(
         1.0,
-        "learning rate of each level as a share of the level above it (Howard & Ruder 2018, §3.2; Clark et al. 2020: 0.8)",
+        "learning rate of each level as a share of the level above it (Howard & Ruder 2018, §3.2; Clark et"
+        " al. 2020: 0.8)",
         above=0,
         high=1,
     )
-    reinit_layers: int = integer(0, "draw so many layers from the top anew, and the pooler (Zhang et al. 2021, §4)", low=0)
+    reinit_layers: int = integer(
+        0, "draw so many layers from the top anew, and the pooler (Zhang et al. 2021, §4)", low=0
+    )
 
     def check(self, path: str) -> None:
         """A frozen random layer learns nothing."""
         if self.freeze_encoder and self.reinit_layers:
-            raise ConfigError(f"{path}.freeze_encoder=true would leave the {self.reinit_layers} layers of {path}.reinit_layers random")
+            raise ConfigError(
+                f"{path}.freeze_encoder=true would leave the {self.reinit_layers} layers of"
+                f" {path}.reinit_layers random"
+            )
 
 
 @dataclass
 class Compute(Node):
-    """Where and how fast; left out of the run's identity except for what changes rounding (device, precision, micro-batch, processes)."""
+    """Where and how fast; left out of the run's identity except for what changes rounding (device, precision,
+    micro-batch, processes).
+    """
 
-    device: str = choice("auto", "auto", "cpu", "cuda", "mps", help="auto takes the accelerator where there is one")
+    device: str = choice(
+        "auto", "auto", "cpu", "cuda", "mps", help="auto takes the accelerator where there is one"
+    )
     precision: str = choice(
-        "auto", "auto", "float32", "bfloat16", help="auto takes bfloat16 on processors that compute in it, else float32"
+        "auto",
+        "auto",
+        "float32",
+        "bfloat16",
+        help="auto takes bfloat16 on processors that compute in it, else float32",
     )
     threads: int | None = integer(None, "CPU threads of this run; null = the cores it may use", low=1)
     micro_batch_size: int | None = integer(
-        None, "examples per forward pass (of one process); smaller saves memory, gradients accumulate to batch_size", low=1
+        None,
+        "examples per forward pass (of one process); smaller saves memory, gradients accumulate to"
+        " batch_size",
+        low=1,
     )
     compile: bool = flag(False, "torch.compile the encoder")
     processes: int = integer(
-        1, "processes that train a run together on this machine, each on a device of its own; torchrun and srun say it themselves", low=1
+        1,
+        "processes that train a run together on this machine, each on a device of its own; torchrun and srun"
+        " say it themselves",
+        low=1,
     )
-    workers: int | None = integer(None, "processes that make batches ahead of the step; null = none on a CPU, up to 4 for a GPU", low=0)
+    workers: int | None = integer(
+        None, "processes that make batches ahead of the step; null = none on a CPU, up to 4 for a GPU", low=0
+    )
     checkpoint_seconds: float = number(60.0, "seconds between resume checkpoints; 0 = every step", low=0)
 
 
@@ -518,11 +708,15 @@ class Paths(Node):
     """Where things are read and written."""
 
     output: str = string("multirun", "root of run folders")
-    mirror: str | None = string(None, "folder with local copies of datasets; default: the environment's BERTLAB_DATA")
-    cache: str | None = string(None, "tokenizers and tokenised data; default: BERTLAB_CACHE, or ~/.cache/bertlab")
+    mirror: str | None = string(
+        None, "folder with local copies of datasets; default: the environment's BERTLAB_DATA"
+    )
+    cache: str | None = string(
+        None, "tokenizers and tokenised data; default: BERTLAB_CACHE, or ~/.cache/bertlab"
+    )
 
 
-# --- a run, and what jobs share ---------------------------------------------------------------------------------------------
+# --- a run, and what jobs share -------------------------------------------------------------------
 @dataclass
 class Train(Node):
     """`bertlab train`: everything that decides a run."""
@@ -548,28 +742,38 @@ class Train(Node):
         timed = self.budget.is_timed
         if timed and not self.schedule.needs_total and self.schedule.warmup_steps is None:
             raise ConfigError(
-                "budget.hours alone gives schedule.warmup_fraction nothing to be a fraction of: set schedule.warmup_steps, e.g. 100"
+                "budget.hours alone gives schedule.warmup_fraction nothing to be a fraction of: set"
+                " schedule.warmup_steps, e.g. 100"
             )
         if self.budget.batch_tokens is None and self.compute.processes > self.budget.batch_size:
             raise ConfigError(
-                f"compute.processes={self.compute.processes} are more than budget.batch_size={self.budget.batch_size} has examples for: "
-                "take fewer, or a larger batch"
+                f"compute.processes={self.compute.processes} are more than"
+                f" budget.batch_size={self.budget.batch_size} has examples for: take fewer, or a larger batch"
             )
         if timed and self.schedule.by == "tokens":
-            raise ConfigError("schedule.by=tokens: budget.hours alone does not say how many there will be: add another unit of budget")
+            raise ConfigError(
+                "schedule.by=tokens: budget.hours alone does not say how many there will be: add another unit"
+                " of budget"
+            )
         steps, warmup = self.budget.steps, self.schedule.warmup_steps
         if steps is not None and warmup is not None and warmup > steps:
-            raise ConfigError(f"schedule.warmup_steps={warmup} is more than budget.steps={steps}: the peak would never be reached")
+            raise ConfigError(
+                f"schedule.warmup_steps={warmup} is more than budget.steps={steps}: the peak would never be"
+                " reached"
+            )
         if timed and self.schedule.needs_total:
             raise ConfigError(
-                f"budget.hours alone gives schedule={self.schedule.name} no horizon (the learning rate must not depend on the "
-                "machine's speed): add budget.steps, epochs, tokens or examples, or take schedule=constant or inverse_sqrt"
+                f"budget.hours alone gives schedule={self.schedule.name} no horizon (the learning rate must"
+                " not depend on the machine's speed): add budget.steps, epochs, tokens or examples, or take"
+                " schedule=constant or inverse_sqrt"
             )
 
 
 @dataclass
 class FileColumns(Node):
-    """How a file of the user's own differs from the data that a run was trained on; what is not set is as it was there."""
+    """How a file of the user's own differs from the data that a run was trained on; what is not set is as it
+    was there.
+    """
 
     text_column: str | None = string(None, "the file's column of texts, if not that of the training data")
     text_pair_column: str | None = string(None, "the file's column of second texts")
@@ -594,10 +798,12 @@ class FileColumns(Node):
     def check_file(self, file: str | None) -> None:
         """Columns without a file would be swallowed."""
         if self.changes() and file is None:
-            raise ConfigError(f"{next(iter(self.changes()))} describes a file of your own: name it with file=PATH")
+            raise ConfigError(
+                f"{next(iter(self.changes()))} describes a file of your own: name it with file=PATH"
+            )
 
 
-# --- validation ---------------------------------------------------------------------------------------------------------------
+# --- validation -----------------------------------------------------------------------------------
 def validate(node: Any, path: str = "") -> None:
     """Ranges and choices of every field, then each dataclass's own `check(path)`, innermost first.
 
@@ -639,7 +845,13 @@ def deciding(node: Any) -> dict[str, Any]:
     for item in dataclasses.fields(node):
         value, decides = getattr(node, item.name), item.metadata.get("decides", True)
         if decides is True or (decides == "set" and value != _default(item)):
-            nested = value.deciding() if isinstance(value, Component) else deciding(value) if dataclasses.is_dataclass(value) else value
+            nested = (
+                value.deciding()
+                if isinstance(value, Component)
+                else deciding(value)
+                if dataclasses.is_dataclass(value)
+                else value
+            )
             tree[item.name] = nested
     return tree
 

@@ -26,25 +26,48 @@ class StudyPlan(Node):
 
     question: str = string(MISSING, "what is asked, in a sentence")
     hypothesis: str | None = string(None, "what is expected, and why")
-    words: list[str] = word_list("words of the command line that all runs share: experiment=…, dataset=…, budget.tokens=…")
+    words: list[str] = word_list(
+        "words of the command line that all runs share: experiment=…, dataset=…, budget.tokens=…"
+    )
     arms: dict[str, list[str]] = mapping("arm -> the words that make it; the first is the baseline")
     metric: str | None = string(None, "the score that answers; default: what selects the checkpoints")
     effect: float = number(MISSING, "smallest difference of interest, in the metric's shown unit", above=0)
-    equivalence: bool = flag(False, "the claim is that arms differ by less than effect: two one-sided tests, reported first")
-    split: str = choice("validation", "validation", "test", help="the split whose differences answer; test is scored once, at the end")
-    test: str = choice("sign_flip", *TESTS, help="of paired differences; anytime hands out seeds one after the other until it decides")
-    seeds: int = integer(8, "seeds of each arm, from 0 on; with test=anytime the most", low=1, high=1000)
-    pretraining_seeds: int = integer(1, "pretrainings of each arm (init.seed), each with so many seeds of its own", low=1, high=1000)
-    pilot: list[str] = word_list("earlier runs, or records' reports, by whose spread over seeds the power is reckoned")
-    spread: float | None = number(
-        None, "standard deviation of a difference between seeds, in the metric's shown unit, instead of a pilot", above=0
+    equivalence: bool = flag(
+        False, "the claim is that arms differ by less than effect: two one-sided tests, reported first"
     )
-    budget_hours: float | None = number(None, "hours of training of all runs together; no further seed is begun beyond them", above=0)
+    split: str = choice(
+        "validation",
+        "validation",
+        "test",
+        help="the split whose differences answer; test is scored once, at the end",
+    )
+    test: str = choice(
+        "sign_flip",
+        *TESTS,
+        help="of paired differences; anytime hands out seeds one after the other until it decides",
+    )
+    seeds: int = integer(8, "seeds of each arm, from 0 on; with test=anytime the most", low=1, high=1000)
+    pretraining_seeds: int = integer(
+        1, "pretrainings of each arm (init.seed), each with so many seeds of its own", low=1, high=1000
+    )
+    pilot: list[str] = word_list(
+        "earlier runs, or records' reports, by whose spread over seeds the power is reckoned"
+    )
+    spread: float | None = number(
+        None,
+        "standard deviation of a difference between seeds, in the metric's shown unit, instead of a pilot",
+        above=0,
+    )
+    budget_hours: float | None = number(
+        None, "hours of training of all runs together; no further seed is begun beyond them", above=0
+    )
 
     def check(self, path: str) -> None:
         """Arms that are arms, words that are words."""
         if len(self.arms) < 2:
-            raise ConfigError(f"arms: {len(self.arms)}; a study compares two or more, the first is the baseline")
+            raise ConfigError(
+                f"arms: {len(self.arms)}; a study compares two or more, the first is the baseline"
+            )
         for name, own in self.arms.items():
             if not name.strip() or len(name) > 80 or "\n" in name:
                 raise ConfigError(f"arms: '{name[:80]}' is no name")
@@ -90,13 +113,21 @@ def study_file(given: str) -> Path:
 def read_study(file: Path) -> StudyPlan:
     """Raises ConfigError naming the file and the key that is wrong."""
     try:
-        plan: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyPlan), OmegaConf.load(file)))
+        plan: Any = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(StudyPlan), OmegaConf.load(file))
+        )
         validate(plan)
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key or "")
         if "not in" in str(error):
-            raise ConfigError(f"{file}: unknown key '{key}', {did_you_mean(key, valid_keys(StudyPlan))}") from None
-        missing = [item.name for item in dataclasses.fields(StudyPlan) if f"'{item.name}'" in str(error) or item.name == key]
+            raise ConfigError(
+                f"{file}: unknown key '{key}', {did_you_mean(key, valid_keys(StudyPlan))}"
+            ) from None
+        missing = [
+            item.name
+            for item in dataclasses.fields(StudyPlan)
+            if f"'{item.name}'" in str(error) or item.name == key
+        ]
         said = "must be given" if "issing mandatory" in str(error) else str(error).splitlines()[0]
         raise ConfigError(f"{file}: {missing[0] if missing else key}: {said}") from None
     except ConfigError as error:

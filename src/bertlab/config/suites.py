@@ -1,7 +1,8 @@
 """Suites of tasks: `conf/suite/NAME.yaml` says what each task is, in words of the command line.
 
-On a command line `suite=NAME` stands for `suite=NAME/TASK,NAME/TASK,…`: options of a config group, each a preset of everything that its
-task's words say, so that sweeps, plans, launchers and identities need know nothing of suites. What the command line says itself holds.
+On a command line `suite=NAME` stands for `suite=NAME/TASK,NAME/TASK,…`: options of a config group, each a
+preset of everything that its task's words say, so that sweeps, plans, launchers and identities need know
+nothing of suites. What the command line says itself holds.
 """
 
 import re
@@ -37,9 +38,16 @@ class Published(Node):
 class Suite(Node):
     """Tasks that are run and reported together."""
 
-    tasks: dict[str, list[str]] = mapping("task -> the words that make it: its dataset, its objective, what is its own")
-    recipe: list[str] = words("words for every task; a task's own, and those of the command line, hold against them")
-    grid: list[str] = words("words of several values that are tried on each task; the best mean on validation is taken, task by task")
+    tasks: dict[str, list[str]] = mapping(
+        "task -> the words that make it: its dataset, its objective, what is its own"
+    )
+    recipe: list[str] = words(
+        "words for every task; a task's own, and those of the command line, hold against them"
+    )
+    grid: list[str] = words(
+        "words of several values that are tried on each task; the best mean on validation is taken, task by"
+        " task"
+    )
     apart: list[str] = words("tasks that are shown, but are not in the mean over tasks")
     published: dict[str, Published] = mapping("name -> published scores")
 
@@ -50,17 +58,27 @@ class Suite(Node):
             raise ConfigError(f"{where}tasks: none; write TASK: [dataset=…, objective=…]")
         for task, own in self.tasks.items():
             if not re.fullmatch(r"\w[\w.+-]{0,79}", task):
-                raise ConfigError(f"{where}tasks.{task[:80]}: must be a short name of letters, digits, '_', '-' and '.'")
+                raise ConfigError(
+                    f"{where}tasks.{task[:80]}: must be a short name of letters, digits, '_', '-' and '.'"
+                )
             for word in own:
                 _check_word(f"{where}tasks.{task}", word)
         for word in self.recipe:
             _check_word(f"{where}recipe", word)
         for word in self.grid:
             if not _check_word(f"{where}grid", word, several=True).sweep:
-                raise ConfigError(f"{where}grid: '{word}' has one value, so there is nothing to choose; it belongs into {where}recipe")
-        for name in (*self.apart, *(task for published in self.published.values() for task in published.scores)):
+                raise ConfigError(
+                    f"{where}grid: '{word}' has one value, so there is nothing to choose; it belongs into"
+                    f" {where}recipe"
+                )
+        for name in (
+            *self.apart,
+            *(task for published in self.published.values() for task in published.scores),
+        ):
             if name not in self.tasks:
-                raise ConfigError(f"{where}{name}: there is no such task, {did_you_mean(name, list(self.tasks))}")
+                raise ConfigError(
+                    f"{where}{name}: there is no such task, {did_you_mean(name, list(self.tasks))}"
+                )
 
     def words_for(self, task: str) -> list[str]:
         """The words that make one of its tasks."""
@@ -84,7 +102,9 @@ def _check_word(where: str, text: str, several: bool = False) -> Word:
     if word.name in NOT_A_TASKS:
         raise ConfigError(f"{where}: '{text}': {word.name}=… belongs to a whole command line, not to a task")
     if word.sweep and not several:
-        raise ConfigError(f"{where}: '{text}' has several values; what is to be chosen on validation belongs into grid")
+        raise ConfigError(
+            f"{where}: '{text}' has several values; what is to be chosen on validation belongs into grid"
+        )
     return word
 
 
@@ -103,7 +123,11 @@ def read_suite(name: str) -> Suite:
         suite = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Suite), OmegaConf.load(file)))
     except OmegaConfBaseException as error:
         key = str(error.full_key or error.key or "")
-        known = did_you_mean(key, [*valid_keys(Suite), *valid_keys(Published)]) if "not in" in str(error) else str(error).splitlines()[0]
+        known = (
+            did_you_mean(key, [*valid_keys(Suite), *valid_keys(Published)])
+            if "not in" in str(error)
+            else str(error).splitlines()[0]
+        )
         raise ConfigError(f"{file}: {key}: {known}") from None
     except (YAMLError, UnicodeDecodeError, AssertionError) as error:
         raise ConfigError(f"{file}: not valid YAML ({(str(error).splitlines() or ['?'])[0]})") from None
@@ -120,13 +144,19 @@ def words_of(option: str) -> list[str]:
     name, _, task = option.partition("/")
     suite = read_suite(name)
     if task not in suite.tasks:
-        raise ConfigError(f"{GROUP}={option}: {name} has no such task, {did_you_mean(task, list(suite.tasks))}")
+        raise ConfigError(
+            f"{GROUP}={option}: {name} has no such task, {did_you_mean(task, list(suite.tasks))}"
+        )
     return suite.words_for(task)
 
 
 def expanded(given: Sequence[Word]) -> list[Word]:
-    """A command line in which each suite stands as its tasks, and its grid beside them. Harmless when repeated."""
-    at = next((place for place, word in enumerate(given) if word.key == GROUP and word.value is not None), None)
+    """A command line in which each suite stands as its tasks, and its grid beside them. Harmless when
+    repeated.
+    """
+    at = next(
+        (place for place, word in enumerate(given) if word.key == GROUP and word.value is not None), None
+    )
     if at is None:
         return list(given)
     options: list[str] = []
@@ -151,6 +181,9 @@ def expanded(given: Sequence[Word]) -> list[Word]:
 def suites_in(given: Sequence[Word]) -> list[str]:
     """Names of the suites on a command line."""
     suites = [
-        str(single.plain).partition("/")[0] for word in given if word.key == GROUP and word.value is not None for single in word.singles()
+        str(single.plain).partition("/")[0]
+        for word in given
+        if word.key == GROUP and word.value is not None
+        for single in word.singles()
     ]
     return list(dict.fromkeys(suites))

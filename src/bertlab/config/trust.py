@@ -1,6 +1,8 @@
-"""What a preset may not do, whoever wrote it: bring code through Hydra's own node, read the environment, set it.
+"""What a preset may not do, whoever wrote it: bring code through Hydra's own node, read the environment, set
+it.
 
-YAML from outside is data. Code comes from installed packages and from the folders of BERTLAB_PLUGINS alone (SECURITY.md).
+YAML from outside is data. Code comes from installed packages and from the folders of BERTLAB_PLUGINS alone
+(SECURITY.md).
 """
 
 import os
@@ -11,53 +13,82 @@ from omegaconf import DictConfig, OmegaConf
 from bertlab.errors import ConfigError
 
 READ = (  # what `${oc.env:…}` may read: places and a job's number, nothing that a site keeps secret
-    "BERTLAB_CACHE", "BERTLAB_DATA", "HOME", "HOSTNAME", "LOGNAME", "SCRATCH", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_PROCID",
+    "BERTLAB_CACHE", "BERTLAB_DATA", "HOME", "HOSTNAME", "LOGNAME", "SCRATCH", "SLURM_ARRAY_TASK_ID",
+    "SLURM_JOB_ID", "SLURM_PROCID",
     "TMPDIR", "USER",
 )  # fmt: skip
 SET = (  # what `hydra.job.env_set` may set
-    "BERTLAB_SIDE_BY_SIDE", "CUDA_VISIBLE_DEVICES", "HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE", "MKL_NUM_THREADS", "OMP_NUM_THREADS",
+    "BERTLAB_SIDE_BY_SIDE", "CUDA_VISIBLE_DEVICES", "HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE",
+    "MKL_NUM_THREADS", "OMP_NUM_THREADS",
     "TOKENIZERS_PARALLELISM", "WANDB_MODE",
 )  # fmt: skip
-INSTALLED = ("hydra._internal.core_plugins.", "hydra_plugins.", "optuna.samplers.")  # launchers and sweepers of installed packages
+# launchers and sweepers of installed packages
+INSTALLED = ("hydra._internal.core_plugins.", "hydra_plugins.", "optuna.samplers.")
 LOGGING = ("logging.", "colorlog.")  # handlers and formatters
 CODE = ("_target_", "()", "class", "factory")  # keys whose value Hydra, or logging.config, calls
 
 
 def guard_environment() -> None:
-    """Replace OmegaConf's `oc.env`, which reads every variable, by one that reads those of `READ`; harmless when repeated."""
+    """Replace OmegaConf's `oc.env`, which reads every variable, by one that reads those of `READ`; harmless
+    when repeated.
+    """
     OmegaConf.register_new_resolver("oc.env", _read, replace=True)
 
 
 def _read(name: str, *default: str) -> str | None:
     if name not in READ:
-        raise ConfigError(f"${{oc.env:{name}}}: a config may read {', '.join(READ)} of the environment; write the value itself")
+        raise ConfigError(
+            f"${{oc.env:{name}}}: a config may read {', '.join(READ)} of the environment; write the value"
+            " itself"
+        )
     if name not in os.environ and not default:
-        raise ConfigError(f"${{oc.env:{name}}}: the environment has no {name}; set it, or write ${{oc.env:{name},DEFAULT}}")
+        raise ConfigError(
+            f"${{oc.env:{name}}}: the environment has no {name}; set it, or write ${{oc.env:{name},DEFAULT}}"
+        )
     return os.environ.get(name, *default)
 
 
 def check_hydra(hydra: DictConfig) -> None:
-    """Hydra's own node names nothing to call but installed launchers, sweepers and Python's logging. Raises ConfigError."""
+    """Hydra's own node names nothing to call but installed launchers, sweepers and Python's logging. Raises
+    ConfigError.
+    """
     tree: Any = OmegaConf.to_container(hydra, resolve=False)
     for group in ("callbacks", "launcher", "sweeper", "hydra_logging", "job_logging"):
         if tree.get(group) is not None and not isinstance(tree[group], dict):
-            raise ConfigError(f"hydra.{group}={tree[group]}: not a group of keys; choose an option as hydra/{group}=…")
+            raise ConfigError(
+                f"hydra.{group}={tree[group]}: not a group of keys; choose an option as hydra/{group}=…"
+            )
         allowed = LOGGING if group.endswith("logging") else INSTALLED
         _check_calls(tree.get(group), f"hydra.{group}", allowed)
     given = [word.lstrip("+").partition("=")[0] for word in tree["overrides"]["hydra"]]
     if (space := (tree.get("sweeper") or {}).get("space")) is not None and "hydra.sweeper.space" not in given:
-        raise ConfigError(f"hydra.sweeper.space={space}: names code, which presets do not bring; write it on the command line")
+        raise ConfigError(
+            f"hydra.sweeper.space={space}: names code, which presets do not bring; write it on the command"
+            " line"
+        )
     for name in (tree.get("job") or {}).get("env_set") or {}:
         if name not in SET:
-            raise ConfigError(f"hydra.job.env_set.{name}: a config may set {', '.join(SET)}; set it in the shell instead")
+            raise ConfigError(
+                f"hydra.job.env_set.{name}: a config may set {', '.join(SET)}; set it in the shell instead"
+            )
 
 
 def _check_calls(node: Any, path: str, allowed: tuple[str, ...]) -> None:
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+    for key, value in (
+        node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    ):
         where = f"{path}.{key}"
         if key in CODE and not (isinstance(value, str) and value.startswith(allowed) and "${" not in value):
-            told = f"names code, {value}; presets bring none: put it into a plugin folder (BERTLAB_PLUGINS) or an installed package"
+            told = (
+                f"names code, {value}; presets bring none: put it into a plugin folder (BERTLAB_PLUGINS) or"
+                " an installed package"
+            )
             raise ConfigError(f"{where}: {told}")
-        if isinstance(value, str) and "://" in value and value.startswith(("ext://", "cfg://")) and not value.startswith("ext://sys.std"):
+        if (
+            isinstance(value, str)
+            and "://" in value
+            and value.startswith(("ext://", "cfg://"))
+            and not value.startswith("ext://sys.std")
+        ):
             raise ConfigError(f"{where}={value}: a log goes to ext://sys.stdout or ext://sys.stderr")
         _check_calls(value, where, allowed)

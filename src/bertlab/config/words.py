@@ -1,7 +1,8 @@
-"""A word of the command line, read once by Hydra's own parser, and the rules on single words; each is Word -> Word.
+"""A word of the command line, read once by Hydra's own parser, and the rules on single words; each is Word ->
+Word.
 
-What a value is to be (a whole number, a text) the schema says: `declared` reads the dataclasses' source instead of importing them, so that
-a setting costs neither torch nor a plugin's code.
+What a value is to be (a whole number, a text) the schema says: `declared` reads the dataclasses' source
+instead of importing them, so that a setting costs neither torch nor a plugin's code.
 """
 
 import ast
@@ -30,8 +31,14 @@ from hydra.core.override_parser.types import (
 from bertlab.config import registry, schema
 from bertlab.errors import ConfigError, did_you_mean
 
-PREFIXES = {OverrideType.CHANGE: "", OverrideType.ADD: "+", OverrideType.FORCE_ADD: "++", OverrideType.DEL: "~"}
-MARKS = ("delimiter", "labels_separator")  # ends of keys whose values are signs: `dataset.delimiter=;` once a shell took the quotes
+PREFIXES = {
+    OverrideType.CHANGE: "",
+    OverrideType.ADD: "+",
+    OverrideType.FORCE_ADD: "++",
+    OverrideType.DEL: "~",
+}
+# ends of keys whose values are signs: `dataset.delimiter=;` once a shell took the quotes
+MARKS = ("delimiter", "labels_separator")
 LARGEST = 2**63  # a number above is no count of anything
 
 
@@ -44,7 +51,9 @@ class Word:
     text: str | None = None  # the value as Hydra is to read it; None for `~key`
     prefix: str = ""
     package: str | None = None
-    zipped: str | None = None  # the `zip(…)` that it stands in: its values go together with those of the others there
+    zipped: str | None = (
+        None  # the `zip(…)` that it stands in: its values go together with those of the others there
+    )
 
     def __str__(self) -> str:
         package = "" if self.package is None else f"@{self.package}"
@@ -70,12 +79,17 @@ class Word:
         return dataclasses.replace(self, value=value, text=written(value))
 
     def singles(self) -> list["Word"]:
-        """A word for each of its values, in order. Raises ValueError where they cannot be listed: of an interval, or a pattern."""
+        """A word for each of its values, in order. Raises ValueError where they cannot be listed: of an
+        interval, or a pattern.
+        """
         if isinstance(self.value, IntervalSweep | Glob):
             raise ValueError(f"{self}: its values cannot be listed")
         if not isinstance(self.value, ChoiceSweep | RangeSweep):
             return [self]
-        return [self.with_value(value) for value in (self.value.list if isinstance(self.value, ChoiceSweep) else self.value.range())]
+        return [
+            self.with_value(value)
+            for value in (self.value.list if isinstance(self.value, ChoiceSweep) else self.value.range())
+        ]
 
 
 def parse(override: str) -> Word:
@@ -86,30 +100,41 @@ def parse(override: str) -> Word:
 
 
 def read(overrides: Iterable[str], literal: Collection[str] = ()) -> list[Word]:
-    """The words of a command line. Values of the keys in `literal` are what was written, commas, brackets and signs included."""
+    """The words of a command line. Values of the keys in `literal` are what was written, commas, brackets and
+    signs included.
+    """
     words_read: list[Word] = []
     for override in overrides:
         if override.startswith("zip("):
             words_read += zipped(override)
         else:
             key = override.partition("=")[0]
-            words_read.append(as_written(override) if key in literal or key.endswith(MARKS) else parse(override))
+            words_read.append(
+                as_written(override) if key in literal or key.endswith(MARKS) else parse(override)
+            )
     return words_read
 
 
 def zipped(override: str) -> list[Word]:
-    """`zip(model=bert_tiny,bert_mini; optimizer.lr=1e-3,5e-4)`: the words in it, whose values go together, the first with the first.
+    """`zip(model=bert_tiny,bert_mini; optimizer.lr=1e-3,5e-4)`: the words in it, whose values go together,
+    the first with the first.
 
     Raises ConfigError where there are not as many values of each.
     """
     inner = override.strip().removeprefix("zip(").removesuffix(")")
-    parts = [part.strip() for part in re.split(r";(?=(?:[^'\"]|'[^']*'|\"[^\"]*\")*$)", inner) if part.strip()]
+    parts = [
+        part.strip() for part in re.split(r";(?=(?:[^'\"]|'[^']*'|\"[^\"]*\")*$)", inner) if part.strip()
+    ]
     if not override.strip().endswith(")") or len(parts) < 2:
-        raise ConfigError(f"command line: {override}: write 'zip(key=a,b; other.key=c,d)', in quotes for the shell's sake")
+        raise ConfigError(
+            f"command line: {override}: write 'zip(key=a,b; other.key=c,d)', in quotes for the shell's sake"
+        )
     words = [dataclasses.replace(parse(part), zipped=override) for part in parts]
     for word in words:
         if word.sweep and not isinstance(word.value, ChoiceSweep | RangeSweep):
-            raise ConfigError(f"command line: {word}: values that go together must be listed, as a,b or range(…)")
+            raise ConfigError(
+                f"command line: {word}: values that go together must be listed, as a,b or range(…)"
+            )
     counts = {word.name: len(word.singles()) for word in words}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{name} has {count}" for name, count in counts.items())
@@ -118,11 +143,16 @@ def zipped(override: str) -> list[Word]:
 
 
 def as_written(override: str) -> Word:
-    """`text=a film, they say` as one text, commas, brackets and apostrophes included; null and quoted texts stay."""
+    """`text=a film, they say` as one text, commas, brackets and apostrophes included; null and quoted texts
+    stay.
+    """
     key, _, value = override.partition("=")
-    if value == "null" or (len(value) > 1 and value[0] in "'\"" and value.find(value[0], 1) == len(value) - 1):
+    if value == "null" or (
+        len(value) > 1 and value[0] in "'\"" and value.find(value[0], 1) == len(value) - 1
+    ):
         return parse(override)
-    plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation: `\${`, and `\\` for a backslash before it
+    # no interpolation: `\${`, and `\\` for a backslash before it
+    plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     return Word(key).with_value(QuotedString(plain, Quote.single))
 
 
@@ -131,7 +161,9 @@ def written(value: Any) -> str:
     if not isinstance(value, Sweep | Glob):
         return Override._get_value_element_as_str(value)
     if isinstance(value, Glob):
-        return f"glob({_listed(value.include)}{f',exclude={_listed(value.exclude)}' if value.exclude else ''})"
+        return (
+            f"glob({_listed(value.include)}{f',exclude={_listed(value.exclude)}' if value.exclude else ''})"
+        )
     if isinstance(value, ChoiceSweep):
         elements = ",".join(map(written, value.list))
         text = elements if value.simple_form else f"choice({elements})"
@@ -140,7 +172,8 @@ def written(value: Any) -> str:
     else:
         assert isinstance(value, IntervalSweep)
         text = f"interval({value.start},{value.end})"
-        text = f"int({text})" if isinstance(value.start, int) else text  # without it, Hydra makes floats of the bounds
+        # without it, Hydra makes floats of the bounds
+        text = f"int({text})" if isinstance(value.start, int) else text
     if getattr(value, "shuffle", False):
         text = f"shuffle({text})"
     return f"tag({','.join(sorted(value.tags))},{text})" if value.tags else text
@@ -150,7 +183,7 @@ def _listed(patterns: Sequence[str]) -> str:
     return f"[{','.join(written(pattern) for pattern in patterns)}]"
 
 
-# --- what the schema declares -----------------------------------------------------------------------------------------------------
+# --- what the schema declares ---------------------------------------------------------------------
 Fields = dict[str, set[str]]  # field -> names in its annotation; "" -> the class's bases
 
 
@@ -161,7 +194,9 @@ def _classes(file: Path) -> dict[str, Fields]:
     with suppress(SyntaxError, ValueError, OSError):
         for item in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(item, ast.ClassDef):
-                fields = classes.setdefault(item.name, {"": {base.id for base in item.bases if isinstance(base, ast.Name)}})
+                fields = classes.setdefault(
+                    item.name, {"": {base.id for base in item.bases if isinstance(base, ast.Name)}}
+                )
                 for line in item.body:
                     if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
                         names = {part.id for part in ast.walk(line.annotation) if isinstance(part, ast.Name)}
@@ -170,7 +205,9 @@ def _classes(file: Path) -> dict[str, Fields]:
 
 
 def declared(job: str, key: str) -> set[str]:
-    """Names of the types that a job's schema declares for a key, e.g. {"int"}, by every component that has it; none for unknown keys."""
+    """Names of the types that a job's schema declares for a key, e.g. {"int"}, by every component that has
+    it; none for unknown keys.
+    """
     known = {**_classes(Path(schema.__file__)), **_classes(registry.ROOT / "jobs" / f"{job}.py")}
     types = {"Schema" if "Schema" in known else "Train"}
     for part in key.split("."):
@@ -187,29 +224,49 @@ def declared(job: str, key: str) -> set[str]:
     return types
 
 
-# --- rules on one word --------------------------------------------------------------------------------------------------------------
+# --- rules on one word ----------------------------------------------------------------------------
 def check_option(word: Word) -> None:
-    """`model=3` and `model=null` are no names of options; Hydra's own answer is a traceback. Raises ConfigError."""
+    """`model=3` and `model=null` are no names of options; Hydra's own answer is a traceback. Raises
+    ConfigError.
+    """
     group = word.name.rpartition("init.")[2]
-    if (group not in registry.GROUPS and "/" not in word.key) or word.sweep or isinstance(word.plain, str | list | dict):
+    if (
+        (group not in registry.GROUPS and "/" not in word.key)
+        or word.sweep
+        or isinstance(word.plain, str | list | dict)
+    ):
         return
     if word.prefix == "~" and word.value is None:
         return
     options = did_you_mean(str(word.value), registry.options_of(group))
-    wish = f"leave it out, or write ~{group} for none" if word.value is None else f"unknown option, {options}".rstrip(", ")
+    wish = (
+        f"leave it out, or write ~{group} for none"
+        if word.value is None
+        else f"unknown option, {options}".rstrip(", ")
+    )
     raise ConfigError(f"command line: {word}: {wish}")
 
 
 def parts_of_mixture(word: Word) -> list[Word]:
-    """`dataset.parts={classic_books: 2, imdb_text: 1}`, presets and their weights, as Hydra composes them; other words as they are.
+    """`dataset.parts={classic_books: 2, imdb_text: 1}`, presets and their weights, as Hydra composes them;
+    other words as they are.
 
     Raises ConfigError for what is no such thing.
     """
-    if word.package or not (word.key == "dataset.parts" or (word.key.startswith("init.") and word.key.endswith("dataset.parts"))):
+    if word.package or not (
+        word.key == "dataset.parts" or (word.key.startswith("init.") and word.key.endswith("dataset.parts"))
+    ):
         return [word]
     weights = word.plain
-    if not isinstance(weights, dict) or not all(isinstance(weight, int | float) for weight in weights.values()) or word.prefix:
-        raise ConfigError(f"{word.key}: write presets of datasets and their weights, e.g. '{word.key}={{classic_books: 2, imdb_text: 1}}'")
+    if (
+        not isinstance(weights, dict)
+        or not all(isinstance(weight, int | float) for weight in weights.values())
+        or word.prefix
+    ):
+        raise ConfigError(
+            f"{word.key}: write presets of datasets and their weights, e.g. '{word.key}={{classic_books: 2,"
+            " imdb_text: 1}'"
+        )
     known = registry.options_of("dataset")
     if unknown := next((str(name) for name in weights if str(name) not in known), None):
         raise ConfigError(f"{word.key}: dataset={unknown}: unknown option, {did_you_mean(unknown, known)}")
@@ -219,36 +276,63 @@ def parts_of_mixture(word: Word) -> list[Word]:
 
 
 def into_stage(job: str, word: Word) -> Word:
-    """`init.dataset=imdb_text`, an option of the pretraining within a run, as Hydra writes it: `dataset@init.dataset=imdb_text`."""
+    """`init.dataset=imdb_text`, an option of the pretraining within a run, as Hydra writes it:
+    `dataset@init.dataset=imdb_text`.
+    """
     below, _, group = word.key.rpartition(".")
-    if word.prefix or word.package or not below or below.replace("init", "").strip(".") or group not in registry.GROUPS:
+    if (
+        word.prefix
+        or word.package
+        or not below
+        or below.replace("init", "").strip(".")
+        or group not in registry.GROUPS
+    ):
         return word
     kinds = declared(job, word.key)
-    return word if not kinds or "dict" in kinds or isinstance(word.value, dict) else dataclasses.replace(word, key=group, package=word.key)
+    return (
+        word
+        if not kinds or "dict" in kinds or isinstance(word.value, dict)
+        else dataclasses.replace(word, key=group, package=word.key)
+    )
 
 
 def as_text(job: str, word: Word) -> Word:
-    """`run=32118226e611` in quotes: Hydra reads an id, or a file's name, as a number (here infinity) wherever it looks like one."""
+    """`run=32118226e611` in quotes: Hydra reads an id, or a file's name, as a number (here infinity) wherever
+    it looks like one.
+    """
     texts, elements = _element_texts(word), _elements(word)
     is_other = [isinstance(element, bool | int | float) for element in elements]
     if texts is None or not any(is_other) or declared(job, word.key) != {"str"}:
         return word
     elements_as_text = zip(elements, texts, is_other, strict=True)
-    return _with_elements(word, [QuotedString(text, Quote.single) if other else element for element, text, other in elements_as_text])
+    return _with_elements(
+        word,
+        [QuotedString(text, Quote.single) if other else element for element, text, other in elements_as_text],
+    )
 
 
 def as_whole_number(job: str, word: Word) -> Word:
-    """`budget.tokens=1e6` as `budget.tokens=1000000`: Hydra reads the former as a float, which a whole-number key refuses."""
+    """`budget.tokens=1e6` as `budget.tokens=1000000`: Hydra reads the former as a float, which a whole-number
+    key refuses.
+    """
     elements = _elements(word)
     whole = list(map(_whole, elements))
     if all(new is old for new, old in zip(whole, elements, strict=True)):
         return word
     kinds = declared(job, word.key)  # of what is not declared, a whole number fits both kinds of numbers
-    return _with_elements(word, whole) if "int" in kinds or not (kinds or isinstance(word.value, IntervalSweep)) else word
+    return (
+        _with_elements(word, whole)
+        if "int" in kinds or not (kinds or isinstance(word.value, IntervalSweep))
+        else word
+    )
 
 
 def _whole(value: Any) -> Any:
-    return int(Decimal(repr(value))) if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST else value
+    return (
+        int(Decimal(repr(value)))
+        if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST
+        else value
+    )
 
 
 def _elements(word: Word) -> list[Any]:
@@ -269,14 +353,18 @@ def _with_elements(word: Word, elements: list[Any]) -> Word:
         case ChoiceSweep():
             return word.with_value(dataclasses.replace(word.value, list=elements))
         case RangeSweep():
-            return word.with_value(dataclasses.replace(word.value, start=elements[0], stop=elements[1], step=elements[2]))
+            return word.with_value(
+                dataclasses.replace(word.value, start=elements[0], stop=elements[1], step=elements[2])
+            )
         case IntervalSweep():
             return word.with_value(dataclasses.replace(word.value, start=elements[0], end=elements[1]))
     return word.with_value(elements[0])
 
 
 def _element_texts(word: Word) -> list[str] | None:
-    """What was written for each element of a single value, of `a,b` and of `choice(a,b)`; None where commas stand within one."""
+    """What was written for each element of a single value, of `a,b` and of `choice(a,b)`; None where commas
+    stand within one.
+    """
     if word.text is None or (word.sweep and not isinstance(word.value, ChoiceSweep)):
         return None
     if not word.sweep:

@@ -1,10 +1,13 @@
-"""Which examples stand in which batch: a pure function of (seed, epoch), so a run continues anywhere by its step alone.
+"""Which examples stand in which batch: a pure function of (seed, epoch), so a run continues anywhere by its
+step alone.
 
-Length-grouped batches: a random order is cut into large chunks, each chunk sorted by length and cut into batches, and the batches
-of the epoch shuffled. Padding nearly vanishes, every example is seen once an epoch, neighbours stay random.
+Length-grouped batches: a random order is cut into large chunks, each chunk sorted by length and cut into
+batches, and the batches of the epoch shuffled. Padding nearly vanishes, every example is seen once an epoch,
+neighbours stay random.
 
-What changes along the way (the size of batches, the length of rows, the shares of a mixture's parts) changes with the tokens that were seen
-before, counted as `lengths` has them; batches are then grouped by length and shuffled within stretches where nothing changes.
+What changes along the way (the size of batches, the length of rows, the shares of a mixture's parts) changes
+with the tokens that were seen before, counted as `lengths` has them; batches are then grouped by length and
+shuffled within stretches where nothing changes.
 """
 
 import itertools
@@ -34,16 +37,18 @@ class Ramp:
 class Draws:
     """The order of a mixture's examples: a pure function of (seed, position, tokens seen before).
 
-    The parts take turns as their shares say, evenly: the n-th example is of the part in whose share of [0, 1) the n-th multiple of the
-    golden ratio lies (Weyl's sequence), so that each part has its share of any stretch to within a few. Within a part examples are in
-    random order; every one is seen before any is seen again.
+    The parts take turns as their shares say, evenly: the n-th example is of the part in whose share of [0, 1)
+    the n-th multiple of the golden ratio lies (Weyl's sequence), so that each part has its share of any
+    stretch to within a few. Within a part examples are in random order; every one is seen before any is seen
+    again.
     """
 
     mixing: Mixing
     lengths: np.ndarray  # (N,) int64, tokens of each example
     parts: np.ndarray  # (N,) int64, the part that each is of
     seed: int
-    _drawn: list[np.ndarray] = field(default_factory=list)  # examples of each part drawn before each epoch, as far as known
+    # examples of each part drawn before each epoch, as far as known
+    _drawn: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rows = [np.flatnonzero(self.parts == part) for part in range(len(self.mixing.names))]
@@ -51,7 +56,9 @@ class Draws:
         self._offset = float(np.random.default_rng([self.seed, MIXTURE, 0]).random())
 
     def epoch(self, number: int, seen: int) -> list[np.ndarray]:
-        """Examples of epoch `number` in stretches of one phase each; `seen` tokens were before it. Epochs before it have been asked for."""
+        """Examples of epoch `number` in stretches of one phase each; `seen` tokens were before it. Epochs
+        before it have been asked for.
+        """
         count, drawn, stretches, start = len(self.lengths), self._drawn[number].copy(), [], 0
         while start < count:
             phase = max(index for index, begin in enumerate(self.mixing.starts) if begin <= seen)
@@ -74,10 +81,15 @@ class Draws:
         return stretches
 
     def _of(self, part: int, first: int, count: int) -> np.ndarray:
-        """So many examples of a part, from its number `first` on; past its last it begins anew, in another order."""
+        """So many examples of a part, from its number `first` on; past its last it begins anew, in another
+        order.
+        """
         rows = self.rows[part]
         passes = range(first // len(rows), (first + count - 1) // len(rows) + 1)
-        orders = [rows[np.random.default_rng([self.seed, MIXTURE, 1 + part, one]).permutation(len(rows))] for one in passes]
+        orders = [
+            rows[np.random.default_rng([self.seed, MIXTURE, 1 + part, one]).permutation(len(rows))]
+            for one in passes
+        ]
         taken: np.ndarray = np.concatenate(orders)[first - passes.start * len(rows) :][:count]
         return taken
 
@@ -97,7 +109,8 @@ class BatchOrder:
     size_ramp: Ramp | None = None
     length_ramp: Ramp | None = None
     draws: Draws | None = None  # of a mixture
-    _began: list[int] = field(default_factory=lambda: [0])  # tokens seen before each epoch of a mixture, as far as known
+    # tokens seen before each epoch of a mixture, as far as known
+    _began: list[int] = field(default_factory=lambda: [0])
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """Row numbers of each batch of epoch `number` (from 0)."""
@@ -118,7 +131,11 @@ class BatchOrder:
         """Batches of a stretch."""
         if not self.group_by_length:
             return self._cut(order, batch_size)
-        size = batch_size if self.batch_tokens is None else max(1, int(self.batch_tokens // max(1.0, self.lengths.mean())))
+        size = (
+            batch_size
+            if self.batch_tokens is None
+            else max(1, int(self.batch_tokens // max(1.0, self.lengths.mean())))
+        )
         chunk = size * CHUNK_BATCHES
         batches: list[np.ndarray] = []
         for start in range(0, len(order), chunk):
@@ -139,7 +156,9 @@ class BatchOrder:
         return [*batches, rows[start:]]
 
     def _of_one_size(self, rows: np.ndarray, seen: int) -> Iterator[tuple[np.ndarray, int]]:
-        """The same rows in stretches of whole batches of one size, which grows by the tokens seen; `seen` were before them."""
+        """The same rows in stretches of whole batches of one size, which grows by the tokens seen; `seen`
+        were before them.
+        """
         if self.size_ramp is None:
             yield rows, self.batch_size
             return
@@ -163,7 +182,10 @@ class BatchOrder:
             return number * int(self.lengths.sum())
         while len(self._began) <= number:
             last = len(self._began) - 1
-            self._began.append(self._began[last] + sum(int(self.lengths[rows].sum()) for rows in self.draws.epoch(last, self._began[last])))
+            self._began.append(
+                self._began[last]
+                + sum(int(self.lengths[rows].sum()) for rows in self.draws.epoch(last, self._began[last]))
+            )
         return self._began[number]
 
     def tokens_before(self, step: int) -> int:
@@ -171,7 +193,9 @@ class BatchOrder:
         for number in itertools.count():
             batches = self.epoch(number)
             if step < len(batches):
-                return self._tokens_before(number) + sum(int(self.lengths[rows].sum()) for rows in batches[:step])
+                return self._tokens_before(number) + sum(
+                    int(self.lengths[rows].sum()) for rows in batches[:step]
+                )
             step -= len(batches)
         raise AssertionError
 
@@ -181,7 +205,9 @@ class BatchOrder:
         return np.concatenate(taken) if taken else np.zeros(0, dtype=np.int64)
 
     def length_at(self, tokens: int) -> int | None:
-        """How long rows are after so many tokens: the first length, then twice as much, … for equal parts of the ramp; None = whole."""
+        """How long rows are after so many tokens: the first length, then twice as much, … for equal parts of
+        the ramp; None = whole.
+        """
         if self.length_ramp is None or tokens >= self.length_ramp.tokens:
             return None
         stages = self._stages()
@@ -190,7 +216,10 @@ class BatchOrder:
     def _stages(self) -> list[int]:
         assert self.length_ramp is not None
         longest = int(self.lengths.max())
-        lengths = itertools.takewhile(lambda length: length < longest, (self.length_ramp.first * 2**power for power in itertools.count()))
+        lengths = itertools.takewhile(
+            lambda length: length < longest,
+            (self.length_ramp.first * 2**power for power in itertools.count()),
+        )
         return list(lengths)
 
     def lengths_used(self, tokens: float) -> list[tuple[int | None, float]]:
@@ -258,13 +287,21 @@ class BatchOrder:
 def order_of(config: Train, train: Examples) -> BatchOrder:
     """The batches of a run."""
     mixing = config.dataset.mixing()
-    return order_batches(train.lengths, config.budget, config.seed, mixing, None if mixing is None else train.columns["part"])
+    return order_batches(
+        train.lengths, config.budget, config.seed, mixing, None if mixing is None else train.columns["part"]
+    )
 
 
 def order_batches(
-    lengths: np.ndarray, budget: Budget, seed: int, mixing: Mixing | None = None, parts: np.ndarray | None = None
+    lengths: np.ndarray,
+    budget: Budget,
+    seed: int,
+    mixing: Mixing | None = None,
+    parts: np.ndarray | None = None,
 ) -> BatchOrder:
-    """The batches over examples of these lengths; of a mixture, `parts (N,)` are the numbers of the parts that its examples are of."""
+    """The batches over examples of these lengths; of a mixture, `parts (N,)` are the numbers of the parts
+    that its examples are of.
+    """
     lengths = np.asarray(lengths)
     size_ramp = length_ramp = None
     if budget.batch_size_from is not None and budget.batch_ramp_tokens is not None:
@@ -273,5 +310,6 @@ def order_batches(
         length_ramp = Ramp(budget.length_from, budget.length_ramp_tokens)
     draws = None if mixing is None else Draws(mixing, lengths, np.asarray(parts), seed)
     return BatchOrder(
-        lengths, budget.batch_size, budget.batch_tokens, budget.group_by_length, seed, size_ramp, length_ramp, draws
+        lengths, budget.batch_size, budget.batch_tokens, budget.group_by_length, seed, size_ramp, length_ramp,
+        draws
     )  # fmt: skip

@@ -1,4 +1,6 @@
-"""Texts as they are meant: without markup, links and names of users, or the traces of a treebank's tokenisation."""
+"""Texts as they are meant: without markup, links and names of users, or the traces of a treebank's
+tokenisation.
+"""
 
 import html
 import re
@@ -10,14 +12,18 @@ def clean_html(value: str) -> str:
 
 
 def clean_tweet(value: str) -> str:
-    """Entities to characters, links become `http`, user names `@user` (what a link or a name says is not sentiment)."""
+    """Entities to characters, links become `http`, user names `@user` (what a link or a name says is not
+    sentiment).
+    """
     value = html.unescape(html.unescape(value))
     value = re.sub(r"(https?://|www\.)\S+", "http", value, flags=re.IGNORECASE)
     return " ".join(re.sub(r"(?<!\w)@\w+", "@user", value).split())
 
 
 def clean_treebank(value: str) -> str:
-    """Text as it was before Penn-Treebank tokenisation: `it is n't good , -lrb- he 'd say -rrb- .` to `it isn't good, (he'd say).`"""
+    """Text as it was before Penn-Treebank tokenisation: `it is n't good , -lrb- he 'd say -rrb- .` to `it
+    isn't good, (he'd say).`
+    """
     for token, mark in (
         ("-lrb-", "("),
         ("-rrb-", ")"),

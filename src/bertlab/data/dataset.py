@@ -1,7 +1,7 @@
 """From a dataset's config to splits with declared columns, whatever kind of dataset it is.
 
-Each kind is a `config.schema.DatasetConfig`: data/table.py for rows of files and of the hub, data/synthetic.py for generated texts.
-Held-out splits and samples are made here.
+Each kind is a `config.schema.DatasetConfig`: data/table.py for rows of files and of the hub,
+data/synthetic.py for generated texts. Held-out splits and samples are made here.
 """
 
 import hashlib
@@ -28,14 +28,18 @@ class LoadedDataset:
 
     splits: dict[str, Any]  # split -> datasets.Dataset whose columns are roles
     label_names: list[str]
-    best_possible: dict[str, dict[str, float]] = field(default_factory=dict)  # split -> metric -> its best reachable value, where known
+    # split -> metric -> its best reachable value, where known
+    best_possible: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)  # what a person should know of how it was read
     held_out: Sequence[str] = ()  # splits that were taken out of train
-    parts: dict[str, list[int]] = field(default_factory=dict)  # of a mixture: split -> rows of each part, one part after the other
+    # of a mixture: split -> rows of each part, one part after the other
+    parts: dict[str, list[int]] = field(default_factory=dict)
 
 
 def roles_for(dataset: DatasetConfig, objective: ObjectiveConfig) -> tuple[Role, ...]:
-    """The roles that an objective reads of a dataset: those that it needs, and optional ones that are there."""
+    """The roles that an objective reads of a dataset: those that it needs, and optional ones that
+    are there.
+    """
     offered = dataset.offers()
     return tuple(role for role in objective.roles if not role.optional or role.name in offered)
 
@@ -55,20 +59,29 @@ def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> 
     return replace(loaded, splits=splits, held_out=held_out, notes=notes)
 
 
-def _rare_classes(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], names: Sequence[str]) -> list[str]:
-    """A line on classes that the training split or the validation split lacks; most often those of a single row."""
+def _rare_classes(
+    config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], names: Sequence[str]
+) -> list[str]:
+    """A line on classes that the training split or the validation split lacks; most often those of a single
+    row.
+    """
     role = next((role.name for role in roles if role.kind == "label"), None)
     if role is None or not names:
         return []
-    counts = {split: np.bincount(np.asarray(splits[split][role][:]), minlength=len(names)) for split in ("train", "validation")}
+    counts = {
+        split: np.bincount(np.asarray(splits[split][role][:]), minlength=len(names))
+        for split in ("train", "validation")
+    }
     told = []
     for split, what in (("train", "is never learnt"), ("validation", "is learnt and never scored")):
         if lacking := [name for name, count in zip(names, counts[split], strict=True) if count == 0]:
             others = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
-            rows = int(counts["train" if split == "validation" else "validation"][list(names).index(lacking[0])])
+            rows = int(
+                counts["train" if split == "validation" else "validation"][list(names).index(lacking[0])]
+            )
             told.append(
-                f"{config.name}: the {split} split has no row of class {lacking[0]}{others}, which {what} ({rows} row{'s' * (rows != 1)} "
-                "elsewhere); add rows, or join classes by dataset.label_map"
+                f"{config.name}: the {split} split has no row of class {lacking[0]}{others}, which {what}"
+                f" ({rows} row{'s' * (rows != 1)} elsewhere); add rows, or join classes by dataset.label_map"
             )
     return told
 
@@ -80,13 +93,17 @@ def as_dataset(file: Path, in_memory: bool = False) -> Any:
     return Dataset.from_file(str(file), in_memory=in_memory)
 
 
-def _hold_out(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], tell: Callable[[str], None]) -> dict[str, Any]:
-    """Validation (and test, if wished) out of train where they are missing, then the fraction of train, seeded, stratified by class.
+def _hold_out(
+    config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Validation (and test, if wished) out of train where they are missing, then the fraction of train,
+    seeded, stratified by class.
 
     Of folds, validation is the one that is asked for, whatever the dataset has.
 
-    A row's side depends on its text alone (`places_of`), not on the labels, the objective or the rows around it: what is held out from a
-    classifier is held out from its pretraining on the same file too, and copies of one text stay together.
+    A row's side depends on its text alone (`places_of`), not on the labels, the objective or the rows around
+    it: what is held out from a classifier is held out from its pretraining on the same file too, and copies
+    of one text stay together.
     """
     train = splits["train"]
     classes = next((role.name for role in roles if role.kind == "label"), None)
@@ -99,18 +116,27 @@ def _hold_out(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Rol
     if shares:
         places = places_of(train, roles[0].name, config.split_seed)
         for split, share in shares.items():
-            order = places if split == "validation" else 1 - places  # the one from the low end, the other from the high end
-            held = np.concatenate([_lowest(rest[labels[rest] == label], order, share) for label in np.unique(labels[rest])])
+            # the one from the low end, the other from the high end
+            order = places if split == "validation" else 1 - places
+            held = np.concatenate(
+                [_lowest(rest[labels[rest] == label], order, share) for label in np.unique(labels[rest])]
+            )
             if len(held) in (0, len(rest)):
                 why = "no two rows differ" if classes is None else "no class has two different rows"
                 hint = "" if classes is None else ", or see dataset.label_column"
-                raise DataError(f"{config.name}: {split} cannot be held out of train, where {why}; add rows or give a {split} split{hint}")
+                raise DataError(
+                    f"{config.name}: {split} cannot be held out of train, where {why}; add rows or give a"
+                    f" {split} split{hint}"
+                )
             splits[split] = train.select(np.sort(held))
             rest = np.setdiff1d(rest, held)
     if config.folds is not None:
         if "validation" in splits:
             own = len(splits["validation"])
-            tell(f"{config.name}: dataset.folds={config.folds} makes validation of train; the {own:,} rows of its own are left out")
+            tell(
+                f"{config.name}: dataset.folds={config.folds} makes validation of train; the {own:,} rows of"
+                " its own are left out"
+            )
         folds = folds_of(config, train.select(rest), roles, tell)
         splits["validation"], rest = train.select(rest[folds == config.fold]), rest[folds != config.fold]
     if config.fraction < 1:
@@ -119,8 +145,11 @@ def _hold_out(config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Rol
     return {split: splits[split] for split in SPLITS if split in splits}
 
 
-def folds_of(config: DatasetConfig, rows: Any, roles: Sequence[Role], tell: Callable[[str], None]) -> np.ndarray:
-    """`(N,)`: the fold of each row. Rows that share a text are in one fold; each fold has its share of every class, or tenth of numbers.
+def folds_of(
+    config: DatasetConfig, rows: Any, roles: Sequence[Role], tell: Callable[[str], None]
+) -> np.ndarray:
+    """`(N,)`: the fold of each row. Rows that share a text are in one fold; each fold has its share of every
+    class, or tenth of numbers.
 
     Raises DataError where there are fewer different texts than folds.
     """
@@ -130,25 +159,34 @@ def folds_of(config: DatasetConfig, rows: Any, roles: Sequence[Role], tell: Call
     most = int(np.bincount(groups).max())
     if most * config.folds > len(rows) and len(places) > 1:  # one text stands in very many pairs
         tell(
-            f"{config.name}: {most:,} of {len(rows):,} rows hang together by texts that they share, more than a fold; only first texts are "
-            "kept on one side"
+            f"{config.name}: {most:,} of {len(rows):,} rows hang together by texts that they share, more than"
+            " a fold; only first texts are kept on one side"
         )
         groups = linked(places[:1])
     if (different := int(groups.max()) + 1) < config.folds:
-        raise DataError(f"{config.name}: dataset.folds={config.folds}, but train has {different} different texts; take fewer folds")
+        raise DataError(
+            f"{config.name}: dataset.folds={config.folds}, but train has {different} different texts; take"
+            " fewer folds"
+        )
     strata = strata_of(rows, roles, config.folds)
     if (rarest := int(np.bincount(strata).min())) < config.folds:
-        tell(f"{config.name}: the rarest class has {rarest} rows, fewer than dataset.folds={config.folds}: some folds score none of it")
+        tell(
+            f"{config.name}: the rarest class has {rarest} rows, fewer than dataset.folds={config.folds}:"
+            " some folds score none of it"
+        )
     folds = deal(groups, strata, places[0], config.folds)
     if len(np.unique(folds)) < config.folds:
         raise DataError(
-            f"{config.name}: dataset.folds={config.folds}, but equal texts fill {len(np.unique(folds))} of them; take fewer folds"
+            f"{config.name}: dataset.folds={config.folds}, but equal texts fill {len(np.unique(folds))} of"
+            " them; take fewer folds"
         )
     return folds
 
 
 def _lowest(rows: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
-    """Those of a class's rows that stand below `share`; where it can be, at least one is taken and one is left."""
+    """Those of a class's rows that stand below `share`; where it can be, at least one is taken and one is
+    left.
+    """
     own: np.ndarray = order[rows]
     taken: np.ndarray = own < share
     if own.min() == own.max():  # nothing but copies of one text: they cannot stay together
@@ -162,19 +200,25 @@ def _lowest(rows: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
 
 
 def places_of(rows: Any, column: str, seed: int) -> np.ndarray:
-    """`(N,) float64` in [0, 1): a hash of each row's text or words and the seed. Letters and digits count; case, spaces, signs do not."""
+    """`(N,) float64` in [0, 1): a hash of each row's text or words and the seed. Letters and digits count;
+    case, spaces, signs do not.
+    """
     places = np.empty(len(rows))
     for start in range(0, len(rows), ROWS_AT_A_TIME):
         for index, value in enumerate(rows[start : start + ROWS_AT_A_TIME][column], start=start):
             text = " ".join(value) if isinstance(value, list) else value
             plain = "".join(filter(str.isalnum, text.lower())) or text
-            digest = hashlib.blake2b(f"{seed} {plain}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+            digest = hashlib.blake2b(
+                f"{seed} {plain}".encode("utf-8", "surrogatepass"), digest_size=8
+            ).digest()
             places[index] = int.from_bytes(digest, "big") / 2**64
     return places
 
 
 def stratified_sample(labels: np.ndarray, share: float, seed: int, purpose: str) -> np.ndarray:
-    """Sorted row numbers, about `share` of each class (at least one row of each), drawn by (seed, purpose)."""
+    """Sorted row numbers, about `share` of each class (at least one row of each), drawn by (seed,
+    purpose).
+    """
     rng = np.random.default_rng([seed, *purpose.encode()])
     chosen = []
     for label in np.unique(labels):

@@ -1,4 +1,6 @@
-"""Tokenised splits on disk: raw arrays, written a piece at a time and memory-mapped when read; `SPLIT.json` says which and how."""
+"""Tokenised splits on disk: raw arrays, written a piece at a time and memory-mapped when read; `SPLIT.json`
+says which and how.
+"""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +15,8 @@ from bertlab.contracts import Examples
 
 def write_examples(folder: Path, split: str, pieces: Iterator[Examples]) -> None:
     """One raw file an array, written a piece at a time: a corpus need not fit in memory."""
-    arrays: dict[str, dict[str, Any]] = {}  # file -> role, name, dtype and, of a column of several values a row, their number
+    # file -> role, name, dtype and, of a column of several values a row, their number
+    arrays: dict[str, dict[str, Any]] = {}
     with ExitStack() as files:
         streams: dict[tuple[str, str], Any] = {}
 

@@ -1,7 +1,8 @@
-"""From the order of batches to padded, masked batches, made by processes of their own while an accelerator computes.
+"""From the order of batches to padded, masked batches, made by processes of their own while an accelerator
+computes.
 
-A step's batches are a pure function of (examples, order, seed, step), so how many processes make them, and where a run is continued,
-changes none of them.
+A step's batches are a pure function of (examples, order, seed, step), so how many processes make them, and
+where a run is continued, changes none of them.
 """
 
 import contextlib
@@ -26,7 +27,8 @@ from bertlab.runs.machine import Device
 
 AHEAD = 4  # steps that each process makes before they are asked for
 MOST_WORKERS = 4  # one makes about 2 million masked tokens a second
-LAST_BREATH = 5.0  # seconds between a worker's last sign of life and its end: milliseconds, unless the machine is out of memory
+# seconds between a worker's last sign of life and its end: milliseconds, unless the machine is out of memory
+LAST_BREATH = 5.0
 WHOLE = 1 << 30  # examples a forward pass: no step has as many
 
 
@@ -42,15 +44,19 @@ class Step:
     batches: list[Batch]  # one for each forward pass
 
     def pin_memory(self) -> "Step":
-        """The same in memory that an accelerator copies from while the processor goes on; torch's loader calls it."""
+        """The same in memory that an accelerator copies from while the processor goes on; torch's loader
+        calls it.
+        """
         return replace(self, batches=[batch.pin_memory() for batch in self.batches])
 
 
 @dataclass(frozen=True)
 class Share:
-    """Of a forward pass's examples those that one of several processes computes: neighbours, as many as the others' or one more.
+    """Of a forward pass's examples those that one of several processes computes: neighbours, as many as the
+    others' or one more.
 
-    Where there are fewer examples than processes, one without any computes the first once more, and it does not count.
+    Where there are fewer examples than processes, one without any computes the first once more, and it does
+    not count.
     """
 
     first: int
@@ -72,14 +78,19 @@ class Feed:
     of: int = 1  # processes
 
     def steps(self, first: int, device: Device, workers: int | None) -> Generator[Step, None, None]:
-        """Every step from number `first` on, for ever, made by so many processes; None = as this machine suggests, 0 = by this one."""
+        """Every step from number `first` on, for ever, made by so many processes; None = as this machine
+        suggests, 0 = by this one.
+        """
         workers = suggested_workers(device) if workers is None else workers
         if workers == 0:
             return self.walk(first, 0, 1)
         if "fork" not in multiprocessing.get_all_start_methods():
-            raise ConfigError(f"compute.workers={workers}: this system cannot fork processes; use compute.workers=0")
+            raise ConfigError(
+                f"compute.workers={workers}: this system cannot fork processes; use compute.workers=0"
+            )
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)  # more than cores: as asked for
+            # more than cores: as asked for
+            warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
             loader = DataLoader(
                 _Walk(self, first),
                 batch_size=None,
@@ -87,7 +98,8 @@ class Feed:
                 prefetch_factor=AHEAD,
                 pin_memory=device.device.type == "cuda",
                 worker_init_fn=_ignore_signals,
-                multiprocessing_context="fork",  # memory-mapped examples are shared; another start would copy them
+                # memory-mapped examples are shared; another start would copy them
+                multiprocessing_context="fork",
                 generator=torch.Generator(),  # or the loader draws from the generator of dropout
             )
             return _wait_for_death(iter(loader))
@@ -116,7 +128,9 @@ class Feed:
         for start in range(0, rows, self.micro_batch * self.of):
             count = min(self.micro_batch * self.of, rows - start)
             first, end = self.rank * count // self.of, (self.rank + 1) * count // self.of
-            shares.append(Share(first, end - first, count, True) if end > first else Share(0, 1, count, False))
+            shares.append(
+                Share(first, end - first, count, True) if end > first else Share(0, 1, count, False)
+            )
         return shares
 
 
@@ -133,7 +147,9 @@ class _Walk(IterableDataset[Step]):
 
 
 def suggested_workers(device: Device) -> int:
-    """None on a CPU, whose cores the step itself uses; beside an accelerator those cores that this run may use and does not need."""
+    """None on a CPU, whose cores the step itself uses; beside an accelerator those cores that this run may
+    use and does not need.
+    """
     if device.device.type != "cuda" or sys.platform != "linux":
         return 0
     return min(MOST_WORKERS, max(1, device.threads - 1))
@@ -141,36 +157,48 @@ def suggested_workers(device: Device) -> int:
 
 @contextlib.contextmanager
 def worker_deaths_explained() -> Iterator[None]:
-    """Around a loop over steps: a killed worker, of which torch tells by an error at any point, becomes one clear line."""
+    """Around a loop over steps: a killed worker, of which torch tells by an error at any point, becomes one
+    clear line.
+    """
     try:
         yield
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
         raise RunError(
-            f"a process that makes batches died ({str(error).splitlines()[0]}), perhaps for lack of memory or /dev/shm; the same command "
-            "goes on from the last checkpoint, with compute.workers=0 without such processes"
+            f"a process that makes batches died ({str(error).splitlines()[0]}), perhaps for lack of memory or"
+            " /dev/shm; the same command goes on from the last checkpoint, with compute.workers=0 without"
+            " such processes"
         ) from error
 
 
 def _wait_for_death(steps: Iterator[Step]) -> Generator[Step, None, None]:
-    """The same steps. A worker killed while it hands one over breaks the connection before its death is known: wait until torch tells."""
+    """The same steps. A worker killed while it hands one over breaks the connection before its death is
+    known: wait until torch tells.
+    """
     try:
         yield from steps
     except (ConnectionError, EOFError):
-        time.sleep(LAST_BREATH)  # torch's handler of SIGCHLD raises its error here, and would later in the midst of something else
+        # torch's handler of SIGCHLD raises its error here, and would later in the midst of something else
+        time.sleep(LAST_BREATH)
         raise
 
 
 def _ignore_signals(_: int) -> None:
-    """Out of the run's process group, whose SIGINT or SIGTERM is for the run alone: it checkpoints, then stops its workers itself."""
+    """Out of the run's process group, whose SIGINT or SIGTERM is for the run alone: it checkpoints, then
+    stops its workers itself.
+    """
     os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.excepthook = _silence_broken_connections
 
 
-def _silence_broken_connections(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """For the thread that hands a worker's batches over: that the run has gone away meanwhile, the run itself has told."""
+def _silence_broken_connections(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """For the thread that hands a worker's batches over: that the run has gone away meanwhile, the run itself
+    has told.
+    """
     if not issubclass(kind, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)

@@ -10,15 +10,20 @@ from bertlab.errors import DataError
 
 
 def load_from_hub(config: Any) -> dict[str, Any]:
-    """Split -> `datasets.Dataset`, of a data/table.py `TableDataset`. Raises DataError saying what to do without a network."""
+    """Split -> `datasets.Dataset`, of a data/table.py `TableDataset`. Raises DataError saying what to do
+    without a network.
+    """
     where = f"dataset={config.name}"
     if not config.hub:
         raise DataError(
-            f"{where}: not in the mirror; set BERTLAB_DATA or paths.mirror to a folder that holds {min(config.mirror_files.values())}"
+            f"{where}: not in the mirror; set BERTLAB_DATA or paths.mirror to a folder that holds"
+            f" {min(config.mirror_files.values())}"
         )
     answers = "HF_HUB_OFFLINE" in os.environ or _hub_answers()
     if not answers:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # before its import, or `datasets` retries for 23 seconds; what is in its cache is found
+        os.environ["HF_HUB_OFFLINE"] = (
+            "1"  # before its import, or `datasets` retries for 23 seconds; what is in its cache is found
+        )
     import datasets
 
     datasets.disable_progress_bars()
@@ -27,7 +32,11 @@ def load_from_hub(config: Any) -> dict[str, Any]:
         return dict(datasets.load_dataset(config.hub, config.hub_config))
     except Exception as error:  # of several libraries, none of them ours
         wanted = config.mirror_files.get("train", f"{config.name}/train.parquet")
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160] if answers else "huggingface.co does not answer"
+        line = (
+            (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            if answers
+            else "huggingface.co does not answer"
+        )
         raise DataError(
             f"{where}: cannot get {config.hub} from the hub ({line}). Without a network, set BERTLAB_DATA or "
             f"paths.mirror to a folder that holds {wanted}"

@@ -1,4 +1,6 @@
-"""What a run learns from: its dataset, its tokenizer, its objective on both, and the tokenised splits; computed once, then cached."""
+"""What a run learns from: its dataset, its tokenizer, its objective on both, and the tokenised splits;
+computed once, then cached.
+"""
 
 import dataclasses
 import json
@@ -35,25 +37,43 @@ class Material:
     _counted: dict[str, dict[str, Any]] | None = None
 
     def describe(self, config: Train) -> list[str]:
-        """What is about to be learnt from, in lines for a person: parts of a mixture, unknown tokens, what is cut, the first rows."""
+        """What is about to be learnt from, in lines for a person: parts of a mixture, unknown tokens, what is
+        cut, the first rows.
+        """
         roles = roles_for(config.dataset, config.objective)
-        head = head_lines(self.dataset.splits["train"], roles, self.dataset.label_names, self.examples["train"], self.tokenizer)
+        head = head_lines(
+            self.dataset.splits["train"],
+            roles,
+            self.dataset.label_names,
+            self.examples["train"],
+            self.tokenizer,
+        )
         parts = describe_parts(config, self.examples["train"])
-        return [*parts, *row_lines(self.counted(config), self.dataset.held_out), *describe_texts(config, self.texts), *head]
+        return [
+            *parts,
+            *row_lines(self.counted(config), self.dataset.held_out),
+            *describe_texts(config, self.texts),
+            *head,
+        ]
 
     def counted(self, config: Train) -> dict[str, dict[str, Any]]:
         """Rows of each split, and what of them quietly ruins a result: see data/row_checks.py."""
         if self._counted is None:
-            self._counted = count_rows(self.dataset.splits, roles_for(config.dataset, config.objective), self.dataset.label_names)
+            self._counted = count_rows(
+                self.dataset.splits, roles_for(config.dataset, config.objective), self.dataset.label_names
+            )
         return self._counted
 
 
-def prepare(config: Train, own: Path | None = None, source: Path | None = None, looks_only: bool = False) -> Material:
-    """Load the dataset, train or load the tokenizer, tokenise every split; what was computed before is taken from the cache.
+def prepare(
+    config: Train, own: Path | None = None, source: Path | None = None, looks_only: bool = False
+) -> Material:
+    """Load the dataset, train or load the tokenizer, tokenise every split; what was computed before is taken
+    from the cache.
 
-    `own` is the tokenizer of the run's own folder: a run that goes on keeps the vocabulary it began with. `source` is where the
-    first weights come from, and with them an inherited tokenizer. `looks_only`: notes are not printed, and
-    texts that are mostly unknown do not stop.
+    `own` is the tokenizer of the run's own folder: a run that goes on keeps the vocabulary it began with.
+    `source` is where the first weights come from, and with them an inherited tokenizer. `looks_only`: notes
+    are not printed, and texts that are mostly unknown do not stop.
     """
     roles = roles_for(config.dataset, config.objective)
     key = {
@@ -73,7 +93,11 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None, 
         for split, rows in dataset.splits.items():
             counted = CountedTexts(tokenizer)
             try:
-                write_examples(folder, split, counted.watch(_prepared(objective, rows, dataset.parts.get(split), counted)))
+                write_examples(
+                    folder,
+                    split,
+                    counted.watch(_prepared(objective, rows, dataset.parts.get(split), counted)),
+                )
             except DataError as error:
                 raise DataError(f"{config.dataset.name}, {split} split: {error}") from error
             texts[split] = counted.shares()
@@ -95,8 +119,12 @@ def prepare(config: Train, own: Path | None = None, source: Path | None = None, 
     return Material(dataset, tokenizer, objective, examples, texts)
 
 
-def _prepared(objective: Objective, rows: Any, parts: Sequence[int] | None, encode: Encode) -> Iterator[Examples]:
-    """A split's examples; of a mixture part by part, so that none is of two parts, each with the number of its own."""
+def _prepared(
+    objective: Objective, rows: Any, parts: Sequence[int] | None, encode: Encode
+) -> Iterator[Examples]:
+    """A split's examples; of a mixture part by part, so that none is of two parts, each with the number of
+    its own.
+    """
     if parts is None:
         yield from objective.prepare(rows, encode)
         return
@@ -116,7 +144,12 @@ def build_objective(config: Train, tokenizer: Tokenizer, label_names: Sequence[s
 
 
 def _tokenizer(
-    config: Train, dataset: LoadedDataset, texts_in: Sequence[str], key: dict[str, Any], own: Path | None, source: Path | None
+    config: Train,
+    dataset: LoadedDataset,
+    texts_in: Sequence[str],
+    key: dict[str, Any],
+    own: Path | None,
+    source: Path | None,
 ) -> Tokenizer:
     """The run's own where there is one; else what its config makes, kept where it was learnt."""
     if own is not None and own.is_file():

@@ -1,7 +1,8 @@
 """Minimal pairs: two sentences, one of them right, and the phenomenon that the pair is about.
 
-A benchmark is one file of conf/minimal_pairs/ (a plugin's too) that says where its rows lie and how its columns are called; a file of the
-user's own has the columns `sentence_good`, `sentence_bad` and `UID`. No code knows names of benchmarks.
+A benchmark is one file of conf/minimal_pairs/ (a plugin's too) that says where its rows lie and how its
+columns are called; a file of the user's own has the columns `sentence_good`, `sentence_bad` and `UID`. No
+code knows names of benchmarks.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,9 @@ class PairsPreset(Node):
     file: str = string(MISSING, "path below the mirror (paths.mirror, BERTLAB_DATA)")
     good_column: str = string("sentence_good", "column of the sentences that are right")
     bad_column: str = string("sentence_bad", "column of the sentences that are wrong")
-    phenomenon_column: str = string("UID", "column of the phenomenon that a pair is about; accuracy is the mean over phenomena")
+    phenomenon_column: str = string(
+        "UID", "column of the phenomenon that a pair is about; accuracy is the mean over phenomena"
+    )
     group_columns: list[str] = words("columns of wider groups of phenomena, e.g. field")
 
 
@@ -71,31 +74,45 @@ class _Columns(TableDataset):
 
 
 def find_pairs(asked: str, paths: Paths, key: str = "pairs") -> PairsFile:
-    """The file that `key=asked` means: of a preset, else a path. Raises ConfigError or DataError where there is none."""
+    """The file that `key=asked` means: of a preset, else a path. Raises ConfigError or DataError where there
+    is none.
+    """
     presets = registry.options_of(FOLDER)
     if asked in presets:
         preset = _read_preset(asked)
         mirror = mirror_folder(paths)
         if mirror is None or not (mirror / preset.file).is_file():
             where = "no mirror is set" if mirror is None else f"{mirror} does not hold it"
-            raise DataError(f"{key}={asked}: {where}; set BERTLAB_DATA or paths.mirror to a folder that holds {preset.file}")
+            raise DataError(
+                f"{key}={asked}: {where}; set BERTLAB_DATA or paths.mirror to a folder that holds"
+                f" {preset.file}"
+            )
         return PairsFile(asked, mirror / preset.file, preset)
     file = Path(asked).expanduser()
     if not file.is_file():
-        raise DataError(f"{key}={asked}: neither a file nor a benchmark of conf/minimal_pairs, {did_you_mean(asked, presets)}")
+        raise DataError(
+            f"{key}={asked}: neither a file nor a benchmark of conf/minimal_pairs,"
+            f" {did_you_mean(asked, presets)}"
+        )
     kind_of(file)
-    return PairsFile(file.name.partition(".")[0] or file.name, file, PairsPreset(file=str(file)), is_preset=False)
+    return PairsFile(
+        file.name.partition(".")[0] or file.name, file, PairsPreset(file=str(file)), is_preset=False
+    )
 
 
 def _read_preset(name: str) -> PairsPreset:
     folders = [*(plugin / "conf" for plugin in registry.plugin_folders()), registry.conf_folder()]
     file = next(place for folder in folders if (place := folder / FOLDER / f"{name}.yaml").is_file())
     try:
-        preset: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(PairsPreset), OmegaConf.load(file)))
+        preset: Any = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(PairsPreset), OmegaConf.load(file))
+        )
     except OmegaConfBaseException as error:
         asked = str(error.full_key or error.key or "")
         keys = valid_keys(PairsPreset)
-        hint = f"unknown key, {did_you_mean(asked, keys)}" if asked not in keys else str(error).splitlines()[0]
+        hint = (
+            f"unknown key, {did_you_mean(asked, keys)}" if asked not in keys else str(error).splitlines()[0]
+        )
         raise ConfigError(f"{file}: {asked}: {hint}") from None
     except Exception as error:  # of YAML
         raise ConfigError(f"{file}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
@@ -114,14 +131,24 @@ def read_pairs(source: PairsFile, clean: str = "none", encoding: str = "utf-8") 
     for piece in read_pieces(table, source.path, columns, tell=lambda _: None):
         before = len(read[columns[0]])
         for column in columns:
-            read[column] += _texts(piece.columns[column], column, before, source.path, may_be_number=column not in columns[:2])
+            read[column] += _texts(
+                piece.columns[column], column, before, source.path, may_be_number=column not in columns[:2]
+            )
     if read[names.good_column] == read[names.bad_column]:
-        raise DataError(f"{source.path}: in every row {names.good_column} and {names.bad_column} are the same; a pair differs")
+        raise DataError(
+            f"{source.path}: in every row {names.good_column} and {names.bad_column} are the same; a pair"
+            " differs"
+        )
     for column in names.group_columns:
         group: dict[str, str] = {}
-        for row, (name, cell) in enumerate(zip(read[names.phenomenon_column], read[column], strict=True), start=1):
+        for row, (name, cell) in enumerate(
+            zip(read[names.phenomenon_column], read[column], strict=True), start=1
+        ):
             if group.setdefault(name, cell) != cell:
-                raise DataError(f"{source.path}: row {row}: '{name}' is of {column} {cell}, in an earlier row of {group[name]}")
+                raise DataError(
+                    f"{source.path}: row {row}: '{name}' is of {column} {cell}, in an earlier row of"
+                    f" {group[name]}"
+                )
     tidy = CLEANERS.get(clean, str)
     return Pairs(
         str(source.path),
@@ -138,6 +165,10 @@ def _texts(cells: Sequence[Any], column: str, before: int, file: Path, may_be_nu
             continue
         if may_be_number and isinstance(cell, int) and not isinstance(cell, bool):
             continue
-        held = "nothing" if cell is None or cell == "" or isinstance(cell, str) else f"{type(cell).__name__} ({str(cell)[:40]}), not text,"
+        held = (
+            "nothing"
+            if cell is None or cell == "" or isinstance(cell, str)
+            else f"{type(cell).__name__} ({str(cell)[:40]}), not text,"
+        )
         raise DataError(f"{file}: row {row} holds {held} in column '{column}'; mend or drop such rows")
     return [str(cell) for cell in cells]

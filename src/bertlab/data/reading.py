@@ -1,7 +1,9 @@
-"""Rows out of local files, a piece at a time; every failure is one line that names the file, the line and what to do.
+"""Rows out of local files, a piece at a time; every failure is one line that names the file, the line and
+what to do.
 
-Values are read as they stand: a CSV's `007` stays text, a surplus field is an error and not a shifted column, and no cache of another
-library can serve yesterday's content. `config` is a data/table.py `TableDataset` throughout.
+Values are read as they stand: a CSV's `007` stays text, a surplus field is an error and not a shifted column,
+and no cache of another library can serve yesterday's content. `config` is a data/table.py `TableDataset`
+throughout.
 """
 
 import codecs
@@ -27,7 +29,9 @@ LONG_ROW = 20  # lines of a file that one quoted text may go over before that is
 
 @dataclass
 class Rows:
-    """A piece of a table: columns as they were read, and the class names that the data declare for their ids."""
+    """A piece of a table: columns as they were read, and the class names that the data declare
+    for their ids.
+    """
 
     columns: dict[str, list[Any]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
@@ -46,7 +50,8 @@ def read_pieces(config: Any, file: Path, wanted: Sequence[str], tell: Tell) -> I
     if file.stat().st_size == 0:
         raise DataError(f"{file}: the file is empty")
     read: dict[str, Callable[[Any, Path, Sequence[str]], Iterator[Rows]]] = {
-        ".parquet": _parquet_pieces, ".csv": csv_pieces, ".tsv": csv_pieces, ".json": _json_pieces, ".jsonl": _json_pieces,
+        ".parquet": _parquet_pieces, ".csv": csv_pieces, ".tsv": csv_pieces, ".json": _json_pieces,
+        ".jsonl": _json_pieces,
         ".conll": _conll_pieces, ".txt": _conll_pieces if config.tokens_column is not None else _line_pieces,
     }  # fmt: skip
     pieces = read[kind](config, file, wanted)
@@ -78,7 +83,9 @@ def read_whole(config: Any, file: Path, tell: Tell) -> dict[str, list[Any]]:
         names = [config.text_column]
     else:
         delimiter = delimiter_of(config, file)
-        names = next(_csv_records(config, file, delimiter, is_quoted(config, file, delimiter, tell), tell), [])
+        names = next(
+            _csv_records(config, file, delimiter, is_quoted(config, file, delimiter, tell), tell), []
+        )
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for piece in read_pieces(config, file, names, tell):
         for name, cells in piece.columns.items():
@@ -98,11 +105,16 @@ def kind_of(file: Path) -> str:
         endings.pop()
     if not endings or endings[-1] not in ENDINGS:
         known = ", ".join(ENDINGS)
-        raise DataError(f"{file}: unknown kind of file '{file.suffix}'; use {known} (also compressed: {', '.join(COMPRESSED)})")
+        raise DataError(
+            f"{file}: unknown kind of file '{file.suffix}'; use {known} (also compressed:"
+            f" {', '.join(COMPRESSED)})"
+        )
     return endings[-1]
 
 
-def pick(columns: dict[str, list[Any]], wanted: Sequence[str], config: Any, file: Path) -> dict[str, list[Any]]:
+def pick(
+    columns: dict[str, list[Any]], wanted: Sequence[str], config: Any, file: Path
+) -> dict[str, list[Any]]:
     """The wanted columns. Raises DataError naming the first that is not there."""
     for name in wanted:
         if name not in columns:
@@ -131,7 +143,7 @@ def _in_pieces(records: Iterable[Any]) -> Iterator[list[Any]]:
         yield piece
 
 
-# --- Parquet ---------------------------------------------------------------------------------------------------------------------
+# --- Parquet --------------------------------------------------------------------------------------
 def _parquet_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
     import pyarrow
     import pyarrow.parquet
@@ -152,17 +164,25 @@ def class_names(features: Any) -> dict[str, list[str]]:
     """Column -> names of its ids, or of the ids in its lists, as `datasets` records them."""
     from datasets import ClassLabel, List
 
-    inner = {column: feature.feature if isinstance(feature, List) else feature for column, feature in features.items()}
-    return {column: list(feature.names) for column, feature in inner.items() if isinstance(feature, ClassLabel)}
+    inner = {
+        column: feature.feature if isinstance(feature, List) else feature
+        for column, feature in features.items()
+    }
+    return {
+        column: list(feature.names) for column, feature in inner.items() if isinstance(feature, ClassLabel)
+    }
 
 
-# --- text files -----------------------------------------------------------------------------------------------------------------
+# --- text files -----------------------------------------------------------------------------------
 def read_lines(config: Any, file: Path) -> Iterator[str]:
     """Decoded lines with their ends. Raises DataError naming the first line that does not decode."""
     encoding = _encoding(config, file)
     number = 0
     try:
-        with _open(file) as binary, io.TextIOWrapper(binary, encoding=encoding, newline=_line_end(file)) as stream:
+        with (
+            _open(file) as binary,
+            io.TextIOWrapper(binary, encoding=encoding, newline=_line_end(file)) as stream,
+        ):
             for line in stream:
                 number += 1
                 yield line
@@ -170,7 +190,8 @@ def read_lines(config: Any, file: Path) -> Iterator[str]:
         bad = _undecodable_line(file, encoding) or number + 1
         reason = error.reason if isinstance(error, UnicodeDecodeError) else _first_line(error)
         raise DataError(
-            f"{file}: line {bad} is not {config.encoding} ({reason}); set dataset.encoding, e.g. latin-1, or mend the file"
+            f"{file}: line {bad} is not {config.encoding} ({reason}); set dataset.encoding, e.g. latin-1, or"
+            " mend the file"
         ) from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({_first_line(error)})") from error
@@ -180,7 +201,9 @@ def _open(file: Path) -> Any:
     import pyarrow
 
     compression = COMPRESSED.get(file.suffix.lower())
-    return file.open("rb") if compression is None else pyarrow.input_stream(str(file), compression=compression)
+    return (
+        file.open("rb") if compression is None else pyarrow.input_stream(str(file), compression=compression)
+    )
 
 
 def _encoding(config: Any, file: Path) -> str:
@@ -189,7 +212,9 @@ def _encoding(config: Any, file: Path) -> str:
         if not codecs.lookup(config.encoding)._is_text_encoding:
             raise LookupError
     except LookupError:
-        raise ConfigError(f"dataset.encoding={config.encoding}: not a text encoding; use e.g. utf-8 or latin-1") from None
+        raise ConfigError(
+            f"dataset.encoding={config.encoding}: not a text encoding; use e.g. utf-8 or latin-1"
+        ) from None
     if codecs.lookup(config.encoding).name != "utf-8":
         return str(config.encoding)
     try:
@@ -201,7 +226,9 @@ def _encoding(config: Any, file: Path) -> str:
 
 
 def _line_end(file: Path) -> str:
-    """A lone carriage return ends a line only in files that have no other ends (Windows' ends keep both signs)."""
+    """A lone carriage return ends a line only in files that have no other ends (Windows' ends keep both
+    signs).
+    """
     with _open(file) as stream:
         start = stream.read(1 << 16)
     return "\r" if b"\r" in start and b"\n" not in start else "\n"
@@ -225,7 +252,9 @@ def _line_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Row
 
 
 def _conll_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
-    """Columns by number, from the left `0`, `1`, … and from the right `-1`, `-2`, …; a blank line ends a sentence."""
+    """Columns by number, from the left `0`, `1`, … and from the right `-1`, `-2`, …; a blank line ends a
+    sentence.
+    """
 
     def sentences() -> Iterator[list[list[str]]]:
         sentence: list[list[str]] = []
@@ -237,18 +266,24 @@ def _conll_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Ro
             elif not line.startswith("# "):
                 cells = line.split("\t") if "\t" in line else line.split()
                 if sentence and len(cells) != len(sentence[0]):
-                    raise DataError(f"{file}: line {number} has {len(cells)} columns, the line before it {len(sentence[0])}")
+                    raise DataError(
+                        f"{file}: line {number} has {len(cells)} columns, the line before it"
+                        f" {len(sentence[0])}"
+                    )
                 sentence.append([cell.strip() for cell in cells])
         if sentence:
             yield sentence
 
     for piece in _in_pieces(sentences()):
         width = len(piece[0][0])
-        columns = {str(place): [[cells[place] for cells in sentence] for sentence in piece] for place in range(-width, width)}
+        columns = {
+            str(place): [[cells[place] for cells in sentence] for sentence in piece]
+            for place in range(-width, width)
+        }
         yield Rows(pick(columns, wanted, config, file))
 
 
-# --- CSV and TSV -----------------------------------------------------------------------------------------------------------------
+# --- CSV and TSV ----------------------------------------------------------------------------------
 def _csv_pieces(config: Any, file: Path, wanted: Sequence[str], tell: Tell) -> Iterator[Rows]:
     delimiter = delimiter_of(config, file)
     records = _csv_records(config, file, delimiter, is_quoted(config, file, delimiter, tell), tell)
@@ -256,11 +291,15 @@ def _csv_pieces(config: Any, file: Path, wanted: Sequence[str], tell: Tell) -> I
     pick({name: [] for name in names}, wanted, config, file)
     places = [names.index(name) for name in wanted]
     for piece in _in_pieces(records):
-        yield Rows({name: [fields[place] for fields in piece] for name, place in zip(wanted, places, strict=True)})
+        yield Rows(
+            {name: [fields[place] for fields in piece] for name, place in zip(wanted, places, strict=True)}
+        )
 
 
 def is_quoted(config: Any, file: Path, delimiter: str, tell: Tell) -> bool:
-    """Whether quote signs frame fields, by `dataset.quoting`; auto judges a tab-separated file by its own lines, and tells."""
+    """Whether quote signs frame fields, by `dataset.quoting`; auto judges a tab-separated file by its own
+    lines, and tells.
+    """
     if config.quoting != "auto" or delimiter != "\t":
         return bool(config.quoting != "none")
     fields, quoted, stray = 0, False, 0  # stray: the first line with a quote sign that frames nothing
@@ -270,17 +309,27 @@ def is_quoted(config: Any, file: Path, delimiter: str, tell: Tell) -> bool:
         if line.strip() and len(cells) != fields:
             return True  # only quotes can make fields of this
         for cell in cells if '"' in line else ():
-            framed = len(cell) > 1 and cell.startswith('"') and cell.endswith('"') and '"' not in cell[1:-1].replace('""', "")
+            framed = (
+                len(cell) > 1
+                and cell.startswith('"')
+                and cell.endswith('"')
+                and '"' not in cell[1:-1].replace('""', "")
+            )
             quoted |= framed
             stray = number if not stray and '"' in cell and not framed else stray
     if stray:
-        tell(f"{file}: quote signs are read as they stand (in line {stray} one frames nothing); dataset.quoting=csv reads them as frames")
+        tell(
+            f"{file}: quote signs are read as they stand (in line {stray} one frames nothing);"
+            " dataset.quoting=csv reads them as frames"
+        )
         return False
     return quoted
 
 
 def _csv_records(config: Any, file: Path, delimiter: str, quoted: bool, tell: Tell) -> Iterator[list[str]]:
-    """The column names, then the fields of each row. Raises DataError naming the line that is not as it should be."""
+    """The column names, then the fields of each row. Raises DataError naming the line that is not as it
+    should be.
+    """
     csv.field_size_limit(sys.maxsize)
     quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(read_lines(config, file), delimiter=delimiter, strict=True, quoting=quoting)
@@ -290,7 +339,8 @@ def _csv_records(config: Any, file: Path, delimiter: str, quoted: bool, tell: Te
     started = 1
     try:
         for fields in reader:
-            first, started = started, reader.line_num + 1  # of the next record; one in quotes may go over several lines
+            # of the next record; one in quotes may go over several lines
+            first, started = (started, reader.line_num + 1)
             if not names:
                 names = fields
                 if len(set(names)) < len(names):
@@ -301,25 +351,30 @@ def _csv_records(config: Any, file: Path, delimiter: str, quoted: bool, tell: Te
                 continue  # a blank line
             if len(fields) != len(names):
                 raise DataError(
-                    f"{file}: line {reader.line_num} has {len(fields)} fields, not {len(names)} ({', '.join(names)[:80]}); quote texts "
-                    "that hold the delimiter, or see dataset.delimiter, dataset.quoting and dataset.column_names"
+                    f"{file}: line {reader.line_num} has {len(fields)} fields, not {len(names)}"
+                    f" ({', '.join(names)[:80]}); quote texts that hold the delimiter, or see"
+                    " dataset.delimiter, dataset.quoting and dataset.column_names"
                 )
             if reader.line_num - first >= LONG_ROW and delimiter == "\t":
                 tell(
-                    f"{file}: one text goes over lines {first} to {reader.line_num}; if quote signs do not frame texts here, set "
-                    "dataset.quoting=none"
+                    f"{file}: one text goes over lines {first} to {reader.line_num}; if quote signs do not"
+                    " frame texts here, set dataset.quoting=none"
                 )
             yield fields
     except csv.Error as error:
         if "new-line character" in str(error):
             raise DataError(
-                f"{file}: line {reader.line_num} holds a stray carriage return (\\r) within a text; delete it, or put the text in quotes"
+                f"{file}: line {reader.line_num} holds a stray carriage return (\\r) within a text; delete"
+                " it, or put the text in quotes"
             ) from None
         hint = "; if quote signs do not frame texts here, set dataset.quoting=none" if quoted else ""
-        raise DataError(f"{file}: the row that starts in line {started} cannot be read as CSV ({_first_line(error)}){hint}") from error
+        raise DataError(
+            f"{file}: the row that starts in line {started} cannot be read as CSV"
+            f" ({_first_line(error)}){hint}"
+        ) from error
 
 
-# --- JSON ------------------------------------------------------------------------------------------------------------------------
+# --- JSON -----------------------------------------------------------------------------------------
 def _json_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Rows]:
     """Of JSONL, or of one JSON list of objects. A column holds one kind of value."""
     known: dict[str, type] = {}
@@ -334,11 +389,17 @@ def _json_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Row
         for name, values in columns.items():
             for row, value in enumerate(values, start=before + 1):
                 if value is not None:
-                    kind = float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
+                    kind = (
+                        float
+                        if isinstance(value, int | float) and not isinstance(value, bool)
+                        else type(value)
+                    )
                     if known.setdefault(name, kind) is not kind:
                         both = " and ".join(sorted((kind.__name__, known[name].__name__)))
                         holds = f"row {row} holds {type(value).__name__}"
-                        raise DataError(f"{file}: column '{name}' mixes {both}: {holds}; write one kind of value")
+                        raise DataError(
+                            f"{file}: column '{name}' mixes {both}: {holds}; write one kind of value"
+                        )
         yield Rows(columns)
         before += len(piece)
 
@@ -350,10 +411,14 @@ def _json_records(config: Any, file: Path) -> Iterator[dict[str, Any]]:
     if first[1].lstrip().startswith("["):
         records = iter(_parse(file, first[0], first[1] + "".join(line for _, line in lines)))
     else:
-        records = (_parse(file, number, line) for number, line in itertools.chain([first], lines) if line.strip())
+        records = (
+            _parse(file, number, line) for number, line in itertools.chain([first], lines) if line.strip()
+        )
     for row, record in enumerate(records, start=1):
         if not isinstance(record, dict):
-            raise DataError(f'{file}: row {row} is not an object with named fields, e.g. {{"text": …, "label": …}}')
+            raise DataError(
+                f'{file}: row {row} is not an object with named fields, e.g. {{"text": …, "label": …}}'
+            )
         yield record
 
 
@@ -361,9 +426,12 @@ def _parse(file: Path, number: int, content: str) -> Any:
     try:
         value = json.loads(content)
         if "\\u" in content:
-            json.dumps(value, ensure_ascii=False).encode()  # JSON may spell half a character, `\ud800`, which is no text
+            # JSON may spell half a character, `\ud800`, which is no text
+            json.dumps(value, ensure_ascii=False).encode()
         return value
     except UnicodeEncodeError:
-        raise DataError(f"{file}: line {number} holds half a character (a lone \\ud800 to \\udfff); mend or drop it") from None
+        raise DataError(
+            f"{file}: line {number} holds half a character (a lone \\ud800 to \\udfff); mend or drop it"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: line {number} is not JSON ({_first_line(error)})") from None

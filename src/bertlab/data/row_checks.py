@@ -1,4 +1,5 @@
-"""What quietly ruins a result and stands in the rows: empty texts, copies with other answers, rows of one split in another, one class.
+"""What quietly ruins a result and stands in the rows: empty texts, copies with other answers, rows of one
+split in another, one class.
 
 Counted before training, told in a few lines, kept in the summary.
 """
@@ -12,13 +13,17 @@ from bertlab.declarations import Role
 
 MOST_CHARACTERS = 20_000_000  # looked through before a run; `bertlab inspect` looks through all
 LOPSIDED = 0.8  # share of the commonest class from which it is told as such
-OVERLAP = 0.001  # share of a split's rows that stand in train, above which it is told: stock phrases occur everywhere
+# share of a split's rows that stand in train, above which it is told: stock phrases occur everywhere
+OVERLAP = 0.001
 
 
 def texts_of(rows: Any, roles: Sequence[Role]) -> list[str]:
     """What a tokenizer reads of each row, as one text."""
     columns = [rows[name][:] for name in text_roles(roles)]
-    return [" | ".join(" ".join(cell) if isinstance(cell, list) else cell for cell in cells) for cells in zip(*columns, strict=True)]
+    return [
+        " | ".join(" ".join(cell) if isinstance(cell, list) else cell for cell in cells)
+        for cells in zip(*columns, strict=True)
+    ]
 
 
 def letters_of(text: str) -> str:
@@ -26,8 +31,11 @@ def letters_of(text: str) -> str:
     return "".join(filter(str.isalnum, text.lower())) or text
 
 
-def count_rows(splits: dict[str, Any], roles: Sequence[Role], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Of each split: rows, empty texts, copies, copies whose answers differ, rows that stand in train, the commonest class and its share.
+def count_rows(
+    splits: dict[str, Any], roles: Sequence[Role], names: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """Of each split: rows, empty texts, copies, copies whose answers differ, rows that stand in train, the
+    commonest class and its share.
 
     What compares texts is left out where there are too many of them, or where they hold no answers.
     """
@@ -38,7 +46,11 @@ def count_rows(splits: dict[str, Any], roles: Sequence[Role], names: Sequence[st
         if label is not None and names and len(rows):
             (common, count), *_ = Counter(rows[label][:]).most_common(1)
             found[split] |= {"commonest": names[common], "commonest_share": count / len(rows)}
-    if not answers or not text_roles(roles) or sum(_characters(rows, roles) for rows in splits.values()) > MOST_CHARACTERS:
+    if (
+        not answers
+        or not text_roles(roles)
+        or sum(_characters(rows, roles) for rows in splits.values()) > MOST_CHARACTERS
+    ):
         return found
     read = set[str]()
     for split, rows in splits.items():  # train comes first
@@ -81,19 +93,29 @@ def row_lines(found: dict[str, dict[str, Any]], held_out: Sequence[str]) -> list
         lines[0] += f"; commonest class {train['commonest']} {train['commonest_share']:.1%}"
         if train["commonest_share"] >= LOPSIDED:
             lines.append(
-                f"{train['commonest_share']:.1%} of the training rows are {train['commonest']}: accuracy says little here; see "
-                "objective.primary=f1_macro and objective.class_weights=balanced"
+                f"{train['commonest_share']:.1%} of the training rows are {train['commonest']}: accuracy says"
+                " little here; see objective.primary=f1_macro and objective.class_weights=balanced"
             )
     for name, split in found.items():
         told = [
-            f"{split[key]:,} {words}" for key, words in (("empty", "empty texts"), ("copies", "copies of earlier rows")) if split.get(key)
+            f"{split[key]:,} {words}"
+            for key, words in (("empty", "empty texts"), ("copies", "copies of earlier rows"))
+            if split.get(key)
         ]
         if split.get("conflicting"):
-            told.append(f"{split['conflicting']:,} rows whose copies have other answers, which nothing can get all right")
+            told.append(
+                f"{split['conflicting']:,} rows whose copies have other answers, which nothing can get all"
+                " right"
+            )
         if split.get("in_train", 0) > OVERLAP * split["rows"]:
-            told.append(f"{split['in_train']:,} ({split['in_train'] / split['rows']:.1%}) stand in train too, and are no test of anything")
+            told.append(
+                f"{split['in_train']:,} ({split['in_train'] / split['rows']:.1%}) stand in train too, and are"
+                " no test of anything"
+            )
         if told:
             lines.append(f"{name}: {'; '.join(told)}")
         if name != "train" and split.get("commonest_share") == 1:
-            lines.append(f"{name}: every row is {split['commonest']}; its score says nothing of the other classes")
+            lines.append(
+                f"{name}: every row is {split['commonest']}; its score says nothing of the other classes"
+            )
     return lines

@@ -1,15 +1,18 @@
-"""The embedded dataset: English-like texts from a small grammar of our own, for first runs and tests without a network.
+"""The embedded dataset: English-like texts from a small grammar of our own, for first runs and tests without
+a network.
 
-Three tasks. `sentiment`: sentences whose polarity needs negation, contrast and intensity, not only a bag of words. `pairs`: two
-statements that agree, disagree or speak of different things. `documents`: several sentences about one named thing, told in
-order of time, for next-sentence and sentence-order prediction.
+Three tasks. `sentiment`: sentences whose polarity needs negation, contrast and intensity, not only a bag of
+words. `pairs`: two statements that agree, disagree or speak of different things. `documents`: several
+sentences about one named thing, told in order of time, for next-sentence and sentence-order prediction.
 
-The clean label is a function of the text alone (`sentiment_of`, `relation_of`, `topic_of`), and `label_noise` replaces the
-labels of exactly round(noise * n) texts of a split, so the best reachable accuracy is known: `best_possible`.
+The clean label is a function of the text alone (`sentiment_of`, `relation_of`, `topic_of`), and `label_noise`
+replaces the labels of exactly round(noise * n) texts of a split, so the best reachable accuracy is known:
+`best_possible`.
 
-A text's checksum decides the only split it may appear in. Splits are therefore disjoint, whatever their sizes and seeds, and
-no split changes when another one's size does; a longer split begins with the texts of a shorter one. Only `Random.random` is
-drawn from, the one method whose sequence Python promises to keep between versions.
+A text's checksum decides the only split it may appear in. Splits are therefore disjoint, whatever their sizes
+and seeds, and no split changes when another one's size does; a longer split begins with the texts of a
+shorter one. Only `Random.random` is drawn from, the one method whose sequence Python promises to keep between
+versions.
 """
 
 import zlib
@@ -29,12 +32,18 @@ T = TypeVar("T")
 class Synthetic(DatasetConfig):
     """Generated texts with a known best accuracy; needs no network and no file."""
 
-    task: str = choice("sentiment", "sentiment", "pairs", "documents", help="single sentences, sentence pairs, or documents")
+    task: str = choice(
+        "sentiment", "sentiment", "pairs", "documents", help="single sentences, sentence pairs, or documents"
+    )
     train_size: int = integer(12000, "texts of the training split", low=1, high=1_000_000)
     validation_size: int = integer(1000, "texts of the validation split", low=1, high=1_000_000)
     test_size: int = integer(1000, "texts of the test split", low=1, high=1_000_000)
-    label_noise: float = number(0.05, "share of labels replaced by another class; 1 - label_noise is reachable", low=0, below=0.5)
-    generator_seed: int = integer(0, "seed of the texts and of the noise; independent of the run's seed", low=0)
+    label_noise: float = number(
+        0.05, "share of labels replaced by another class; 1 - label_noise is reachable", low=0, below=0.5
+    )
+    generator_seed: int = integer(
+        0, "seed of the texts and of the noise; independent of the run's seed", low=0
+    )
 
     def offers(self) -> tuple[str, ...]:
         """Roles of the chosen task."""
@@ -53,20 +62,22 @@ class Synthetic(DatasetConfig):
         return read(self, [role.name for role in roles])
 
 
-# --- vocabulary -------------------------------------------------------------------------------------------------------------
+# --- vocabulary -----------------------------------------------------------------------------------
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
 POSITIVE = _words(
-    "good great wonderful brilliant charming excellent lovely clever delightful superb splendid impressive pleasant graceful "
-    "inspired memorable elegant refreshing satisfying enjoyable remarkable fantastic beautiful flawless engaging stylish "
-    "thrilling magnificent terrific vivid rewarding marvellous admirable sublime lively outstanding original perfect polished"
+    "good great wonderful brilliant charming excellent lovely clever delightful superb splendid impressive"
+    " pleasant graceful inspired memorable elegant refreshing satisfying enjoyable remarkable fantastic"
+    " beautiful flawless engaging stylish thrilling magnificent terrific vivid rewarding marvellous admirable"
+    " sublime lively outstanding original perfect polished"
 )
 NEGATIVE = _words(
-    "bad dull terrible boring awful poor clumsy weak bland dreadful tedious sloppy shabby horrible annoying disappointing "
-    "mediocre ugly stale flimsy unpleasant pathetic lifeless predictable frustrating dismal tasteless irritating lazy careless "
-    "messy tiresome stupid shallow forgettable grim hollow cheap depressing"
+    "bad dull terrible boring awful poor clumsy weak bland dreadful tedious sloppy shabby horrible annoying"
+    " disappointing mediocre ugly stale flimsy unpleasant pathetic lifeless predictable frustrating dismal"
+    " tasteless irritating lazy careless messy tiresome stupid shallow forgettable grim hollow cheap"
+    " depressing"
 )
 WEAK = ("slightly", "mildly", "somewhat", "faintly")
 STRONG = ("utterly", "absolutely", "truly", "deeply")
@@ -81,11 +92,23 @@ ASPECTS = tuple(
         "band singer sound stage drummer lighting encore audience",
     )
 )
-PEOPLE = ("my sister", "our neighbour", "the critic", "my friend", "a colleague", "the reviewer", "everyone", "my brother")
+PEOPLE = (
+    "my sister",
+    "our neighbour",
+    "the critic",
+    "my friend",
+    "a colleague",
+    "the reviewer",
+    "everyone",
+    "my brother",
+)
 ADJUNCTS = (
-    "", "", "", "", "", "", "this time", "last night", "in the end", "for the price", "on the whole", "once again", "after all",
-    "to my surprise", "as usual", "as far as I could tell", "in my opinion", "compared with last year", "at first glance",
-    "to be honest", "during the holidays", "on our second visit", "for three long hours", "from the first minute to the last",
+    "", "", "", "", "", "", "this time", "last night", "in the end", "for the price", "on the whole",
+    "once again", "after all",
+    "to my surprise", "as usual", "as far as I could tell", "in my opinion", "compared with last year",
+    "at first glance",
+    "to be honest", "during the holidays", "on our second visit", "for three long hours",
+    "from the first minute to the last",
 )  # fmt: skip
 SIMPLE_CLAUSES = ("the {a} was {x}", "the {a} seemed {x}", "the {a} felt {x}", "the {a} looked {x}")
 PLAIN_CLAUSES = (*SIMPLE_CLAUSES, *SIMPLE_CLAUSES, "I found the {a} {x}", "{who} called the {a} {x}")
@@ -94,12 +117,15 @@ NEGATED_CLAUSES = (
     "the {a} seemed anything but {x}", "nobody called the {a} {x}", "{who} never called the {a} {x}",
 )  # fmt: skip
 CONTRASTS = (  # A (judgement y of aspect c) gives way, B decides
-    "the {c} was {y}, but {B}", "although the {c} was {y}, {B}", "despite the {y} {c}, {B}", "{B} despite the {y} {c}",
+    "the {c} was {y}, but {B}", "although the {c} was {y}, {B}", "despite the {y} {c}, {B}",
+    "{B} despite the {y} {c}",
 )  # fmt: skip
 
 
 class Topic(NamedTuple):
-    """What documents of one topic are made of; `seconds` completes a name, `things` recur within a document."""
+    """What documents of one topic are made of; `seconds` completes a name, `things` recur within
+    a document.
+    """
 
     kinds: tuple[str, ...]
     seconds: tuple[str, ...]
@@ -110,17 +136,32 @@ class Topic(NamedTuple):
 
 
 def _topic(kinds: str, seconds: str, things: str, opening: str, story: str, closing: str) -> Topic:
-    lists = (kinds.split(), seconds.split(), things.split(), opening.split("|"), story.split("|"), closing.split("|"))
+    lists = (
+        kinds.split(),
+        seconds.split(),
+        things.split(),
+        opening.split("|"),
+        story.split("|"),
+        closing.split("|"),
+    )
     return Topic(*(tuple(part.strip() for part in parts) for parts in lists))
 
 
 FIRST = _words(
-    "Alder Amber Ash Birch Black Bright Cedar Clear Copper Crown Dawn Drift Elm Falcon Fern Flint Frost Gold Green Grey Hazel "
-    "Iron Ivy Linden Long Maple Moon Oak Pine Quiet Raven Red Silver Stone White Willow"
+    "Alder Amber Ash Birch Black Bright Cedar Clear Copper Crown Dawn Drift Elm Falcon Fern Flint Frost Gold"
+    " Green Grey Hazel Iron Ivy Linden Long Maple Moon Oak Pine Quiet Raven Red Silver Stone White Willow"
 )
-GIVEN = _words("Ada Bruno Clara Daniel Edith Felix Greta Hugo Ines Jonas Karin Leo Marta Nils Olga Paul Rosa Simon Tilda Victor")
-FAMILY = _words("Abel Berg Carver Dahl Ekman Faber Gruber Holt Irving Jansen Keller Lund Moreau Novak Olsen Price Quist Roth")
-CITIES = _words("Lisbon Oslo Turin Ghent Malmo Porto Riga Basel Cork Leeds Bremen Lyon Gdansk Tartu Zadar Bergen")
+GIVEN = _words(
+    "Ada Bruno Clara Daniel Edith Felix Greta Hugo Ines Jonas Karin Leo Marta Nils Olga Paul Rosa Simon Tilda"
+    " Victor"
+)
+FAMILY = _words(
+    "Abel Berg Carver Dahl Ekman Faber Gruber Holt Irving Jansen Keller Lund Moreau Novak Olsen Price Quist"
+    " Roth"
+)
+CITIES = _words(
+    "Lisbon Oslo Turin Ghent Malmo Porto Riga Basel Cork Leeds Bremen Lyon Gdansk Tartu Zadar Bergen"
+)
 TOPICS = {
     "town": _topic(
         "town village", "Bay Hill Ford Harbour Valley Bridge", "market church mill lighthouse orchard",
@@ -163,7 +204,8 @@ TOPICS = {
         "Today the habitat of the {kind} is protected.|Today {name} returns to the same trees and feeds on {thing}.",
     ),
     "club": _topic(
-        "club team", "Rovers Arrows Lions Rangers Wolves Comets", "goalkeeper striker trainer defender captain",
+        "club team", "Rovers Arrows Lions Rangers Wolves Comets",
+        "goalkeeper striker trainer defender captain",
         "{name} is a football {kind} from {city}.|The {kind} {name} plays its matches in a stadium in {city}.",
         "Students led by {who} started it in {y1}.|At first the players of {name} trained on a meadow.|"
         "In {y2} a new {thing} came, and the {kind} won the league.|The {thing}, {who}, then scored in the final.|"
@@ -177,7 +219,7 @@ LABEL_NAMES: dict[str, list[str]] = {
     "documents": list(TOPICS),
 }
 
-# --- the rules: clean labels as functions of the text ---------------------------------------------------------------------------
+# --- the rules: clean labels as functions of the text ---------------------------------------------
 _POLARITY = dict.fromkeys(POSITIVE, 1) | dict.fromkeys(NEGATIVE, -1)
 _STRENGTH = dict.fromkeys((word.split()[-1] for word in WEAK), 1) | dict.fromkeys(STRONG, 3)
 _NEGATION = frozenset(("not", "never", "hardly", "far", "anything", "nobody"))
@@ -187,8 +229,9 @@ _ASPECT = frozenset(aspect for domain in ASPECTS for aspect in domain)
 def sentiment_of(text: str) -> int | None:
     """1 positive, 0 negative, None where nothing is said or both sides weigh the same.
 
-    What is conceded ("although A, B"; "B, although A"; "A, but B") does not count. Of the rest, each judgement weighs 1
-    ("slightly"), 2 (plain or negated) or 3 ("utterly"), a negation before it turns its sign, and the sum decides.
+    What is conceded ("although A, B"; "B, although A"; "A, but B") does not count. Of the rest, each
+    judgement weighs 1 ("slightly"), 2 (plain or negated) or 3 ("utterly"), a negation before it turns its
+    sign, and the sum decides.
     """
     clause = text.strip().rstrip(".").lower()
     clause = clause.rpartition(", but ")[2].partition(" despite ")[0]
@@ -207,8 +250,12 @@ def sentiment_of(text: str) -> int | None:
 
 
 def relation_of(text: str, text_pair: str) -> int | None:
-    """0 agree and 1 disagree about the same thing, 2 where the things differ; None where one of them judges nothing."""
-    ours, theirs = ({word for word in part.lower().rstrip(".").split() if word in _ASPECT} for part in (text, text_pair))
+    """0 agree and 1 disagree about the same thing, 2 where the things differ; None where one of them judges
+    nothing.
+    """
+    ours, theirs = (
+        {word for word in part.lower().rstrip(".").split() if word in _ASPECT} for part in (text, text_pair)
+    )
     one, other = sentiment_of(text), sentiment_of(text_pair)
     if one is None or other is None:
         return None
@@ -221,13 +268,15 @@ def topic_of(text: str) -> int | None:
     return next((kinds[word] for word in text.lower().replace(".", " ").split() if word in kinds), None)
 
 
-# --- the grammar ------------------------------------------------------------------------------------------------------------------
+# --- the grammar ----------------------------------------------------------------------------------
 def _pick(rng: Random, options: Sequence[T]) -> T:
     return options[int(rng.random() * len(options))]
 
 
 def _pick_early(rng: Random, options: Sequence[T]) -> T:
-    """Early options far more often than late ones (half of all draws fall on the first eighth), as words do in a language."""
+    """Early options far more often than late ones (half of all draws fall on the first eighth), as words do
+    in a language.
+    """
     return options[int(rng.random() ** 3 * len(options))]
 
 
@@ -246,9 +295,15 @@ def _judgement(rng: Random, positive: bool, degrees: Sequence[Sequence[str]]) ->
 
 def _clause(rng: Random, aspect: str, positive: bool) -> str:
     if rng.random() < 0.2:
-        template, judgement = _pick_early(rng, NEGATED_CLAUSES), _pick_early(rng, NEGATIVE if positive else POSITIVE)
+        template, judgement = (
+            _pick_early(rng, NEGATED_CLAUSES),
+            _pick_early(rng, NEGATIVE if positive else POSITIVE),
+        )
     else:
-        template, judgement = _pick(rng, PLAIN_CLAUSES), _judgement(rng, positive, (("",), ("",), WEAK, STRONG))
+        template, judgement = (
+            _pick(rng, PLAIN_CLAUSES),
+            _judgement(rng, positive, (("",), ("",), WEAK, STRONG)),
+        )
     return template.format(a=aspect, x=judgement, who=_pick(rng, PEOPLE))
 
 
@@ -257,9 +312,11 @@ def _ended(rng: Random, text: str) -> str:
 
 
 def _sentiment_text(rng: Random, label: int) -> str:
-    """One clause, a contrast, or two judgements of different strength; the side that loses opposes the label in 1/4 to 1/3.
+    """One clause, a contrast, or two judgements of different strength; the side that loses opposes the label
+    in 1/4 to 1/3.
 
-    Shares were set so that words alone reach about 0.77 and a 4 x 128 Transformer comes within 0.01 of the bound in few epochs.
+    Shares were set so that words alone reach about 0.77 and a 4 x 128 Transformer comes within 0.01 of the
+    bound in few epochs.
     """
     positive, form = label == 1, rng.random()
     aspect, other = _shuffled(rng, _pick(rng, ASPECTS))[:2]
@@ -289,14 +346,19 @@ def _document(rng: Random, label: int) -> str:
     return " ".join(sentence.format(**slots) for sentence in chosen)
 
 
-# --- splits ------------------------------------------------------------------------------------------------------------
+# --- splits ---------------------------------------------------------------------------------------
 def _split_of(text: str) -> str:
-    """The only split this text may appear in: of all texts 3/4 are for training, 1/8 each for validation and test."""
-    return ("train", "train", "train", "train", "train", "train", "validation", "test")[zlib.crc32(text.encode()) % 8]
+    """The only split this text may appear in: of all texts 3/4 are for training, 1/8 each for validation and
+    test.
+    """
+    eighths = ("train",) * 6 + ("validation", "test")
+    return eighths[zlib.crc32(text.encode()) % 8]
 
 
 def _pair(rng: Random, label: int, fresh: Callable[[Callable[[], str]], str]) -> tuple[str, str]:
-    """Two statements; praise comes first three times out of four, without which no single word would carry any signal."""
+    """Two statements; praise comes first three times out of four, without which no single word would carry
+    any signal.
+    """
     things = [domain[0] for domain in ASPECTS]
     aspect = other = _pick_early(rng, things)
     positive = pair_positive = rng.random() < 0.75
@@ -309,7 +371,9 @@ def _pair(rng: Random, label: int, fresh: Callable[[Callable[[], str]], str]) ->
 
 
 def generate_split(config: Synthetic, split: str, size: int) -> dict[str, list[Any]]:
-    """Columns `text` (and `text_pair`), `label` int, `clean_label` int; classes of `clean_label` balanced to one text."""
+    """Columns `text` (and `text_pair`), `label` int, `clean_label` int; classes of `clean_label` balanced to
+    one text.
+    """
     rng = Random(f"bertlab/{config.task}/{split}/{config.generator_seed}")
     classes = range(len(LABEL_NAMES[config.task]))
     seen: set[str] = set()
@@ -345,7 +409,9 @@ def _noisy(clean: Sequence[Any], classes: int, config: Synthetic, split: str) ->
 
 
 def generate(config: Synthetic) -> dict[str, dict[str, list[Any]]]:
-    """Split name -> columns, for train, validation and test; the same config gives the same bytes everywhere."""
+    """Split name -> columns, for train, validation and test; the same config gives the same bytes
+    everywhere.
+    """
     sizes = {"train": config.train_size, "validation": config.validation_size, "test": config.test_size}
     return {split: generate_split(config, split, size) for split, size in sizes.items()}
 
@@ -358,7 +424,8 @@ def read(config: Synthetic, wanted: Sequence[str]) -> LoadedDataset:
     labelled = "label" in wanted
     best = {split: {"accuracy": best_possible(table)} for split, table in tables.items()} if labelled else {}
     splits = {
-        split: Dataset.from_dict({name: values for name, values in table.items() if name in wanted}) for split, table in tables.items()
+        split: Dataset.from_dict({name: values for name, values in table.items() if name in wanted})
+        for split, table in tables.items()
     }
     return LoadedDataset(splits, label_names(config) if labelled else [], best)
 

@@ -1,4 +1,5 @@
-"""What becomes of texts before a model reads them: unknown tokens, letters lost with them, texts cut, words that become one.
+"""What becomes of texts before a model reads them: unknown tokens, letters lost with them, texts cut, words
+that become one.
 
 Counted while a split is tokenised, told before training and in the summary.
 """
@@ -17,15 +18,20 @@ from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Role
 from bertlab.errors import DataError
 
-WORD = re.compile(r"[^\s!-/:-@\[-`{-~،。、，！？।]+")  # `\w` would end words at the vowel signs of Indic scripts
+# `\w` would end words at the vowel signs of Indic scripts
+WORD = re.compile(r"[^\s!-/:-@\[-`{-~،。、，！？।]+")
 HEAD = 2  # rows that are shown before training
 READ = 2_000_000  # characters looked through for words that merge
-MANY = 0.02  # share of different words that stripping makes one, above which it is told; English is below 0.01
+MANY = (
+    0.02  # share of different words that stripping makes one, above which it is told; English is below 0.01
+)
 MANY_BY_CASE = 0.5  # and that lower-casing does; English is at 0.25 to 0.36
 
 
 class CountedTexts:
-    """A tokenizer, as contracts.Encode, that counts what it makes of its texts (of tagging: words; of sentence pairs: sentences)."""
+    """A tokenizer, as contracts.Encode, that counts what it makes of its texts (of tagging: words; of
+    sentence pairs: sentences).
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer, self.unknown_id = tokenizer, tokenizer.special.unk_id
@@ -44,7 +50,10 @@ class CountedTexts:
         return [(ids, item.offsets) for ids, item in self._encoded(texts)]
 
     def _encoded(self, texts: Sequence[str]) -> list[tuple[list[int], Any]]:
-        encoded = [(item.ids, item) for item in self.tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)]
+        encoded = [
+            (item.ids, item)
+            for item in self.tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)
+        ]
         self.texts += len(texts)
         for text, (ids, item) in zip(texts, encoded, strict=True):
             self.tokens += len(ids)
@@ -54,7 +63,11 @@ class CountedTexts:
                 unknown = ids.count(self.unknown_id)
                 self.unknown += unknown
                 self.unknown_texts += unknown == len(ids)
-                self.lost += sum(end - start for token, (start, end) in zip(ids, item.offsets, strict=True) if token == self.unknown_id)
+                self.lost += sum(
+                    end - start
+                    for token, (start, end) in zip(ids, item.offsets, strict=True)
+                    if token == self.unknown_id
+                )
         return encoded
 
     def watch(self, pieces: Iterable[Examples]) -> Iterator[Examples]:
@@ -72,7 +85,9 @@ class CountedTexts:
             yield piece
 
     def shares(self) -> dict[str, float]:
-        """Words (as white space cuts them); shares of tokens, texts, characters, and of examples and tokens cut where that is counted."""
+        """Words (as white space cuts them); shares of tokens, texts, characters, and of examples and tokens
+        cut where that is counted.
+        """
         shares: dict[str, float] = {
             "words": self.words,
             "unknown_share": self.unknown / max(1, self.tokens),
@@ -80,14 +95,19 @@ class CountedTexts:
             "characters_lost": self.lost / max(1, self.characters),
         }
         if self.examples:
-            shares |= {"truncated_share": self.examples_cut / self.examples, "tokens_cut": self.cut / max(1, self.cut + self.read)}
+            shares |= {
+                "truncated_share": self.examples_cut / self.examples,
+                "tokens_cut": self.cut / max(1, self.cut + self.read),
+            }
         if self.rows:
             shares["windows_per_text"] = self.windows / self.rows
         return shares
 
 
 def merged_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
-    """Which share of the different words (of the first texts) reading makes one with another, by more than case and by case; a pair."""
+    """Which share of the different words (of the first texts) reading makes one with another, by more than
+    case and by case; a pair.
+    """
     normalizer = tokenizer.backend.normalizer
     if normalizer is None:
         return {}
@@ -117,20 +137,27 @@ def merged_words(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, Any]:
 
 
 def refuse_unknown(config: Train, texts: dict[str, dict[str, Any]]) -> None:
-    """Raises DataError where more of a split is unknown, of its tokens or of its characters, than `tokenizer.max_unknown_share`."""
+    """Raises DataError where more of a split is unknown, of its tokens or of its characters, than
+    `tokenizer.max_unknown_share`.
+    """
     limit = config.tokenizer.max_unknown_share
     for split in ("train", "validation"):
         for what, name in (("tokens", "unknown_share"), ("characters", "characters_lost")):
             if split in texts and (share := texts[split][name]) > limit:
                 raise DataError(
-                    f"tokenizer={config.tokenizer.name}: {share:.0%} of the {split} split's {what} are unknown, more than "
-                    f"tokenizer.max_unknown_share={limit:g}; tokenizer=bpe knows every text, a larger tokenizer.vocab_size or a smaller "
-                    "min_frequency more words, wordpiece's max_word_characters longer ones"
+                    f"tokenizer={config.tokenizer.name}: {share:.0%} of the {split} split's {what} are"
+                    f" unknown, more than tokenizer.max_unknown_share={limit:g}; tokenizer=bpe knows every"
+                    " text, a larger tokenizer.vocab_size or a smaller min_frequency more words, wordpiece's"
+                    " max_word_characters longer ones"
                 )
 
 
-def head_lines(rows: Any, roles: Sequence[Role], names: Sequence[str], examples: Examples, tokenizer: Tokenizer) -> list[str]:
-    """The first rows as they were read, the first example as tokens and decoded back: what the model sees, for a person who looks."""
+def head_lines(
+    rows: Any, roles: Sequence[Role], names: Sequence[str], examples: Examples, tokenizer: Tokenizer
+) -> list[str]:
+    """The first rows as they were read, the first example as tokens and decoded back: what the model sees,
+    for a person who looks.
+    """
 
     def shown(role: Role, value: Any) -> Any:
         if role.is_answer and names and role.kind in ("label", "labels", "tags"):
@@ -138,7 +165,8 @@ def head_lines(rows: Any, roles: Sequence[Role], names: Sequence[str], examples:
         return value
 
     lines = [
-        f"row {place + 1} as read: " + "  ".join(f"{role.name}={shortened(repr(shown(role, rows[place][role.name])))}" for role in roles)
+        f"row {place + 1} as read: "
+        + "  ".join(f"{role.name}={shortened(repr(shown(role, rows[place][role.name])))}" for role in roles)
         for place in range(min(HEAD, len(rows)))
     ]
     ids = [int(token) for token in examples[0]]
@@ -148,7 +176,9 @@ def head_lines(rows: Any, roles: Sequence[Role], names: Sequence[str], examples:
 
 
 def describe_texts(config: Train, texts: dict[str, dict[str, Any]]) -> list[str]:
-    """Lines for a person before training: unknown tokens always, what is cut and which words become one where it matters."""
+    """Lines for a person before training: unknown tokens always, what is cut and which words become one where
+    it matters.
+    """
     lines = [
         "unknown tokens: "
         + "; ".join(
@@ -161,20 +191,36 @@ def describe_texts(config: Train, texts: dict[str, dict[str, Any]]) -> list[str]
     train = texts["train"]
     if "windows_per_text" in train:
         lines.append(
-            "texts are read in windows: " + "; ".join(f"{split} {shares['windows_per_text']:.2f} a text" for split, shares in texts.items())
+            "texts are read in windows: "
+            + "; ".join(f"{split} {shares['windows_per_text']:.2f} a text" for split, shares in texts.items())
         )
     for split, shares in texts.items():
         if shares.get("truncated_share"):
             lines.append(
-                f"{shares['truncated_share']:.1%} of the {split} texts are cut at objective.max_length={config.objective.max_length}, "
-                f"{shares['tokens_cut']:.1%} of the split's tokens"
+                f"{shares['truncated_share']:.1%} of the {split} texts are cut at"
+                f" objective.max_length={config.objective.max_length}, {shares['tokens_cut']:.1%} of the"
+                " split's tokens"
             )
     trained = config.tokenizer.learns
     if train.get("merged", 0) > MANY:
-        keeps = "tokenizer.strip_accents=false keeps them apart" if trained else "another tokenizer may keep them apart"
+        keeps = (
+            "tokenizer.strip_accents=false keeps them apart"
+            if trained
+            else "another tokenizer may keep them apart"
+        )
         first, second = train["merged_pair"]
-        lines.append(f"{train['merged']:.1%} of the different words become one with another, e.g. {first} and {second}; {keeps}")
+        lines.append(
+            f"{train['merged']:.1%} of the different words become one with another, e.g. {first} and"
+            f" {second}; {keeps}"
+        )
     if train.get("merged_by_case", 0) > MANY_BY_CASE:
-        keeps = "tokenizer.lowercase=false keeps them apart" if trained else "another tokenizer may keep them apart"
-        lines.append(f"{train['merged_by_case']:.1%} of the different words become one with another by lower-casing; {keeps}")
+        keeps = (
+            "tokenizer.lowercase=false keeps them apart"
+            if trained
+            else "another tokenizer may keep them apart"
+        )
+        lines.append(
+            f"{train['merged_by_case']:.1%} of the different words become one with another by lower-casing;"
+            f" {keeps}"
+        )
     return lines

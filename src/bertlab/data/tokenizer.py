@@ -1,4 +1,6 @@
-"""A tokenizer as the rest of the code sees it: ids of texts, their places, what each id stands for; read from where it lies."""
+"""A tokenizer as the rest of the code sees it: ids of texts, their places, what each id stands for; read from
+where it lies.
+"""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,23 +19,39 @@ NOWHERE = "\U000f0000"  # a letter that no vocabulary has: each must have someth
 
 
 class Tokenizer:
-    """A `tokenizers.Tokenizer` and the ids of its special tokens. Texts are encoded without special tokens: objectives add them."""
+    """A `tokenizers.Tokenizer` and the ids of its special tokens. Texts are encoded without special tokens:
+    objectives add them.
+    """
 
     def __init__(self, backend: Any) -> None:
         self.backend = backend
         backend.no_padding()
         backend.no_truncation()
-        names = (("[PAD]", "<pad>"), ("[UNK]", "<unk>"), ("[CLS]", "<s>"), ("[SEP]", "</s>"), ("[MASK]", "<mask>"))
+        names = (
+            ("[PAD]", "<pad>"),
+            ("[UNK]", "<unk>"),
+            ("[CLS]", "<s>"),
+            ("[SEP]", "</s>"),
+            ("[MASK]", "<mask>"),
+        )
         ids = backend.get_vocab(with_added_tokens=True).values()
         if max(ids, default=-1) >= self.vocab_size:
-            raise DataError(f"the tokenizer's ids go up to {max(ids)}, but it has {self.vocab_size} tokens: its vocabulary has holes")
-        special_ids = (special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True))
-        framed = backend.num_special_tokens_to_add(True) if backend.num_special_tokens_to_add(False) == 2 else 3
+            raise DataError(
+                f"the tokenizer's ids go up to {max(ids)}, but it has {self.vocab_size} tokens: its"
+                " vocabulary has holes"
+            )
+        special_ids = (
+            special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True)
+        )
+        framed = (
+            backend.num_special_tokens_to_add(True) if backend.num_special_tokens_to_add(False) == 2 else 3
+        )
         try:
             backend.encode(NOWHERE)
         except Exception as error:  # tokenizers raises bare Exceptions
             raise DataError(f"the tokenizer cannot read every text ({str(error)[:120]})") from None
-        self.special = replace(Special(*special_ids), between=max(1, framed - 2))  # a finished one frames pairs as its model was trained
+        # a finished one frames pairs as its model was trained
+        self.special = replace(Special(*special_ids), between=max(1, framed - 2))
 
     @property
     def vocab_size(self) -> int:
@@ -48,7 +66,10 @@ class Tokenizer:
 
     def with_offsets(self, texts: Sequence[str]) -> list[tuple[list[int], list[tuple[int, int]]]]:
         """The same, and of each token its first character in the text and the one after its last."""
-        return [(item.ids, item.offsets) for item in self.backend.encode_batch(list(texts), add_special_tokens=False)]
+        return [
+            (item.ids, item.offsets)
+            for item in self.backend.encode_batch(list(texts), add_special_tokens=False)
+        ]
 
     def vocabulary(self) -> Vocabulary:
         """What objectives need of each id: whether it goes on with a word, how many letters it stands for."""
@@ -56,14 +77,20 @@ class Tokenizer:
         model, added = content["model"], {item["id"] for item in content["added_tokens"] if item["special"]}
         is_special = np.zeros(self.vocab_size, dtype=bool)
         is_special[[*self.special.all(), *added]] = True
-        continues, characters = np.zeros(self.vocab_size, dtype=bool), np.ones(self.vocab_size, dtype=np.int64)
+        continues, characters = (
+            np.zeros(self.vocab_size, dtype=bool),
+            np.ones(self.vocab_size, dtype=np.int64),
+        )
         pieces = self.backend.get_vocab(with_added_tokens=True)
         prefix = model.get("continuing_subword_prefix") or ""
         marks = () if model["type"] == "WordLevel" else ("▁", "Ġ")
         opening = next((mark for mark in marks if any(piece.startswith(mark) for piece in pieces)), "")
         for piece, index in pieces.items():
             if prefix:
-                continues[index], text = piece.startswith(prefix) and piece != prefix, piece.removeprefix(prefix) or piece
+                continues[index], text = (
+                    piece.startswith(prefix) and piece != prefix,
+                    piece.removeprefix(prefix) or piece,
+                )
             elif opening:
                 text = piece.removeprefix(opening)
                 continues[index] = text == piece and text[:1].isalnum()
@@ -76,7 +103,9 @@ class Tokenizer:
         return Vocabulary(self.special, continues, characters, is_special)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text that ids stand for, special tokens in place, as far as normalising and splitting leave it."""
+        """The text that ids stand for, special tokens in place, as far as normalising and
+        splitting leave it.
+        """
         from tokenizers import decoders
 
         tokens = [str(self.backend.id_to_token(index)) for index in ids]
@@ -111,15 +140,19 @@ class Tokenizer:
 
 
 def _characters_of(piece: str) -> str:
-    """A byte-level token's characters: UTF-8 continuation bytes (0x80 to 0xBF) are not characters of their own.
+    """A byte-level token's characters: UTF-8 continuation bytes (0x80 to 0xBF) are not characters of their
+    own.
 
-    Byte-level tokenizers write byte b as a printable character (Radford et al. 2019's code); those of 0x80 to 0xBF are the ones below.
+    Byte-level tokenizers write byte b as a printable character (Radford et al. 2019's code); those of 0x80 to
+    0xBF are the ones below.
     """
     return "".join(letter for letter in piece if letter not in CONTINUATION_BYTES)
 
 
 def _byte_characters() -> dict[int, str]:
-    """Byte -> the character that stands for it: itself where printable, else the next free one from U+0100 on."""
+    """Byte -> the character that stands for it: itself where printable, else the next free one from U+0100
+    on.
+    """
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return {byte: chr(byte) if byte in printable else chr(0x100 + others.index(byte)) for byte in range(256)}
@@ -129,7 +162,9 @@ CONTINUATION_BYTES = frozenset(_byte_characters()[byte] for byte in range(0x80, 
 
 
 def special_id(backend: Any, role: str, candidates: tuple[str, ...]) -> int:
-    """Id of a special token: by its name, else by its place in ids 0 to 4, where trained tokenizers keep them."""
+    """Id of a special token: by its name, else by its place in ids 0 to 4, where trained tokenizers keep
+    them.
+    """
     for name in candidates:
         if (token_id := backend.token_to_id(name)) is not None:
             return int(token_id)
@@ -137,10 +172,13 @@ def special_id(backend: Any, role: str, candidates: tuple[str, ...]) -> int:
     place = ROLES.index(role)
     if place in added and added[place].special:
         return place
-    raise DataError(f"the tokenizer has no {role} token (looked for {', '.join(candidates)}); it cannot feed a BERT-style encoder")
+    raise DataError(
+        f"the tokenizer has no {role} token (looked for {', '.join(candidates)}); it cannot feed a BERT-style"
+        " encoder"
+    )
 
 
-# --- where tokenizers lie ---------------------------------------------------------------------------------------------------------
+# --- where tokenizers lie -------------------------------------------------------------------------
 def read_tokenizer(file: Path) -> Tokenizer:
     """A tokenizer of ours. Raises RunError where it cannot be read."""
     try:
@@ -158,7 +196,9 @@ def tokenizer_beside(source: Path) -> Path:
 
 
 def load_tokenizer(given: str) -> Tokenizer:
-    """A finished tokenizer from a file, a folder or the hub. Raises DataError saying which of them was tried."""
+    """A finished tokenizer from a file, a folder or the hub. Raises DataError saying which of
+    them was tried.
+    """
     from tokenizers import Tokenizer as Backend
 
     path = Path(given).expanduser()
@@ -172,7 +212,9 @@ def load_tokenizer(given: str) -> Tokenizer:
     except DataError as error:
         raise DataError(f"tokenizer.path={given}: {error}") from None
     except Exception as error:  # tokenizers raises bare Exceptions
-        raise DataError(f"tokenizer.path={given}: {file} is not a tokenizer.json ({str(error)[:120]})") from error
+        raise DataError(
+            f"tokenizer.path={given}: {file} is not a tokenizer.json ({str(error)[:120]})"
+        ) from error
 
 
 def _fetch_from_hub(name: str) -> Path:
@@ -182,11 +224,15 @@ def _fetch_from_hub(name: str) -> Path:
         return Path(hf_hub_download(name, "tokenizer.json"))
     except Exception as error:  # of several libraries, none of them ours
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise DataError(f"tokenizer.path={name}: neither a local path nor to be had from the hub ({line})") from error
+        raise DataError(
+            f"tokenizer.path={name}: neither a local path nor to be had from the hub ({line})"
+        ) from error
 
 
 def batches_of_texts(rows: Any, columns: Sequence[str], size: int = 1000) -> Iterator[str]:
-    """All texts of some columns, lists of words joined, a slice at a time, so that a large corpus is never in memory whole."""
+    """All texts of some columns, lists of words joined, a slice at a time, so that a large corpus is never in
+    memory whole.
+    """
     for column in (rows[name] for name in columns):
         for start in range(0, len(column), size):
             for value in column[start : start + size]:

@@ -1,7 +1,9 @@
-"""Options of the group `tokenizer`: trained on the training split alone (`wordlevel wordpiece bpe unigram`), or taken as they are.
+"""Options of the group `tokenizer`: trained on the training split alone (`wordlevel wordpiece bpe unigram`),
+or taken as they are.
 
 A trained tokenizer is cached by what made it: its config, the texts' fingerprint and this folder's code.
-Sources: WordPiece, Schuster & Nakajima 2012 and Devlin et al. 2019 §3; BPE, Sennrich et al. 2016; unigram, Kudo 2018.
+Sources: WordPiece, Schuster & Nakajima 2012 and Devlin et al. 2019 §3; BPE, Sennrich et al. 2016; unigram,
+Kudo 2018.
 """
 
 import json
@@ -32,13 +34,18 @@ class TrainedTokenizer(TokenizerConfig):
     vocab_size: int = integer(16_000, "largest number of tokens, special ones included", low=8)
     min_frequency: int = integer(2, "rarer words or merges get no entry", low=1)
     lowercase: bool = flag(True, "lower-case all text")
-    strip_accents: bool = flag(True, "é becomes e: marks of Unicode category Mn go, as in BERT; other scripts' words may merge")
+    strip_accents: bool = flag(
+        True, "é becomes e: marks of Unicode category Mn go, as in BERT; other scripts' words may merge"
+    )
     split: str = choice(
         "words",
         "words",
         "whitespace",
         "bert",
-        help="words: \\w+ and runs of punctuation; whitespace: white space only; bert: every punctuation mark and Chinese character alone",
+        help=(
+            "words: \\w+ and runs of punctuation; whitespace: white space only; bert: every punctuation mark"
+            " and Chinese character alone"
+        ),
     )
     pad_token: str = string("[PAD]", "fills up short sequences")
     unk_token: str = string("[UNK]", "stands for what the vocabulary lacks")
@@ -56,7 +63,10 @@ class TrainedTokenizer(TokenizerConfig):
         if len(set(special)) < len(special) or not all(special):
             raise ConfigError(f"{path}: special tokens must be five different strings, not {special}")
         if unfit := [token for token in special if re.search(r"[\s:$]", token)]:
-            raise ConfigError(f"{path}: a special token holds no white space, ':' or '$' as {unfit[0]!r} does; take e.g. [CLS]")
+            raise ConfigError(
+                f"{path}: a special token holds no white space, ':' or '$' as {unfit[0]!r} does; take e.g."
+                " [CLS]"
+            )
 
 
 @dataclass
@@ -71,8 +81,16 @@ class WordPiece(TrainedTokenizer):
     """Sub-words, longest match first (Devlin et al. 2019: split=bert)."""
 
     kind: ClassVar[str] = "WordPiece"
-    split: str = choice("bert", "words", "whitespace", "bert", help="bert: white space; every punctuation mark and Chinese character alone")
-    max_word_characters: int = integer(100, "longer words are unknown, e.g. DNA without spaces (BERT: 100)", low=1)
+    split: str = choice(
+        "bert",
+        "words",
+        "whitespace",
+        "bert",
+        help="bert: white space; every punctuation mark and Chinese character alone",
+    )
+    max_word_characters: int = integer(
+        100, "longer words are unknown, e.g. DNA without spaces (BERT: 100)", low=1
+    )
 
 
 @dataclass
@@ -80,7 +98,9 @@ class Bpe(TrainedTokenizer):
     """Byte-level byte-pair encoding: nothing is unknown."""
 
     kind: ClassVar[str] = "BPE"
-    vocab_size: int = integer(16_000, "largest number of tokens: 256 bytes, 5 special ones, and merges", low=261)
+    vocab_size: int = integer(
+        16_000, "largest number of tokens: 256 bytes, 5 special ones, and merges", low=261
+    )
     lowercase: bool = flag(False, "lower-case all text")
     strip_accents: bool = flag(False, "é becomes e")
 
@@ -94,7 +114,9 @@ class Unigram(TrainedTokenizer):
 
 @dataclass
 class InheritedTokenizer(TokenizerConfig):
-    """The tokenizer of the run, stage or checkpoint that `init` names: pretrained weights know no other words."""
+    """The tokenizer of the run, stage or checkpoint that `init` names: pretrained weights know no other
+    words.
+    """
 
     inherits: ClassVar = True
 
@@ -130,7 +152,7 @@ class GivenTokenizer(TokenizerConfig):
         return load_tokenizer(self.path).to_json()
 
 
-# --- training ---------------------------------------------------------------------------------------------------------------------
+# --- training -------------------------------------------------------------------------------------
 def train_tokenizer(config: TrainedTokenizer, texts: Iterable[str]) -> Tokenizer:
     """Train on `texts` (the training split's, nothing else); the same texts always give the same tokenizer.
 
@@ -147,7 +169,8 @@ def train_tokenizer(config: TrainedTokenizer, texts: Iterable[str]) -> Tokenizer
         _learn_vocabulary(config, backend, texts, special)
     except Exception as error:  # tokenizers raises bare Exceptions
         raise DataError(
-            f"tokenizer={config.name}: tokenizer.vocab_size={config.vocab_size} cannot be trained ({str(error)[:120]})"
+            f"tokenizer={config.name}: tokenizer.vocab_size={config.vocab_size} cannot be trained"
+            f" ({str(error)[:120]})"
         ) from error
     ids = [backend.token_to_id(token) for token in special]
     backend.post_processor = processors.TemplateProcessing(
@@ -157,24 +180,35 @@ def train_tokenizer(config: TrainedTokenizer, texts: Iterable[str]) -> Tokenizer
     )
     tokenizer = Tokenizer(backend)
     if tokenizer.vocab_size <= len(special):
-        raise DataError(f"tokenizer={config.name}: no word occurs {config.min_frequency} times in the training texts; lower min_frequency")
+        raise DataError(
+            f"tokenizer={config.name}: no word occurs {config.min_frequency} times in the training texts;"
+            " lower min_frequency"
+        )
     return tokenizer
 
 
 def _normalizer(config: TrainedTokenizer) -> Any:
-    """With split=bert BERT's own: it also drops control characters, sets Chinese characters apart, and composes nothing.
+    """With split=bert BERT's own: it also drops control characters, sets Chinese characters apart, and
+    composes nothing.
 
-    Stripping is BERT's everywhere; `tokenizers`' StripAccents would delete vowel signs of Indic scripts (categories Mc and Me) too.
+    Stripping is BERT's everywhere; `tokenizers`' StripAccents would delete vowel signs of Indic scripts
+    (categories Mc and Me) too.
     """
     from tokenizers import normalizers
 
     lower, strip = config.lowercase, config.strip_accents
     if config.split == "bert" and config.kind != "BPE":  # which splits at bytes, whatever `split` says
-        return normalizers.BertNormalizer(clean_text=True, handle_chinese_chars=True, strip_accents=strip, lowercase=lower)
+        return normalizers.BertNormalizer(
+            clean_text=True, handle_chinese_chars=True, strip_accents=strip, lowercase=lower
+        )
     steps: list[Any] = [
-        normalizers.BertNormalizer(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False)
-        if strip
-        else normalizers.NFC()
+        (
+            normalizers.BertNormalizer(
+                clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False
+            )
+            if strip
+            else normalizers.NFC()
+        )
     ]
     return normalizers.Sequence([*steps, normalizers.Lowercase()] if lower else steps)
 
@@ -185,14 +219,19 @@ def _splitter(config: TrainedTokenizer) -> Any:
     if config.kind == "BPE":
         return pre_tokenizers.ByteLevel(add_prefix_space=True)
     splitters = {
-        "words": pre_tokenizers.Whitespace, "whitespace": pre_tokenizers.WhitespaceSplit, "bert": pre_tokenizers.BertPreTokenizer,
+        "words": pre_tokenizers.Whitespace, "whitespace": pre_tokenizers.WhitespaceSplit,
+        "bert": pre_tokenizers.BertPreTokenizer,
     }  # fmt: skip
     split = splitters[config.split]()
     return pre_tokenizers.Sequence([split, pre_tokenizers.Metaspace()]) if config.kind == "Unigram" else split
 
 
-def _learn_vocabulary(config: TrainedTokenizer, backend: Any, texts: Iterable[str], special: list[str]) -> None:
-    """Fill `backend`. The library's WordPiece and unigram trainers depend on the order of hash tables; those two are made exact here."""
+def _learn_vocabulary(
+    config: TrainedTokenizer, backend: Any, texts: Iterable[str], special: list[str]
+) -> None:
+    """Fill `backend`. The library's WordPiece and unigram trainers depend on the order of hash tables; those
+    two are made exact here.
+    """
     from tokenizers import AddedToken, models, pre_tokenizers, trainers
 
     common: dict[str, Any] = {
@@ -200,7 +239,9 @@ def _learn_vocabulary(config: TrainedTokenizer, backend: Any, texts: Iterable[st
         "special_tokens": [AddedToken(token, special=True, normalized=False) for token in special],
     }  # fmt: skip
     if config.kind == "WordLevel":
-        backend.train_from_iterator(texts, trainers.WordLevelTrainer(min_frequency=config.min_frequency, **common))
+        backend.train_from_iterator(
+            texts, trainers.WordLevelTrainer(min_frequency=config.min_frequency, **common)
+        )
     elif config.kind == "BPE":
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         trainer = trainers.BpeTrainer(min_frequency=config.min_frequency, initial_alphabet=alphabet, **common)
@@ -216,30 +257,47 @@ def _learn_vocabulary(config: TrainedTokenizer, backend: Any, texts: Iterable[st
         backend.train_from_iterator(texts, trainers.UnigramTrainer(unk_token=config.unk_token, **common))
         content = json.loads(backend.to_str())
         pieces = content["model"]["vocab"]
-        scored = sorted(((token, round(score, 6)) for token, score in pieces[len(special) :]), key=lambda item: (-item[1], item[0]))
-        backend.model = models.Unigram([*map(tuple, pieces[: len(special)]), *scored], unk_id=content["model"]["unk_id"])
+        scored = sorted(
+            ((token, round(score, 6)) for token, score in pieces[len(special) :]),
+            key=lambda item: (-item[1], item[0]),
+        )
+        backend.model = models.Unigram(
+            [*map(tuple, pieces[: len(special)]), *scored], unk_id=content["model"]["unk_id"]
+        )
 
 
 def _wordpieces(config: WordPiece, backend: Any, texts: Iterable[str], special: list[str]) -> dict[str, int]:
-    """WordPiece's vocabulary as byte-pair merges of words whose inner letters are symbols of their own (`##x` for x).
+    """WordPiece's vocabulary as byte-pair merges of words whose inner letters are symbols of their own (`##x`
+    for x).
 
-    Letters within a word are mapped to private code points, merged by the exact BPE trainer, and mapped back. Where letters alone are more
-    than the vocabulary may hold, the most frequent stay.
+    Letters within a word are mapped to private code points, merged by the exact BPE trainer, and mapped back.
+    Where letters alone are more than the vocabulary may hold, the most frequent stay.
     """
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, trainers
 
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text)))
+        counts.update(
+            word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
+        )
     counts = _with_room_for_letters(config, counts, config.vocab_size - len(special))
     letters = sorted({letter for word in counts for letter in word[1:]})
     inner = {letter: chr(PRIVATE + index) for index, letter in enumerate(letters)}
     outer = {private: letter for letter, private in inner.items()}
     merges = Backend(models.BPE())
     merges.train_from_iterator(
-        (word[0] + "".join(inner[letter] for letter in word[1:]) for word, count in counts.items() for _ in range(count)),
-        trainers.BpeTrainer(vocab_size=config.vocab_size, min_frequency=config.min_frequency, special_tokens=special, show_progress=False),
+        (
+            word[0] + "".join(inner[letter] for letter in word[1:])
+            for word, count in counts.items()
+            for _ in range(count)
+        ),
+        trainers.BpeTrainer(
+            vocab_size=config.vocab_size,
+            min_frequency=config.min_frequency,
+            special_tokens=special,
+            show_progress=False,
+        ),
     )
 
     def piece(token: str) -> str:
@@ -247,11 +305,14 @@ def _wordpieces(config: WordPiece, backend: Any, texts: Iterable[str], special: 
         return token if token in special else prefix + "".join(outer.get(letter, letter) for letter in token)
 
     pieces = [piece(token) for token, _ in sorted(merges.get_vocab().items(), key=lambda item: item[1])]
-    return {name: index for index, name in enumerate(dict.fromkeys(pieces))}  # `###` may be a word and an inner `#`: one id for both
+    # `###` may be a word and an inner `#`: one id for both
+    return {name: index for index, name in enumerate(dict.fromkeys(pieces))}
 
 
 def _with_room_for_letters(config: WordPiece, counts: Counter[str], room: int) -> Counter[str]:
-    """The words all of whose letters, first and inner ones apart, are among the `room` most frequent; tells what that leaves out."""
+    """The words all of whose letters, first and inner ones apart, are among the `room` most frequent; tells
+    what that leaves out.
+    """
     often: Counter[tuple[bool, str]] = Counter()
     for word, count in counts.items():
         for index, letter in enumerate(word):
@@ -260,8 +321,15 @@ def _with_room_for_letters(config: WordPiece, counts: Counter[str], room: int) -
         return counts
     kept = set(sorted(often, key=lambda place: (-often[place], place))[:room])
     print(
-        f"tokenizer.vocab_size={config.vocab_size}: the training texts have {len(often):,} letters (first ones of words and others apart); "
-        f"words with the {len(often) - room:,} rarest of them are unknown; raise tokenizer.vocab_size",
+        f"tokenizer.vocab_size={config.vocab_size}: the training texts have {len(often):,} letters (first"
+        f" ones of words and others apart); words with the {len(often) - room:,} rarest of them are unknown;"
+        " raise tokenizer.vocab_size",
         flush=True,
     )
-    return Counter({word: count for word, count in counts.items() if all((index > 0, letter) in kept for index, letter in enumerate(word))})
+    return Counter(
+        {
+            word: count
+            for word, count in counts.items()
+            if all((index > 0, letter) in kept for index, letter in enumerate(word))
+        }
+    )

@@ -1,1 +1,3 @@
-"""A finished run as a folder that transformers opens: AutoModel…, AutoTokenizer and pipeline, with outputs equal to ours."""
+"""A finished run as a folder that transformers opens: AutoModel…, AutoTokenizer and pipeline, with outputs
+equal to ours.
+"""

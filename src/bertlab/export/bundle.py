@@ -1,8 +1,9 @@
 """One self-contained Python file out of a module of this house and all that it reaches in others.
 
-What the root module imports from `bertlab` is taken in, and what that needs in turn, as it stands in the source: functions, constants,
-classes with those methods that something kept calls by name. Of a model's config its options stay, as a plain dataclass. So the file is a
-function of the source that trains, and cannot drift from it. What remains to be imported is Python's own, torch's or transformers'.
+What the root module imports from `bertlab` is taken in, and what that needs in turn, as it stands in the
+source: functions, constants, classes with those methods that something kept calls by name. Of a model's
+config its options stay, as a plain dataclass. So the file is a function of the source that trains, and cannot
+drift from it. What remains to be imported is Python's own, torch's or transformers'.
 """
 
 import ast
@@ -22,7 +23,9 @@ Place = tuple[str, str]  # a module, and a name at its top
 
 
 def bundle(root: str, note: str) -> str:
-    """The file that stands for module `root`; `note` says in its docstring how it was made. Raises ValueError for what cannot leave."""
+    """The file that stands for module `root`; `note` says in its docstring how it was made. Raises ValueError
+    for what cannot leave.
+    """
     return _Bundle(root).text(note)
 
 
@@ -79,7 +82,11 @@ class _Bundle:
             for node in ast.walk(part):
                 if isinstance(node, ast.Attribute):
                     self.attributes.add(node.attr)
-                    if isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id == "super":
+                    if (
+                        isinstance(node.value, ast.Call)
+                        and isinstance(node.value.func, ast.Name)
+                        and node.value.func.id == "super"
+                    ):
                         self.of_super.add(node.attr)
                 if isinstance(node, ast.Name):
                     self._reach(place[0], node.id)
@@ -102,7 +109,9 @@ class _Bundle:
         definition = self._definition(place)
         if not isinstance(definition, ast.ClassDef):
             return [definition]
-        frame: list[ast.AST] = [] if self._is_config(place) else [*definition.bases, *definition.decorator_list]
+        frame: list[ast.AST] = (
+            [] if self._is_config(place) else [*definition.bases, *definition.decorator_list]
+        )
         return [*frame, *self._members(place, definition)]
 
     def _members(self, place: Place, definition: ast.ClassDef) -> list[ast.stmt]:
@@ -112,9 +121,15 @@ class _Bundle:
             return [
                 member
                 for member in definition.body
-                if isinstance(member, ast.FunctionDef) and member.name in self.attributes and member.name not in dir(ModelConfig)
+                if isinstance(member, ast.FunctionDef)
+                and member.name in self.attributes
+                and member.name not in dir(ModelConfig)
             ]
-        return [member for member in definition.body if not isinstance(member, ast.FunctionDef) or self._is_wanted(place, member.name)]
+        return [
+            member
+            for member in definition.body
+            if not isinstance(member, ast.FunctionDef) or self._is_wanted(place, member.name)
+        ]
 
     def _is_wanted(self, place: Place, method: str) -> bool:
         """Whether anything calls it, and not in each derived class one of the same name."""
@@ -125,12 +140,18 @@ class _Bundle:
             for reached in self.places
             if isinstance(other := self._definition(reached), ast.ClassDef) and self._derives(reached, place)
         ]
-        overridden = derived and all(any(isinstance(m, ast.FunctionDef) and m.name == method for m in other.body) for other in derived)
+        overridden = derived and all(
+            any(isinstance(m, ast.FunctionDef) and m.name == method for m in other.body) for other in derived
+        )
         return not overridden or method in self.of_super
 
     def _derives(self, place: Place, base: Place) -> bool:
         definition, source = self._definition(place), self._source(place[0])
-        names = [node.id for node in definition.bases if isinstance(node, ast.Name)] if isinstance(definition, ast.ClassDef) else []
+        names = (
+            [node.id for node in definition.bases if isinstance(node, ast.Name)]
+            if isinstance(definition, ast.ClassDef)
+            else []
+        )
         return any((source.imports.get(name) or (place[0], name)) == base for name in names)
 
     def _is_config(self, place: Place) -> bool:
@@ -157,10 +178,19 @@ class _Bundle:
             source = self._source(module)
             if module != self.root:
                 lines += ["", "", f"# --- from {'/'.join(module.split('.'))}.py ".ljust(WIDTH, "-")]
-                lines += [f"# {line}".rstrip() for line in source.docstring.splitlines()] if module in direct else []
+                lines += (
+                    [f"# {line}".rstrip() for line in source.docstring.splitlines()]
+                    if module in direct
+                    else []
+                )
             last = None
-            for statement in sorted({self._definition(place) for place in self.places if place[0] == module}, key=lambda one: one.lineno):
-                both_simple = isinstance(last, ast.Assign | ast.AnnAssign) and isinstance(statement, ast.Assign | ast.AnnAssign)
+            for statement in sorted(
+                {self._definition(place) for place in self.places if place[0] == module},
+                key=lambda one: one.lineno,
+            ):
+                both_simple = isinstance(last, ast.Assign | ast.AnnAssign) and isinstance(
+                    statement, ast.Assign | ast.AnnAssign
+                )
                 lines += [] if both_simple else ["", ""]
                 lines += self._lines((module, _defined(statement)[0]))
                 last = statement
@@ -184,7 +214,11 @@ class _Bundle:
             else:
                 plain.append(f"import {module}" if module == name else f"import {module} as {name}")
         named = [f"from {module} import {', '.join(names)}" for module, names in of.items()]
-        own = [line for line in sorted(plain) + sorted(named) if line.split()[1].split(".")[0] in sys.stdlib_module_names]
+        own = [
+            line
+            for line in sorted(plain) + sorted(named)
+            if line.split()[1].split(".")[0] in sys.stdlib_module_names
+        ]
         lines = [*own, "", *(line for line in sorted(plain) + sorted(named) if line not in own)]
         return [part for line in lines for part in ([line] if len(line) <= WIDTH else _folded(line))]
 
@@ -193,7 +227,11 @@ class _Bundle:
         if not isinstance(definition, ast.ClassDef):
             return source.lines[source.start(definition) - 1 : definition.end_lineno]
         members, before = self._members(place, definition), _first(definition.body[0]) - 1
-        lines = self._options(place, definition) if self._is_config(place) else source.lines[source.start(definition) - 1 : before]
+        lines = (
+            self._options(place, definition)
+            if self._is_config(place)
+            else source.lines[source.start(definition) - 1 : before]
+        )
         for member in definition.body:
             if member in members:
                 lines = [*lines, *source.lines[before : member.end_lineno]]
@@ -228,7 +266,13 @@ def _defined(statement: ast.stmt) -> list[str]:
     """Names that a statement at the top of a module defines."""
     if isinstance(statement, ast.ClassDef | ast.FunctionDef):
         return [statement.name]
-    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target] if isinstance(statement, ast.AnnAssign) else []
+    targets = (
+        statement.targets
+        if isinstance(statement, ast.Assign)
+        else [statement.target]
+        if isinstance(statement, ast.AnnAssign)
+        else []
+    )
     return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
 
 
@@ -240,7 +284,9 @@ def _imported(statement: ast.stmt) -> dict[str, Place]:
     for alias in statement.names if isinstance(statement, ast.Import) else []:
         package, _, module = alias.name.rpartition(".")
         places |= (
-            {alias.asname: (package, module)} if alias.asname and package else {alias.asname or alias.name.split(".")[0]: (alias.name, "")}
+            {alias.asname: (package, module)}
+            if alias.asname and package
+            else {alias.asname or alias.name.split(".")[0]: (alias.name, "")}
         )
     return places
 

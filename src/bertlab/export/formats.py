@@ -1,4 +1,6 @@
-"""The ways out: what each writes of a run, how its card says it is opened, and how it is compared with the run."""
+"""The ways out: what each writes of a run, how its card says it is opened, and how it is compared with the
+run.
+"""
 
 import abc
 import importlib.util
@@ -14,9 +16,15 @@ from bertlab.training.finished import FinishedRun
 
 
 def longest(trained: FinishedRun) -> int:
-    """Tokens of the longest text, special ones included: what the run was trained with, as far as positions go."""
+    """Tokens of the longest text, special ones included: what the run was trained with, as far as positions
+    go.
+    """
     reach = trained.model.encoder.longest
-    return trained.config.objective.max_length if reach is None else min(trained.config.objective.max_length, reach)
+    return (
+        trained.config.objective.max_length
+        if reach is None
+        else min(trained.config.objective.max_length, reach)
+    )
 
 
 def has_transformers() -> bool:
@@ -43,11 +51,14 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def compare(self, trained: FinishedRun, folder: Path, form: Form, rows: Any) -> str:
-        """Compare with the run; what that showed, in words. Raises RunError where the folder answers otherwise."""
+        """Compare with the run; what that showed, in words. Raises RunError where the folder answers
+        otherwise.
+        """
 
     def uncompared(self, trained: FinishedRun, wanted: bool) -> str | None:
         """Why the folder is not to be compared, or cannot be here; None where it is."""
-        if trained.config.model.hub_name() is not None:  # what transformers has built itself is always compared
+        # what transformers has built itself is always compared
+        if trained.config.model.hub_name() is not None:
             return None
         if not wanted:
             return "verify=false"
@@ -65,21 +76,40 @@ class Transformers(Format):
 
     def write(self, trained: FinishedRun, folder: Path, what: str) -> str:
         """The class's name."""
-        return write_model(folder, trained.config, trained.model, trained.tokenizer, trained.objective.label_names, what)
+        return write_model(
+            folder, trained.config, trained.model, trained.tokenizer, trained.objective.label_names, what
+        )
 
     def opening(self, trained: FinishedRun, form: Form) -> list[str]:
         """The class to ask, and what `trust_remote_code` means."""
         auto = f"AutoModelFor{form.task}" if form.task else "AutoModel"
-        vectors = ["", "The vector of a text is `pooler_output`; compare vectors by their cosine."] if form.head and not form.task else []
+        vectors = (
+            ["", "The vector of a text is `pooler_output`; compare vectors by their cosine."]
+            if form.head and not form.task
+            else []
+        )
         if form.as_code:
-            return [*code_note("AutoModel"), "", f"    {auto}.from_pretrained(FOLDER, trust_remote_code=True)", *vectors]
-        return ["Transformers' own class computes it; no code comes with this folder.", "", f"    {auto}.from_pretrained(FOLDER)", *vectors]
+            return [
+                *code_note("AutoModel"),
+                "",
+                f"    {auto}.from_pretrained(FOLDER, trust_remote_code=True)",
+                *vectors,
+            ]
+        return [
+            "Transformers' own class computes it; no code comes with this folder.",
+            "",
+            f"    {auto}.from_pretrained(FOLDER)",
+            *vectors,
+        ]
 
     def compare(self, trained: FinishedRun, folder: Path, form: Form, rows: Any) -> str:
         """Tokens, then outputs in double precision."""
         compare_tokens(trained, folder, longest(trained), rows)
         difference = largest_difference(trained, folder, form, longest(trained), rows)
-        return f"tokens and outputs equal to the run's on {texts_of(rows)} and random tokens (largest difference {difference:.1e})"
+        return (
+            f"tokens and outputs equal to the run's on {texts_of(rows)} and random tokens (largest difference"
+            f" {difference:.1e})"
+        )
 
 
 class SentenceTransformers(Format):
@@ -100,7 +130,13 @@ class SentenceTransformers(Format):
         option = ", trust_remote_code=True" if form.as_code else ""
         call = f"    SentenceTransformer(FOLDER{option}).encode(texts)"
         note = code_note("SentenceTransformer") if form.as_code else ["No code comes with this folder."]
-        return [*note, "", call, "", "Vectors have length 1: their product is their cosine, which the run was trained and scored by."]
+        return [
+            *note,
+            "",
+            call,
+            "",
+            "Vectors have length 1: their product is their cosine, which the run was trained and scored by.",
+        ]
 
     def compare(self, trained: FinishedRun, folder: Path, form: Form, rows: Any) -> str:
         """Tokens and hidden states; vectors too, where the package is installed."""
@@ -108,9 +144,13 @@ class SentenceTransformers(Format):
         difference = largest_difference(trained, folder, form, longest(trained), rows)
         if not sentence_transformers.has_package():
             told = "the package sentence-transformers is not installed, so that vectors were not compared"
-            return f"tokens and hidden states equal to the run's (largest difference {difference:.1e}); {told}"
+            return (
+                f"tokens and hidden states equal to the run's (largest difference {difference:.1e}); {told}"
+            )
         difference = sentence_transformers.vectors_difference(folder, trained, longest(trained), rows)
-        return f"tokens and vectors equal to the run's on {texts_of(rows)} (largest difference {difference:.1e})"
+        return (
+            f"tokens and vectors equal to the run's on {texts_of(rows)} (largest difference {difference:.1e})"
+        )
 
 
 class Onnx(Format):
@@ -129,32 +169,54 @@ class Onnx(Format):
     def opening(self, trained: FinishedRun, form: Form) -> list[str]:
         """Code that needs onnxruntime and tokenizers alone."""
         side = SIDES.get(truncation_of(trained.config.objective), "right")
-        return ["A graph; it is opened without torch, and runs no code of ours.", "", *onnx.usage(trained, form, longest(trained), side)]
+        return [
+            "A graph; it is opened without torch, and runs no code of ours.",
+            "",
+            *onnx.usage(trained, form, longest(trained), side),
+        ]
 
     def compare(self, trained: FinishedRun, folder: Path, form: Form, rows: Any) -> str:
         """In onnxruntime, in single precision."""
         if has_transformers():
             compare_tokens(trained, folder, longest(trained), rows)
         difference = onnx.graph_difference(folder, trained, form, longest(trained), rows)
-        return f"outputs in onnxruntime equal to the run's on {texts_of(rows)} and random tokens (largest difference {difference:.1e})"
+        return (
+            f"outputs in onnxruntime equal to the run's on {texts_of(rows)} and random tokens (largest"
+            f" difference {difference:.1e})"
+        )
 
     def uncompared(self, trained: FinishedRun, wanted: bool) -> str | None:
         """It is where it is wanted: without onnxruntime nothing is written."""
         return None if wanted else "verify=false"
 
 
-FORMATS: dict[str, Format] = {"transformers": Transformers(), "sentence_transformers": SentenceTransformers(), "onnx": Onnx()}
+FORMATS: dict[str, Format] = {
+    "transformers": Transformers(),
+    "sentence_transformers": SentenceTransformers(),
+    "onnx": Onnx(),
+}
 
 
 def code_note(opened: str) -> list[str]:
     """What it means that code comes along."""
     return [
-        f"Transformers has no class for this encoder, so its code comes along: `{MODELLING}.py`, which needs torch and transformers alone.",
-        "`trust_remote_code=True` runs that file with your rights: read it first (it opens no file and no connection), or compare it with",
-        f"what `bertlab export` writes. {'Pipelines take the same option.' if opened == 'AutoModel' else ''}".rstrip(),
+        (
+            f"Transformers has no class for this encoder, so its code comes along: `{MODELLING}.py`, which"
+            " needs torch and transformers alone."
+        ),
+        (
+            "`trust_remote_code=True` runs that file with your rights: read it first (it opens no file and no"
+            " connection), or compare it with"
+        ),
+        "what `bertlab export` writes."
+        + (" Pipelines take the same option." if opened == "AutoModel" else ""),
     ]
 
 
 def texts_of(rows: Any) -> str:
     """What was compared, in words."""
-    return f"{len(rows)} validation rows" if rows is not None else "texts of our own (the run's data cannot be read here)"
+    return (
+        f"{len(rows)} validation rows"
+        if rows is not None
+        else "texts of our own (the run's data cannot be read here)"
+    )

@@ -1,8 +1,10 @@
-"""A run's model as config.json and model.safetensors of transformers' class for its task, or of a modelling file of its own beside them.
+"""A run's model as config.json and model.safetensors of transformers' class for its task, or of a modelling
+file of its own beside them.
 
-Our own BERT is written without transformers: names and sizes are known. An encoder of ours that transformers has no class for leaves with
-the code that computes it (modeling_bertlab.py, bundled from our source). A Hugging Face architecture is built by transformers, filled with
-the run's weights and saved as transformers saves it; a head that it lacks is refused, and the encoder alone can still go.
+Our own BERT is written without transformers: names and sizes are known. An encoder of ours that transformers
+has no class for leaves with the code that computes it (modeling_bertlab.py, bundled from our source). A
+Hugging Face architecture is built by transformers, filled with the run's weights and saved as transformers
+saves it; a head that it lacks is refused, and the encoder alone can still go.
 """
 
 import dataclasses
@@ -25,9 +27,11 @@ from bertlab.models.hf import HfEncoder, transformers_module
 from bertlab.runs.files import save_weights, write_text
 from bertlab.training.assembly import Model
 
-MODELLING = "modeling_bertlab"  # the file that carries what transformers has no class for, and our module that it is bundled from
+# the file that carries what transformers has no class for, and our module that it is bundled from
+MODELLING = "modeling_bertlab"
 TASKS = (
-    "MaskedLM", "PreTraining", "NextSentencePrediction", "SequenceClassification", "TokenClassification", "QuestionAnswering",
+    "MaskedLM", "PreTraining", "NextSentencePrediction", "SequenceClassification", "TokenClassification",
+    "QuestionAnswering",
     "MultipleChoice",
 )  # fmt: skip
 ENCODER_ALONE = "its encoder alone can be exported: what=encoder"
@@ -35,20 +39,22 @@ ENCODER_ALONE = "its encoder alone can be exported: what=encoder"
 ROBERTA_HEADS = {
     "SequenceClassification": {"pooler.dense": "classifier.dense", "classifier": "classifier.out_proj"},
     "MaskedLM": {
-        "cls.predictions.transform.dense": "lm_head.dense", "cls.predictions.transform.LayerNorm": "lm_head.layer_norm",
+        "cls.predictions.transform.dense": "lm_head.dense",
+        "cls.predictions.transform.LayerNorm": "lm_head.layer_norm",
         "cls.predictions.decoder": "lm_head.decoder", "cls.predictions": "lm_head",
     },
 }  # fmt: skip
 OTHER_HEADS = {
     "roberta": ROBERTA_HEADS, "xlm-roberta": ROBERTA_HEADS, "camembert": ROBERTA_HEADS,
     "distilbert": {"MaskedLM": {
-        "cls.predictions.transform.dense": "vocab_transform", "cls.predictions.transform.LayerNorm": "vocab_layer_norm",
+        "cls.predictions.transform.dense": "vocab_transform",
+        "cls.predictions.transform.LayerNorm": "vocab_layer_norm",
         "cls.predictions.decoder": "vocab_projector", "cls.predictions": "vocab_projector",
     }},
 }  # fmt: skip
 
 
-# --- what can be exported --------------------------------------------------------------------------------------------------------
+# --- what can be exported -------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Form:
     """As what a run leaves."""
@@ -58,7 +64,9 @@ class Form:
 
     @property
     def task(self) -> str:
-        """What transformers' classes call it, e.g. `SequenceClassification`; empty where there is nothing on the encoder's outputs."""
+        """What transformers' classes call it, e.g. `SequenceClassification`; empty where there is nothing on
+        the encoder's outputs.
+        """
         return self.head.task if self.head is not None else ""
 
     @property
@@ -74,12 +82,24 @@ class Form:
 
 
 def form_of(config: Train, what: str) -> Form:
-    """How the run can leave. Raises ConfigError naming every key that stands against it, and what could be exported instead."""
-    encoder, head = config.model.unlike_transformers(), config.objective.hf_head() if what != "encoder" else None
+    """How the run can leave. Raises ConfigError naming every key that stands against it, and what could be
+    exported instead.
+    """
+    encoder, head = (
+        config.model.unlike_transformers(),
+        config.objective.hf_head() if what != "encoder" else None,
+    )
     if what != "encoder" and head is None:
-        raise ConfigError(f"objective={config.objective.name}: transformers has no class that computes this; {ENCODER_ALONE}")
+        raise ConfigError(
+            f"objective={config.objective.name}: transformers has no class that computes this;"
+            f" {ENCODER_ALONE}"
+        )
     pooled = head is not None and head.reads_pooler and config.model.pooling != "cls"
-    lacking = [*encoder, *(head.unlike if head is not None else ()), *([f"model.pooling={config.model.pooling}"] if pooled else [])]
+    lacking = [
+        *encoder,
+        *(head.unlike if head is not None else ()),
+        *([f"model.pooling={config.model.pooling}"] if pooled else []),
+    ]
     if lacking and not config.model.leaves_as_code:
         could = "model=bert_* and model=hf_* can be exported" if encoder else ENCODER_ALONE
         raise ConfigError(f"{', '.join(lacking)}: transformers has no class that computes this; {could}")
@@ -89,29 +109,52 @@ def form_of(config: Train, what: str) -> Form:
 def check_names(label_names: Sequence[str]) -> None:
     """Class names become JSON keys; two equal or empty ones would be lost. Raises ConfigError."""
     if any(not name.strip() for name in label_names) or len(set(label_names)) < len(label_names):
-        raise ConfigError(f"the run's class names {list(label_names)} are empty or not distinct, which transformers' config cannot hold")
+        raise ConfigError(
+            f"the run's class names {list(label_names)} are empty or not distinct, which transformers' config"
+            " cannot hold"
+        )
 
 
-# --- writing ------------------------------------------------------------------------------------------------------------------------
-def write_model(folder: Path, config: Train, model: Model, tokenizer: Tokenizer, label_names: Sequence[str], what: str = "task") -> str:
-    """config.json and model.safetensors; the name of the class they are of. Raises ConfigError naming what there is no place for."""
+# --- writing --------------------------------------------------------------------------------------
+def write_model(
+    folder: Path,
+    config: Train,
+    model: Model,
+    tokenizer: Tokenizer,
+    label_names: Sequence[str],
+    what: str = "task",
+) -> str:
+    """config.json and model.safetensors; the name of the class they are of. Raises ConfigError naming what
+    there is no place for.
+    """
     form = form_of(config, what)
     check_names(label_names)
     if config.model.hub_name() is not None:
         return _write_hf(folder, model, label_names, form)
-    described, state = _as_code(config, model, tokenizer) if form.as_code else _as_bert(config, model, tokenizer, form)
-    described = {"architectures": [form.kind], "dtype": "float32", **described, **described_head(form, label_names)}
+    described, state = (
+        _as_code(config, model, tokenizer) if form.as_code else _as_bert(config, model, tokenizer, form)
+    )
+    described = {
+        "architectures": [form.kind],
+        "dtype": "float32",
+        **described,
+        **described_head(form, label_names),
+    }
     state |= _head_state(form, model)
     if not form.as_code:
         _double_bias(state)
-    save_weights(folder / "model.safetensors", {name: value.clone() for name, value in state.items()}, {"format": "pt"})
+    save_weights(
+        folder / "model.safetensors", {name: value.clone() for name, value in state.items()}, {"format": "pt"}
+    )
     write_text(folder / "config.json", json.dumps(described, indent=2, ensure_ascii=False) + "\n")
     if form.as_code:
         write_text(folder / f"{MODELLING}.py", modelling_file())
     return form.kind
 
 
-def _as_bert(config: Train, model: Model, tokenizer: Tokenizer, form: Form) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _as_bert(
+    config: Train, model: Model, tokenizer: Tokenizer, form: Form
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config and weights of transformers' BERT."""
     described = config.model.transformers_config(tokenizer.vocab_size, tokenizer.special.pad_id)
     state = config.model.transformers_state(model.encoder.state_dict(), "bert." if form.task else "")
@@ -123,8 +166,16 @@ def _as_bert(config: Train, model: Model, tokenizer: Tokenizer, form: Form) -> t
 def _as_code(config: Train, model: Model, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config and weights of our modelling file's classes, every one of which the folder offers."""
     options = {name: value for name, value in dataclasses.asdict(config.model).items() if name != "name"}
-    sizes = {"vocab_size": len(model.encoder.token_weight()), "pad_token_id": tokenizer.special.pad_id, "attention": "auto"}
-    classes = {"AutoConfig": "BertlabConfig", "AutoModel": "BertlabModel", **{f"AutoModelFor{task}": f"BertlabFor{task}" for task in TASKS}}
+    sizes = {
+        "vocab_size": len(model.encoder.token_weight()),
+        "pad_token_id": tokenizer.special.pad_id,
+        "attention": "auto",
+    }
+    classes = {
+        "AutoConfig": "BertlabConfig",
+        "AutoModel": "BertlabModel",
+        **{f"AutoModelFor{task}": f"BertlabFor{task}" for task in TASKS},
+    }
     places = {auto: f"{MODELLING}.{name}" for auto, name in classes.items()}
     return (
         {"model_type": "bertlab", "auto_map": places, **options, **sizes},
@@ -135,7 +186,10 @@ def _as_code(config: Train, model: Model, tokenizer: Tokenizer) -> tuple[dict[st
 @functools.cache
 def modelling_file() -> str:
     """The source that computes our encoder and its heads, on torch and transformers alone."""
-    note = f"Written by bertlab {__version__} out of its own source (MIT licence): the encoder is the code that was trained."
+    note = (
+        f"Written by bertlab {__version__} out of its own source (MIT licence): the encoder is the code that"
+        " was trained."
+    )
     return bundle(f"bertlab.export.{MODELLING}", note)
 
 
@@ -145,7 +199,10 @@ def described_head(form: Form, label_names: Sequence[str]) -> dict[str, Any]:
         return {}
     names: dict[str, Any] = {}
     if form.head.names_classes:
-        names = {"id2label": dict(enumerate(label_names)), "label2id": {name: index for index, name in enumerate(label_names)}}
+        names = {
+            "id2label": dict(enumerate(label_names)),
+            "label2id": {name: index for index, name in enumerate(label_names)},
+        }
     return {**names, **form.head.config}
 
 
@@ -153,12 +210,19 @@ def _head_state(form: Form, model: Model) -> dict[str, Tensor]:
     """The head's weights under BERT's names."""
     if form.head is None:
         return {}
-    return {_renamed(ours, form.head.names): value.detach().cpu() for ours, value in model.head.exported_state().items()}
+    return {
+        _renamed(ours, form.head.names): value.detach().cpu()
+        for ours, value in model.head.exported_state().items()
+    }
 
 
 def _renamed(name: str, names: Mapping[str, str]) -> str:
-    """A weight's name with the longest module of it that `names` knows replaced; as it is where there is none."""
-    module = max((known for known in names if name == known or name.startswith(f"{known}.")), key=len, default=None)
+    """A weight's name with the longest module of it that `names` knows replaced; as it is where there is
+    none.
+    """
+    module = max(
+        (known for known in names if name == known or name.startswith(f"{known}.")), key=len, default=None
+    )
     return name if module is None else names[module] + name.removeprefix(module)
 
 
@@ -169,21 +233,29 @@ def _double_bias(state: dict[str, Tensor]) -> None:
         state.setdefault(f"{module}.decoder.bias", state[f"{module}.bias"])
 
 
-# --- architectures of transformers' own -----------------------------------------------------------------------------------------------
+# --- architectures of transformers' own -----------------------------------------------------------
 def _write_hf(folder: Path, model: Model, label_names: Sequence[str], form: Form) -> str:
     module, encoder, task = transformers_module("export of a Hugging Face encoder"), model.encoder, form.task
     assert isinstance(encoder, HfEncoder)
     if form.head is not None and not task and not encoder.has_pooler:
-        raise ConfigError(f"{encoder.described.model_type} has no pooler, whose output would be the vectors; {ENCODER_ALONE}")
+        raise ConfigError(
+            f"{encoder.described.model_type} has no pooler, whose output would be the vectors;"
+            f" {ENCODER_ALONE}"
+        )
     described = type(encoder.described).from_dict(encoder.described.to_dict())  # a copy
     for name, value in described_head(form, label_names).items():
         setattr(described, name, value)
     try:
         theirs = (
-            getattr(module, f"AutoModelFor{task}" if task else "AutoModel").from_config(described, trust_remote_code=False).float().eval()
+            getattr(module, f"AutoModelFor{task}" if task else "AutoModel")
+            .from_config(described, trust_remote_code=False)
+            .float()
+            .eval()
         )
     except ValueError as error:  # an architecture without this task
-        raise ConfigError(f"transformers has no {described.model_type} for {task}; {ENCODER_ALONE}") from error
+        raise ConfigError(
+            f"transformers has no {described.model_type} for {task}; {ENCODER_ALONE}"
+        ) from error
     base = f"{theirs.base_model_prefix}." if theirs.base_model is not theirs else ""
     renamed = OTHER_HEADS.get(described.model_type, {}).get(task, {})
     own = theirs.state_dict()
@@ -206,11 +278,17 @@ def _fill(theirs: Any, state: dict[str, Tensor], task: str, family: str) -> None
     """Give their model our weights. Raises ConfigError where it has others, or no place for some of ours."""
     tied = set(theirs.all_tied_weights_keys)
     lacking = sorted(
-        name for name in theirs.state_dict() if name not in state and name not in tied and not (task == "" and name.startswith("pooler."))
+        name
+        for name in theirs.state_dict()
+        if name not in state and name not in tied and not (task == "" and name.startswith("pooler."))
     )
     beyond = sorted(name for name in state if name not in theirs.state_dict())
     if lacking or beyond:
-        which = f"reads weights that this run does not have: {lacking[0]}" if lacking else f"has no place for this run's {beyond[0]}"
+        which = (
+            f"reads weights that this run does not have: {lacking[0]}"
+            if lacking
+            else f"has no place for this run's {beyond[0]}"
+        )
         could = ENCODER_ALONE if task else "it cannot be exported"
         raise ConfigError(f"transformers' {type(theirs).__name__} ({family}) {which}; {could}")
     theirs.load_state_dict(state, strict=False)

@@ -1,7 +1,9 @@
-"""A bertlab encoder and its heads for transformers: `AutoModel….from_pretrained(folder, trust_remote_code=True)`.
+"""A bertlab encoder and its heads for transformers: `AutoModel….from_pretrained(folder,
+trust_remote_code=True)`.
 
-Needs torch and transformers alone. The encoder is BERT's (Devlin et al. 2019) with the later options that config.json names; heads compute
-what transformers' BertFor… classes of the same tasks do, on the encoder's own pooling (`pooling`: first token, mean or maximum).
+Needs torch and transformers alone. The encoder is BERT's (Devlin et al. 2019) with the later options that
+config.json names; heads compute what transformers' BertFor… classes of the same tasks do, on the encoder's
+own pooling (`pooling`: first token, mean or maximum).
 
 Differs: `position_ids`, `inputs_embeds`, `output_attentions` and `output_hidden_states` are not taken.
 
@@ -34,12 +36,22 @@ class BertlabConfig(PretrainedConfig):
 
     model_type = "bertlab"
 
-    def __init__(self, classifier_dropout: float = 0.1, pad_token_id: int = 0, logit_softcap: float | None = None, **given: Any) -> None:
+    def __init__(
+        self,
+        classifier_dropout: float = 0.1,
+        pad_token_id: int = 0,
+        logit_softcap: float | None = None,
+        **given: Any,
+    ) -> None:
         options = {option.name: given.pop(option.name, option.default) for option in fields(Bert)}
         super().__init__(**given)
         for name, value in options.items():
             setattr(self, name, value)
-        self.classifier_dropout, self.pad_token_id, self.logit_softcap = classifier_dropout, pad_token_id, logit_softcap
+        self.classifier_dropout, self.pad_token_id, self.logit_softcap = (
+            classifier_dropout,
+            pad_token_id,
+            logit_softcap,
+        )
 
 
 class BertlabPreTrainedModel(PreTrainedModel):
@@ -85,15 +97,26 @@ class BertlabPreTrainedModel(PreTrainedModel):
         elif isinstance(module, UnitNorm) and module.gain is not None and module.first_gain is not None:
             nn.init.constant_(module.gain, module.first_gain)
 
-    def read(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None, pooled_only: bool = False) -> Tensor:
+    def read(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        pooled_only: bool = False,
+    ) -> Tensor:
         """Hidden states (B, T, D); `pooled_only`: of the tokens that pooling reads."""
         segments = token_type_ids if self.encoder.takes_segments else None
         hidden: Tensor = self.encoder(input_ids, segments, attention_mask, pooled_only)
         return hidden
 
-    def pooled(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
+    def pooled(
+        self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None
+    ) -> Tensor:
         """One vector a row (B, D)."""
-        return self.encoder.pool(self.read(input_ids, attention_mask, token_type_ids, self.encoder.pools_first_alone), attention_mask)
+        return self.encoder.pool(
+            self.read(input_ids, attention_mask, token_type_ids, self.encoder.pools_first_alone),
+            attention_mask,
+        )
 
 
 def _given(output: ModelOutput, return_dict: bool | None) -> Any:
@@ -105,7 +128,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor | None) -> Tensor | None:
     return None if labels is None else F.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
-# --- the encoder alone ----------------------------------------------------------------------------------------------------------
+# --- the encoder alone ----------------------------------------------------------------------------
 class BertlabModel(BertlabPreTrainedModel):
     """Hidden states, and one vector a row as the run pooled them."""
 
@@ -114,7 +137,11 @@ class BertlabModel(BertlabPreTrainedModel):
         self.post_init()
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None, return_dict: bool | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        return_dict: bool | None = None,
     ) -> Any:
         """`last_hidden_state (B, T, D)`, `pooler_output (B, D)`."""
         hidden = self.read(input_ids, attention_mask, token_type_ids)
@@ -122,7 +149,7 @@ class BertlabModel(BertlabPreTrainedModel):
         return _given(BaseModelOutputWithPooling(last_hidden_state=hidden, pooler_output=pooled), return_dict)
 
 
-# --- heads on one vector a row ------------------------------------------------------------------------------------------------------
+# --- heads on one vector a row --------------------------------------------------------------------
 class BertlabForSequenceClassification(BertlabPreTrainedModel):
     """Classes, one or several (`problem_type`), or a number."""
 
@@ -169,9 +196,15 @@ class BertlabForMultipleChoice(BertlabPreTrainedModel):
         return_dict: bool | None = None,
     ) -> Any:
         """Inputs (B, C, T), `logits (B, C)`."""
-        mask, segments = (None if given is None else given.flatten(0, 1) for given in (attention_mask, token_type_ids))
-        logits = self.classifier(self.dropout(self.pooled(input_ids.flatten(0, 1), mask, segments))).view(input_ids.shape[:2])
-        return _given(MultipleChoiceModelOutput(loss=_cross_entropy(logits, labels), logits=logits), return_dict)
+        mask, segments = (
+            None if given is None else given.flatten(0, 1) for given in (attention_mask, token_type_ids)
+        )
+        logits = self.classifier(self.dropout(self.pooled(input_ids.flatten(0, 1), mask, segments))).view(
+            input_ids.shape[:2]
+        )
+        return _given(
+            MultipleChoiceModelOutput(loss=_cross_entropy(logits, labels), logits=logits), return_dict
+        )
 
 
 class BertlabForNextSentencePrediction(BertlabPreTrainedModel):
@@ -192,10 +225,12 @@ class BertlabForNextSentencePrediction(BertlabPreTrainedModel):
     ) -> Any:
         """`logits (B, 2)`."""
         logits = self.cls["seq_relationship"](self.pooled(input_ids, attention_mask, token_type_ids))
-        return _given(NextSentencePredictorOutput(loss=_cross_entropy(logits, labels), logits=logits), return_dict)
+        return _given(
+            NextSentencePredictorOutput(loss=_cross_entropy(logits, labels), logits=logits), return_dict
+        )
 
 
-# --- heads on every token -------------------------------------------------------------------------------------------------------------
+# --- heads on every token -------------------------------------------------------------------------
 class BertlabForTokenClassification(BertlabPreTrainedModel):
     """A class for each token."""
 
@@ -240,11 +275,14 @@ class BertlabForQuestionAnswering(BertlabPreTrainedModel):
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = (F.cross_entropy(start, start_positions) + F.cross_entropy(end, end_positions)) / 2
-        return _given(QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end), return_dict)
+        return _given(
+            QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end), return_dict
+        )
 
 
 class TokenHead(nn.Module):
-    """Hidden states to logits over the vocabulary; the projection is the token embedding's matrix where `tie_embeddings` says so.
+    """Hidden states to logits over the vocabulary; the projection is the token embedding's matrix where
+    `tie_embeddings` says so.
 
     With a soft-cap c, logits z are c tanh(z / c).
     """
@@ -254,7 +292,10 @@ class TokenHead(nn.Module):
         self.softcap = softcap
         rows, narrow = encoder.token_weight().shape
         self.transform = nn.ModuleDict(
-            {"dense": nn.Linear(encoder.hidden_size, narrow), "LayerNorm": nn.LayerNorm(narrow, eps=encoder.norm_eps)}
+            {
+                "dense": nn.Linear(encoder.hidden_size, narrow),
+                "LayerNorm": nn.LayerNorm(narrow, eps=encoder.norm_eps),
+            }
         )
         self.decoder = None if encoder.tie_embeddings else nn.Linear(narrow, rows, bias=False)
         self.bias = nn.Parameter(torch.zeros(rows))
@@ -262,7 +303,9 @@ class TokenHead(nn.Module):
     def forward(self, encoder: BertEncoder, hidden: Tensor) -> Tensor:
         """(B, T, V)."""
         x = self.transform["LayerNorm"](encoder.head_activation(self.transform["dense"](hidden)))
-        logits = F.linear(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias)
+        logits = F.linear(
+            x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias
+        )
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
@@ -302,7 +345,10 @@ class BertlabForPreTraining(BertlabPreTrainedModel):
     def __init__(self, config: BertlabConfig) -> None:
         super().__init__(config)
         self.cls = nn.ModuleDict(
-            {"predictions": TokenHead(self.encoder, config.logit_softcap), "seq_relationship": nn.Linear(self.encoder.hidden_size, 2)}
+            {
+                "predictions": TokenHead(self.encoder, config.logit_softcap),
+                "seq_relationship": nn.Linear(self.encoder.hidden_size, 2),
+            }
         )
         self.post_init()
 
@@ -319,5 +365,11 @@ class BertlabForPreTraining(BertlabPreTrainedModel):
         hidden = self.read(input_ids, attention_mask, token_type_ids)
         tokens = self.cls["predictions"](self.encoder, hidden)
         pairs = self.cls["seq_relationship"](self.encoder.pool(hidden, attention_mask))
-        losses = [loss for loss in (_cross_entropy(tokens, labels), _cross_entropy(pairs, next_sentence_label)) if loss is not None]
-        return _given(PreTrainingOutput(torch.stack(losses).sum() if losses else None, tokens, pairs), return_dict)
+        losses = [
+            loss
+            for loss in (_cross_entropy(tokens, labels), _cross_entropy(pairs, next_sentence_label))
+            if loss is not None
+        ]
+        return _given(
+            PreTrainingOutput(torch.stack(losses).sum() if losses else None, tokens, pairs), return_dict
+        )

@@ -1,7 +1,8 @@
-"""An embedding run as a folder that the package sentence-transformers opens: `SentenceTransformer(folder).encode(texts)`.
+"""An embedding run as a folder that the package sentence-transformers opens:
+`SentenceTransformer(folder).encode(texts)`.
 
-The encoder as transformers opens it, then the run's pooling, its pooler where it has one, and length 1, since the run looks at directions
-alone.
+The encoder as transformers opens it, then the run's pooling, its pooler where it has one, and length 1, since
+the run looks at directions alone.
 """
 
 import importlib.util
@@ -34,8 +35,9 @@ def vectors_form(config: Train, what: str) -> Form:
     head = config.objective.hf_head()
     if head is None or head.task or what == "encoder":
         raise ConfigError(
-            "format=sentence_transformers is for objective=embedding with what=task, whose pooled vectors are what was trained "
-            f"(here objective={config.objective.name}, what={what}); take format=transformers"
+            "format=sentence_transformers is for objective=embedding with what=task, whose pooled vectors"
+            f" are what was trained (here objective={config.objective.name}, what={what}); take"
+            " format=transformers"
         )
     return form_of(config, "encoder")
 
@@ -46,7 +48,8 @@ def write_modules(folder: Path, trained: FinishedRun, longest: int) -> str:
     kind = write_model(folder, config, trained.model, trained.tokenizer, [], "encoder")
     pooling, width = config.model.pooling, encoder.hidden_size
     modes = {
-        f"pooling_mode_{name}": mode == pooling for mode, name in (("cls", "cls_token"), ("mean", "mean_tokens"), ("max", "max_tokens"))
+        f"pooling_mode_{name}": mode == pooling
+        for mode, name in (("cls", "cls_token"), ("mean", "mean_tokens"), ("max", "max_tokens"))
     }
     steps: list[tuple[str, str, dict[str, Any]]] = [
         ("Transformer", "", {"max_seq_length": longest, "do_lower_case": False}),
@@ -54,7 +57,12 @@ def write_modules(folder: Path, trained: FinishedRun, longest: int) -> str:
     ]
     pooler = encoder.dense_pooler() if pooling == "cls" else None
     if pooler is not None:
-        options = {"in_features": width, "out_features": width, "bias": True, "activation_function": "torch.nn.modules.activation.Tanh"}
+        options = {
+            "in_features": width,
+            "out_features": width,
+            "bias": True,
+            "activation_function": "torch.nn.modules.activation.Tanh",
+        }
         steps.append(("Dense", "2_Dense", options))
         weights = {f"linear.{name}": value for name, value in pooler.state_dict().items()}
         save_weights(folder / "2_Dense" / "model.safetensors", weights, {"format": "pt"})
@@ -63,11 +71,13 @@ def write_modules(folder: Path, trained: FinishedRun, longest: int) -> str:
         file = folder / place / "config.json" if place else folder / "sentence_bert_config.json"
         write_text(file, _json(options))
     named = [
-        {"idx": index, "name": str(index), "path": place, "type": f"{MODULES}.{module}"} for index, (module, place, _) in enumerate(steps)
+        {"idx": index, "name": str(index), "path": place, "type": f"{MODULES}.{module}"}
+        for index, (module, place, _) in enumerate(steps)
     ]
     write_text(folder / "modules.json", _json(named))
     write_text(
-        folder / "config_sentence_transformers.json", _json({"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
+        folder / "config_sentence_transformers.json",
+        _json({"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"}),
     )
     return f"SentenceTransformer of a {kind}"
 
@@ -82,15 +92,24 @@ def has_package() -> bool:
 
 
 def vectors_difference(folder: Path, trained: FinishedRun, longest: int, rows: Any) -> float:
-    """Encode texts with the package, in a process without bertlab, and compare the vectors with the run's. Raises RunError."""
+    """Encode texts with the package, in a process without bertlab, and compare the vectors with the run's.
+    Raises RunError.
+    """
     texts = [*SAMPLE, " ".join([*SAMPLE] * (longest // 8 + 1))]
     if rows is not None:
         texts += [*rows["text"], *rows["text_pair"]]
     truncation = truncation_of(trained.config.objective)
     if truncation not in SIDES:  # such as are not cut
-        texts = [text for text, ids in zip(texts, trained.tokenizer.encode(texts), strict=True) if len(ids) + 2 <= longest]
+        texts = [
+            text
+            for text, ids in zip(texts, trained.tokenizer.encode(texts), strict=True)
+            if len(ids) + 2 <= longest
+        ]
         truncation = "head"
-    framed = [join_texts(ids, None, longest, trained.tokenizer.special, truncation)[0] for ids in trained.tokenizer.encode(texts)]
+    framed = [
+        join_texts(ids, None, longest, trained.tokenizer.special, truncation)[0]
+        for ids in trained.tokenizer.encode(texts)
+    ]
     ids, inside = pad_rows([np.asarray(row) for row in framed], trained.tokenizer.special.pad_id)
     tokens, mask = torch.from_numpy(ids), torch.from_numpy(inside)
     encoder = trained.model.encoder
@@ -103,5 +122,7 @@ def vectors_difference(folder: Path, trained: FinishedRun, longest: int, rows: A
         found = load_file(answers)["vectors"]
     difference = float((ours - found).abs().max())
     if not difference <= TOLERANCE:
-        raise RunError(f"the exported folder's vectors are not the run's (by {difference:.2g}); nothing was written")
+        raise RunError(
+            f"the exported folder's vectors are not the run's (by {difference:.2g}); nothing was written"
+        )
     return difference

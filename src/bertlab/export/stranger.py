@@ -11,7 +11,9 @@ from typing import Any
 
 
 def answer(folder: str, task: str, given: str, answers: str) -> None:
-    """Read batches, `NUMBER.input` each, and write what the model makes of them in double precision, `NUMBER.output`."""
+    """Read batches, `NUMBER.input` each, and write what the model makes of them in double precision,
+    `NUMBER.output`.
+    """
     import torch
     import transformers
     from safetensors.torch import load_file, save_file
@@ -24,7 +26,14 @@ def answer(folder: str, task: str, given: str, answers: str) -> None:
         batches.setdefault(number, {})[key] = value
     with torch.no_grad():
         outputs = {number: model(**batch) for number, batch in batches.items()}
-    save_file({f"{number}.{key}": value.contiguous() for number, output in outputs.items() for key, value in output.items()}, answers)
+    save_file(
+        {
+            f"{number}.{key}": value.contiguous()
+            for number, output in outputs.items()
+            for key, value in output.items()
+        },
+        answers,
+    )
 
 
 def encode(folder: str, given: str, answers: str) -> None:
@@ -33,7 +42,9 @@ def encode(folder: str, given: str, answers: str) -> None:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(folder, device="cpu", trust_remote_code=True, local_files_only=True)
-    vectors = model.encode(json.loads(Path(given).read_text(encoding="utf-8")), convert_to_tensor=True, show_progress_bar=False)
+    vectors = model.encode(
+        json.loads(Path(given).read_text(encoding="utf-8")), convert_to_tensor=True, show_progress_bar=False
+    )
     save_file({"vectors": vectors.float().contiguous()}, answers)
 
 

@@ -1,6 +1,7 @@
 """Open an exported folder as anybody would, and compare it with the run: tokens, then outputs.
 
-Outputs are compared in double precision, in which equal weights give equal outputs and rounding hides nothing.
+Outputs are compared in double precision, in which equal weights give equal outputs and rounding hides
+nothing.
 """
 
 import copy
@@ -34,35 +35,45 @@ Tensors = dict[str, torch.Tensor]
 TOLERANCE = 1e-5  # of an output's largest element, where that is above 1
 ROWS = 8  # of the validation split
 LOGITS = {
-    "PreTraining": ("prediction_logits", "seq_relationship_logits"), "QuestionAnswering": ("start_logits", "end_logits"),
+    "PreTraining": ("prediction_logits", "seq_relationship_logits"), "QuestionAnswering": ("start_logits",
+    "end_logits"),
     "": ("pooler_output",),
 }  # fmt: skip
 SAMPLE = (
-    "A film that's not bad at all.", "naïve café — 3.14 % of THE time", "x", "[MASK] and [SEP] in a text", "東京 🎬 don't\tstop", " two  ",
+    "A film that's not bad at all.", "naïve café — 3.14 % of THE time", "x", "[MASK] and [SEP] in a text",
+    "東京 🎬 don't\tstop", " two  ",
 )  # fmt: skip
 
 
 def validation_rows(trained: FinishedRun) -> Any:
-    """The first rows of the validation split that the run was scored on; None where its data cannot be read here."""
+    """The first rows of the validation split that the run was scored on; None where its data cannot be read
+    here.
+    """
     config = trained.config
     try:
         if config.dataset.fingerprint(config.paths) != trained.identity["inputs"]["dataset"]:
             return None
-        rows = load_dataset(config.dataset, config.paths, roles_for(config.dataset, config.objective)).splits["validation"]
+        data = load_dataset(config.dataset, config.paths, roles_for(config.dataset, config.objective))
+        rows = data.splits["validation"]
     except (UserError, OSError, KeyError):
         return None
     return rows.select(range(min(ROWS, len(rows))))
 
 
-# --- tokens -----------------------------------------------------------------------------------------------------------------------
+# --- tokens ---------------------------------------------------------------------------------------
 def compare_tokens(trained: FinishedRun, folder: Path, longest: int, rows: Any) -> None:
-    """Ids and segments of validation texts and of awkward ones, alone, in pairs and cut. Raises RunError where they are not ours.
+    """Ids and segments of validation texts and of awkward ones, alone, in pairs and cut. Raises RunError
+    where they are not ours.
 
     Where transformers cannot cut as the run does, texts that are not cut are compared.
     """
     truncation = truncation_of(trained.config.objective)
     theirs = transformers_module("export").AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    columns = {name: list(rows[name]) for name in ("text", "text_pair", "tokens") if name in rows.column_names} if rows is not None else {}
+    columns = (
+        {name: list(rows[name]) for name in ("text", "text_pair", "tokens") if name in rows.column_names}
+        if rows is not None
+        else {}
+    )
     texts = [*SAMPLE, " ".join([*SAMPLE] * (longest // 8 + 1)), *columns.get("text", ())]
     seconds = [*texts[1:], texts[0]]
     seconds[len(texts) - len(columns.get("text_pair", ())) :] = columns.get("text_pair", ())
@@ -72,21 +83,35 @@ def compare_tokens(trained: FinishedRun, folder: Path, longest: int, rows: Any) 
         if truncation not in SIDES and len(first) + sum(map(len, others)) + frame > longest:
             continue
         side = truncation if truncation in SIDES else "head"
-        expected, start = join_texts(first, others[0] if others else None, longest, trained.tokenizer.special, side)
-        encoded = theirs([text], None if second is None else [second], truncation=True)  # in lists: an empty second text alone is none
+        expected, start = join_texts(
+            first, others[0] if others else None, longest, trained.tokenizer.special, side
+        )
+        # in lists: an empty second text alone is none
+        encoded = theirs([text], None if second is None else [second], truncation=True)
         segments = [int(0 < start <= index) for index in range(len(expected))]
         if encoded["input_ids"] != [expected] or encoded.get("token_type_ids", [segments]) != [segments]:
             said = f"{text[:80]!r}" if second is None else f"the pair {text[:60]!r}, {second[:60]!r}"
-            raise RunError(f"the exported tokenizer reads {said} otherwise than the run's; nothing was written")
+            raise RunError(
+                f"the exported tokenizer reads {said} otherwise than the run's; nothing was written"
+            )
     for words in columns.get("tokens", ()):
-        ours = [token for ids in trained.tokenizer.encode(words) for token in ids or [trained.tokenizer.special.unk_id]]
+        ours = [
+            token
+            for ids in trained.tokenizer.encode(words)
+            for token in ids or [trained.tokenizer.special.unk_id]
+        ]
         if theirs(words, is_split_into_words=True, add_special_tokens=False)["input_ids"] != ours:
-            raise RunError(f"the exported tokenizer reads the words {words[:12]} otherwise than the run's; nothing was written")
+            raise RunError(
+                f"the exported tokenizer reads the words {words[:12]} otherwise than the run's; nothing was"
+                " written"
+            )
 
 
-# --- outputs ----------------------------------------------------------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 def largest_difference(trained: FinishedRun, folder: Path, form: Form, longest: int, rows: Any) -> float:
-    """Compare logits (of the encoder alone: hidden states) on random tokens and on validation rows. Raises RunError where they differ."""
+    """Compare logits (of the encoder alone: hidden states) on random tokens and on validation rows. Raises
+    RunError where they differ.
+    """
     if form.head is not None and form.head.names_classes:
         named = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
         if named != {str(index): name for index, name in enumerate(trained.objective.label_names)}:
@@ -96,9 +121,14 @@ def largest_difference(trained: FinishedRun, folder: Path, form: Form, longest: 
     given = [asked(batch, form.task, trained.model.encoder.takes_segments) for batch in batches]
     answers = (_answers_apart if form.as_code else _answers_here)(folder, form.task, given)
     with torch.no_grad():
-        shares = [share_of_largest(*both(model, one, batch, form)) for batch, one in zip(batches, answers, strict=True)]
+        shares = [
+            share_of_largest(*both(model, one, batch, form))
+            for batch, one in zip(batches, answers, strict=True)
+        ]
     if not max(shares) <= TOLERANCE or any(math.isnan(share) for share in shares):
-        raise RunError(f"the exported model answers otherwise than the run (by {max(shares):.2g}); nothing was written")
+        raise RunError(
+            f"the exported model answers otherwise than the run (by {max(shares):.2g}); nothing was written"
+        )
     return max(shares)
 
 
@@ -111,10 +141,19 @@ def _answers_here(folder: Path, task: str, given: list[Tensors]) -> list[Tensors
 
 
 def _answers_apart(folder: Path, task: str, given: list[Tensors]) -> list[Tensors]:
-    """Of a folder with code: in a process of its own that cannot import bertlab. Raises RunError where it cannot be opened so."""
+    """Of a folder with code: in a process of its own that cannot import bertlab. Raises RunError where it
+    cannot be opened so.
+    """
     with tempfile.TemporaryDirectory() as place:
         files = Path(place, "given.safetensors"), Path(place, "answers.safetensors")
-        save_file({f"{number}.{name}": value.contiguous() for number, one in enumerate(given) for name, value in one.items()}, files[0])
+        save_file(
+            {
+                f"{number}.{name}": value.contiguous()
+                for number, one in enumerate(given)
+                for name, value in one.items()
+            },
+            files[0],
+        )
         open_alone(folder, task, *files)
         answers: list[Tensors] = [{} for _ in given]
         for name, value in load_file(files[1]).items():
@@ -124,19 +163,30 @@ def _answers_apart(folder: Path, task: str, given: list[Tensors]) -> list[Tensor
 
 
 def open_alone(folder: Path, how: str, given: Path, answers: Path) -> None:
-    """Have stranger.py open the folder, in a process that cannot import bertlab. Raises RunError where that fails."""
+    """Have stranger.py open the folder, in a process that cannot import bertlab. Raises RunError where that
+    fails.
+    """
     print("opening the folder in a process without bertlab ...", flush=True)
     command = [sys.executable, "-P", stranger.__file__, str(folder), how, str(given), str(answers)]
     home = str(given.parent)
-    quiet = {"HF_HOME": home, "HF_MODULES_CACHE": f"{home}/modules", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    quiet = {
+        "HF_HOME": home,
+        "HF_MODULES_CACHE": f"{home}/modules",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | quiet)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise RunError(f"the exported folder cannot be opened without bertlab ({said[:200]}); nothing was written")
+        raise RunError(
+            f"the exported folder cannot be opened without bertlab ({said[:200]}); nothing was written"
+        )
 
 
 def validation_batch(trained: FinishedRun, rows: Any) -> list[Batch]:
-    """The rows as the run scores them; none where so few give no example (e.g. sentence pairs need two documents)."""
+    """The rows as the run scores them; none where so few give no example (e.g. sentence pairs need two
+    documents).
+    """
     if rows is None:
         return []
     try:
@@ -148,7 +198,11 @@ def validation_batch(trained: FinishedRun, rows: Any) -> list[Batch]:
 
 def asked(batch: Batch, task: str, takes_segments: bool) -> Tensors:
     """A batch as transformers is asked."""
-    mask = torch.ones_like(batch.input_ids, dtype=torch.bool) if batch.attention_mask is None else batch.attention_mask
+    mask = (
+        torch.ones_like(batch.input_ids, dtype=torch.bool)
+        if batch.attention_mask is None
+        else batch.attention_mask
+    )
     # Blocks of several documents may attend within each alone; transformers is asked for one text a row.
     batch.attention_mask = mask = mask.diagonal(dim1=1, dim2=2) if mask.ndim == 3 else mask
     given = {"input_ids": batch.input_ids, "attention_mask": mask.long()}
@@ -164,7 +218,9 @@ def output_names(form: Form) -> tuple[str, ...]:
     return ("last_hidden_state",) if form.head is None else LOGITS.get(form.task, ("logits",))
 
 
-def both(model: Model, theirs: Tensors, batch: Batch, form: Form) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def both(
+    model: Model, theirs: Tensors, batch: Batch, form: Form
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Our outputs and theirs, where they mean something."""
     mask = batch.attention_mask
     assert mask is not None
@@ -180,12 +236,17 @@ def both(model: Model, theirs: Tensors, batch: Batch, form: Form) -> tuple[list[
 
 
 def share_of_largest(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
-    shares = [(one - other).abs().max() / one.abs().max().clamp(min=1) for one, other in zip(ours, theirs, strict=True)]
+    shares = [
+        (one - other).abs().max() / one.abs().max().clamp(min=1)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
     return float(torch.stack(shares).max())
 
 
 def random_batch(tokenizer: Tokenizer, longest: int) -> Batch:
-    """Four sequences of random tokens, of different lengths, two segments; every real position is asked for."""
+    """Four sequences of random tokens, of different lengths, two segments; every real position is
+    asked for.
+    """
     generator = torch.Generator().manual_seed(0)
     lengths = torch.tensor([longest, max(4, longest // 2), 5, 4]).clamp(max=longest)
     ids = torch.randint(tokenizer.vocab_size, (4, int(lengths.max())), generator=generator)

@@ -46,11 +46,22 @@ from bertlab.runs.outcome import Context
 from bertlab.training.assembly import build_model
 from bertlab.training.flops import BACKWARD, count_forward, product_rate
 from bertlab.training.loop import LOG_EVERY
-from bertlab.training.measurement import AS_USED, CONTESTANTS, OURS, SAME_SETTINGS, Measured, check_benchmark, has_their_like, prepared
+from bertlab.training.measurement import (
+    AS_USED,
+    CONTESTANTS,
+    OURS,
+    SAME_SETTINGS,
+    Measured,
+    check_benchmark,
+    has_their_like,
+    prepared,
+)
 
 NEEDED = ("transformers", "accelerate")
 STAT = Path("/proc/stat")
-MOST_DISTURBED = 0.3  # cores that a measurement needs and others hold, above which its figures are not to be trusted
+MOST_DISTURBED = (
+    0.3  # cores that a measurement needs and others hold, above which its figures are not to be trusted
+)
 
 
 @dataclass
@@ -67,7 +78,10 @@ class Benchmark(Node):
         """The loop tells how far it is every so many steps."""
         for name in ("steps", "warmup"):
             if (value := getattr(self, name)) % LOG_EVERY:
-                raise ConfigError(f"{path}.{name}={value}: must be a multiple of {LOG_EVERY}, e.g. {-(-value // LOG_EVERY) * LOG_EVERY}")
+                raise ConfigError(
+                    f"{path}.{name}={value}: must be a multiple of {LOG_EVERY}, e.g."
+                    f" {-(-value // LOG_EVERY) * LOG_EVERY}"
+                )
 
 
 @dataclass
@@ -83,12 +97,15 @@ def run(config: Schema, context: Context) -> None:
     asked = config.benchmark
     if asked.peer and (lacking := [name for name in NEEDED if package_version(name) is None]):
         raise ConfigError(
-            f"{' and '.join(lacking)} not installed: pip install '.[benchmark]', or benchmark.peer=false to measure ours alone"
+            f"{' and '.join(lacking)} not installed: pip install '.[benchmark]', or benchmark.peer=false to"
+            " measure ours alone"
         )
     device, material = prepared(config)
     with threads(device.threads):
         flops = flops_per_token(config, material)
-        reachable = product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32, seconds=0.5)
+        reachable = product_rate(
+            device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32, seconds=0.5
+        )
     contestants = contestants_of(config, device)
     notes = notes_of(config, device, contestants)
     measurements: dict[str, list[Measured]] = {name: [] for name in contestants}
@@ -105,7 +122,9 @@ def run(config: Schema, context: Context) -> None:
 
 
 def contestants_of(config: Schema, device: Device) -> list[str]:
-    """Ours, and the Trainer in the ways that differ here: where ours is plain float32 and not grouped, there is one."""
+    """Ours, and the Trainer in the ways that differ here: where ours is plain float32 and not grouped, there
+    is one.
+    """
     if not config.benchmark.peer:
         return [OURS]
     grouped = config.objective.name == "classification" and config.budget.group_by_length
@@ -123,10 +142,16 @@ def notes_of(config: Schema, device: Device, contestants: Sequence[str]) -> list
     """What a reader must know of this comparison; a busy machine is told at once."""
     notes = []
     if len(contestants) > 1 and not has_their_like(config):
-        notes.append("transformers' BERT lacks some options of our encoder: the Trainer's is Devlin's of the same sizes.")
+        notes.append(
+            "transformers' BERT lacks some options of our encoder: the Trainer's is Devlin's of the same"
+            " sizes."
+        )
     busy = busy_cores()
     if device.device.type == "cpu" and device.threads - ((os.cpu_count() or 1) - busy) > MOST_DISTURBED:
-        notes.append(f"Other processes kept {busy:.1f} cores busy when the measurement began: the figures are not to be trusted.")
+        notes.append(
+            f"Other processes kept {busy:.1f} cores busy when the measurement began: the figures are not to"
+            " be trusted."
+        )
         print(f"warning: {notes[-1]}", file=sys.stderr)
     return notes
 
@@ -135,7 +160,9 @@ def busy_cores(seconds: float = 1.0) -> float:
     """Cores of this machine that are at work while this process sleeps; 0 where the system does not tell."""
 
     def worked() -> float:
-        user, nice, system, _, _, irq, softirq, steal = map(int, STAT.read_text(encoding="ascii").split()[1:9])
+        user, nice, system, _, _, irq, softirq, steal = map(
+            int, STAT.read_text(encoding="ascii").split()[1:9]
+        )
         return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
     try:
@@ -147,7 +174,9 @@ def busy_cores(seconds: float = 1.0) -> float:
 
 
 def flops_per_token(config: Schema, material: Material) -> float:
-    """Operations of a training step for each real token: products of our forward pass over one batch, three times that for training."""
+    """Operations of a training step for each real token: products of our forward pass over one batch, three
+    times that for training.
+    """
     train = material.examples["train"]
     order = order_batches(train.lengths, config.budget, config.seed)
     batch = material.objective.collate(train, order.epoch(0)[0], None)
@@ -169,9 +198,14 @@ def in_a_process(contestant: str, config: Schema, asked: Benchmark) -> Measured:
         return Measured(**json.loads((folder / "result.json").read_text(encoding="utf-8")))
 
 
-# --- what is told ---------------------------------------------------------------------------------------------------------------
+# --- what is told ---------------------------------------------------------------------------------
 def page_of(
-    config: Schema, device: Device, measurements: dict[str, list[Measured]], notes: Sequence[str], flops: float, reachable: float
+    config: Schema,
+    device: Device,
+    measurements: dict[str, list[Measured]],
+    notes: Sequence[str],
+    flops: float,
+    reachable: float,
 ) -> Page:
     """Rates, ratios with their intervals, share of the machine."""
     asked = config.benchmark
@@ -179,7 +213,11 @@ def page_of(
     how = {
         OURS: (device.precision, "grouped by length" if grouped else "random order", config.compute.compile),
         AS_USED: ("float32", "random order", False),
-        SAME_SETTINGS: (device.precision, "grouped by length" if grouped else "random order", config.compute.compile),
+        SAME_SETTINGS: (
+            device.precision,
+            "grouped by length" if grouped else "random order",
+            config.compute.compile,
+        ),
     }
     rows = []
     for name, measured in measurements.items():
@@ -188,37 +226,64 @@ def page_of(
         mean = sum(rates) / len(rates)
         ratio = "" if name == OURS else ratio_text(measurements[OURS], measured)
         settings = f"{precision}, {order}{', compiled' if compiled else ''}"
-        rows.append([CONTESTANTS[name], settings, f"{mean:,.0f}", " · ".join(f"{rate:,.0f}" for rate in rates),
+        rows.append([CONTESTANTS[name], settings, f"{mean:,.0f}",
+            " · ".join(f"{rate:,.0f}" for rate in rates),
                      f"{100 * mean * flops / reachable:.0f} %", ratio])  # fmt: skip
-    headers = ["", "settings", "real tokens/s", "each run", "share of the machine", "bertlab is faster by [95 % interval]"]
+    headers = [
+        "",
+        "settings",
+        "real tokens/s",
+        "each run",
+        "share of the machine",
+        "bertlab is faster by [95 % interval]",
+    ]
     if len(measurements) == 1:
         headers, rows = headers[:-1], [row[:-1] for row in rows]
-    batches = f"batches of {config.budget.batch_size}, {device.device.type}, {device.threads} thread{'s' * (device.threads != 1)}"
-    work = (
-        f"{config.objective.name} on {config.dataset.name}, {batches}: {asked.repeats} × {asked.steps} steps after "
-        f"{asked.warmup}, contestants in turn. Share: {flops / 1e6:,.1f} million operations a token of our encoder, beside the "
-        f"{reachable / 1e9:,.0f} billion a second that matrix products in {device.precision} reach here."
+    batches = (
+        f"batches of {config.budget.batch_size}, {device.device.type}, {device.threads}"
+        f" thread{'s' * (device.threads != 1)}"
     )
-    blocks: list[Block] = [Text(work), PageTable(headers, rows, left=2), *(Text(note, "warning") for note in notes)]
+    work = (
+        f"{config.objective.name} on {config.dataset.name}, {batches}: {asked.repeats} × {asked.steps} steps"
+        f" after {asked.warmup}, contestants in turn. Share: {flops / 1e6:,.1f} million operations a token of"
+        f" our encoder, beside the {reachable / 1e9:,.0f} billion a second that matrix products in"
+        f" {device.precision} reach here."
+    )
+    blocks: list[Block] = [
+        Text(work),
+        PageTable(headers, rows, left=2),
+        *(Text(note, "warning") for note in notes),
+    ]
     return Page("Speed", blocks)
 
 
 def ratio_text(ours: Sequence[Measured], theirs: Sequence[Measured]) -> str:
     """Geometric mean of the turns' ratios, and its t interval on the logarithms."""
     logarithms = stats.summarize([math.log(a.rate / b.rate) for a, b in zip(ours, theirs, strict=True)])
-    interval = "" if math.isnan(logarithms.low) else f" [{math.exp(logarithms.low):.2f}, {math.exp(logarithms.high):.2f}]"
+    interval = (
+        ""
+        if math.isnan(logarithms.low)
+        else f" [{math.exp(logarithms.low):.2f}, {math.exp(logarithms.high):.2f}]"
+    )
     return f"{math.exp(logarithms.mean):.2f}x{interval}"
 
 
 def write_out(
-    out: Path, config: Schema, context: Context, measurements: dict[str, list[Measured]], page: Page, flops: float, reachable: float
+    out: Path,
+    config: Schema,
+    context: Context,
+    measurements: dict[str, list[Measured]],
+    page: Page,
+    flops: float,
+    reachable: float,
 ) -> None:
     """benchmark.md for people, benchmark.json with every measurement and its provenance."""
     record = {
         **provenance(context.command),
         "config": json.loads(json.dumps(dataclasses.asdict(config))),
         "measurements": {
-            name: [{**dataclasses.asdict(one), "tokens_per_s": one.rate} for one in measured] for name, measured in measurements.items()
+            name: [{**dataclasses.asdict(one), "tokens_per_s": one.rate} for one in measured]
+            for name, measured in measurements.items()
         },
         "flops_per_token": flops,
         "product_rate": reachable,
@@ -229,7 +294,9 @@ def write_out(
         write_text(out / "benchmark.md", to_markdown(page))
         write_text(out / "benchmark.json", to_json(record))
     except OSError as error:
-        raise RunError(f"benchmark.out={out}: cannot be written ({error.strerror or error}); name another folder") from error
+        raise RunError(
+            f"benchmark.out={out}: cannot be written ({error.strerror or error}); name another folder"
+        ) from error
 
 
 JOB = Job(Schema, run)

@@ -46,8 +46,14 @@ class Schema(FileColumns):
 
     run: str = MISSING
     split: str | None = string(None, "split to score; default: validation")
-    file: str | None = string(None, "CSV, TSV, JSONL or Parquet file to score instead, with the run's own column names")
-    pairs: str | None = string(None, "minimal pairs to score instead: of conf/minimal_pairs, or a file of sentence_good, sentence_bad, UID")
+    file: str | None = string(
+        None, "CSV, TSV, JSONL or Parquet file to score instead, with the run's own column names"
+    )
+    pairs: str | None = string(
+        None,
+        "minimal pairs to score instead: of conf/minimal_pairs, or a file of sentence_good,"
+        " sentence_bad, UID",
+    )
     pairs_scoring: str = choice("token", "token", "word_l2r", help=PAIRS_SCORING)
     out: str | None = string(None, "with pairs: a .parquet, .csv or .jsonl file to write, one row a pair")
     format: str = choice("table", "table", "json", help="table for people, json for programs")
@@ -57,15 +63,26 @@ class Schema(FileColumns):
 
     def check(self, path: str) -> None:
         """One thing to score."""
-        given = [name for name, value in (("split", self.split), ("file", self.file), ("pairs", self.pairs)) if value is not None]
+        given = [
+            name
+            for name, value in (("split", self.split), ("file", self.file), ("pairs", self.pairs))
+            if value is not None
+        ]
         if len(given) > 1:
-            raise ConfigError(f"evaluate: give either {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}")
+            raise ConfigError(
+                f"evaluate: give either {' or '.join(given)}, not {'both' if len(given) == 2 else 'all'}"
+            )
         if self.pairs is None and (self.out is not None or self.pairs_scoring != "token"):
-            raise ConfigError(f"{'pairs_scoring' if self.out is None else 'out'} is about minimal pairs: add pairs=blimp or a file")
+            raise ConfigError(
+                f"{'pairs_scoring' if self.out is None else 'out'} is about minimal pairs: add pairs=blimp or"
+                " a file"
+            )
         if self.out is not None and Path(self.out).suffix not in OUT:
             raise ConfigError(f"out={self.out}: write {', '.join(OUT)}")
         if self.pairs is not None and (others := [name for name in self.changes() if name != "encoding"]):
-            raise ConfigError(f"{others[0]}: a file of minimal pairs has the columns sentence_good, sentence_bad and UID")
+            raise ConfigError(
+                f"{others[0]}: a file of minimal pairs has the columns sentence_good, sentence_bad and UID"
+            )
         self.check_file(self.file or self.pairs)
 
 
@@ -81,14 +98,18 @@ def run(config: Schema, context: Context) -> float:
     if config.format == "json":
         print(json.dumps(told))
     else:
-        print(f"{len(rows):,} rows scored" + (f", {left_out:,} without an answer left out" if left_out else ""))
+        print(
+            f"{len(rows):,} rows scored" + (f", {left_out:,} without an answer left out" if left_out else "")
+        )
         print_table(metrics, split, trained)
     kept = keep(folder, split, config.file, {**told, "command": context.command})
     print(f"kept: {kept}", file=sys.stderr)
     return float(metrics[f"{split}/{trained.objective.primary.name}"])
 
 
-def score_rows(trained: FinishedRun, rows: Any, split: str, compute: Compute, batch_size: int) -> dict[str, Any]:
+def score_rows(
+    trained: FinishedRun, rows: Any, split: str, compute: Compute, batch_size: int
+) -> dict[str, Any]:
     """Metrics named `split/name` of a finished run on labelled rows."""
     device = trained.device(compute)
     trained.model.to(device.device)
@@ -102,12 +123,18 @@ def labelled_rows(trained: FinishedRun, columns: Mapping[str, Sequence[Any]], wh
     """Columns at hand in the run's roles, and how many rows had no answer. Raises DataError."""
     table = dataclasses.replace(table_of(trained.config.dataset, FileColumns()), drop_unlabelled=True)
     return rows_of_columns(
-        table, columns, where, roles_for(trained.config.dataset, trained.config.objective), trained.objective.label_names
+        table,
+        columns,
+        where,
+        roles_for(trained.config.dataset, trained.config.objective),
+        trained.objective.label_names,
     )
 
 
 def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) -> Path:
-    """Write a result to evaluations/ in the run's folder, under the split's name or the file's and its content's. Raises RunError."""
+    """Write a result to evaluations/ in the run's folder, under the split's name or the file's and its
+    content's. Raises RunError.
+    """
     name, source = split, dict[str, Any]()
     if file is not None:
         path = Path(file).expanduser()
@@ -122,7 +149,9 @@ def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) 
 
 
 def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
-    """Rows, the name they are scored under, and how many were left out. Raises DataError where they are missing or without answers."""
+    """Rows, the name they are scored under, and how many were left out. Raises DataError where they are
+    missing or without answers.
+    """
     if config.file is not None:
         file = Path(config.file).expanduser()
         if not file.is_file():
@@ -135,14 +164,17 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
     paths.mirror, paths.cache = config.paths.mirror or paths.mirror, config.paths.cache or paths.cache
     if trained.config.dataset.fingerprint(paths) != trained.identity["inputs"]["dataset"]:
         raise DataError(
-            f"{trained.config.dataset.name}: its files are not those that the run was trained on, so its held-out rows may be others; "
-            "score a file of your own with file=PATH"
+            f"{trained.config.dataset.name}: its files are not those that the run was trained on, so its"
+            " held-out rows may be others; score a file of your own with file=PATH"
         )
-    dataset = load_dataset(trained.config.dataset, paths, roles_for(trained.config.dataset, trained.config.objective))
+    dataset = load_dataset(
+        trained.config.dataset, paths, roles_for(trained.config.dataset, trained.config.objective)
+    )
     split = config.split or "validation"
     if split not in dataset.splits:
         raise DataError(
-            f"split={split}: {trained.config.dataset.name} has no labelled split of that name, {did_you_mean(split, dataset.splits)}"
+            f"split={split}: {trained.config.dataset.name} has no labelled split of that name,"
+            f" {did_you_mean(split, dataset.splits)}"
         )
     return dataset.splits[split], split, 0
 
@@ -152,11 +184,13 @@ def print_table(metrics: dict[str, Any], split: str, trained: FinishedRun) -> No
     for name, value in metrics.items():
         if isinstance(value, float):
             print(f"{name:<24} {value:.4f}")
-    lines = trained.objective.describe_scores({name.removeprefix(f"{split}/"): value for name, value in metrics.items()})
+    lines = trained.objective.describe_scores(
+        {name.removeprefix(f"{split}/"): value for name, value in metrics.items()}
+    )
     print("\n".join(["", *lines] if lines else []), end="\n" if lines else "")
 
 
-# --- minimal pairs ----------------------------------------------------------------------------------------------------------------
+# --- minimal pairs --------------------------------------------------------------------------------
 def run_pairs(config: Schema, context: Context, trained: FinishedRun, asked: str) -> float:
     """Print the accuracy and keep it beside the run; returns it."""
     refuse_others(trained.config.objective, f"pairs={asked}")
@@ -168,7 +202,9 @@ def run_pairs(config: Schema, context: Context, trained: FinishedRun, asked: str
     with threads(device.threads):
         scored = score_pairs(reader, pairs, config.paths, config.pairs_scoring)
     told = result_of(source, config.pairs_scoring, scored)
-    kept = trained.folder.write_evaluation(pairs_name(source, config.pairs_scoring), {**told, "command": context.command})
+    kept = trained.folder.write_evaluation(
+        pairs_name(source, config.pairs_scoring), {**told, "command": context.command}
+    )
     if config.out is not None:
         write_pairs(Path(config.out).expanduser(), scored)
     if config.format == "json":
@@ -184,7 +220,10 @@ def print_pairs(told: dict[str, Any]) -> None:
 
     def line(name: str, of: dict[str, Any]) -> str:
         low, high = of["interval"]
-        return f"{name:<56} {100 * of['accuracy']:6.2f}  [{100 * low:5.2f}, {100 * high:5.2f}]  {of['pairs']:>7,}  {of['ties'] or '':>5}"
+        return (
+            f"{name:<56} {100 * of['accuracy']:6.2f}  [{100 * low:5.2f}, {100 * high:5.2f}] "
+            f" {of['pairs']:>7,}  {of['ties'] or '':>5}"
+        )
 
     print(f"{'accuracy, %':<56} {'':>6}  {'95 % interval':<14}  {'pairs':>7}   ties")
     for name, of in told["phenomena"].items():
@@ -193,11 +232,17 @@ def print_pairs(told: dict[str, Any]) -> None:
         print(f"\nby {column}, means over phenomena")
         for name, of in groups.items():
             print(line(name, of))
-    whole = {"accuracy": told["pairs/accuracy"], **{name: told[f"pairs/{name}"] for name in ("interval", "pairs", "ties")}}
+    whole = {
+        "accuracy": told["pairs/accuracy"],
+        **{name: told[f"pairs/{name}"] for name in ("interval", "pairs", "ties")},
+    }
     print(f"\n{line(ACCURACY.name + ', mean over phenomena', whole)}")
     if "pairs/interval_over_phenomena" in told:
         low, high = told["pairs/interval_over_phenomena"]
-        print(f"the interval is over pairs of these phenomena; were the phenomena a sample themselves: [{100 * low:.2f}, {100 * high:.2f}]")
+        print(
+            "the interval is over pairs of these phenomena; were the phenomena a sample themselves:"
+            f" [{100 * low:.2f}, {100 * high:.2f}]"
+        )
     if told["pairs/with_unknown_tokens"]:
         print(f"{told['pairs/with_unknown_tokens']:,} pairs hold tokens that the vocabulary lacks")
     cost = told["cost"]
@@ -209,7 +254,9 @@ def print_pairs(told: dict[str, Any]) -> None:
 
 
 def write_pairs(file: Path, scored: Scored) -> None:
-    """One row a pair, in the file's order: phenomenon, groups, both sentences with nats and tokens, whether it is right."""
+    """One row a pair, in the file's order: phenomenon, groups, both sentences with nats and tokens, whether
+    it is right.
+    """
     import pyarrow
     import pyarrow.csv
     import pyarrow.parquet

@@ -51,10 +51,16 @@ class Schema(Node):
     run: str = string(MISSING, "run folder or id")
     to: str = string(MISSING, "folder to write; must not exist, or be empty")
     format: str = choice(
-        "transformers", "transformers", "sentence_transformers", "onnx", help="for whom: transformers, sentence-transformers, onnxruntime"
+        "transformers",
+        "transformers",
+        "sentence_transformers",
+        "onnx",
+        help="for whom: transformers, sentence-transformers, onnxruntime",
     )
     what: str = choice("task", "task", "encoder", help="the model with its head, or the encoder alone")
-    verify: bool = flag(True, "open the result as its user would and compare its tokens and outputs with the run's")
+    verify: bool = flag(
+        True, "open the result as its user would and compare its tokens and outputs with the run's"
+    )
     push_to_hub: str | None = string(None, "USER/NAME of a hub repository to upload to")
     private: bool = flag(True, "a hub repository made for this is private")
     paths: Paths = field(default_factory=Paths)
@@ -80,36 +86,46 @@ def run(config: Schema, _context: Context) -> None:
         clear_orphans(to.parent, to.name)
         with temporary_folder(to) as temporary:
             kind = write_folder(trained, temporary, config)
-            card = model_card(described, folder, form, kind, longest(trained), way.library, way.opening(trained, form))
+            card = model_card(
+                described, folder, form, kind, longest(trained), way.library, way.opening(trained, form)
+            )
             write_record(temporary / "README.md", card)
             why = way.uncompared(trained, config.verify)
             rows = None if why else validation_rows(trained)
-            checked = f"not compared with the run: {why}" if why else way.compare(trained, temporary, form, rows)
-            temporary.rename(to)  # fails where something has appeared there meanwhile; takes the place of an empty folder
+            checked = (
+                f"not compared with the run: {why}" if why else way.compare(trained, temporary, form, rows)
+            )
+            # fails where something has appeared there meanwhile; takes the place of an empty folder
+            temporary.rename(to)
     except OSError as error:
         raise RunError(f"to={config.to}: cannot be written ({error.strerror or error})") from error
     print(f"{to}: {kind}, {checked}")
     if form.as_code:
         print(
-            f"transformers has no class for this encoder: the folder carries its code ({MODELLING}.py); open it with trust_remote_code=True"
+            f"transformers has no class for this encoder: the folder carries its code ({MODELLING}.py); open"
+            " it with trust_remote_code=True"
         )
     truncation = truncation_of(described.objective)
     if truncation not in SIDES:
         print(
-            f"objective.truncation={truncation}: transformers cannot cut so; texts of more than {longest(trained)} tokens are cut at their "
-            "end there, as README.md says"
+            f"objective.truncation={truncation}: transformers cannot cut so; texts of more than"
+            f" {longest(trained)} tokens are cut at their end there, as README.md says"
         )
     if config.push_to_hub is not None:
         print(f"uploaded: {upload(to, config.push_to_hub, config.private)}")
 
 
 def free_folder(given: str, run_folder: Path) -> Path:
-    """Where to write. Raises ConfigError for a place that is in use, or within the run, whose folder is its record."""
+    """Where to write. Raises ConfigError for a place that is in use, or within the run, whose folder is its
+    record.
+    """
     to = Path(given).expanduser()
     if os.path.lexists(to) and (to.is_symlink() or not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"to={given}: is there already; name a new folder")
     if to.resolve().is_relative_to(run_folder.resolve()):
-        raise ConfigError(f"to={given}: lies within the run's own folder, which is its record; name a folder elsewhere")
+        raise ConfigError(
+            f"to={given}: lies within the run's own folder, which is its record; name a folder elsewhere"
+        )
     return to
 
 
@@ -117,22 +133,32 @@ def write_folder(trained: FinishedRun, folder: Path, config: Schema) -> str:
     """Model and tokenizer; what they are, for a person."""
     kind = FORMATS[config.format].write(trained, folder, config.what)
     write_tokenizer(
-        folder, trained.tokenizer, longest(trained), trained.model.encoder.takes_segments, truncation_of(trained.config.objective)
+        folder,
+        trained.tokenizer,
+        longest(trained),
+        trained.model.encoder.takes_segments,
+        truncation_of(trained.config.objective),
     )
     return kind
 
 
 def upload(folder: Path, name: str, private: bool) -> str:
-    """Make the repository if need be, upload the folder; its address. Raises RunError in one line where that fails."""
+    """Make the repository if need be, upload the folder; its address. Raises RunError in one line where that
+    fails.
+    """
     from huggingface_hub import HfApi
 
     try:
         client = HfApi()
         client.create_repo(name, private=private, exist_ok=True)
-        return str(client.upload_folder(repo_id=name, folder_path=folder, commit_message="Export of a bertlab run"))
+        return str(
+            client.upload_folder(repo_id=name, folder_path=folder, commit_message="Export of a bertlab run")
+        )
     except Exception as error:  # of several libraries, none of them ours
         line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise RunError(f"push_to_hub={name}: {line}; the folder {folder} is complete and can be uploaded later") from error
+        raise RunError(
+            f"push_to_hub={name}: {line}; the folder {folder} is complete and can be uploaded later"
+        ) from error
 
 
 JOB = Job(Schema, run)

@@ -23,7 +23,9 @@ def show(words: Sequence[str], job: str = "train") -> str:
 
 def _of_job(job: str) -> str:
     keys = [] if job in ("train", "plan", "help") else list(listed(keys_of_job(job)))
-    return "\n".join([f"bertlab {job}: {job_summary(job)}", "", job_help(job), *(["", "keys", *keys] if keys else [])])
+    return "\n".join(
+        [f"bertlab {job}: {job_summary(job)}", "", job_help(job), *(["", "keys", *keys] if keys else [])]
+    )
 
 
 JOB = Job(Node, show)  # which the command line hands its words

@@ -43,7 +43,8 @@ def run(config: Schema, _context: Context) -> None:
     check_combination(config)
     if config.init.stage(config) is not None:
         raise ConfigError(
-            "inspect: the tokenizer of init=stage is made by the pretraining; inspect that (dataset=… objective=mlm …), or name one"
+            "inspect: the tokenizer of init=stage is made by the pretraining; inspect that (dataset=…"
+            " objective=mlm …), or name one"
         )
     print(f"reading {config.dataset.name} as a run would: table, tokenizer, examples", flush=True)
     material = prepare(config, None, config.init.source(config), looks_only=True)
@@ -58,7 +59,10 @@ def run(config: Schema, _context: Context) -> None:
         out = Path(config.inspect.out).expanduser()
         try:
             for figure in page.figures():
-                write_atomically(out / "figures" / f"{figure.name}.png", lambda file, png=figure.png: file.write_bytes(png))  # type: ignore[misc]  # a lambda's default
+                write_atomically(
+                    out / "figures" / f"{figure.name}.png",
+                    lambda file, png=figure.png: file.write_bytes(png),  # type: ignore[misc]  # a default
+                )
             write_record(out / "inspect.md", to_markdown(page))
             write_record(out / "inspect.html", to_html(page))
         except OSError as error:

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 
 MADE = {"runs": "what has been trained, with scores", "sweeps": "grids and searches, with the best of each"}
 INSTALLED = {"licences": "what is installed with bertlab, under which licence"}
-PLURALS = {group: f"{group}s" for group in registry.GROUPS} | {"search": "searches", "init": "init", "compute": "compute", "debug": "debug"}
+PLURALS = {group: f"{group}s" for group in registry.GROUPS} | {
+    "search": "searches",
+    "init": "init",
+    "compute": "compute",
+    "debug": "debug",
+}
 MOST_KEYS = 6  # that tell runs apart, in a line
 
 
@@ -43,10 +48,16 @@ class Schema(Node):
     what: str = string("", "a group, runs or sweeps; written without `what=`")
     runs: str = string("multirun", "run folders or folders that hold them, separated by commas")
     where: str = string(
-        "", "only runs for which all of this holds: dotted.key=value, or != > < >= <=, separated by spaces; scores are keys too"
+        "",
+        "only runs for which all of this holds: dotted.key=value, or != > < >= <=, separated by spaces;"
+        " scores are keys too",
     )
-    sort: str | None = string(None, "a key or a score to sort runs by, -key from the largest; default: as they were finished")
-    format: str = choice("table", "table", "csv", "jsonl", help="table for people; csv and jsonl hold every score and key")
+    sort: str | None = string(
+        None, "a key or a score to sort runs by, -key from the largest; default: as they were finished"
+    )
+    format: str = choice(
+        "table", "table", "csv", "jsonl", help="table for people; csv and jsonl hold every score and key"
+    )
     paths: Paths = field(default_factory=Paths)
 
 
@@ -70,21 +81,39 @@ def run(config: Schema, _context: "Context") -> None:
 
 
 def name_of(given: str) -> str:
-    """`models` or `model` as `model`; runs and sweeps as they are. Raises ConfigError for what cannot be listed."""
-    singular = {plural: group for group, plural in PLURALS.items()} | {"run": "runs", "sweep": "sweeps", "studies": "sweeps"}
+    """`models` or `model` as `model`; runs and sweeps as they are. Raises ConfigError for what cannot be
+    listed.
+    """
+    singular = {plural: group for group, plural in PLURALS.items()} | {
+        "run": "runs",
+        "sweep": "sweeps",
+        "studies": "sweeps",
+    }
     name = singular.get(given, given)
     if name not in ("", *registry.GROUPS, *MADE, *INSTALLED):
-        raise ConfigError(f"list {given}: there is no such list, {did_you_mean(given, [*PLURALS.values(), *MADE, *INSTALLED], most=20)}")
+        raise ConfigError(
+            f"list {given}: there is no such list,"
+            f" {did_you_mean(given, [*PLURALS.values(), *MADE, *INSTALLED], most=20)}"
+        )
     return name
 
 
 def overview() -> dict[str, str]:
     """What can be listed."""
-    return {PLURALS[group]: f"{said} ({len(registry.options_of(group))})" for group, said in registry.GROUPS.items()} | MADE | INSTALLED
+    return (
+        {
+            PLURALS[group]: f"{said} ({len(registry.options_of(group))})"
+            for group, said in registry.GROUPS.items()
+        }
+        | MADE
+        | INSTALLED
+    )
 
 
 def list_runs(config: Schema) -> Iterator[str]:
-    """A line a run: its score in its own metric, its cost, and what sets it apart from others on the same dataset and objective."""
+    """A line a run: its score in its own metric, its cost, and what sets it apart from others on the same
+    dataset and objective.
+    """
     from bertlab.report.arms import varying_keys
     from bertlab.runs.listing import row_of
 
@@ -95,20 +124,38 @@ def list_runs(config: Schema) -> Iterator[str]:
         return
     groups: dict[tuple[Any, Any], list[Any]] = {}
     for one in runs:
-        groups.setdefault((one.config.get("dataset.name"), one.config.get("objective.component")), []).append(one)
+        groups.setdefault((one.config.get("dataset.name"), one.config.get("objective.component")), []).append(
+            one
+        )
     varying = {kind: ["seed", *varying_keys(members)][: MOST_KEYS + 1] for kind, members in groups.items()}
     cells = []
     for one, row in zip(runs, rows, strict=True):
         keys = varying[one.config.get("dataset.name"), one.config.get("objective.component")]
-        told = " ".join(f"{key.removesuffix('.component')}={one.config[key]}" for key in keys if one.config.get(key) is not None)
+        told = " ".join(
+            f"{key.removesuffix('.component')}={one.config[key]}"
+            for key in keys
+            if one.config.get(key) is not None
+        )
         state = row["status"] if one.problem else told
         minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
         cells.append(
-            [row["folder"], row["metric"] or "-", score(row["validation"]), score(row["test"]), minutes, row["finished"][:16] or "-", state]
+            [
+                row["folder"],
+                row["metric"] or "-",
+                score(row["validation"]),
+                score(row["test"]),
+                minutes,
+                row["finished"][:16] or "-",
+                state,
+            ]
         )
-    yield from aligned([["run", "metric", "validation", "test", "minutes", "finished", "what sets it apart"], *cells])
+    yield from aligned(
+        [["run", "metric", "validation", "test", "minutes", "finished", "what sets it apart"], *cells]
+    )
     finished = sum(not one.problem for one in runs)
-    yield f"{len(runs)} runs, {finished} finished" + (f"; of {config.runs}, where {config.where}" if config.where else "")
+    yield f"{len(runs)} runs, {finished} finished" + (
+        f"; of {config.runs}, where {config.where}" if config.where else ""
+    )
 
 
 def chosen_runs(paths: str, where: str, sort: str | None) -> "list[RunRecord]":
@@ -116,7 +163,9 @@ def chosen_runs(paths: str, where: str, sort: str | None) -> "list[RunRecord]":
     from bertlab.runs.listing import ordered, select
     from bertlab.runs.records import find_runs
 
-    return ordered(select(find_runs([path.strip() for path in paths.split(",") if path.strip()]), where.split()), sort)
+    return ordered(
+        select(find_runs([path.strip() for path in paths.split(",") if path.strip()]), where.split()), sort
+    )
 
 
 def list_sweeps(config: Schema) -> Iterator[str]:
@@ -129,9 +178,17 @@ def list_sweeps(config: Schema) -> Iterator[str]:
 def searches(paths: str) -> Iterator[list[str]]:
     """Each study below the folders' `studies/`, by its trials.csv."""
     places = [Path(path.strip()).expanduser() for path in paths.split(",") if path.strip()]
-    for folder in sorted(folder for place in places for folder in (place / "studies").glob("*") if folder.is_dir()):
+    for folder in sorted(
+        folder for place in places for folder in (place / "studies").glob("*") if folder.is_dir()
+    ):
         if not (folder / "trials.csv").is_file():
-            yield [folder.name, "-", "-", "-", f"{folder} (no trials.csv yet: running, or stopped; the same command goes on)"]
+            yield [
+                folder.name,
+                "-",
+                "-",
+                "-",
+                f"{folder} (no trials.csv yet: running, or stopped; the same command goes on)",
+            ]
             continue
         with (folder / "trials.csv").open(encoding="utf-8", newline="") as stream:
             trials = list(csv.DictReader(stream))
@@ -158,7 +215,9 @@ def grids(config: Schema) -> Iterator[list[str]]:
     commands: dict[str, list[Any]] = {}
     for one in runs:
         command = str(one.summary.get("command") or "")
-        if {"-m", "--multirun"} & set(command.split()) and not any(word.startswith("search=") for word in command.split()):
+        if {"-m", "--multirun"} & set(command.split()) and not any(
+            word.startswith("search=") for word in command.split()
+        ):
             commands.setdefault(command, []).append(one)
     for command, members in commands.items():
         done = [one for one in members if not one.problem]
@@ -168,7 +227,13 @@ def grids(config: Schema) -> Iterator[list[str]]:
             metric = next(metric for metric in scored[0][1].metrics() if metric.name == scored[0][1].primary)
             value = (max if metric.higher_is_better else min)(value for value, _ in scored)
             best = [score(value), f"validation/{metric.name}"]
-        yield ["grid", f"{len(done)} finished" + (f", {len(members) - len(done)} not" if len(done) < len(members) else ""), *best, command]
+        yield [
+            "grid",
+            f"{len(done)} finished"
+            + (f", {len(members) - len(done)} not" if len(done) < len(members) else ""),
+            *best,
+            command,
+        ]
 
 
 def list_licences(form: str) -> Iterator[str]:
@@ -183,7 +248,9 @@ def list_licences(form: str) -> Iterator[str]:
     cells = [[one.package, one.version, one.needed_by, one.declared_as, one.licence] for one in packages]
     yield from aligned([["package", "version", "needed by", "declared as", "licence"], *cells])
     counts = Counter(one.licence for one in packages)
-    yield f"{len(packages)} packages: " + ", ".join(f"{count} {licence}" for licence, count in counts.most_common())
+    yield f"{len(packages)} packages: " + ", ".join(
+        f"{count} {licence}" for licence, count in counts.most_common()
+    )
     if undeclared := [one.package for one in packages if one.licence == UNKNOWN]:
         yield f"without a declared licence, to be looked up where they come from: {', '.join(undeclared)}"
 

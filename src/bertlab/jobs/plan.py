@@ -31,13 +31,19 @@ from bertlab.training.forecast import Forecast, Forecaster, free_bytes
 class Power(Node):
     """Words of `bertlab plan` itself, beside those of the runs."""
 
-    effect: float | None = number(None, "smallest difference of interest, in the metric's shown unit", above=0)
-    pilot: str | None = string(None, "earlier runs, separated by commas, by whose spread over seeds the needed ones are reckoned")
+    effect: float | None = number(
+        None, "smallest difference of interest, in the metric's shown unit", above=0
+    )
+    pilot: str | None = string(
+        None, "earlier runs, separated by commas, by whose spread over seeds the needed ones are reckoned"
+    )
 
 
 @dataclass
 class Asked:
-    """A run as it was asked for: the words that set it apart, and what composes its config (and may find an error)."""
+    """A run as it was asked for: the words that set it apart, and what composes its config (and may find an
+    error).
+    """
 
     words: Sequence[str]
     compose: Callable[[], Train]
@@ -45,16 +51,22 @@ class Asked:
 
 def show(runs: Sequence[Asked], trials: int | None, power: Power) -> int:
     """Print the plan; the exit status. `trials`: the runs are corners of a search that makes so many."""
-    for line in power_of(runs, power) if trials is None and (power.effect is not None or power.pilot is not None) else ():
+    for line in (
+        power_of(runs, power)
+        if trials is None and (power.effect is not None or power.pilot is not None)
+        else ()
+    ):
         print(line, flush=True)
     forecaster, surveyed, errors = Forecaster(), list[tuple[Asked, Forecast]](), 0
-    for place, run in enumerate(tqdm(runs, desc="plan", unit="run", leave=False, disable=not is_interactive()), start=1):
+    for place, run in enumerate(
+        tqdm(runs, desc="plan", unit="run", leave=False, disable=not is_interactive()), start=1
+    ):
         try:
             surveyed.append((run, forecaster.survey(run.compose())))
         except UserError as error:
             errors += 1
-            print(f"bertlab: run {place}{' (' if run.words else ''}{' '.join(run.words)}{')' if run.words else ''}: "
-                  f"{' '.join(str(error).split())}", file=sys.stderr)  # fmt: skip
+            words = f" ({' '.join(run.words)})" if run.words else ""
+            print(f"bertlab: run {place}{words}: {' '.join(str(error).split())}", file=sys.stderr)
     for line in describe(surveyed, list(forecaster.stages.values()), errors, trials):
         print(line)
     return 2 if errors else 0
@@ -73,11 +85,16 @@ def power_of(runs: Sequence[Asked], power: Power) -> Iterator[str]:
     yield from power_lines(Design(len(arms), len(outer), len(inner)), power.effect, spread)
 
 
-def describe(surveyed: Sequence[tuple[Asked, Forecast]], stages: Sequence[Forecast], errors: int, trials: int | None) -> Iterator[str]:
+def describe(
+    surveyed: Sequence[tuple[Asked, Forecast]], stages: Sequence[Forecast], errors: int, trials: int | None
+) -> Iterator[str]:
     """The plan in words: pretraining first, then a table of runs, then sums over what is still to do."""
     wrong = f", {errors} with errors" if errors else ""
     if trials is not None:
-        yield f"a search of {trials} trials; {len(surveyed)} points that hold every choice and bound of its space{wrong}:"
+        yield (
+            f"a search of {trials} trials; {len(surveyed)} points that hold every choice and bound of its"
+            f" space{wrong}:"
+        )
     for stage in stages:
         yield f"pretraining: {stage.folder}  {status(stage)}  {figures(stage)}"
     if not surveyed:
@@ -90,15 +107,19 @@ def describe(surveyed: Sequence[tuple[Asked, Forecast]], stages: Sequence[Foreca
         state = f"as run {seen[forecast.folder]}" if forecast.folder in seen else status(forecast)
         seen.setdefault(forecast.folder, place)
         rows.append([str(place), *(values.get(key, "") for key in keys), state, count(forecast.parameters),
-                     "-" if forecast.steps is None else f"{forecast.steps:,}", count(forecast.tokens), f"{forecast.flops:.1e}",
-                     duration(forecast.seconds), size(forecast.bytes_after), forecast.folder.name])  # fmt: skip
+                     "-" if forecast.steps is None else f"{forecast.steps:,}", count(forecast.tokens),
+                     f"{forecast.flops:.1e}",
+                     duration(forecast.seconds), size(forecast.bytes_after),
+                     forecast.folder.name])  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     yield from totals([forecast for _, forecast in surveyed], stages, errors, trials)
 
 
-def totals(runs: Sequence[Forecast], stages: Sequence[Forecast], errors: int, trials: int | None) -> Iterator[str]:
+def totals(
+    runs: Sequence[Forecast], stages: Sequence[Forecast], errors: int, trials: int | None
+) -> Iterator[str]:
     """What is still to do, in time and disk."""
     different = {forecast.folder: forecast for forecast in (*stages, *runs)}.values()
     todo = [forecast for forecast in different if not forecast.is_done]
@@ -106,14 +127,20 @@ def totals(runs: Sequence[Forecast], stages: Sequence[Forecast], errors: int, tr
     if trials is not None:
         before = sum(stage.seconds for stage in stages)
         each = [forecast.seconds for forecast in runs]
-        yield (f"a trial takes {duration(min(each))} to {duration(max(each))}: {trials} of them one after the other "
-               f"{duration(before + trials * min(each))} to {duration(before + trials * max(each))}, less what a pruner saves")  # fmt: skip
+        shortest, longest = before + trials * min(each), before + trials * max(each)
+        yield (
+            f"a trial takes {duration(min(each))} to {duration(max(each))}: {trials} of them one after the other "
+            f"{duration(shortest)} to {duration(longest)}, less what a pruner saves"
+        )
         needed = peak + trials * max(forecast.bytes_after for forecast in runs)
     else:
         done, wrong = sum(forecast.is_done for forecast in runs), f", {errors} with errors" if errors else ""
         time_left = duration(sum(forecast.seconds for forecast in todo))
         plural = "s" * (len(runs) != 1)
-        yield f"{len(runs)} run{plural}: {done} finished, {len(runs) - done} to do{wrong}; one after the other about {time_left}"
+        yield (
+            f"{len(runs)} run{plural}: {done} finished, {len(runs) - done} to do{wrong}; one after the other"
+            f" about {time_left}"
+        )
         needed = peak + sum(forecast.bytes_after for forecast in todo)
     yield f"disk: {size(needed)} needed at most, {size(free)} free{'' if needed < free else ' - TOO LITTLE'}"
 
@@ -128,8 +155,10 @@ def status(forecast: Forecast) -> str:
 def figures(forecast: Forecast) -> str:
     """Size and cost, in a line."""
     steps = "" if forecast.steps is None else f"{forecast.steps:,} steps, "
-    return (f"{count(forecast.parameters)} parameters, {steps}{count(forecast.tokens)} tokens, {forecast.flops:.1e} FLOPs, "
-            f"{duration(forecast.seconds)} to go, {size(forecast.bytes_after)}")  # fmt: skip
+    return (
+        f"{count(forecast.parameters)} parameters, {steps}{count(forecast.tokens)} tokens, "
+        f"{forecast.flops:.1e} FLOPs, {duration(forecast.seconds)} to go, {size(forecast.bytes_after)}"
+    )
 
 
 def count(number: float) -> str:

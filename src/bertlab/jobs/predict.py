@@ -50,11 +50,22 @@ class Schema(FileColumns):
     run: str = MISSING
     text: str | None = string(None, "one text to label")
     text_pair: str | None = string(None, "its second text, for models of text pairs")
-    file: str | None = string(None, "file of texts, one a line (.txt) or with the run's column names; '-' or neither = standard input")
-    out: str | None = string(None, "file for the input's rows and columns with the predictions beside them: .csv, .tsv, .jsonl or .parquet")
+    file: str | None = string(
+        None,
+        "file of texts, one a line (.txt) or with the run's column names; '-' or neither = standard input",
+    )
+    out: str | None = string(
+        None,
+        "file for the input's rows and columns with the predictions beside them: .csv, .tsv, .jsonl or"
+        " .parquet",
+    )
     prefix: str = string("predicted_", "what the names of the columns begin with that are added to out")
-    id_column: str | None = string(None, "the file's column that names its rows, shown beside each prediction")
-    format: str = choice("table", "table", "jsonl", help="what is printed without out: table for people, jsonl for programs")
+    id_column: str | None = string(
+        None, "the file's column that names its rows, shown beside each prediction"
+    )
+    format: str = choice(
+        "table", "table", "jsonl", help="what is printed without out: table for people, jsonl for programs"
+    )
     batch_size: int = integer(256, "examples per batch", low=1)
     compute: Compute = MISSING
     paths: Paths = field(default_factory=Paths)
@@ -73,9 +84,14 @@ class Schema(FileColumns):
             raise ConfigError("predict: id_column names a column of a file: name it with file=PATH")
         if self.out is not None and (ending := Path(self.out).suffix) not in OUTPUTS:
             raise ConfigError(
-                f"predict: out={self.out}: {f'unknown ending {ending}' if ending else 'no ending'}; write {', '.join(OUTPUTS)}"
+                f"predict: out={self.out}: {f'unknown ending {ending}' if ending else 'no ending'}; write"
+                f" {', '.join(OUTPUTS)}"
             )
-        if self.out is not None and self.file is not None and Path(self.out).absolute() == Path(self.file).absolute():
+        if (
+            self.out is not None
+            and self.file is not None
+            and Path(self.out).absolute() == Path(self.file).absolute()
+        ):
             raise ConfigError(f"predict: out={self.out} is the file that is read; name another")
 
 
@@ -89,20 +105,33 @@ def run(config: Schema, _context: Context) -> None:
     given = given_roles(rows)
     for place, row in enumerate(predict_rows(trained, rows, config.compute, config.batch_size)):
         if config.format == "jsonl":
-            print(json.dumps({**({} if ids is None else {config.id_column: ids[place]}), **row}, ensure_ascii=False))
+            print(
+                json.dumps(
+                    {**({} if ids is None else {config.id_column: ids[place]}), **row}, ensure_ascii=False
+                )
+            )
         else:
             read = {name: row[name] for name in given}
-            line = trained.objective.describe(read, {name: value for name, value in row.items() if name not in given})
+            line = trained.objective.describe(
+                read, {name: value for name, value in row.items() if name not in given}
+            )
             print(line if ids is None else f"{ids[place]}  {line}")
 
 
 def ids_of(trained: FinishedRun, config: Schema) -> list[Any] | None:
-    """What the file calls its rows; None where nobody asks. Raises DataError for a column that is not there."""
+    """What the file calls its rows; None where nobody asks. Raises DataError for a column that is
+    not there.
+    """
     if config.id_column is None or config.file is None:
         return None
-    columns = read_whole(table_of(trained.config.dataset, config), Path(config.file).expanduser(), lambda _: None)
+    columns = read_whole(
+        table_of(trained.config.dataset, config), Path(config.file).expanduser(), lambda _: None
+    )
     if config.id_column not in columns:
-        raise DataError(f"{config.file}: no column '{config.id_column}' (id_column), {did_you_mean(config.id_column, columns)}")
+        raise DataError(
+            f"{config.file}: no column '{config.id_column}' (id_column),"
+            f" {did_you_mean(config.id_column, columns)}"
+        )
     return columns[config.id_column]
 
 
@@ -119,49 +148,77 @@ def label_table(trained: FinishedRun, config: Schema, out: Path) -> None:
         file = Path(str(config.file)).expanduser()
         if not file.is_file():
             raise DataError(f"file={config.file}: no such file")
-        columns = read_whole(table_of(trained.config.dataset, config), file, lambda line: print(line, file=sys.stderr))
+        columns = read_whole(
+            table_of(trained.config.dataset, config), file, lambda line: print(line, file=sys.stderr)
+        )
     table, left_out = predict_columns(
-        trained, columns, config, str(config.file or "standard input"), config.compute, config.batch_size, config.prefix
+        trained,
+        columns,
+        config,
+        str(config.file or "standard input"),
+        config.compute,
+        config.batch_size,
+        config.prefix,
     )
     write_atomically(out, lambda place: OUTPUTS[out.suffix](table, place))
     total = len(next(iter(table.values())))
-    print(f"{total - left_out:,} rows labelled" + (f", {left_out:,} without a text left as they are" if left_out else "") + f": {out}")
+    print(
+        f"{total - left_out:,} rows labelled"
+        + (f", {left_out:,} without a text left as they are" if left_out else "")
+        + f": {out}"
+    )
 
 
 def predict_columns(
-    trained: FinishedRun, columns: Mapping[str, Sequence[Any]], own: FileColumns, where: str, compute: Compute, batch_size: int,
+    trained: FinishedRun, columns: Mapping[str, Sequence[Any]], own: FileColumns, where: str,
+    compute: Compute, batch_size: int,
     prefix: str = "predicted_",
 ) -> tuple[dict[str, list[Any]], int]:  # fmt: skip
-    """The given columns with the predictions as further ones, and how many rows had nothing to label. Raises DataError."""
+    """The given columns with the predictions as further ones, and how many rows had nothing to label. Raises
+    DataError.
+    """
     table = table_of(trained.config.dataset, own)
-    roles = [role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer]
+    roles = [
+        role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer
+    ]
     needed = [column for role in roles if (column := table.column_of(role.name)) is not None]
     pick({name: [] for name in columns}, needed, table, Path(where))
     total = len(next(iter(columns.values()), []))
     kept = [row for row in range(total) if not any(is_blank(columns[name][row]) for name in needed)]
     if not kept:
         raise DataError(f"{where}: no row has a text in {', '.join(needed)}")
-    rows, _ = rows_of_columns(table, {name: [columns[name][row] for row in kept] for name in needed}, where, roles, ())
+    rows, _ = rows_of_columns(
+        table, {name: [columns[name][row] for row in kept] for name in needed}, where, roles, ()
+    )
     given = given_roles(rows)
     predicted: dict[str, list[Any]] = {}
     for place, row in zip(kept, predict_rows(trained, rows, compute, batch_size), strict=True):
-        for name, value in flat({key: value for key, value in row.items() if key not in given}, prefix).items():
+        for name, value in flat(
+            {key: value for key, value in row.items() if key not in given}, prefix
+        ).items():
             predicted.setdefault(name, [None] * total)[place] = value
     if taken := next((name for name in predicted if name in columns), None):
-        raise DataError(f"{where}: it has a column '{taken}' already; give the new ones another prefix, e.g. prefix=second_")
+        raise DataError(
+            f"{where}: it has a column '{taken}' already; give the new ones another prefix, e.g."
+            " prefix=second_"
+        )
     return {**{name: list(cells) for name, cells in columns.items()}, **predicted}, total - len(kept)
 
 
 def is_blank(cell: Any) -> bool:
     """Nothing to read: no value, white space, an empty list."""
-    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, list) and not cell)
+    return (
+        cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, list) and not cell)
+    )
 
 
 def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """A prediction as columns: `predicted_label`, `predicted_probabilities_positive`."""
     flattened: dict[str, Any] = {}
     for name, value in prediction.items():
-        flattened |= flat(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        flattened |= (
+            flat(value, f"{prefix}{name}_") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        )
     return flattened
 
 
@@ -171,7 +228,12 @@ def _write_delimited(delimiter: str) -> Callable[[Mapping[str, Sequence[Any]], P
             writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
             writer.writerow(table)
             for cells in zip(*table.values(), strict=True):
-                writer.writerow([json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell for cell in cells])
+                writer.writerow(
+                    [
+                        json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
+                        for cell in cells
+                    ]
+                )
 
     return write
 
@@ -179,7 +241,9 @@ def _write_delimited(delimiter: str) -> Callable[[Mapping[str, Sequence[Any]], P
 def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path) -> None:
     with file.open("w", encoding="utf-8") as stream:
         for cells in zip(*table.values(), strict=True):
-            stream.write(json.dumps(dict(zip(table, cells, strict=True)), ensure_ascii=False, default=str) + "\n")
+            stream.write(
+                json.dumps(dict(zip(table, cells, strict=True)), ensure_ascii=False, default=str) + "\n"
+            )
 
 
 def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path) -> None:
@@ -190,25 +254,33 @@ def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path) -> None:
 
 
 OUTPUTS: dict[str, Callable[[Mapping[str, Sequence[Any]], Path], None]] = {
-    ".csv": _write_delimited(","), ".tsv": _write_delimited("\t"), ".jsonl": _write_jsonl, ".parquet": _write_parquet,
+    ".csv": _write_delimited(","), ".tsv": _write_delimited("\t"), ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
 }  # fmt: skip
 
 
 def predict_rows(trained: FinishedRun, rows: Any, compute: Compute, batch_size: int) -> list[dict[str, Any]]:
-    """What was read of each row, and what the objective says of it, e.g. `{"text", "label", "probabilities"}`, in order."""
+    """What was read of each row, and what the objective says of it, e.g. `{"text", "label",
+    "probabilities"}`, in order.
+    """
     if not trained.config.objective.predicts:
         raise ConfigError(
-            f"{trained.folder}: objective={trained.config.objective.name} pretrains and has no labels to give; `bertlab evaluate` scores "
-            f"it, init=checkpoint init.path={trained.folder} fine-tunes it"
+            f"{trained.folder}: objective={trained.config.objective.name} pretrains and has no labels to"
+            f" give; `bertlab evaluate` scores it, init=checkpoint init.path={trained.folder} fine-tunes it"
         )
     device = trained.device(compute)
     trained.model.to(device.device)
     examples = join_examples(trained.objective.prepare(rows, trained.tokenizer))
     with threads(device.threads):
-        measured = measure(trained.model, trained.objective, examples, device, batch_size, label="predictions")
+        measured = measure(
+            trained.model, trained.objective, examples, device, batch_size, label="predictions"
+        )
     columns = {name: rows[name][:] for name in given_roles(rows)}
     predictions = trained.objective.predictions(measured, rows)
-    return [{**{name: cells[index] for name, cells in columns.items()}, **row} for index, row in enumerate(predictions)]
+    return [
+        {**{name: cells[index] for name, cells in columns.items()}, **row}
+        for index, row in enumerate(predictions)
+    ]
 
 
 def given_roles(rows: Any) -> list[str]:
@@ -229,12 +301,16 @@ def rows_to_label(trained: FinishedRun, config: Schema) -> Any:
         raise DataError(f"file={config.file}: no such file")
     if file.suffix == ".txt":
         return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
-    roles = [role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer]
+    roles = [
+        role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer
+    ]
     return read_rows(table_of(trained.config.dataset, config), file, roles, ())[0]
 
 
 def from_pairs(trained: FinishedRun, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
-    """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing or too much."""
+    """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing
+    or too much.
+    """
     roles = roles_for(trained.config.dataset, trained.config.objective)
     read = [role.name for role in roles if not role.is_answer]
     if unfit := [name for name in read if name not in BARE]:
@@ -249,16 +325,24 @@ def from_pairs(trained: FinishedRun, texts: Sequence[str], pairs: Sequence[str] 
 
 def _read_standard_input() -> bytes:
     """What is piped in, as bytes: how the locale would decode it must not matter."""
-    return sys.stdin.buffer.read() if isinstance(sys.stdin, io.TextIOWrapper) else sys.stdin.read().encode("utf-8")
+    return (
+        sys.stdin.buffer.read()
+        if isinstance(sys.stdin, io.TextIOWrapper)
+        else sys.stdin.read().encode("utf-8")
+    )
 
 
 def _lines(content: bytes, where: str) -> list[str]:
-    """Lines that hold something. Only line ends separate: a text may hold a form feed or U+2028, at which `splitlines` breaks."""
+    """Lines that hold something. Only line ends separate: a text may hold a form feed or U+2028, at which
+    `splitlines` breaks.
+    """
     try:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         number = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{where}: line {number} is not UTF-8; convert it, or use a CSV with the run's dataset.encoding") from None
+        raise DataError(
+            f"{where}: line {number} is not UTF-8; convert it, or use a CSV with the run's dataset.encoding"
+        ) from None
     lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if not lines:
         raise DataError(f"{where}: there is no text in it")

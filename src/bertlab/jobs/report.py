@@ -61,39 +61,66 @@ class Schema(Node):
     title: str | None = string(None, "the page's title")
     where: str = string("", "only runs with these values: dotted.key=value, separated by spaces")
     metric: str | None = string(
-        None, "the score to compare; default: what selected the checkpoints, bits_per_character where tokenizers differ"
+        None,
+        "the score to compare; default: what selected the checkpoints, bits_per_character where tokenizers"
+        " differ",
     )
-    baseline: str | None = string(None, "name of the arm that the others are compared with; default: the commonest setting")
-    group_by: str = string("", "keys or groups that make the arms, separated by spaces; default: every key that varies")
+    baseline: str | None = string(
+        None, "name of the arm that the others are compared with; default: the commonest setting"
+    )
+    group_by: str = string(
+        "", "keys or groups that make the arms, separated by spaces; default: every key that varies"
+    )
     names: str = string(
-        "", "new names of arms: 'old -> new', separated by ';'; old is a name or settings, 'old? -> new' where there is one"
+        "",
+        "new names of arms: 'old -> new', separated by ';'; old is a name or settings, 'old? -> new' where"
+        " there is one",
     )
     order: str = string("", "arms in this order, separated by ';'; those not named follow")
     test: str = choice(
         stats.SIGN_FLIP,
         *stats.TESTS,
-        help="of paired differences, chosen before the runs; t shows more with few seeds, and takes them for normal; anytime, too, and "
-        "stays valid when seeds are added until it decides",
+        help=(
+            "of paired differences, chosen before the runs; t shows more with few seeds, and takes them for"
+            " normal; anytime, too, and stays valid when seeds are added until it decides"
+        ),
     )
     suite: Suite | None = None
-    select: str = string("", "keys of which each arm takes the value with the best mean on validation, separated by spaces")
-    stochastic_order: bool = flag(False, "over several tasks, also the almost stochastic order over the baseline (Dror et al. 2019)")
+    select: str = string(
+        "", "keys of which each arm takes the value with the best mean on validation, separated by spaces"
+    )
+    stochastic_order: bool = flag(
+        False, "over several tasks, also the almost stochastic order over the baseline (Dror et al. 2019)"
+    )
     effect: float | None = number(
         None,
-        "smallest difference of interest, in the metric's shown unit; where none is found, says if it is smaller, or what would tell",
+        "smallest difference of interest, in the metric's shown unit; where none is found, says if it is"
+        " smaller, or what would tell",
         above=0,
     )
     scaling: str | None = choice(
-        None, *COSTS, help="fit a power law of the loss through arms of several sizes, and let the smaller ones foretell the largest"
+        None,
+        *COSTS,
+        help=(
+            "fit a power law of the loss through arms of several sizes, and let the smaller ones foretell the"
+            " largest"
+        ),
     )
     scaling_by: str = string("", "keys of which each value gets a law of its own, separated by spaces")
     formats: str = string("md,html,csv,tex", "which files, separated by commas")
     examples: bool = flag(True, "compare example by example, where the datasets are at hand")
-    texts: bool = flag(True, "show the hardest examples' texts; false for a report that is published where the data may not be")
-    keep_runs: bool = flag(
-        False, "keep what the report reads of its runs (all but weights) in OUT/runs.parquet, so that it can be made again anywhere"
+    texts: bool = flag(
+        True,
+        "show the hardest examples' texts; false for a report that is published where the data may not be",
     )
-    contamination: bool = flag(True, "look for evaluation texts in what was trained on, where the datasets are at hand")
+    keep_runs: bool = flag(
+        False,
+        "keep what the report reads of its runs (all but weights) in OUT/runs.parquet, so that it can be made"
+        " again anywhere",
+    )
+    contamination: bool = flag(
+        True, "look for evaluation texts in what was trained on, where the datasets are at hand"
+    )
     paths: Paths = field(default_factory=Paths)
 
     def check(self, path: str) -> None:
@@ -121,9 +148,13 @@ def run(config: Schema, context: Context) -> None:
     out = Path(config.out).expanduser()
     write_report(out, page, studies, config, context.command)
     if config.keep_runs:
-        keep_runs([one for one in runs if one.config], out)  # those without a result too: the report lists them
+        # those without a result too: the report lists them
+        keep_runs([one for one in runs if one.config], out)
     for study in studies:
-        print(f"{study.title}: {study.sizes}" + (f", baseline “{study.baseline.name}”" if len(study.arms) > 1 else ""))
+        print(
+            f"{study.title}: {study.sizes}"
+            + (f", baseline “{study.baseline.name}”" if len(study.arms) > 1 else "")
+        )
     if bad := [one for one in runs if one.problem]:
         print(
             f"{counted(len(bad), 'run')} without a result: "
@@ -133,11 +164,16 @@ def run(config: Schema, context: Context) -> None:
     print(f"report: {out}")
 
 
-def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -> tuple[list[RunRecord], list[Study], Page]:
+def compare_runs(
+    config: Schema, tell: Callable[[str], None] = lambda _: None
+) -> tuple[list[RunRecord], list[Study], Page]:
     """Read, group, compare; `tell` hears what takes a while. Raises RunError or ConfigError."""
     runs = find_runs(parts(config.runs, ","))
     chosen = select(runs, config.where.split())
-    names = {old.strip(): new.strip() for old, _, new in (word.partition(" -> ") for word in parts(config.names, ";"))}
+    names = {
+        old.strip(): new.strip()
+        for old, _, new in (word.partition(" -> ") for word in parts(config.names, ";"))
+    }
     studies = studies_of(
         chosen,
         config.group_by.split(),
@@ -148,8 +184,15 @@ def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -
         chosen_by_validation(config, chosen),
     )
     if not studies:
-        raise RunError(f"runs={config.runs}: none of the {len(chosen)} runs has finished" + (f" ({chosen[0].problem})" if chosen else ""))
-    stages = [one for one in runs if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}]
+        raise RunError(
+            f"runs={config.runs}: none of the {len(chosen)} runs has finished"
+            + (f" ({chosen[0].problem})" if chosen else "")
+        )
+    stages = [
+        one
+        for one in runs
+        if one not in chosen and not one.problem and one.name in {other.stage for other in chosen}
+    ]
     tell(f"comparing {counted(len(chosen), 'run')}: scores, tests, examples, figures")
     title = config.title or "Comparison: " + ", ".join(study.title for study in studies)
     page = build_page(
@@ -164,8 +207,14 @@ def compare_runs(config: Schema, tell: Callable[[str], None] = lambda _: None) -
         config.effect,
         None if config.scaling is None else (config.scaling, config.scaling_by.split()),
     )
-    if (many := many_tasks(studies, config.suite, None if config.suite is None else declared_tasks(config.suite))) is not None:
-        rows = tasks_rows(many, {one.name: one for one in stages}, config.test, config.effect, config.stochastic_order)
+    if (
+        many := many_tasks(
+            studies, config.suite, None if config.suite is None else declared_tasks(config.suite)
+        )
+    ) is not None:
+        rows = tasks_rows(
+            many, {one.name: one for one in stages}, config.test, config.effect, config.stochastic_order
+        )
         page.blocks[:0] = tasks_blocks(many, rows)
     return [*chosen, *stages], studies, page
 
@@ -179,7 +228,9 @@ def chosen_by_validation(config: Schema, runs: Sequence[RunRecord]) -> list[str]
 
 
 def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema, command: str) -> None:
-    """All files of the report; each is whole or not there. Raises RunError where the folder cannot be written."""
+    """All files of the report; each is whole or not there. Raises RunError where the folder cannot be
+    written.
+    """
     formats = parts(config.formats, ",")
     try:
         for place in (out, out / "figures", out / "tables"):
@@ -187,7 +238,11 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
         out.mkdir(parents=True, exist_ok=True)
         if "md" in formats:
             for figure in page.figures():
-                for ending, content in (("png", figure.png), ("svg", figure.svg.encode()), ("pdf", figure.pdf)):
+                for ending, content in (
+                    ("png", figure.png),
+                    ("svg", figure.svg.encode()),
+                    ("pdf", figure.pdf),
+                ):
                     if content:
                         place = out / "figures" / f"{figure.name}.{ending}"
                         write_atomically(place, lambda file, content=content: file.write_bytes(content))  # type: ignore[misc]  # a lambda's default
@@ -200,13 +255,26 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
             write_record(out / "runs.csv", runs_csv(studies))
             for name, table in named_tables(page):
                 write_record(out / "tables" / f"{name}.csv", table_csv(table))
-        request = {key: value for key, value in dataclasses.asdict(config).items() if key not in ("paths", "out", "suite")}
-        command = " ".join(word for word in command.split(" ") if not word.startswith(("out=", "'out=", "paths.")))
+        request = {
+            key: value
+            for key, value in dataclasses.asdict(config).items()
+            if key not in ("paths", "out", "suite")
+        }
+        command = " ".join(
+            word for word in command.split(" ") if not word.startswith(("out=", "'out=", "paths."))
+        )
         commands = [one_run_command(one) for study in studies for arm in study.arms for one in arm.in_order()]
         names = [one.name for study in studies for arm in study.arms for one in arm.in_order()]
-        configs = {one.name: without_paths(one.tree) for study in studies for arm in study.arms for one in arm.in_order()}
-        write_record(out / "report.json", to_json({"command": command, "request": request, "runs": dict(zip(names, commands, strict=True)),
-                                                 "configs": configs, "scores": scores_of(studies)}))  # fmt: skip
+        configs = {
+            one.name: without_paths(one.tree)
+            for study in studies
+            for arm in study.arms
+            for one in arm.in_order()
+        }
+        write_record(out / "report.json", to_json({"command": command, "request": request,
+            "runs": dict(zip(names, commands, strict=True)),
+                                                 "configs": configs,
+                                                 "scores": scores_of(studies)}))  # fmt: skip
     except OSError as error:
         raise RunError(f"out={out}: cannot be written ({error.strerror or error})") from error
 
@@ -214,7 +282,11 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
 def scores_of(studies: Sequence[Study]) -> dict[str, dict[str, float]]:
     """Run -> its scores, exactly: what a reproduction is compared with."""
     return {
-        run.name: {key: value for key, value in sorted(run.summary["metrics"].items()) if isinstance(value, int | float)}
+        run.name: {
+            key: value
+            for key, value in sorted(run.summary["metrics"].items())
+            if isinstance(value, int | float)
+        }
         for study in studies
         for arm in study.arms
         for run in arm.runs.values()
@@ -225,7 +297,12 @@ def named_tables(page: Page) -> list[tuple[str, PageTable]]:
     """The page's tables by a name of their own: where each stands, and the words of its caption."""
     tables = [block for block in page.blocks if isinstance(block, PageTable)]
     return [
-        (f"{number:02d}-{re.sub('[^a-z0-9]+', '-', table.caption.lower().partition(';')[0])[:48].strip('-')}", table)
+        (
+            (
+                f"{number:02d}-{re.sub('[^a-z0-9]+', '-', table.caption.lower().partition(';')[0])[:48].strip('-')}"
+            ),
+            table,
+        )
         for number, table in enumerate(tables, start=1)
     ]
 
@@ -233,7 +310,9 @@ def named_tables(page: Page) -> list[tuple[str, PageTable]]:
 def table_csv(table: PageTable) -> str:
     """A table's cells as they are shown."""
     stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([map(inert, row) for row in (table.headers, *table.rows)])
+    csv.writer(stream, lineterminator="\n").writerows(
+        [map(inert, row) for row in (table.headers, *table.rows)]
+    )
     return stream.getvalue()
 
 
@@ -241,7 +320,9 @@ def inert(cell: object) -> object:
     """A cell that no spreadsheet takes for a formula; numbers stay numbers."""
     return (
         f"'{cell}"
-        if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-][\d.,e+-]+( .*)?", cell)
+        if isinstance(cell, str)
+        and cell.startswith(("=", "+", "-", "@"))
+        and not re.fullmatch(r"[+-][\d.,e+-]+( .*)?", cell)
         else cell
     )
 
@@ -253,17 +334,36 @@ def runs_csv(studies: Sequence[Study]) -> str:
     metrics = sorted({key for scores in every.values() for key in scores})
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
-    fold = ["fold"] if any(seeds.fold for study in studies for arm in study.arms for seeds in arm.runs) else []
-    table.writerow(["study", "arm", "seed", "pretraining_seed", *fold, "run", *keys, *metrics, "parameters", "tokens", "seconds", "flops"])
+    fold = (
+        ["fold"] if any(seeds.fold for study in studies for arm in study.arms for seeds in arm.runs) else []
+    )
+    table.writerow(
+        [
+            "study",
+            "arm",
+            "seed",
+            "pretraining_seed",
+            *fold,
+            "run",
+            *keys,
+            *metrics,
+            "parameters",
+            "tokens",
+            "seconds",
+            "flops",
+        ]
+    )
     for study in studies:
         for arm in study.arms:
             for seeds, run in sorted(arm.runs.items()):
                 cost = run.summary.get("cost", {})
                 own_fold = seeds.fold[2:] or [""] * len(fold)
-                table.writerow([inert(study.title), inert(arm.name), seeds.inner, seeds.outer, *own_fold, inert(run.name),
+                table.writerow([inert(study.title), inert(arm.name), seeds.inner, seeds.outer, *own_fold,
+                    inert(run.name),
                                 *(inert(run.config.get(key, "")) for key in keys),
                                 *(every[run.name].get(key, "") for key in metrics),
-                                *(cost.get(key, "") for key in ("parameters", "tokens", "seconds", "flops"))])  # fmt: skip
+                                *(cost.get(key, "") for key in ("parameters", "tokens", "seconds",
+                                "flops"))])  # fmt: skip
     return stream.getvalue()
 
 

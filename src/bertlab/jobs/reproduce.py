@@ -37,7 +37,11 @@ def run(config: Schema, context: Context) -> None:
     """Run what is missing, then compare. Raises RunError where a score differs."""
     recorded = load_report(Path(config.report).expanduser())
     root = Path(config.paths.output)
-    missing = {name: command for name, command in recorded["runs"].items() if read_run(RunFolder(root / name)).problem}
+    missing = {
+        name: command
+        for name, command in recorded["runs"].items()
+        if read_run(RunFolder(root / name)).problem
+    }
     print(f"{len(recorded['runs'])} runs behind the report, {len(missing)} to be made", flush=True)
     if config.dry_run:
         for name, command in missing.items():
@@ -46,9 +50,14 @@ def run(config: Schema, context: Context) -> None:
     made: dict[str, str] = {}
     for name, command in missing.items():
         print(f"== {command}", flush=True)
-        made[name] = train(recorded_config(name, recorded, config.paths), Context(command, context.sweep)).folder.name
+        made[name] = train(
+            recorded_config(name, recorded, config.paths), Context(command, context.sweep)
+        ).folder.name
         if made[name] != name:
-            print(f"note: {name} is called {made[name]} now: it was made by another version, of other data or in another precision")
+            print(
+                f"note: {name} is called {made[name]} now: it was made by another version, of other data or"
+                " in another precision"
+            )
     count = sum(map(len, recorded["scores"].values()))
     differing = differences(recorded["scores"], root, made)
     for line in differing:
@@ -59,8 +68,13 @@ def run(config: Schema, context: Context) -> None:
 
 
 def recorded_config(name: str, recorded: dict[str, Any], paths: Paths) -> Train:
-    """A run's config as the report holds it, whatever its presets say by now. Raises RunError where this version cannot read it."""
-    return config_of({**recorded["configs"][name], "paths": dataclasses.asdict(paths)}, f"{name}: its config in report.json")
+    """A run's config as the report holds it, whatever its presets say by now. Raises RunError where this
+    version cannot read it.
+    """
+    return config_of(
+        {**recorded["configs"][name], "paths": dataclasses.asdict(paths)},
+        f"{name}: its config in report.json",
+    )
 
 
 def load_report(folder: Path) -> dict[str, Any]:

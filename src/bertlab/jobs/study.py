@@ -59,7 +59,9 @@ class Schema(Node):
 
     file: str = string(MISSING, "the study: a file, or its name in studies/")
     preview: bool = flag(False, "say what it can show and which runs it would make; freeze and run nothing")
-    out: str | None = string(None, "folder of the frozen plan and the report; default: beside the file, by its name")
+    out: str | None = string(
+        None, "folder of the frozen plan and the report; default: beside the file, by its name"
+    )
     paths: Paths = field(default_factory=Paths)
 
 
@@ -84,7 +86,10 @@ def run(config: Schema, context: Context) -> None:
     """Check, freeze, run, report. Raises UserError."""
     file = study_file(config.file)
     plan = read_study(file)
-    rounds = [list(group) for _, group in itertools.groupby(planned(plan, config.paths), key=lambda one: (one.outer, one.inner))]
+    rounds = [
+        list(group)
+        for _, group in itertools.groupby(planned(plan, config.paths), key=lambda one: (one.outer, one.inner))
+    ]
     power = check_power(plan, rounds[0][0].config)
     print("\n".join(power), flush=True)
     if config.preview:
@@ -98,12 +103,17 @@ def run(config: Schema, context: Context) -> None:
     failures = make(plan, rounds, tag)
     write(frozen, rounds, out, tag, config, context)
     if failures:
-        raise RunError(f"{counted(len(failures), 'run')} of the study failed, the first: {failures[0]}; the same command tries again")
+        raise RunError(
+            f"{counted(len(failures), 'run')} of the study failed, the first: {failures[0]}; the same command"
+            " tries again"
+        )
 
 
-# --- the plan ----------------------------------------------------------------------------------------------------------------------
+# --- the plan -------------------------------------------------------------------------------------
 def planned(plan: StudyPlan, paths: Paths) -> Iterator[Planned]:
-    """Every run, seed by seed, so that the arms grow together. Raises ConfigError naming the arm whose words do not compose."""
+    """Every run, seed by seed, so that the arms grow together. Raises ConfigError naming the arm whose words
+    do not compose.
+    """
     for outer in range(plan.pretraining_seeds):
         for inner in range(plan.seeds):
             for arm, own in plan.arms.items():
@@ -122,7 +132,9 @@ def planned(plan: StudyPlan, paths: Paths) -> Iterator[Planned]:
 
 
 def check_power(plan: StudyPlan, config: Train) -> list[str]:
-    """What these seeds can show. Raises ConfigError where the chosen test could show nothing, whatever the runs score."""
+    """What these seeds can show. Raises ConfigError where the chosen test could show nothing, whatever the
+    runs score.
+    """
     metric = metric_of(plan, config)
     design = Design(len(plan.arms), plan.pretraining_seeds, plan.seeds)
     level = LEVEL / (len(plan.arms) - 1)
@@ -130,8 +142,9 @@ def check_power(plan: StudyPlan, config: Train) -> list[str]:
     if design.units < least and not plan.equivalence:
         key = "pretraining_seeds" if plan.pretraining_seeds > 1 else "seeds"
         raise ConfigError(
-            f"{key}: {design.units}: with {counted(len(plan.arms) - 1, 'comparison')} the {plan.test} test can show nothing below {least}, "
-            f"whatever the runs score: {key}: {least}, or test: t (which takes differences for normal)"
+            f"{key}: {design.units}: with {counted(len(plan.arms) - 1, 'comparison')} the {plan.test} test"
+            f" can show nothing below {least}, whatever the runs score: {key}: {least}, or test: t (which"
+            " takes differences for normal)"
         )
     spread: Spread | None = None
     if plan.pilot:
@@ -145,27 +158,39 @@ def metric_of(plan: StudyPlan, config: Train) -> Metric:
     """The score that answers. Raises ConfigError for one that the objective does not have."""
     objective = config.objective.for_task(config.dataset)
     try:
-        return (objective if plan.metric is None else dataclasses.replace(objective, primary=plan.metric)).primary_metric()
+        return (
+            objective if plan.metric is None else dataclasses.replace(objective, primary=plan.metric)
+        ).primary_metric()
     except ConfigError as error:
         raise ConfigError(str(error).replace("objective.primary=", "metric=", 1)) from None
 
 
 def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], power: Sequence[str]) -> Frozen:
-    """Fix the plan, or take the one that was fixed and tell what has changed since. Raises RunError for a damaged one."""
+    """Fix the plan, or take the one that was fixed and tell what has changed since. Raises RunError for a
+    damaged one.
+    """
     file = out / "frozen.json"
     now: dict[str, Any] = dataclasses.asdict(plan)
     ids = {f"{one.arm} {one.outer} {one.inner}": one.run.id for one in itertools.chain.from_iterable(rounds)}
     if file.is_file():
         try:
             kept = json.loads(file.read_text(encoding="utf-8"))
-            changed = [f"{key} was {kept['plan'].get(key)}, is {now[key]}" for key in now if kept["plan"].get(key) != now[key]]
+            changed = [
+                f"{key} was {kept['plan'].get(key)}, is {now[key]}"
+                for key in now
+                if kept["plan"].get(key) != now[key]
+            ]
             others = [key for key in ids if key in kept["runs"] and kept["runs"][key] != ids[key]]
             seal, at, told = str(kept["seal"]), str(kept["at"]), [str(line) for line in kept["power"]]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"{file}: damaged ({type(error).__name__}: {error}); take it out of the way to freeze the plan anew") from error
+            raise RunError(
+                f"{file}: damaged ({type(error).__name__}: {error}); take it out of the way to freeze the"
+                " plan anew"
+            ) from error
         if others:
             changed.append(
-                f"{counted(len(others), 'run')} now resolve to other settings or other code than when the plan was frozen, e.g. {others[0]}"
+                f"{counted(len(others), 'run')} now resolve to other settings or other code than when the"
+                f" plan was frozen, e.g. {others[0]}"
             )
         return Frozen(plan, seal, at, told, changed)
     at, seal = time.strftime("%Y-%m-%dT%H:%M:%S%z"), digest({"plan": now, "runs": ids})
@@ -174,9 +199,11 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
     return Frozen(plan, seal, at, list(power), [])
 
 
-# --- the runs ----------------------------------------------------------------------------------------------------------------------
+# --- the runs -------------------------------------------------------------------------------------
 def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list[str]:
-    """All runs, one after the other; a sequential plan stops where its test has decided. Returns what failed, in a line each."""
+    """All runs, one after the other; a sequential plan stops where its test has decided. Returns what failed,
+    in a line each.
+    """
     failures = []
     total = sum(map(len, rounds))
     done = 0
@@ -184,16 +211,26 @@ def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list
         if plan.budget_hours is not None and (spent := hours(rounds[:place])) >= plan.budget_hours:
             print(f"budget_hours={plan.budget_hours:g}: {spent:.2f} spent; no further seed is begun")
             break
-        is_whole = plan.pretraining_seeds == 1 or group[0].inner == 0  # what is counted, a seed or a pretraining's seeds
-        if plan.is_sequential and is_whole and (rows := compared(plan, rounds[:place])) and is_decided(plan, rows):
+        # what is counted, a seed or a pretraining's seeds
+        is_whole = plan.pretraining_seeds == 1 or group[0].inner == 0
+        if (
+            plan.is_sequential
+            and is_whole
+            and (rows := compared(plan, rounds[:place]))
+            and is_decided(plan, rows)
+        ):
             print(f"decided after {place} of {len(rounds)} seeds")
             break
         for one in group:
             done += 1
             print(f"run {done}/{total}: {one.label}", flush=True)
-            located = dataclasses.replace(one.run, config=dataclasses.replace(one.config, tags=[*one.config.tags, tag]))
+            located = dataclasses.replace(
+                one.run, config=dataclasses.replace(one.config, tags=[*one.config.tags, tag])
+            )
             try:
-                announce(train_located(located, Context(shlex.join(["bertlab", *one.words]), tag)), in_a_line=True)
+                announce(
+                    train_located(located, Context(shlex.join(["bertlab", *one.words]), tag)), in_a_line=True
+                )
             except UserError as error:
                 failures.append(f"{one.label}: {error}")
                 print(f"bertlab: {failures[-1]}", file=sys.stderr, flush=True)
@@ -213,7 +250,11 @@ def records(rounds: Sequence[Sequence[Planned]]) -> dict[str, list[RunRecord]]:
 def hours(rounds: Sequence[Sequence[Planned]]) -> float:
     """Of training, pretraining counted once."""
     summaries = [run.summary for own in records(rounds).values() for run in own if not run.problem]
-    stages = {str(summary["stage"]["run"]): float(summary["stage"]["cost"]["seconds"]) for summary in summaries if summary.get("stage")}
+    stages = {
+        str(summary["stage"]["run"]): float(summary["stage"]["cost"]["seconds"])
+        for summary in summaries
+        if summary.get("stage")
+    }
     return (sum(float(summary["cost"]["seconds"]) for summary in summaries) + sum(stages.values())) / 3600
 
 
@@ -224,35 +265,65 @@ def compared(plan: StudyPlan, rounds: Sequence[Sequence[Planned]]) -> list[Row]:
     return [] if study is None else compare(study, {}, plan.test, plan.effect)
 
 
-# --- the report --------------------------------------------------------------------------------------------------------------------
-def write(frozen: Frozen, rounds: Sequence[Sequence[Planned]], out: Path, tag: str, config: Schema, context: Context) -> None:
+# --- the report -----------------------------------------------------------------------------------
+def write(
+    frozen: Frozen, rounds: Sequence[Sequence[Planned]], out: Path, tag: str, config: Schema, context: Context
+) -> None:
     """The report of what has finished. Raises RunError where an arm has nothing."""
     plan = frozen.plan
     study = study_of_arms(records(rounds), plan.metric)
     if study is None:
         raise RunError("the study has an arm without a finished run: there is nothing to compare yet")
     runs = [run for arm in study.arms for run in (*arm.in_order(), *arm.failed)]
-    stages = [read_run(one.run.stage.folder) for one in itertools.chain.from_iterable(rounds) if one.run.stage is not None]
+    stages = [
+        read_run(one.run.stage.folder)
+        for one in itertools.chain.from_iterable(rounds)
+        if one.run.stage is not None
+    ]
     stages = list({stage.name: stage for stage in stages}.values())
     unsealed = [run for arm in study.arms for run in arm.in_order() if tag not in run.tree.get("tags", [])]
     deviations = [*frozen.deviations]
     if unsealed:
-        deviations.append(f"{counted(len(unsealed), 'run')} had been made before the plan was frozen, e.g. {unsealed[0].name}")
+        deviations.append(
+            f"{counted(len(unsealed), 'run')} had been made before the plan was frozen, e.g."
+            f" {unsealed[0].name}"
+        )
     fewer = {arm.name: len(arm.runs) for arm in study.arms if len(arm.runs) < len(rounds)}
     if fewer and not plan.is_sequential:
         deviations.append(
-            f"fewer runs than planned ({len(rounds)} an arm): {', '.join(f'{name} {count}' for name, count in fewer.items())}"
+            f"fewer runs than planned ({len(rounds)} an arm):"
+            f" {', '.join(f'{name} {count}' for name, count in fewer.items())}"
         )
     frozen = dataclasses.replace(frozen, deviations=deviations)
     rows = compare(study, {stage.name: stage for stage in stages}, plan.test, plan.effect)
-    page = build_page(plan.question, [study], [*runs, *stages], True, True, True, config.paths.mirror, plan.test, plan.effect)
+    page = build_page(
+        plan.question,
+        [study],
+        [*runs, *stages],
+        True,
+        True,
+        True,
+        config.paths.mirror,
+        plan.test,
+        plan.effect,
+    )
     page.blocks[:0] = opening(frozen, study, rows)
     place = out / "report"
-    told = report.Schema(runs=str(place), out=str(place), test=plan.test, effect=plan.effect, metric=plan.metric, keep_runs=True)
+    told = report.Schema(
+        runs=str(place),
+        out=str(place),
+        test=plan.test,
+        effect=plan.effect,
+        metric=plan.metric,
+        keep_runs=True,
+    )
     report.write_report(place, page, [study], told, context.command)
     keep_runs([*runs, *stages], place)
     pdf = make_pdf(place / "report.tex")
-    print(f"report: {place}" + ("" if pdf else " (no PDF: pdflatex is not installed; report.tex is what it is made of)"))
+    print(
+        f"report: {place}"
+        + ("" if pdf else " (no PDF: pdflatex is not installed; report.tex is what it is made of)")
+    )
 
 
 def make_pdf(source: Path) -> bool:
@@ -261,11 +332,27 @@ def make_pdf(source: Path) -> bool:
     if program is None:
         return False
     with tempfile.TemporaryDirectory() as folder:
-        command = [program, "-interaction=nonstopmode", "-halt-on-error", f"-output-directory={folder}", source.name]
+        command = [
+            program,
+            "-interaction=nonstopmode",
+            "-halt-on-error",
+            f"-output-directory={folder}",
+            source.name,
+        ]
         for _ in range(2):  # references stand after the second pass
-            done = subprocess.run(command, cwd=source.parent, capture_output=True, text=True, errors="replace", timeout=300, check=False)
+            done = subprocess.run(
+                command,
+                cwd=source.parent,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=300,
+                check=False,
+            )
         if done.returncode:
-            raise RunError(f"{source}: pdflatex could not make it ({(done.stdout.splitlines() or ['?'])[-1]})")
+            raise RunError(
+                f"{source}: pdflatex could not make it ({(done.stdout.splitlines() or ['?'])[-1]})"
+            )
         shutil.copyfile(Path(folder) / "report.pdf", source.with_suffix(".pdf"))
     return True
 

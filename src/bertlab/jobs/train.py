@@ -12,11 +12,15 @@ from bertlab.training.lifecycle import train
 
 
 def run(config: Train, context: Context) -> list[float]:
-    """Train and tell the result; returns the primary metric on validation, or the scores that a sweep asks for instead."""
+    """Train and tell the result; returns the primary metric on validation, or the scores that a sweep asks
+    for instead.
+    """
     outcome = train(config, context)
     if context.trial is not None:
         context.trial.note("run", str(outcome.folder))
-        context.trial.note("metric", " ".join(context.trial.objectives) or str(outcome.summary["selected_by"]))
+        context.trial.note(
+            "metric", " ".join(context.trial.objectives) or str(outcome.summary["selected_by"])
+        )
     announce(outcome, in_a_line=context.in_grid)
     return outcome.scores(context.trial.objectives if context.trial else [])
 

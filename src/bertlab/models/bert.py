@@ -1,12 +1,15 @@
 """BERT's encoder in one file, with the later options one wants to compare it with.
 
-Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", §3 and
-appendix A.2, on the encoder of Vaswani et al. 2017, "Attention Is All You Need", §3. The defaults are Devlin's architecture
-at BERT-mini's size (Turc et al. 2019); tests/parity/test_bert.py proves them equal to transformers' BertModel.
+Source: Devlin et al. 2019, "BERT: Pre-training of Deep Bidirectional Transformers for Language
+Understanding", §3 and appendix A.2, on the encoder of Vaswani et al. 2017, "Attention Is All You Need", §3.
+The defaults are Devlin's architecture at BERT-mini's size (Turc et al. 2019); tests/parity/test_bert.py
+proves them equal to transformers' BertModel.
 
-Differs: weights are drawn from a normal distribution as transformers does (Google's code truncates it at two deviations).
+Differs: weights are drawn from a normal distribution as transformers does (Google's code truncates it at two
+deviations).
 
-Legend: B batch, T tokens, D width, E width of embeddings (or D), H heads, d = D / H head size, I intermediate width, V vocabulary.
+Legend: B batch, T tokens, D width, E width of embeddings (or D), H heads, d = D / H head size, I intermediate
+width, V vocabulary.
 """
 
 import math
@@ -38,65 +41,104 @@ class Bert(ModelConfig):
     num_hidden_layers: int = integer(4, "layers", low=1)
     num_attention_heads: int = integer(4, "heads H; divides hidden_size", low=1)
     intermediate_size: int | None = integer(
-        None, "feed-forward width; null = 4 x hidden_size, gated (swiglu, geglu): 8/3 x, to the nearest multiple of 32", low=1
+        None,
+        "feed-forward width; null = 4 x hidden_size, gated (swiglu, geglu): 8/3 x, to the nearest multiple"
+        " of 32",
+        low=1,
     )
     embedding_size: int | None = integer(
-        None, "width E of embeddings, projected to D (Lan et al. 2020, ALBERT, §3.1; Clark et al. 2020, ELECTRA); null = D", low=1
+        None,
+        "width E of embeddings, projected to D (Lan et al. 2020, ALBERT, §3.1; Clark et al. 2020, ELECTRA);"
+        " null = D",
+        low=1,
     )
     max_position_embeddings: int = integer(512, "longest sequence in tokens", low=1)
     type_vocab_size: int = integer(2, "segments", low=1)
-    norm_placement: str = choice("post", "post", "pre", help="norm after each residual sum, or before each sublayer")
-    norm: str = choice("layer", "layer", "rms", help="layer norm, or root-mean-square norm (which never has a bias)")
+    norm_placement: str = choice(
+        "post", "post", "pre", help="norm after each residual sum, or before each sublayer"
+    )
+    norm: str = choice(
+        "layer", "layer", "rms", help="layer norm, or root-mean-square norm (which never has a bias)"
+    )
     norm_eps: float = number(1e-12, "added to the variance under the root", above=0)
     activation: str = choice(
         "gelu", "gelu", "gelu_tanh", "relu", "relu2", "swiglu", "geglu",
-        help="of the feed-forward; relu2: relu squared (So et al. 2021, Primer); *glu are gated (Shazeer 2020)",
+        help="of the feed-forward; relu2: relu squared (So et al. 2021, Primer); "
+        "*glu are gated (Shazeer 2020)",
     )  # fmt: skip
-    positions: str = choice("learned", "learned", "sinusoidal", "rotary", "none", help="how the model knows the order of tokens")
+    positions: str = choice(
+        "learned", "learned", "sinusoidal", "rotary", "none", help="how the model knows the order of tokens"
+    )
     rotary_base: float = number(10000.0, "longest rotary wavelength / 2 pi", above=1)
     global_every: int = integer(
-        1, "every so-many-th layer, from the first, attends to all tokens, the others within local_window (Warner et al. 2024: 3)", low=1
+        1,
+        "every so-many-th layer, from the first, attends to all tokens, the others within local_window"
+        " (Warner et al. 2024: 3)",
+        low=1,
     )
-    local_window: int | None = integer(None, "tokens that a local layer sees, half of them to each side (Warner et al. 2024: 128)", low=2)
+    local_window: int | None = integer(
+        None, "tokens that a local layer sees, half of them to each side (Warner et al. 2024: 128)", low=2
+    )
     local_rotary_base: float | None = number(None, "rotary_base of local layers; null = rotary_base", above=1)
     attention: str = choice(
-        "auto", "auto", "sdpa", "eager", help="torch's fused attention, plain matrix products; auto: the faster one; equal to rounding"
+        "auto",
+        "auto",
+        "sdpa",
+        "eager",
+        help="torch's fused attention, plain matrix products; auto: the faster one; equal to rounding",
     )
     qk_norm: str = choice(
         "none", "none", "layer", "rms", "l2",
-        help="norm of each head's queries and keys: layer (Dehghani et al. 2023), rms, or l2 with a learned scale (Henry et al. 2020)",
+        help="norm of each head's queries and keys: layer (Dehghani et al. 2023), rms, "
+        "or l2 with a learned scale (Henry et al. 2020)",
     )  # fmt: skip
-    attention_softcap: float | None = number(None, "attention scores s become c tanh(s / c) (Gemma 2: c = 50); null = as they are", above=0)
+    attention_softcap: float | None = number(
+        None, "attention scores s become c tanh(s / c) (Gemma 2: c = 50); null = as they are", above=0
+    )
     value_embeddings: int = integer(
-        0, "tables of token vectors added to the values of so many first and so many last layers, by gates that begin at 0", low=0
+        0,
+        "tables of token vectors added to the values of so many first and so many last layers, by gates that"
+        " begin at 0",
+        low=0,
     )
     linear_bias: bool = flag(True, "biases in the linear layers of attention and feed-forward")
     norm_bias: bool = flag(True, "biases in layer norms")
     embedding_norm: bool = flag(True, "norm right after the embeddings")
-    first_attention_norm: bool = flag(True, "the first layer's norm before attention; ModernBERT, with its embedding_norm, has none")
+    first_attention_norm: bool = flag(
+        True, "the first layer's norm before attention; ModernBERT, with its embedding_norm, has none"
+    )
     hidden_dropout: float = number(0.1, "dropout of each sublayer's output", low=0, below=1)
     attention_dropout: float = number(0.1, "dropout of attention weights", low=0, below=1)
-    embedding_dropout: float | None = number(None, "dropout of the embeddings; null = hidden_dropout", low=0, below=1)
+    embedding_dropout: float | None = number(
+        None, "dropout of the embeddings; null = hidden_dropout", low=0, below=1
+    )
     tie_embeddings: bool = flag(True, "vocabulary heads project with the token embedding's matrix")
     initializer_range: float = number(0.02, "standard deviation of initial weights", above=0)
-    scaled_residual_init: bool = flag(False, "initial residual output weights times 1/sqrt(2 x layers) (GPT-2, §2.3)")
+    scaled_residual_init: bool = flag(
+        False, "initial residual output weights times 1/sqrt(2 x layers) (GPT-2, §2.3)"
+    )
 
     def check(self, path: str) -> None:
         """Combinations that cannot be built."""
         at = f"{path}." if path else ""
         width, heads = self.hidden_size, self.num_attention_heads
         if width % heads:
-            fitting = min((h for h in range(1, min(width, 1 << 16) + 1) if width % h == 0), key=lambda h: abs(h - heads))
+            fitting = min(
+                (h for h in range(1, min(width, 1 << 16) + 1) if width % h == 0), key=lambda h: abs(h - heads)
+            )
             raise ConfigError(
                 f"{at}num_attention_heads={heads} does not divide {at}hidden_size={width}: take e.g. "
                 f"{at}num_attention_heads={fitting} or {at}hidden_size={-(-width // heads) * heads}"
             )
         if self.positions == "rotary" and width // heads % 2:
             raise ConfigError(
-                f"{at}positions=rotary turns pairs of numbers, but the head size {width // heads} ({at}hidden_size={width} / "
-                f"{at}num_attention_heads={heads}) is odd: change one of the two, or take another {at}positions"
+                f"{at}positions=rotary turns pairs of numbers, but the head size {width // heads}"
+                f" ({at}hidden_size={width} / {at}num_attention_heads={heads}) is odd: change one of the two,"
+                f" or take another {at}positions"
             )
-        key, narrow = ("hidden_size", width) if self.embedding_size is None else ("embedding_size", self.embedding_size)
+        key, narrow = (
+            ("hidden_size", width) if self.embedding_size is None else ("embedding_size", self.embedding_size)
+        )
         if self.positions == "sinusoidal" and narrow % 2:
             raise ConfigError(
                 f"{at}positions=sinusoidal needs pairs of sine and cosine, but {at}{key}={narrow} is odd: "
@@ -106,22 +148,33 @@ class Bert(ModelConfig):
 
     def _check_attention(self, at: str) -> None:
         if self.global_every > 1 and self.local_window is None:
-            raise ConfigError(f"{at}global_every={self.global_every}: local layers need a window: {at}local_window=128")
+            raise ConfigError(
+                f"{at}global_every={self.global_every}: local layers need a window: {at}local_window=128"
+            )
         if self.global_every == 1 and self.local_window is not None:
-            raise ConfigError(f"{at}local_window={self.local_window}: every layer attends to all tokens: set {at}global_every, e.g. 3")
+            raise ConfigError(
+                f"{at}local_window={self.local_window}: every layer attends to all tokens: set"
+                f" {at}global_every, e.g. 3"
+            )
         if self.local_rotary_base is not None and (self.global_every == 1 or self.positions != "rotary"):
             raise ConfigError(
-                f"{at}local_rotary_base={self.local_rotary_base} is of rotary positions in local layers: it needs {at}positions=rotary, "
-                f"{at}global_every and {at}local_window"
+                f"{at}local_rotary_base={self.local_rotary_base} is of rotary positions in local layers: it"
+                f" needs {at}positions=rotary, {at}global_every and {at}local_window"
             )
         if not self.first_attention_norm and self.norm_placement == "post":
-            raise ConfigError(f"{at}first_attention_norm=false leaves out a norm before attention, which {at}norm_placement=post has not")
+            raise ConfigError(
+                f"{at}first_attention_norm=false leaves out a norm before attention, which"
+                f" {at}norm_placement=post has not"
+            )
         if self.attention_softcap is not None and self.attention == "sdpa":
-            raise ConfigError(f"{at}attention_softcap: torch's fused attention caps nothing: take {at}attention=auto or eager")
+            raise ConfigError(
+                f"{at}attention_softcap: torch's fused attention caps nothing: take {at}attention=auto or"
+                " eager"
+            )
         if 2 * self.value_embeddings > self.num_hidden_layers:
             raise ConfigError(
-                f"{at}value_embeddings={self.value_embeddings} serve as many first and as many last layers: at most "
-                f"{self.num_hidden_layers // 2} with {at}num_hidden_layers={self.num_hidden_layers}"
+                f"{at}value_embeddings={self.value_embeddings} serve as many first and as many last layers:"
+                f" at most {self.num_hidden_layers // 2} with {at}num_hidden_layers={self.num_hidden_layers}"
             )
 
     def build(self, vocab_size: int, pad_id: int = 0) -> "BertEncoder":
@@ -163,7 +216,8 @@ class Bert(ModelConfig):
     def may_differ(self) -> frozenset[str]:
         """What changes no weight's meaning."""
         return super().may_differ() | {
-            "vocab_size", "attention", "hidden_dropout", "attention_dropout", "embedding_dropout", "tie_embeddings", "initializer_range",
+            "vocab_size", "attention", "hidden_dropout", "attention_dropout", "embedding_dropout",
+            "tie_embeddings", "initializer_range",
             "scaled_residual_init",
         }  # fmt: skip
 
@@ -173,10 +227,14 @@ class Bert(ModelConfig):
 
 
 def intermediate_width(config: Bert) -> int:
-    """I: as configured, else 4 D; gated layers have three matrices, so 8/3 D keeps their parameter count (Shazeer 2020)."""
+    """I: as configured, else 4 D; gated layers have three matrices, so 8/3 D keeps their parameter count
+    (Shazeer 2020).
+    """
     if config.intermediate_size is not None:
         return config.intermediate_size
-    return max(32, round(config.hidden_size / 12) * 32) if config.activation in GATED else 4 * config.hidden_size
+    return (
+        max(32, round(config.hidden_size / 12) * 32) if config.activation in GATED else 4 * config.hidden_size
+    )
 
 
 def is_local(config: Bert, index: int) -> bool:
@@ -185,12 +243,14 @@ def is_local(config: Bert, index: int) -> bool:
 
 
 def value_table_of(config: Bert, index: int) -> int | None:
-    """Which table of value embeddings a layer reads: n tables serve the first n layers and, in the same order, the last n."""
+    """Which table of value embeddings a layer reads: n tables serve the first n layers and, in the same
+    order, the last n.
+    """
     tables, last = config.value_embeddings, index - (config.num_hidden_layers - config.value_embeddings)
     return index if index < tables else last if last >= 0 else None
 
 
-# --- the model --------------------------------------------------------------------------------------------------------------
+# --- the model ------------------------------------------------------------------------------------
 class BertEncoder(Encoder):
     """Embeddings, layers and pooler; `build` makes one and draws its weights."""
 
@@ -211,7 +271,8 @@ class BertEncoder(Encoder):
         self.segment = _embedding(config.type_vocab_size, narrow)
         self.position = _embedding(longest, narrow) if config.positions == "learned" else None
         if config.positions == "sinusoidal":
-            # Vaswani scales token embeddings up to deviation 1; here they keep theirs, so the sinusoids are scaled down to it.
+            # Vaswani scales token embeddings up to deviation 1; here they keep theirs, so the sinusoids are
+            # scaled down to it.
             table = config.initializer_range * sinusoids(longest, narrow)
             self.register_buffer("position_table", table, persistent=False)
         if config.positions == "rotary":
@@ -228,23 +289,36 @@ class BertEncoder(Encoder):
         self.final_norm = _norm(config) if config.norm_placement == "pre" else nn.Identity()
         self.pooler = _linear(width, width) if config.pooling == "cls" else None
         # Last, so that with them all other weights of the encoder are drawn as without.
-        self.value_tables = nn.ModuleList(_embedding(vocab_size, width, pad_id) for _ in range(config.value_embeddings))
+        self.value_tables = nn.ModuleList(
+            _embedding(vocab_size, width, pad_id) for _ in range(config.value_embeddings)
+        )
         self.norm_eps, self.tie_embeddings = config.norm_eps, config.tie_embeddings
 
     def forward(
-        self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None, pooled_only: bool = False
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pooled_only: bool = False,
     ) -> Tensor:
         """To `hidden (B, T, D)`; at padding it means nothing.
 
-        `input_ids (B, T) int64`; `segment_ids (B, T) int64`, None = all 0; `attention_mask (B, T) bool`, True = real token,
-        None = nothing is padded, or `(B, T, T) bool`, True = row attends to column. With `pooled_only` the caller promises to look at
-        `pool(hidden, …)` alone: under cls pooling the last layer then computes only the first token, and `hidden` is `(B, 1, D)`.
+        `input_ids (B, T) int64`; `segment_ids (B, T) int64`, None = all 0; `attention_mask (B, T) bool`, True
+        = real token, None = nothing is padded, or `(B, T, T) bool`, True = row attends to column. With
+        `pooled_only` the caller promises to look at `pool(hidden, …)` alone: under cls pooling the last layer
+        then computes only the first token, and `hidden` is `(B, 1, D)`.
         """
         length = input_ids.shape[1]
         if length > self.config.max_position_embeddings:
-            raise ValueError(f"{length} tokens, but max_position_embeddings={self.config.max_position_embeddings}")
+            raise ValueError(
+                f"{length} tokens, but max_position_embeddings={self.config.max_position_embeddings}"
+            )
         x = self.token(input_ids)  # (B, T, E)
-        x = x + (self.segment(segment_ids) if segment_ids is not None and self.takes_segments else self.segment.weight[0])
+        x = x + (
+            self.segment(segment_ids)
+            if segment_ids is not None and self.takes_segments
+            else self.segment.weight[0]
+        )
         if self.position is not None:
             x = x + self.position.weight[:length]
         elif self.config.positions == "sinusoidal":
@@ -284,7 +358,9 @@ class BertEncoder(Encoder):
         return self.token.weight
 
     def levels(self) -> list[list[nn.Parameter]]:
-        """The weights from bottom to top: embeddings, each layer, and what stands on them (last norm, pooler)."""
+        """The weights from bottom to top: embeddings, each layer, and what stands on them (last norm,
+        pooler).
+        """
         bottom = [self.token, self.segment, self.embedding_norm, self.embedding_projection, self.value_tables]
         bottom += [] if self.position is None else [self.position]
         top = [self.final_norm, *([] if self.pooler is None else [self.pooler])]
@@ -300,25 +376,36 @@ class BertEncoder(Encoder):
         self.token = embedding  # type: ignore[assignment]  # the generator's reads the encoder's table
 
     def redraw(self, layers: int) -> None:
-        """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
+        """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where
+        there are fewer.
+        """
         if layers > len(self.layers):
             raise ConfigError(f"finetune.reinit_layers={layers}: the model has {len(self.layers)} layers")
         top: list[nn.Module] = [*self.layers[len(self.layers) - layers :], self.final_norm]
         _initialise(self, top if self.pooler is None else [*top, self.pooler])
 
     def narrower(self, share: float, layers: int | None) -> "BertEncoder":
-        """A new encoder with fresh weights whose width and heads are `share` of this one's, and of `layers` layers (None = as many).
+        """A new encoder with fresh weights whose width and heads are `share` of this one's, and of `layers`
+        layers (None = as many).
 
         Raises ConfigError where the narrower width cannot be built.
         """
         heads = max(1, round(share * self.config.num_attention_heads))
         head_size = self.config.hidden_size // self.config.num_attention_heads
         width = heads * max(2, round(share * self.config.hidden_size / heads / 2) * 2)
-        inner = None if self.config.intermediate_size is None else max(1, round(share * self.config.intermediate_size))
+        inner = (
+            None
+            if self.config.intermediate_size is None
+            else max(1, round(share * self.config.intermediate_size))
+        )
         if width > self.config.hidden_size:
-            raise ConfigError(f"an encoder of {self.config.num_attention_heads} heads of {head_size} has no copy of {share} its width")
+            raise ConfigError(
+                f"an encoder of {self.config.num_attention_heads} heads of {head_size} has no copy of {share}"
+                " its width"
+            )
         smaller = replace(
-            self.config, hidden_size=width, embedding_size=None, num_attention_heads=heads, intermediate_size=inner,
+            self.config, hidden_size=width, embedding_size=None, num_attention_heads=heads,
+            intermediate_size=inner,
             num_hidden_layers=layers or self.config.num_hidden_layers,
         )  # fmt: skip
         return build(smaller, self.token.num_embeddings, self.token.padding_idx or 0)
@@ -336,7 +423,12 @@ class Layer(nn.Module):
         self.dropout = Dropout(config.hidden_dropout)
 
     def forward(
-        self, x: Tensor, bias: Tensor | None, rotary: Tensor | None, values: Tensor | None = None, first_only: bool = False
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        rotary: Tensor | None,
+        values: Tensor | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         kept = x[:, :1] if first_only else x  # positions whose output is wanted; all are attended to
         if self.pre:  # Xiong et al. 2020
@@ -349,22 +441,35 @@ class Layer(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention (Vaswani et al. 2017, §3.2). One fused q-k-v product was not faster (CPU).
+    """Multi-head scaled dot-product attention (Vaswani et al. 2017, §3.2). One fused q-k-v product was not
+    faster (CPU).
 
-    `values (B, T, D)`, vectors of the tokens themselves, are added to what is attended to, times a gate that begins at 0 (modded-nanogpt,
-    after Zhou et al. 2024, "Value residual learning"). With a soft-cap c, scores s are c tanh(s / c) (Gemma team 2024, Gemma 2, §2).
+    `values (B, T, D)`, vectors of the tokens themselves, are added to what is attended to, times a gate that
+    begins at 0 (modded-nanogpt, after Zhou et al. 2024, "Value residual learning"). With a soft-cap c, scores
+    s are c tanh(s / c) (Gemma team 2024, Gemma 2, §2).
     """
 
     def __init__(self, config: Bert, takes_values: bool = False) -> None:
         super().__init__()
-        self.heads, self.kind, self.dropout = config.num_attention_heads, config.attention, config.attention_dropout
+        self.heads, self.kind, self.dropout = (
+            config.num_attention_heads,
+            config.attention,
+            config.attention_dropout,
+        )
         self.softcap, width = config.attention_softcap, config.hidden_size
-        self.query, self.key, self.value, self.output = (_linear(width, width, config.linear_bias) for _ in range(4))
+        self.query, self.key, self.value, self.output = (
+            _linear(width, width, config.linear_bias) for _ in range(4)
+        )
         self.query_norm, self.key_norm = _query_norm(config), _key_norm(config)
         self.gate = nn.Parameter(torch.zeros(1)) if takes_values else None
 
     def forward(
-        self, x: Tensor, bias: Tensor | None, rotary: Tensor | None, values: Tensor | None = None, first_only: bool = False
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        rotary: Tensor | None,
+        values: Tensor | None = None,
+        first_only: bool = False,
     ) -> Tensor:
         x = in_autocast_dtype(x)  # once, instead of once for each of the three products
         q, k, v = self.query(x[:, :1] if first_only else x), self.key(x), self.value(x)
@@ -386,16 +491,19 @@ class Attention(nn.Module):
             scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # (B, H, T, T)
             if self.softcap is not None:
                 scores = self.softcap * torch.tanh(scores / self.softcap)
-            weights = torch.softmax(scores if bias is None else scores + bias, -1, dtype=torch.float32).to(v.dtype)
+            weights = torch.softmax(scores if bias is None else scores + bias, -1, dtype=torch.float32).to(
+                v.dtype
+            )
             mixed = dropout(weights, p) @ v
         x = self.output(mixed.transpose(1, 2).flatten(2))
         return x  # (B, T, D)
 
     def fuses(self, q: Tensor, p: float) -> bool:
-        """Whether torch's fused attention is taken: on a CUDA device always, elsewhere not where it is the slower way, but for `sdpa`.
+        """Whether torch's fused attention is taken: on a CUDA device always, elsewhere not where it is the
+        slower way, but for `sdpa`.
 
-        On a CPU it has no dropout of its own and falls back to products, with a slow generator; in bfloat16 it took twice (512 tokens)
-        to nine times (16) as long as products, backward pass included.
+        On a CPU it has no dropout of its own and falls back to products, with a slow generator; in bfloat16
+        it took twice (512 tokens) to nine times (16) as long as products, backward pass included.
         """
         if self.kind == "eager" or self.softcap is not None:
             return False
@@ -406,10 +514,12 @@ class Attention(nn.Module):
 
 
 class UnitNorm(nn.Module):
-    """`x (B, H, T, d)` to length 1; with a gain g, to g sqrt(d), so that attention's scores become g times a cosine.
+    """`x (B, H, T, d)` to length 1; with a gain g, to g sqrt(d), so that attention's scores become g times a
+    cosine.
 
-    Source: Henry et al. 2020, "Query-Key Normalization for Transformers", §3: g is learned and begins at log2(L^2 - L), L the length of
-    sequences. Differs: L is the longest that positions reach, not a percentile of the data.
+    Source: Henry et al. 2020, "Query-Key Normalization for Transformers", §3: g is learned and begins at
+    log2(L^2 - L), L the length of sequences. Differs: L is the longest that positions reach, not a percentile
+    of the data.
     """
 
     def __init__(self, first_gain: float | None = None) -> None:
@@ -434,7 +544,9 @@ class Dropout(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers around an activation; gated: `activation(W x) * (V x)`, W and V stacked in `input` (Shazeer 2020, §2)."""
+    """Two linear layers around an activation; gated: `activation(W x) * (V x)`, W and V stacked in `input`
+    (Shazeer 2020, §2).
+    """
 
     def __init__(self, config: Bert) -> None:
         super().__init__()
@@ -471,14 +583,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-# --- positions and masks ------------------------------------------------------------------------------------------------------
+# --- positions and masks --------------------------------------------------------------------------
 def sinusoids(longest: int, width: int) -> Tensor:
     """`(P, D)`: sin(p / 10000^(2i/D)) at 2i, the cosine at 2i + 1 (Vaswani et al. 2017, §3.5)."""
     return torch.stack(_sin_cos(longest, width, 10000.0), dim=-1).flatten(1)
 
 
 def rotary_table(longest: int, head_size: int, base: float) -> Tensor:
-    """`(2, P, d)`: cosines, then sines, of p / base^(2i/d), once for each half of the head (Su et al. 2021, §3.2)."""
+    """`(2, P, d)`: cosines, then sines, of p / base^(2i/d), once for each half of the head (Su et al. 2021,
+    §3.2).
+    """
     sin, cos = _sin_cos(longest, head_size, base)
     return torch.stack((cos.repeat(1, 2), sin.repeat(1, 2)))
 
@@ -496,13 +610,16 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 
 
 def _attention_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """`(B, T)` or `(B, T, T) bool` to `(B, 1, T, T)`-broadcastable scores: 0 for real keys, a huge finite negative number for padding."""
+    """`(B, T)` or `(B, T, T) bool` to `(B, 1, T, T)`-broadcastable scores: 0 for real keys, a huge finite
+    negative number for padding.
+    """
     bias = _closed(~attention_mask.bool(), dtype)
     return bias[:, None] if bias.ndim == 3 else bias[:, None, None]
 
 
 def _near_bias(bias: Tensor | None, length: int, reach: int, like: Tensor) -> Tensor | None:
-    """The same scores, with those of keys more than `reach` tokens away closed (Warner et al. 2024, ModernBERT, §2.1.1).
+    """The same scores, with those of keys more than `reach` tokens away closed (Warner et al. 2024,
+    ModernBERT, §2.1.1).
 
     All scores are computed all the same: a window saves no time, it changes what is learned.
     """
@@ -514,21 +631,26 @@ def _near_bias(bias: Tensor | None, length: int, reach: int, like: Tensor) -> Te
 
 
 def _closed(where: Tensor, dtype: torch.dtype) -> Tensor:
-    """0, and a huge negative number `where` so; finite, also after a cast to bfloat16: a row without any real token gives no NaN."""
+    """0, and a huge negative number `where` so; finite, also after a cast to bfloat16: a row without any real
+    token gives no NaN.
+    """
     lowest = max(torch.finfo(dtype).min, torch.finfo(torch.bfloat16).min)
     return torch.zeros(where.shape, dtype=dtype, device=where.device).masked_fill(where, lowest)
 
 
-# --- construction and initial weights -------------------------------------------------------------------------------------------
+# --- construction and initial weights -------------------------------------------------------------
 def build(config: Bert, vocab_size: int, pad_id: int = 0) -> BertEncoder:
-    """The encoder with fresh weights, drawn on the CPU from torch's global generator: N(0, initializer_range^2), biases 0,
-    norms 1, padding row 0 (Devlin et al. 2019, as in transformers).
+    """The encoder with fresh weights, drawn on the CPU from torch's global generator: N(0,
+    initializer_range^2), biases 0, norms 1, padding row 0 (Devlin et al. 2019, as in transformers).
 
     `vocab_size` is the tokenizer's; `config.vocab_size`, where set, replaces it and must not be smaller.
     """
     rows = vocab_size if config.vocab_size is None else config.vocab_size
     if rows < vocab_size:
-        raise ConfigError(f"model.vocab_size={rows} is smaller than the tokenizer's {vocab_size}: leave it out (null) or raise it")
+        raise ConfigError(
+            f"model.vocab_size={rows} is smaller than the tokenizer's {vocab_size}: leave it out (null) or"
+            " raise it"
+        )
     if not 0 <= pad_id < rows:
         raise ConfigError(f"the padding id {pad_id} is not in the vocabulary of {rows}")
     encoder = BertEncoder(config, rows, pad_id)
@@ -546,7 +668,9 @@ def _initialise(encoder: BertEncoder, only: Sequence[nn.Module] = ()) -> None:
         if module not in chosen:
             continue
         if isinstance(module, nn.Linear | nn.Embedding):
-            module.weight.normal_(0.0, config.initializer_range * (scale if name.endswith(".output") else 1.0))
+            module.weight.normal_(
+                0.0, config.initializer_range * (scale if name.endswith(".output") else 1.0)
+            )
         if isinstance(module, nn.Linear) and module.bias is not None:
             module.bias.zero_()
         if isinstance(module, nn.LayerNorm | nn.RMSNorm):
@@ -560,7 +684,8 @@ def _initialise(encoder: BertEncoder, only: Sequence[nn.Module] = ()) -> None:
 
 
 def _linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
-    return nn.Linear(inputs, outputs, bias, device="meta").to_empty(device="cpu")  # torch's own draw would be wasted
+    # torch's own draw would be wasted
+    return nn.Linear(inputs, outputs, bias, device="meta").to_empty(device="cpu")
 
 
 def _embedding(rows: int, width: int, padding_idx: int | None = None) -> nn.Embedding:

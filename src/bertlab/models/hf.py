@@ -1,7 +1,8 @@
-"""Any encoder that transformers' `AutoModel` opens (BERT, RoBERTa, DistilBERT, ELECTRA, ModernBERT, DeBERTa …) behind our own call.
+"""Any encoder that transformers' `AutoModel` opens (BERT, RoBERTa, DistilBERT, ELECTRA, ModernBERT, DeBERTa
+…) behind our own call.
 
-`init=pretrained` takes its weights, `init=scratch` draws new ones for the same architecture. No code from a hub is ever run, and only
-safetensors are read.
+`init=pretrained` takes its weights, `init=scratch` draws new ones for the same architecture. No code from a
+hub is ever run, and only safetensors are read.
 
 Differs: a pair of texts is joined by one separator in every architecture (RoBERTa was pretrained with two).
 
@@ -23,7 +24,12 @@ from bertlab.contracts import Encoder
 from bertlab.errors import ConfigError, DataError
 from bertlab.runs.files import check_weights, file_digest
 
-HIDDEN_DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")  # what architectures call it
+HIDDEN_DROPOUT = (
+    "hidden_dropout_prob",
+    "dropout",
+    "mlp_dropout",
+    "embedding_dropout",
+)  # what architectures call it
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -33,10 +39,18 @@ class Hf(ModelConfig):
 
     name_or_path: str = string(MISSING, "hub name, or a folder with config.json and model.safetensors")
     attention: str = choice(
-        "auto", "auto", "sdpa", "eager", help="torch's fused attention, plain matrix products; auto: the fused one if it can"
+        "auto",
+        "auto",
+        "sdpa",
+        "eager",
+        help="torch's fused attention, plain matrix products; auto: the fused one if it can",
     )
-    hidden_dropout: float | None = number(None, "dropout of hidden states; null = as its config says", low=0, below=1)
-    attention_dropout: float | None = number(None, "dropout of attention weights; null = as its config says", low=0, below=1)
+    hidden_dropout: float | None = number(
+        None, "dropout of hidden states; null = as its config says", low=0, below=1
+    )
+    attention_dropout: float | None = number(
+        None, "dropout of attention weights; null = as its config says", low=0, below=1
+    )
 
     def build(self, vocab_size: int, pad_id: int = 0) -> "HfEncoder":
         """See `build`."""
@@ -65,7 +79,9 @@ class Hf(ModelConfig):
 
     def deciding(self) -> dict[str, Any]:
         """A folder is known by its config.json, wherever it lies."""
-        return super().deciding() | ({"name_or_path": "folder"} if Path(self.name_or_path).expanduser().exists() else {})
+        return super().deciding() | (
+            {"name_or_path": "folder"} if Path(self.name_or_path).expanduser().exists() else {}
+        )
 
     def inputs(self, _run: Train) -> dict[str, str]:
         """Its architecture."""
@@ -81,9 +97,12 @@ class HfEncoder(Encoder):
         super().__init__(config)
         transformers = transformers_module("model=hf_*")
         self.described = described
-        self.model = transformers.AutoModel.from_config(described, trust_remote_code=False, **_attention(config))
+        self.model = transformers.AutoModel.from_config(
+            described, trust_remote_code=False, **_attention(config)
+        )
         self.hidden_size = int(described.hidden_size)
-        # What architectures have, each says in its own config.json and its own modules: there is no other contract to ask.
+        # What architectures have, each says in its own config.json and its own modules: there is no other
+        # contract to ask.
         stated, modules = described.to_dict(), dict(self.model.named_children())
         self.longest = _longest(stated)
         self.norm_eps = float(stated.get("layer_norm_eps", stated.get("norm_eps", 1e-12)))
@@ -95,10 +114,20 @@ class HfEncoder(Encoder):
             self.model.pooler = None
 
     def forward(
-        self, input_ids: Tensor, segment_ids: Tensor | None = None, attention_mask: Tensor | None = None, pooled_only: bool = False
+        self,
+        input_ids: Tensor,
+        segment_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        pooled_only: bool = False,
     ) -> Tensor:
         """To `hidden (B, T, D)`."""
-        mask = None if attention_mask is None else attention_mask[:, None] if attention_mask.ndim == 3 else attention_mask.long()
+        mask = (
+            None
+            if attention_mask is None
+            else attention_mask[:, None]
+            if attention_mask.ndim == 3
+            else attention_mask.long()
+        )
         segments = {"token_type_ids": segment_ids} if self.takes_segments and segment_ids is not None else {}
         hidden: Tensor = self.model(input_ids=input_ids, attention_mask=mask, **segments).last_hidden_state
         return hidden
@@ -109,9 +138,14 @@ class HfEncoder(Encoder):
         return pooled
 
     def dense_pooler(self) -> nn.Linear | None:
-        """None where the first token is taken as it is. Raises ConfigError for a pooler, whose layers only the architecture knows."""
+        """None where the first token is taken as it is. Raises ConfigError for a pooler, whose layers only
+        the architecture knows.
+        """
         if self.has_pooler:
-            raise ConfigError(f"{self.described.model_type}'s pooler cannot stand outside its model: train with model.pooling=mean or max")
+            raise ConfigError(
+                f"{self.described.model_type}'s pooler cannot stand outside its model: train with"
+                " model.pooling=mean or max"
+            )
         return None
 
     def token_weight(self) -> Tensor:
@@ -132,7 +166,9 @@ class HfEncoder(Encoder):
         return {weight for layer in self._layers() for weight in layer.parameters() if weight.ndim >= 2}
 
     def redraw(self, layers: int) -> None:
-        """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where there are fewer."""
+        """Fresh weights for so many layers from the top and for what stands on them. Raises ConfigError where
+        there are fewer.
+        """
         if layers > len(self._layers()):
             raise ConfigError(f"finetune.reinit_layers={layers}: the model has {len(self._layers())} layers")
         drawn = {weight for level in self.levels()[-1 - layers :] for weight in level}
@@ -145,50 +181,77 @@ class HfEncoder(Encoder):
 
     def _layers(self) -> list[nn.Module]:
         count = int(self.described.num_hidden_layers)
-        stacks = [module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
+        stacks = [
+            module
+            for module in self.model.modules()
+            if isinstance(module, nn.ModuleList) and len(module) == count
+        ]
         if not stacks:
-            raise ConfigError(f"model={self.config.name}: {type(self.model).__name__} does not tell its layers")
+            raise ConfigError(
+                f"model={self.config.name}: {type(self.model).__name__} does not tell its layers"
+            )
         return list(stacks[0])
 
     def save_description(self, folder: Path) -> bool:
         """The architecture's config.json, from which the encoder is built again without its hub or folder."""
-        (folder / "config.json").write_text(json.dumps(self.described.to_dict(), indent=2, default=str) + "\n", encoding="utf-8")
+        (folder / "config.json").write_text(
+            json.dumps(self.described.to_dict(), indent=2, default=str) + "\n", encoding="utf-8"
+        )
         return True
 
 
 def build(config: Hf, vocab_size: int, _pad_id: int = 0) -> HfEncoder:
-    """The architecture with fresh weights from torch's generator. Raises ConfigError or DataError for what cannot be opened."""
+    """The architecture with fresh weights from torch's generator. Raises ConfigError or DataError for what
+    cannot be opened.
+    """
     described = _described(config)
     if vocab_size > int(described.vocab_size):
         raise ConfigError(
-            f"the tokenizer has {vocab_size} tokens, {config.name_or_path} {described.vocab_size}; take its own: tokenizer=inherited"
+            f"the tokenizer has {vocab_size} tokens, {config.name_or_path} {described.vocab_size}; take its"
+            " own: tokenizer=inherited"
         )
     stated = described.to_dict()
-    for value, names in ((config.hidden_dropout, HIDDEN_DROPOUT), (config.attention_dropout, ATTENTION_DROPOUT)):
+    for value, names in (
+        (config.hidden_dropout, HIDDEN_DROPOUT),
+        (config.attention_dropout, ATTENTION_DROPOUT),
+    ):
         for name in names if value is not None else ():
             if name in stated:
                 setattr(described, name, value)
     try:
         return HfEncoder(config, described)
     except (ValueError, KeyError, AttributeError, ImportError) as error:
-        raise ConfigError(f"model.name_or_path={config.name_or_path}: not an encoder that can be built ({_line(error)})") from error
+        raise ConfigError(
+            f"model.name_or_path={config.name_or_path}: not an encoder that can be built ({_line(error)})"
+        ) from error
 
 
 def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
-    """Copy the checkpoint's weights. What it lacks (a pooler) keeps its fresh ones. Raises DataError where it cannot be read."""
+    """Copy the checkpoint's weights. What it lacks (a pooler) keeps its fresh ones. Raises DataError where it
+    cannot be read.
+    """
     transformers = transformers_module("model=hf_*")
     try:
         loaded, report = transformers.AutoModel.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False, **_attention(config)
+            folder,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **_attention(config),
         )
     except Exception as error:  # of several libraries, none of them ours
         raise DataError(f"init=pretrained: {folder}: its weights cannot be read ({_line(error)})") from error
     missing = set(report["missing_keys"])
     lacking = sorted(name for name in missing if not name.startswith("pooler."))
     if lacking:
-        raise DataError(f"init=pretrained: {folder} lacks the weight {lacking[0]}{f' and {len(lacking) - 1} more' * (len(lacking) > 1)}")
+        raise DataError(
+            f"init=pretrained: {folder} lacks the weight"
+            f" {lacking[0]}{f' and {len(lacking) - 1} more' * (len(lacking) > 1)}"
+        )
     own = encoder.model.state_dict()
-    taken = {name: value for name, value in loaded.state_dict().items() if name in own and name not in missing}
+    taken = {
+        name: value for name, value in loaded.state_dict().items() if name in own and name not in missing
+    }
     check_weights(taken, own, f"init=pretrained: {folder}")
     encoder.model.load_state_dict({**own, **taken})
 
@@ -199,13 +262,17 @@ def _described(config: Hf) -> Any:
     try:
         return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # of several libraries, none of them ours
-        raise DataError(f"model.name_or_path={config.name_or_path}: its config.json cannot be read ({_line(error)})") from error
+        raise DataError(
+            f"model.name_or_path={config.name_or_path}: its config.json cannot be read ({_line(error)})"
+        ) from error
 
 
 def _longest(stated: dict[str, Any]) -> int | None:
     """Tokens that its positions reach; RoBERTa's begin after the padding id."""
     longest = stated.get("max_position_embeddings")
-    offset = stated["pad_token_id"] + 1 if stated["model_type"] in ("roberta", "xlm-roberta", "camembert") else 0
+    offset = (
+        stated["pad_token_id"] + 1 if stated["model_type"] in ("roberta", "xlm-roberta", "camembert") else 0
+    )
     return None if longest is None else int(longest) - offset
 
 

@@ -1,8 +1,9 @@
-"""How answers are compared in SQuAD (Rajpurkar et al. 2016; 2018): exact match and F1 of words, after the same normalisation.
+"""How answers are compared in SQuAD (Rajpurkar et al. 2016; 2018): exact match and F1 of words, after the
+same normalisation.
 
-Both editions' evaluation agrees on answers that hold a word. Where one does not (it is empty, or nothing but articles and punctuation),
-the second edition leaves it out of the accepted ones, and an answer without words scores 1 where nothing else is accepted; the first
-has no such rule.
+Both editions' evaluation agrees on answers that hold a word. Where one does not (it is empty, or nothing but
+articles and punctuation), the second edition leaves it out of the accepted ones, and an answer without words
+scores 1 where nothing else is accepted; the first has no such rule.
 """
 
 import re
@@ -29,7 +30,9 @@ def word_f1(said: str, accepted: str, may_be_none: bool) -> float:
 
 
 def compare(said: str, accepted: Sequence[str], may_be_none: bool) -> tuple[float, float]:
-    """Exact match and F1 of one answer with the accepted one that suits it best; no accepted answers: none is right."""
+    """Exact match and F1 of one answer with the accepted one that suits it best; no accepted answers: none is
+    right.
+    """
     answers = [answer for answer in accepted if not may_be_none or normalised(answer)] or [""]
     exact = max(float(normalised(said) == normalised(answer)) for answer in answers)
     return exact, max(word_f1(said, answer, may_be_none) for answer in answers)

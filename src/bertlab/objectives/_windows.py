@@ -1,4 +1,5 @@
-"""Texts longer than a row, read whole in windows that overlap; what a model says of the windows, as one answer a row.
+"""Texts longer than a row, read whole in windows that overlap; what a model says of the windows, as one
+answer a row.
 
 Legend: W windows of a split, N rows of it, C classes.
 """
@@ -12,11 +13,13 @@ from bertlab.objectives._texts import join_texts
 def windows_of(
     first: list[int], second: list[int] | None, max_length: int, special: Special, stride: int | None
 ) -> tuple[list[tuple[list[int], int]], int]:
-    """Rows of at most `max_length` ids that hold all of the text, each with where the second text starts (0 = none); tokens left out.
+    """Rows of at most `max_length` ids that hold all of the text, each with where the second text starts (0 =
+    none); tokens left out.
 
-    Of a pair the longer text is read in windows, each beside the whole of the other, of which no more than half the room is kept: only
-    that is ever left out. A window begins `stride` tokens after the one before it (null, or more than its length: half of that); the last
-    one ends where the text does, so that none is short.
+    Of a pair the longer text is read in windows, each beside the whole of the other, of which no more than
+    half the room is kept: only that is ever left out. A window begins `stride` tokens after the one before it
+    (null, or more than its length: half of that); the last one ends where the text does, so that none is
+    short.
     """
     left_out = 0
     if second is None:
@@ -38,7 +41,9 @@ def windows_of(
 
 
 def mean_by_row(values: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of `values (W, C)` over each row's windows `(N, C)`, rows in order; of each row its first window's place `(N,)`."""
+    """Means of `values (W, C)` over each row's windows `(N, C)`, rows in order; of each row its first
+    window's place `(N,)`.
+    """
     _, place, index, count = np.unique(row, return_index=True, return_inverse=True, return_counts=True)
     total = np.zeros((len(count), values.shape[1]))
     np.add.at(total, index, values)

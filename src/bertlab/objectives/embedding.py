@@ -1,7 +1,8 @@
-"""One vector a text, near those of texts that mean the same: contrastive learning with the other texts of the batch as negatives.
+"""One vector a text, near those of texts that mean the same: contrastive learning with the other texts of the
+batch as negatives.
 
-`views=dropout`: a text's positive is itself, read once more under other dropout (Gao et al. 2021, SimCSE, unsupervised; numbers are not
-looked at). `views=pairs`: the positives are the pairs with a high number.
+`views=dropout`: a text's positive is itself, read once more under other dropout (Gao et al. 2021, SimCSE,
+unsupervised; numbers are not looked at). `views=pairs`: the positives are the pairs with a high number.
 Scored as semantic textual similarity: the correlation of cosines with the numbers of pairs.
 
 Negatives are those of one forward pass: compute.micro_batch_size leaves fewer of them.
@@ -46,13 +47,20 @@ PIECE = 10_000  # pairs tokenised at a time
 
 @dataclass
 class Embedding(Texts):
-    """`[CLS] text [SEP]` and `[CLS] text_pair [SEP]`, a vector each: the encoder's pooled output (model.pooling=mean suits it)."""
+    """`[CLS] text [SEP]` and `[CLS] text_pair [SEP]`, a vector each: the encoder's pooled output
+    (model.pooling=mean suits it).
+    """
 
     views: str = choice(
-        "dropout", "dropout", "pairs", help="what is near a text: itself under other dropout, or its partner in a good pair"
+        "dropout",
+        "dropout",
+        "pairs",
+        help="what is near a text: itself under other dropout, or its partner in a good pair",
     )
     temperature: float = number(0.05, "what cosines are divided by", above=0)
-    positive_from: float | None = number(None, "with views=pairs: pairs with at least this number are positives")
+    positive_from: float | None = number(
+        None, "with views=pairs: pairs with at least this number are positives"
+    )
 
     roles: ClassVar = (TEXT, Role("text_pair", "text"), Role("number", "number", is_answer=True))
     loss_unit: ClassVar = "nats per positive"
@@ -62,14 +70,18 @@ class Embedding(Texts):
         """What a positive is must be said."""
         if (self.views == "pairs") != (self.positive_from is not None):
             raise ConfigError(
-                f"{path}.views=pairs needs {path}.positive_from, the number from which on a pair means the same, e.g. 4 of 5"
+                f"{path}.views=pairs needs {path}.positive_from, the number from which on a pair means the"
+                " same, e.g. 4 of 5"
                 if self.views == "pairs"
                 else f"{path}.positive_from={self.positive_from:g} has no meaning without {path}.views=pairs"
             )
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `EmbeddingObjective.scores`."""
-        return tuple(Metric(name, higher_is_better=True, unit="correlation", bounds=(-1.0, 1.0)) for name in ("spearman", "pearson"))
+        return tuple(
+            Metric(name, higher_is_better=True, unit="correlation", bounds=(-1.0, 1.0))
+            for name in ("spearman", "pearson")
+        )
 
     def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> "EmbeddingObjective":
         """The objective for one tokenizer's vocabulary."""
@@ -98,24 +110,38 @@ class EmbeddingObjective(Objective):
         self.config = config
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
-        """Both texts' rows one after the other as one example; columns number, `first (N,)`, tokens of the first row, and cut."""
+        """Both texts' rows one after the other as one example; columns number, `first (N,)`, tokens of the
+        first row, and cut.
+        """
         config = self.config
         for start in range(0, len(split), PIECE):
             piece = split[start : start + PIECE]
             texts = encode(piece["text"]), encode(piece["text_pair"])
-            rows = [[join_texts(ids, None, config.max_length, self.special, config.truncation)[0] for ids in side] for side in texts]
+            rows = [
+                [join_texts(ids, None, config.max_length, self.special, config.truncation)[0] for ids in side]
+                for side in texts
+            ]
             whole = [len(one) + len(other) + 4 for one, other in zip(*texts, strict=True)]
             joined = [[*one, *other] for one, other in zip(*rows, strict=True)]
             columns: dict[str, np.ndarray] = {
-                "number": np.asarray(piece["number"] if "number" in piece else np.zeros(len(joined)), dtype=np.float64),
+                "number": np.asarray(
+                    piece["number"] if "number" in piece else np.zeros(len(joined)), dtype=np.float64
+                ),
                 "first": np.asarray([len(row) for row in rows[0]], dtype=np.int32),
-                "cut": np.asarray([length - len(row) for length, row in zip(whole, joined, strict=True)], dtype=np.int32),
+                "cut": np.asarray(
+                    [length - len(row) for length, row in zip(whole, joined, strict=True)], dtype=np.int32
+                ),
             }
             yield examples_of(joined, columns)
 
     def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
-        """All first texts, then all second ones; in training with views=dropout the same once more: a half's positives are the other's."""
-        cut = [np.split(examples[row], [length]) for row, length in zip(rows, examples.columns["first"][rows], strict=True)]
+        """All first texts, then all second ones; in training with views=dropout the same once more: a half's
+        positives are the other's.
+        """
+        cut = [
+            np.split(examples[row], [length])
+            for row, length in zip(rows, examples.columns["first"][rows], strict=True)
+        ]
         sides = [one for one, _ in cut] + [other for _, other in cut]
         if draw is not None and self.config.views == "dropout":
             sides = sides * 2
@@ -123,14 +149,17 @@ class EmbeddingObjective(Objective):
         tensor = torch.from_numpy(ids)
         numbers = torch.from_numpy(examples.columns["number"][rows].astype(np.float32))
         mask = None if inside.all() else torch.from_numpy(inside)
-        return Batch(tensor, torch.zeros_like(tensor), mask, {"number": numbers}, int(inside.sum()), len(rows))
+        return Batch(
+            tensor, torch.zeros_like(tensor), mask, {"number": numbers}, int(inside.sum()), len(rows)
+        )
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> VectorHead:
         """Nothing to learn of its own."""
         return VectorHead()
 
     def loss(self, outputs: Tensor, batch: Batch) -> Loss:
-        """Cross-entropy of finding a text's positive among the other half, and the other way round, summed over positives; float32.
+        """Cross-entropy of finding a text's positive among the other half, and the other way round, summed
+        over positives; float32.
 
         A text that stands in the batch more than once is no negative of itself.
         """
@@ -140,7 +169,10 @@ class EmbeddingObjective(Objective):
         same.fill_diagonal_(False)
         logits = (one @ other.T / self.config.temperature).masked_fill(same, float("-inf"))
         right = torch.arange(len(logits), device=logits.device)
-        nats = (F.cross_entropy(logits, right, reduction="none") + F.cross_entropy(logits.T, right, reduction="none")) / 2
+        nats = (
+            F.cross_entropy(logits, right, reduction="none")
+            + F.cross_entropy(logits.T, right, reduction="none")
+        ) / 2
         if self.config.positive_from is None:
             return Loss(nats.sum(), len(nats))
         positive = batch.targets["number"] >= self.config.positive_from

@@ -1,10 +1,13 @@
-"""Masked-language modelling (Devlin et al. 2019, §3.1 task 1): some tokens are hidden, the encoder says which they were.
+"""Masked-language modelling (Devlin et al. 2019, §3.1 task 1): some tokens are hidden, the encoder says which
+they were.
 
-Which tokens are hidden, and as what, stands in _masking.py. The head is transformers' BertForPreTraining's: dense, activation, norm, and a
-projection to the vocabulary tied to the token embedding, computed only at the hidden positions.
+Which tokens are hidden, and as what, stands in _masking.py. The head is transformers' BertForPreTraining's:
+dense, activation, norm, and a projection to the vocabulary tied to the token embedding, computed only at the
+hidden positions.
 
-Differs: hidden positions are drawn afresh in every epoch, keyed by (seed, epoch, example), instead of once for ten copies of the
-corpus; of single tokens as many as the rate says in every block, so that shapes stay the same; the unknown token is never hidden.
+Differs: hidden positions are drawn afresh in every epoch, keyed by (seed, epoch, example), instead of once
+for ten copies of the corpus; of single tokens as many as the rate says in every block, so that shapes stay
+the same; the unknown token is never hidden.
 
 Legend: B batch, T tokens, D width, V vocabulary, M masked tokens of a batch.
 """
@@ -18,7 +21,20 @@ import torch
 from torch import Tensor, nn
 
 from bertlab.config.schema import choice, flag
-from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Head, HfHead, Loss, Objective, Vocabulary, examples_of, pad_rows
+from bertlab.contracts import (
+    Batch,
+    Draw,
+    Encode,
+    Encoder,
+    Examples,
+    Head,
+    HfHead,
+    Loss,
+    Objective,
+    Vocabulary,
+    examples_of,
+    pad_rows,
+)
 from bertlab.errors import DataError
 from bertlab.objectives._documents import batched, documents, pack
 from bertlab.objectives._masking import (
@@ -39,7 +55,12 @@ class Mlm(Masked):
 
     folds: ClassVar[bool] = True
 
-    packing: str = choice("blocks", "blocks", "documents", help="blocks: filled across documents; documents: a block holds one at most")
+    packing: str = choice(
+        "blocks",
+        "blocks",
+        "documents",
+        help="blocks: filled across documents; documents: a block holds one at most",
+    )
     attend_across: bool = flag(True, "tokens of one block see each other also across documents")
 
     def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> Objective:
@@ -62,22 +83,34 @@ HF_NAMES = {
 
 def capped(softcap: float | None) -> dict[str, Any]:
     """What a counterpart of a head with capped logits is told of it."""
-    return {} if softcap is None else {"config": {"logit_softcap": softcap}, "unlike": (f"objective.logit_softcap={softcap:g}",)}
+    return (
+        {}
+        if softcap is None
+        else {"config": {"logit_softcap": softcap}, "unlike": (f"objective.logit_softcap={softcap:g}",)}
+    )
 
 
-# --- what is seen -----------------------------------------------------------------------------------------------------------
+# --- what is seen ---------------------------------------------------------------------------------
 def block_attention(ids: np.ndarray, inside: np.ndarray, sep_id: int) -> np.ndarray:
-    """`(B, T, T) bool`: real tokens of the same document see each other; a document ends with its separator."""
+    """`(B, T, T) bool`: real tokens of the same document see each other; a document ends with its
+    separator.
+    """
     ends = (ids == sep_id).astype(np.int64)
     document = np.cumsum(ends, axis=1) - ends  # separators before this token
-    seen: np.ndarray = (document[:, :, None] == document[:, None, :]) & inside[:, None, :] & inside[:, :, None]
+    seen: np.ndarray = (
+        (document[:, :, None] == document[:, None, :]) & inside[:, None, :] & inside[:, :, None]
+    )
     return seen
 
 
-def folded(ids: np.ndarray, inside: np.ndarray, positions: Tensor, length: int, pad_id: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
-    """Rows of at most `length` tokens, each a piece of one of `ids (B, T)`, in order; `inside` and flat `positions` go with their tokens.
+def folded(
+    ids: np.ndarray, inside: np.ndarray, positions: Tensor, length: int, pad_id: int
+) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Rows of at most `length` tokens, each a piece of one of `ids (B, T)`, in order; `inside` and flat
+    `positions` go with their tokens.
 
-    Only the first piece of a block begins with [CLS] and only its last ends with [SEP]: every token is kept and none is added.
+    Only the first piece of a block begins with [CLS] and only its last ends with [SEP]: every token is kept
+    and none is added.
     """
     rows, width = ids.shape
     if width <= length:
@@ -92,14 +125,15 @@ def folded(ids: np.ndarray, inside: np.ndarray, positions: Tensor, length: int, 
     return ids[kept], inside[kept], row * length + place % length
 
 
-# --- head -----------------------------------------------------------------------------------------------------------------------
+# --- head -----------------------------------------------------------------------------------------
 class MlmHead(Head):
     """Hidden states at the masked positions to logits over the vocabulary."""
 
     def __init__(self, encoder: Encoder, initializer_range: float, softcap: float | None = None) -> None:
         super().__init__()
         self.softcap = softcap
-        width, (rows, narrow) = encoder.hidden_size, encoder.token_weight().shape  # narrow < width: factorised embeddings (ELECTRA, §3.2)
+        # narrow < width: factorised embeddings (ELECTRA, §3.2)
+        width, (rows, narrow) = (encoder.hidden_size, encoder.token_weight().shape)
         self.transform = nn.Linear(width, narrow)
         self.norm = nn.LayerNorm(narrow, eps=encoder.norm_eps)
         self.decoder = None if encoder.tie_embeddings else nn.Linear(narrow, rows, bias=False)
@@ -116,7 +150,12 @@ class MlmHead(Head):
     def projection(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> Projection:
         """The transformed states at the masked positions, (M, D), and what they are multiplied with."""
         x = self.norm(encoder.head_activation(self.transform(hidden.flatten(0, 1)[batch.targets["masked"]])))
-        return Projection(x, encoder.token_weight() if self.decoder is None else self.decoder.weight, self.bias, self.softcap)
+        return Projection(
+            x,
+            encoder.token_weight() if self.decoder is None else self.decoder.weight,
+            self.bias,
+            self.softcap,
+        )
 
 
 def show_masked(batch: Batch, pad_id: int, token_of: Callable[[int], str]) -> list[str]:
@@ -125,7 +164,8 @@ def show_masked(batch: Batch, pad_id: int, token_of: Callable[[int], str]) -> li
     hidden = dict(zip(batch.targets["masked"].tolist(), batch.targets["label"].tolist(), strict=True))
     return [
         " ".join(
-            token_of(token) + (f"={token_of(hidden[row * width + place])}" if row * width + place in hidden else "")
+            token_of(token)
+            + (f"={token_of(hidden[row * width + place])}" if row * width + place in hidden else "")
             for place, token in enumerate(tokens)
             if token != pad_id
         )
@@ -133,7 +173,7 @@ def show_masked(batch: Batch, pad_id: int, token_of: Callable[[int], str]) -> li
     ]
 
 
-# --- objective ------------------------------------------------------------------------------------------------------------------
+# --- objective ------------------------------------------------------------------------------------
 class MlmObjective(Objective):
     """See contracts.Objective."""
 
@@ -144,8 +184,15 @@ class MlmObjective(Objective):
         self.scoring = scoring or Masking(vocabulary, "token", 0.8, 0.1)
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
-        """Blocks of `max_length` tokens; see `pack`. Raises DataError where the texts hold no token that could be masked."""
-        blocks = pack(documents(split, encode), self.config.max_length, self.vocabulary.special, self.config.packing == "blocks")
+        """Blocks of `max_length` tokens; see `pack`. Raises DataError where the texts hold no token that
+        could be masked.
+        """
+        blocks = pack(
+            documents(split, encode),
+            self.config.max_length,
+            self.vocabulary.special,
+            self.config.packing == "blocks",
+        )
         ordinary = False
         for piece in map(examples_of, batched(blocks)):
             ordinary = ordinary or bool((~self.vocabulary.is_special[piece.tokens]).any())
@@ -154,12 +201,20 @@ class MlmObjective(Objective):
             raise DataError(NOTHING_TO_MASK)
 
     def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
-        """Blocks with tokens hidden; targets `masked (M,)`, flat positions, and `label (M,)`, what stood there."""
+        """Blocks with tokens hidden; targets `masked (M,)`, flat positions, and `label (M,)`, what stood
+        there.
+        """
         ids, inside = pad_rows([examples[row] for row in rows], self.vocabulary.special.pad_id)
         targets, counts = mask_batch(self.config, self.training, self.scoring, ids, rows, draw)
         if draw is not None and draw.length is not None:
-            ids, inside, targets["masked"] = folded(ids, inside, targets["masked"], draw.length, self.vocabulary.special.pad_id)
-        attention = inside if self.config.attend_across else block_attention(ids, inside, self.vocabulary.special.sep_id)
+            ids, inside, targets["masked"] = folded(
+                ids, inside, targets["masked"], draw.length, self.vocabulary.special.pad_id
+            )
+        attention = (
+            inside
+            if self.config.attend_across
+            else block_attention(ids, inside, self.vocabulary.special.sep_id)
+        )
         mask = None if attention.all() else torch.from_numpy(attention)
         tensor = torch.from_numpy(ids)
         return Batch(tensor, torch.zeros_like(tensor), mask, targets, int(inside.sum()), len(rows), counts)
@@ -185,10 +240,15 @@ class MlmObjective(Objective):
         return measure_masked(outputs, batch, self.vocabulary)
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
-        """Loss (nats per masked token), masked_accuracy, perplexity, bits_per_character (of the masked text, without white space)."""
+        """Loss (nats per masked token), masked_accuracy, perplexity, bits_per_character (of the masked text,
+        without white space).
+        """
         return masked_metrics(measured)
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """Nats, right guesses and masked tokens of each block."""
         columns = [measured[name].tolist() for name in ("nats", "right", "masked")]
-        return [{"nats": nats, "right": right, "masked": masked} for nats, right, masked in zip(*columns, strict=True)]
+        return [
+            {"nats": nats, "right": right, "masked": masked}
+            for nats, right, masked in zip(*columns, strict=True)
+        ]

@@ -1,8 +1,11 @@
-"""The original joint pretraining (Devlin et al. 2019, §3.1 and §A.2): masked tokens and next sentences of the same pairs, losses summed.
+"""The original joint pretraining (Devlin et al. 2019, §3.1 and §A.2): masked tokens and next sentences of the
+same pairs, losses summed.
 
-Heads and loss are those of transformers' BertForPreTraining. With `pairs=order` the second task is sentence order (Lan et al. 2020).
+Heads and loss are those of transformers' BertForPreTraining. With `pairs=order` the second task is sentence
+order (Lan et al. 2020).
 
-Differs: see objectives/mlm.py and nsp.py. Where a step is taken in micro-batches, the pair loss of each is weighted by its masked tokens.
+Differs: see objectives/mlm.py and nsp.py. Where a step is taken in micro-batches, the pair loss of each is
+weighted by its masked tokens.
 
 Legend: B batch, T tokens, V vocabulary, M masked tokens of a batch.
 """
@@ -15,30 +18,65 @@ import numpy as np
 from torch import Tensor
 
 from bertlab.config.schema import choice
-from bertlab.contracts import Batch, Draw, Encode, Encoder, Examples, Head, HfHead, Loss, Metric, Objective, Vocabulary, loss_metric
-from bertlab.objectives._masking import PER_TOKEN, Masked, Masking, mask_batch, masked_loss, masked_metrics, masked_specs, measure_masked
+from bertlab.contracts import (
+    Batch,
+    Draw,
+    Encode,
+    Encoder,
+    Examples,
+    Head,
+    HfHead,
+    Loss,
+    Metric,
+    Objective,
+    Vocabulary,
+    loss_metric,
+)
+from bertlab.objectives._masking import (
+    PER_TOKEN,
+    Masked,
+    Masking,
+    mask_batch,
+    masked_loss,
+    masked_metrics,
+    masked_specs,
+    measure_masked,
+)
 from bertlab.objectives.mlm import HF_NAMES as MLM_NAMES
 from bertlab.objectives.mlm import MlmHead, capped, show_masked
 from bertlab.objectives.nsp import HF_NAMES as PAIR_NAMES
-from bertlab.objectives.nsp import SHARE_NEXT, Nsp, NspObjective, PairHead, measure_pairs, pair_metrics, prepare_runs
+from bertlab.objectives.nsp import (
+    SHARE_NEXT,
+    Nsp,
+    NspObjective,
+    PairHead,
+    measure_pairs,
+    pair_metrics,
+    prepare_runs,
+)
 from bertlab.objectives.sop import SopObjective
 
 
 @dataclass
 class MlmNsp(Masked, Nsp):
-    """Pairs of texts with masked tokens: which tokens were hidden, and does the second text follow the first?"""
+    """Pairs of texts with masked tokens: which tokens were hidden, and does the second text
+    follow the first?
+    """
 
     needs_documents: ClassVar = True
     prepared_by: ClassVar = Nsp.prepared_by
     loss_unit: ClassVar = "nats per masked token and per pair, summed"
     examples_add_up: ClassVar = False  # the pairs' mean is weighted by masked tokens
 
-    pairs: str = choice("next", "next", "order", help="next: random second texts (NSP); order: swapped texts (SOP)")
+    pairs: str = choice(
+        "next", "next", "order", help="next: random second texts (NSP); order: swapped texts (SOP)"
+    )
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `MlmNspObjective.scores`."""
         return (
-            loss_metric(self.loss_unit, per_token=True), *masked_specs()[1:], loss_metric(PER_TOKEN, "masked_loss", per_token=True),
+            loss_metric(self.loss_unit, per_token=True), *masked_specs()[1:], loss_metric(PER_TOKEN,
+            "masked_loss", per_token=True),
             loss_metric("nats per pair", "next_loss"),
             Metric("next_accuracy", higher_is_better=True), SHARE_NEXT,
         )  # fmt: skip
@@ -62,7 +100,10 @@ class PretrainingHead(Head):
 
     def __init__(self, encoder: Encoder, initializer_range: float, softcap: float | None = None) -> None:
         super().__init__()
-        self.tokens, self.pairs = MlmHead(encoder, initializer_range, softcap), PairHead(encoder.hidden_size, initializer_range)
+        self.tokens, self.pairs = (
+            MlmHead(encoder, initializer_range, softcap),
+            PairHead(encoder.hidden_size, initializer_range),
+        )
 
     def forward(self, encoder: Encoder, hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits of both tasks."""
@@ -93,7 +134,9 @@ class MlmNspObjective(Objective):
     def collate(self, examples: Examples, rows: np.ndarray, draw: Draw | None) -> Batch:
         """Pairs with tokens hidden; targets `next (B,)`, `masked (M,)`, `label (M,)`."""
         batch = self.sentences.collate(examples, rows, draw)
-        targets, counts = mask_batch(self.config, self.training, self.scoring, batch.input_ids.numpy(), rows, draw)
+        targets, counts = mask_batch(
+            self.config, self.training, self.scoring, batch.input_ids.numpy(), rows, draw
+        )
         batch.targets |= targets
         batch.counts |= counts
         return batch
@@ -101,7 +144,10 @@ class MlmNspObjective(Objective):
     def show(self, batch: Batch, token_of: Callable[[int], str]) -> list[str]:
         """With what is to be predicted behind what stands in its place, and the pair's class."""
         told = show_masked(batch, self.special.pad_id, token_of)
-        return [f"{self.label_names[label]}: {line}" for label, line in zip(batch.targets["next"].tolist(), told, strict=True)]
+        return [
+            f"{self.label_names[label]}: {line}"
+            for label, line in zip(batch.targets["next"].tolist(), told, strict=True)
+        ]
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> PretrainingHead:
         """Both heads."""
@@ -109,7 +155,10 @@ class MlmNspObjective(Objective):
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> Loss:
         """Nats per masked token plus nats per pair, counted as often as there are masked tokens; float32."""
-        tokens, pairs = masked_loss(outputs[0], batch, self.config.z_loss), self.sentences.loss(outputs[1], batch)
+        tokens, pairs = (
+            masked_loss(outputs[0], batch, self.config.z_loss),
+            self.sentences.loss(outputs[1], batch),
+        )
         return Loss(tokens.total + pairs.total / pairs.count * tokens.count, tokens.count)
 
     def token_logits(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
@@ -121,7 +170,9 @@ class MlmNspObjective(Objective):
         return {**measure_masked(outputs[0], batch, self.vocabulary), **measure_pairs(outputs[1], batch)}
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
-        """Loss (the sum of both), masked_loss, masked_accuracy, perplexity, bits_per_character; next_loss, next_accuracy, share_next."""
+        """Loss (the sum of both), masked_loss, masked_accuracy, perplexity, bits_per_character; next_loss,
+        next_accuracy, share_next.
+        """
         masked, pairs = masked_metrics(measured), pair_metrics(measured)
         return {
             **masked,
@@ -133,8 +184,13 @@ class MlmNspObjective(Objective):
         }
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
-        """Of each pair: predicted and true class, probability of class 1; nats, right guesses, masked tokens."""
+        """Of each pair: predicted and true class, probability of class 1; nats, right guesses,
+        masked tokens.
+        """
         names = ("nats", "right", "masked")
         tokens = zip(*(measured[name].tolist() for name in names), strict=True)
         pairs = self.sentences.predictions(measured)
-        return [{**pair, **dict(zip(names, values, strict=True))} for pair, values in zip(pairs, tokens, strict=True)]
+        return [
+            {**pair, **dict(zip(names, values, strict=True))}
+            for pair, values in zip(pairs, tokens, strict=True)
+        ]

@@ -12,7 +12,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bertlab.config.schema import number
-from bertlab.contracts import TEXT, TEXT_PAIR, Batch, Encoder, HfHead, Loss, Metric, Role, Vocabulary, loss_metric, shortened
+from bertlab.contracts import (
+    TEXT,
+    TEXT_PAIR,
+    Batch,
+    Encoder,
+    HfHead,
+    Loss,
+    Metric,
+    Role,
+    Vocabulary,
+    loss_metric,
+    shortened,
+)
 from bertlab.errors import DataError
 from bertlab.objectives._texts import PooledHead, TextObjective, Texts
 
@@ -24,7 +36,9 @@ class MultiLabel(Texts):
     """`[CLS] text [SEP]` or `[CLS] text [SEP] text_pair [SEP]` to the sets of `dataset.labels_column`."""
 
     head_dropout: float = number(0.1, "dropout between pooled output and linear layer", low=0, below=1)
-    threshold: float = number(0.5, "a class is predicted where its probability is at least this", above=0, below=1)
+    threshold: float = number(
+        0.5, "a class is predicted where its probability is at least this", above=0, below=1
+    )
 
     roles: ClassVar = (TEXT, TEXT_PAIR, Role("labels", "labels", is_answer=True))
     loss_unit: ClassVar = "nats per class and example"
@@ -47,7 +61,9 @@ class MultiLabel(Texts):
     def hf_head(self) -> HfHead:
         """A linear layer on the pooled output, read class by class."""
         config = {"classifier_dropout": self.head_dropout, "problem_type": "multi_label_classification"}
-        return HfHead("SequenceClassification", {"classifier": "classifier"}, names_classes=True, config=config)
+        return HfHead(
+            "SequenceClassification", {"classifier": "classifier"}, names_classes=True, config=config
+        )
 
 
 class MultiLabelObjective(TextObjective):
@@ -57,7 +73,9 @@ class MultiLabelObjective(TextObjective):
 
     def __init__(self, config: MultiLabel, vocabulary: Vocabulary, label_names: Sequence[str]) -> None:
         if not label_names:
-            raise DataError("objective=multi_label: no row of the training split has a class; see dataset.labels_column")
+            raise DataError(
+                "objective=multi_label: no row of the training split has a class; see dataset.labels_column"
+            )
         super().__init__(config, vocabulary, label_names)
         self.config = config
 
@@ -70,7 +88,9 @@ class MultiLabelObjective(TextObjective):
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> PooledHead:
         """Dropout and a linear layer."""
-        return PooledHead(encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range)
+        return PooledHead(
+            encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range
+        )
 
     def loss(self, outputs: Tensor, batch: Batch) -> Loss:
         """Binary cross-entropy in nats, summed over examples and classes; float32."""
@@ -86,7 +106,8 @@ class MultiLabelObjective(TextObjective):
         return np.exp(-np.logaddexp(0, -logits))
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
-        """Loss, F1 of all decisions together (micro), of each class and their mean (macro), share of rows whose whole set is right (exact).
+        """Loss, F1 of all decisions together (micro), of each class and their mean (macro), share of rows
+        whose whole set is right (exact).
 
         An F1 without true and without predicted members is 0, as in scikit-learn.
         """
@@ -106,7 +127,9 @@ class MultiLabelObjective(TextObjective):
         """The classes at or above the threshold, and the probability of every class."""
         return [
             {
-                "labels": [name for name, p in zip(self.label_names, row, strict=True) if p >= self.config.threshold],
+                "labels": [
+                    name for name, p in zip(self.label_names, row, strict=True) if p >= self.config.threshold
+                ],
                 "probabilities": dict(zip(self.label_names, map(float, row), strict=True)),
             }
             for row in self._probabilities(measured)
@@ -114,5 +137,11 @@ class MultiLabelObjective(TextObjective):
 
     def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
         """`classes with their probabilities  text`."""
-        chosen = ", ".join(f"{name} {prediction['probabilities'][name]:.2f}" for name in prediction["labels"]) or "none"
-        return f"{chosen:<24}  {shortened(' | '.join(row[name] for name in ('text', 'text_pair') if name in row))}"
+        chosen = (
+            ", ".join(f"{name} {prediction['probabilities'][name]:.2f}" for name in prediction["labels"])
+            or "none"
+        )
+        return (
+            f"{chosen:<24} "
+            f" {shortened(' | '.join(row[name] for name in ('text', 'text_pair') if name in row))}"
+        )

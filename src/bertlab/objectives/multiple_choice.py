@@ -1,4 +1,5 @@
-"""Which of several texts goes with a text (Zellers et al. 2018, SWAG; Devlin et al. 2019, §4.4): a score for each, softmax over them.
+"""Which of several texts goes with a text (Zellers et al. 2018, SWAG; Devlin et al. 2019, §4.4): a score for
+each, softmax over them.
 
 A question is one example; its choices are rows of the encoder's batch, one under the other.
 
@@ -40,7 +41,9 @@ PIECE = 4000  # questions tokenised at a time
 
 @dataclass
 class MultipleChoice(Texts):
-    """`[CLS] text [SEP] choice [SEP]` for each choice; with `dataset.question_column`, `[CLS] text [SEP] question choice [SEP]`."""
+    """`[CLS] text [SEP] choice [SEP]` for each choice; with `dataset.question_column`, `[CLS] text [SEP]
+    question choice [SEP]`.
+    """
 
     head_dropout: float = number(0.1, "dropout between pooled output and linear layer", low=0, below=1)
 
@@ -71,7 +74,9 @@ class MultipleChoice(Texts):
 
     def hf_head(self) -> HfHead:
         """A linear layer on the pooled output of each choice."""
-        return HfHead("MultipleChoice", {"classifier": "classifier"}, config={"classifier_dropout": self.head_dropout})
+        return HfHead(
+            "MultipleChoice", {"classifier": "classifier"}, config={"classifier_dropout": self.head_dropout}
+        )
 
 
 class ChoiceHead(PooledHead):
@@ -96,7 +101,8 @@ class MultipleChoiceObjective(Objective):
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """The rows of a question's choices one after the other as one example.
 
-        Columns: label; `lengths (N, C)`, tokens of each row; `starts (N, C)`, where its second text begins; cut, of all its rows.
+        Columns: label; `lengths (N, C)`, tokens of each row; `starts (N, C)`, where its second text begins;
+        cut, of all its rows.
         """
         for start in range(0, len(split), PIECE):
             piece = split[start : start + PIECE]
@@ -106,7 +112,10 @@ class MultipleChoiceObjective(Objective):
             ids, lengths, starts, cut = [], [], [], []
             for context, question, texts in zip(contexts, questions, choices, strict=True):
                 seconds = [[*question, *next(encoded)] for _ in texts]
-                rows = [join_texts(context, second, self.config.max_length, self.special, self.config.truncation) for second in seconds]
+                rows = [
+                    join_texts(context, second, self.config.max_length, self.special, self.config.truncation)
+                    for second in seconds
+                ]
                 whole = sum(len(context) + len(second) + 2 + self.special.between for second in seconds)
                 cut.append(whole - sum(len(row) for row, _ in rows))
                 ids.append([token for row, _ in rows for token in row])
@@ -121,14 +130,30 @@ class MultipleChoiceObjective(Objective):
             yield examples_of(ids, columns)
 
     def collate(self, examples: Examples, rows: np.ndarray, _draw: Draw | None) -> Batch:
-        """`(B x C, T)`: every choice a row, padded on the right; segment 1 from the choice (or question) on."""
-        lengths, starts = examples.columns["lengths"][rows], examples.columns["starts"][rows].reshape(-1)[:, None]
-        cut = [part for row, own in zip(rows, lengths, strict=True) for part in np.split(examples[row], np.cumsum(own)[:-1])]
+        """`(B x C, T)`: every choice a row, padded on the right; segment 1 from the choice (or
+        question) on.
+        """
+        lengths, starts = (
+            examples.columns["lengths"][rows],
+            examples.columns["starts"][rows].reshape(-1)[:, None],
+        )
+        cut = [
+            part
+            for row, own in zip(rows, lengths, strict=True)
+            for part in np.split(examples[row], np.cumsum(own)[:-1])
+        ]
         ids, inside = pad_rows(cut, self.special.pad_id)
         segments = ((np.arange(ids.shape[1]) >= starts) & inside).astype(np.int64)
         mask = None if inside.all() else torch.from_numpy(inside)
         label = torch.from_numpy(np.asarray(examples.columns["label"][rows]))
-        return Batch(torch.from_numpy(ids), torch.from_numpy(segments), mask, {"label": label}, int(inside.sum()), len(rows))
+        return Batch(
+            torch.from_numpy(ids),
+            torch.from_numpy(segments),
+            mask,
+            {"label": label},
+            int(inside.sum()),
+            len(rows),
+        )
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> ChoiceHead:
         """Dropout and a linear layer."""
@@ -136,7 +161,9 @@ class MultipleChoiceObjective(Objective):
 
     def loss(self, outputs: Tensor, batch: Batch) -> Loss:
         """Cross-entropy in nats, summed over questions; float32."""
-        return Loss(F.cross_entropy(outputs.float(), batch.targets["label"], reduction="sum"), batch.num_examples)
+        return Loss(
+            F.cross_entropy(outputs.float(), batch.targets["label"], reduction="sum"), batch.num_examples
+        )
 
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
         """Scores (B, C) and the right choices (B,)."""
@@ -152,12 +179,17 @@ class MultipleChoiceObjective(Objective):
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """The best choice's number, and the probability of each in their order."""
-        return [{"label": int(row.argmax()), "probabilities": list(map(float, np.exp(row)))} for row in _log_softmax(measured["logits"])]
+        return [
+            {"label": int(row.argmax()), "probabilities": list(map(float, np.exp(row)))}
+            for row in _log_softmax(measured["logits"])
+        ]
 
     def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
         """`number  probability  text | choice`."""
         best = prediction["label"]
-        told = " | ".join([row["text"], *([row["question"]] if "question" in row else []), row["choices"][best]])
+        told = " | ".join(
+            [row["text"], *([row["question"]] if "question" in row else []), row["choices"][best]]
+        )
         return f"{best:<4} {prediction['probabilities'][best]:.4f}  {shortened(told)}"
 
 

@@ -1,7 +1,9 @@
-"""A number for a text or a pair of texts (GLUE's STS-B; Devlin et al. 2019, §4.1): mean squared error of standardised targets.
+"""A number for a text or a pair of texts (GLUE's STS-B; Devlin et al. 2019, §4.1): mean squared error of
+standardised targets.
 
-The training split's mean and deviation are buffers of the head: a finished run has them in its weights, and whatever the file's unit is,
-the linear layer learns numbers around 0 and 1. Scores and predictions are in the file's own unit.
+The training split's mean and deviation are buffers of the head: a finished run has them in its weights, and
+whatever the file's unit is, the linear layer learns numbers around 0 and 1. Scores and predictions are in the
+file's own unit.
 
 Legend: B batch, N examples of a split.
 """
@@ -15,7 +17,20 @@ import torch
 from torch import Tensor
 
 from bertlab.config.schema import number
-from bertlab.contracts import TEXT, TEXT_PAIR, Batch, Encoder, Examples, HfHead, Loss, Metric, Role, Vocabulary, loss_metric, shortened
+from bertlab.contracts import (
+    TEXT,
+    TEXT_PAIR,
+    Batch,
+    Encoder,
+    Examples,
+    HfHead,
+    Loss,
+    Metric,
+    Role,
+    Vocabulary,
+    loss_metric,
+    shortened,
+)
 from bertlab.errors import DataError
 from bertlab.objectives._texts import PooledHead, TextObjective, Texts
 
@@ -49,7 +64,10 @@ class Regression(Texts):
         self, metric: str, rows: Any, predictions: Sequence[Mapping[str, Any]], _label_names: Sequence[str], /
     ) -> Callable[[np.ndarray], float] | None:
         """Of what was said and what is right for those rows: all that it scores but the loss."""
-        said, right = np.array([row["number"] for row in predictions]), np.asarray(rows["number"][:], dtype=np.float64)
+        said, right = (
+            np.array([row["number"] for row in predictions]),
+            np.asarray(rows["number"][:], dtype=np.float64),
+        )
         scores: dict[str, Callable[[np.ndarray], float]] = {
             "pearson": lambda numbers: pearson(said[numbers], right[numbers]),
             "spearman": lambda numbers: pearson(ranks(said[numbers]), ranks(right[numbers])),
@@ -61,7 +79,8 @@ class Regression(Texts):
     def hf_head(self) -> HfHead:
         """A linear layer on the pooled output that computes in the data's unit."""
         config = {
-            "classifier_dropout": self.head_dropout, "problem_type": "regression", "id2label": {0: "number"}, "label2id": {"number": 0},
+            "classifier_dropout": self.head_dropout, "problem_type": "regression", "id2label": {0: "number"},
+            "label2id": {"number": 0},
         }  # fmt: skip
         return HfHead("SequenceClassification", {"classifier": "classifier"}, config=config)
 
@@ -80,7 +99,9 @@ class RegressionHead(PooledHead):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, hidden_size: int, dropout: float, initializer_range: float, mean: float, scale: float) -> None:
+    def __init__(
+        self, hidden_size: int, dropout: float, initializer_range: float, mean: float, scale: float
+    ) -> None:
         super().__init__(hidden_size, 1, dropout, initializer_range)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
@@ -92,7 +113,10 @@ class RegressionHead(PooledHead):
     def exported_state(self) -> dict[str, Tensor]:
         """Mean and scale folded into the linear layer, which then says numbers of the data's unit."""
         layer = self.classifier
-        return {"classifier.weight": layer.weight * self.scale, "classifier.bias": layer.bias * self.scale + self.mean}
+        return {
+            "classifier.weight": layer.weight * self.scale,
+            "classifier.bias": layer.bias * self.scale + self.mean,
+        }
 
     def exported_outputs(self, outputs: Standardised, _batch: Batch) -> tuple[Tensor, ...]:
         """(B, 1) in the data's unit."""
@@ -119,18 +143,20 @@ class RegressionObjective(TextObjective):
         self.mean, self.scale = float(numbers.mean()), float(numbers.std())
         if numbers.min() == numbers.max():
             raise DataError(
-                f"objective=regression: all {len(numbers)} numbers of the training split are {self.mean:g}, there is nothing to learn; see "
-                "dataset.number_column"
+                f"objective=regression: all {len(numbers)} numbers of the training split are {self.mean:g},"
+                " there is nothing to learn; see dataset.number_column"
             )
         if self.scale < 1e-5 * abs(self.mean):  # float32 would hardly tell them apart
             raise DataError(
-                f"objective=regression: the training split's numbers ({self.mean:g} ± {self.scale:.2g}) differ too little for their size; "
-                "subtract a constant from them"
+                f"objective=regression: the training split's numbers ({self.mean:g} ± {self.scale:.2g})"
+                " differ too little for their size; subtract a constant from them"
             )
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> RegressionHead:
         """Dropout, a linear layer, and the training split's mean and deviation."""
-        return RegressionHead(encoder.hidden_size, self.config.head_dropout, initializer_range, self.mean, self.scale)
+        return RegressionHead(
+            encoder.hidden_size, self.config.head_dropout, initializer_range, self.mean, self.scale
+        )
 
     def loss(self, outputs: Standardised, batch: Batch) -> Loss:
         """Squared error of standardised numbers, summed over examples; float32."""
@@ -138,12 +164,18 @@ class RegressionObjective(TextObjective):
         return Loss(((outputs.said.float() - wanted) ** 2).sum(), batch.num_examples)
 
     def measure(self, outputs: Standardised, batch: Batch) -> dict[str, np.ndarray]:
-        """What is said and what is right (B,), in the data's unit, and the scale that the loss divides by; float64."""
-        said, mean, scale, right = (value.float().cpu().numpy().astype(np.float64) for value in (*outputs, batch.targets["number"]))
+        """What is said and what is right (B,), in the data's unit, and the scale that the loss divides by;
+        float64.
+        """
+        said, mean, scale, right = (
+            value.float().cpu().numpy().astype(np.float64) for value in (*outputs, batch.targets["number"])
+        )
         return {"said": said * scale + mean, "number": right, "scale": np.full(len(right), scale)}
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
-        """Loss, rmse and mae, Pearson's and Spearman's correlation (0 where one side does not vary, for then there is none)."""
+        """Loss, rmse and mae, Pearson's and Spearman's correlation (0 where one side does not vary, for then
+        there is none).
+        """
         said, right = measured["said"], measured["number"]
         error = said - right
         return {
@@ -160,7 +192,10 @@ class RegressionObjective(TextObjective):
 
     def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
         """`number  text`."""
-        return f"{prediction['number']:<12.4f}  {shortened(' | '.join(row[name] for name in ('text', 'text_pair') if name in row))}"
+        return (
+            f"{prediction['number']:<12.4f} "
+            f" {shortened(' | '.join(row[name] for name in ('text', 'text_pair') if name in row))}"
+        )
 
 
 def pearson(first: np.ndarray, second: np.ndarray) -> float:

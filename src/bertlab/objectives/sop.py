@@ -1,6 +1,8 @@
-"""Sentence-order prediction (Lan et al. 2020, ALBERT, §3.1): two consecutive texts of a document, in order or swapped?
+"""Sentence-order prediction (Lan et al. 2020, ALBERT, §3.1): two consecutive texts of a document, in order or
+swapped?
 
-Examples and lengths are those of next-sentence prediction; topic gives nothing away, since both texts are of the same document.
+Examples and lengths are those of next-sentence prediction; topic gives nothing away, since both texts are of
+the same document.
 """
 
 from collections.abc import Sequence
@@ -28,7 +30,9 @@ class Sop(Nsp):
 class SopObjective(NspObjective):
     """See contracts.Objective."""
 
-    def pair(self, examples: Examples, row: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int]:
+    def pair(
+        self, examples: Examples, row: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, int]:
         """First text, second text, class."""
         first, second = cut_run(examples, row, rng)
         return (first, second, 0) if rng.random() < 0.5 else (second, first, 1)

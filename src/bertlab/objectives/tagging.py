@@ -1,7 +1,9 @@
-"""Token tagging, e.g. named entities (Devlin et al. 2019, §5.3): a class for each word, read at its first sub-word.
+"""Token tagging, e.g. named entities (Devlin et al. 2019, §5.3): a class for each word, read at its first
+sub-word.
 
-Scored by entities as in the CoNLL-2003 shared task (Tjong Kim Sang & De Meulder 2003): an entity counts where its type, first and last
-word are right. Tags are in the BIO scheme (`B-PER`, `I-PER`, `O`); tags without such prefixes are scored by words alone.
+Scored by entities as in the CoNLL-2003 shared task (Tjong Kim Sang & De Meulder 2003): an entity counts where
+its type, first and last word are right. Tags are in the BIO scheme (`B-PER`, `I-PER`, `O`); tags without such
+prefixes are scored by words alone.
 
 Legend: B batch, T tokens, C tags, K entity types.
 """
@@ -41,7 +43,9 @@ IGNORED, UNKNOWN = -100, -1  # no word begins here; a word whose tag is not know
 
 @dataclass
 class Tagging(ObjectiveConfig):
-    """`[CLS] words [SEP]`, cross-entropy over tags at each word's first sub-word; words that do not fit are never right."""
+    """`[CLS] words [SEP]`, cross-entropy over tags at each word's first sub-word; words that do not fit are
+    never right.
+    """
 
     head_dropout: float = number(0.1, "dropout between hidden states and classifier", low=0, below=1)
 
@@ -51,7 +55,10 @@ class Tagging(ObjectiveConfig):
 
     def metrics(self, label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `TaggingObjective.scores`; F1 first where the tags have entity types, or are not known yet."""
-        types, words = types_of(label_names), (Metric("accuracy", higher_is_better=True), loss_metric(self.loss_unit))
+        types, words = (
+            types_of(label_names),
+            (Metric("accuracy", higher_is_better=True), loss_metric(self.loss_unit)),
+        )
         if label_names and not types:
             return words
         names = ("f1", "precision", "recall", *(f"f1_{kind}" for kind in types))
@@ -70,7 +77,13 @@ class Tagging(ObjectiveConfig):
     def hf_head(self) -> HfHead:
         """A linear layer at every token."""
         config = {"classifier_dropout": self.head_dropout}
-        return HfHead("TokenClassification", {"classifier": "classifier"}, reads_pooler=False, names_classes=True, config=config)
+        return HfHead(
+            "TokenClassification",
+            {"classifier": "classifier"},
+            reads_pooler=False,
+            names_classes=True,
+            config=config,
+        )
 
 
 def types_of(label_names: Sequence[str]) -> list[str]:
@@ -104,28 +117,49 @@ class TaggingObjective(Objective):
         self.config, self.types = config, types_of(label_names)
         other = [name for name in self.label_names if name[:2] not in ("B-", "I-") and name != "O"]
         if self.types and other:
-            raise ConfigError(f"objective=tagging: the tag {other[0]} is not of the BIO scheme (B-…, I-…, O) that the others are of")
+            raise ConfigError(
+                f"objective=tagging: the tag {other[0]} is not of the BIO scheme (B-…, I-…, O) that the"
+                " others are of"
+            )
         if self.types and "O" not in self.label_names:
             raise ConfigError(f"objective=tagging: there is no tag O among {', '.join(self.label_names[:8])}")
 
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
-        """Sub-words of each sentence, cut where `max_length` ends; token column `tag`: at a word's first sub-word its tag, else -100.
+        """Sub-words of each sentence, cut where `max_length` ends; token column `tag`: at a word's first
+        sub-word its tag, else -100.
 
-        Columns `words (N,)`, of the whole sentence, `scored (N,)`, those with a known tag, `lost (N, K)`, entities of each type that do not
-        end before the cut, `stump (N,)`, where one that the cut goes through begins (or the number of words kept), and `cut`. A row with
-        a text but no words is split at white space.
+        Columns `words (N,)`, of the whole sentence, `scored (N,)`, those with a known tag, `lost (N, K)`,
+        entities of each type that do not end before the cut, `stump (N,)`, where one that the cut goes
+        through begins (or the number of words kept), and `cut`. A row with a text but no words is split at
+        white space.
         """
         for start in range(0, len(split), PIECE):
             piece = split[start : start + PIECE]
-            sentences = piece["tokens"] if "tokens" in piece else [text.split() or [text] for text in piece["text"]]
+            sentences = (
+                piece["tokens"] if "tokens" in piece else [text.split() or [text] for text in piece["text"]]
+            )
             given = piece.get("tags") or [[UNKNOWN] * len(words) for words in sentences]
             encoded = iter(encode([word for words in sentences for word in words]))
             rows, tags, lost, stumps, cut = [], [], [], [], []
             for words, answers in zip(sentences, given, strict=True):
                 subwords = [next(encoded) or [self.special.unk_id] for _ in words]
-                kept = int(np.searchsorted(np.cumsum([*map(len, subwords)]), self.config.max_length - 2, side="right"))
-                marks = [mark for ids, tag in zip(subwords[:kept], answers, strict=False) for mark in (tag, *[IGNORED] * (len(ids) - 1))]
-                rows.append([self.special.cls_id, *(token for ids in subwords[:kept] for token in ids), self.special.sep_id])
+                kept = int(
+                    np.searchsorted(
+                        np.cumsum([*map(len, subwords)]), self.config.max_length - 2, side="right"
+                    )
+                )
+                marks = [
+                    mark
+                    for ids, tag in zip(subwords[:kept], answers, strict=False)
+                    for mark in (tag, *[IGNORED] * (len(ids) - 1))
+                ]
+                rows.append(
+                    [
+                        self.special.cls_id,
+                        *(token for ids in subwords[:kept] for token in ids),
+                        self.special.sep_id,
+                    ]
+                )
                 tags.append([IGNORED, *marks, IGNORED])
                 beyond = [entity for entity in self.entities(answers) if entity[2] > kept]
                 lost.append(self._count(beyond))
@@ -141,7 +175,9 @@ class TaggingObjective(Objective):
             yield examples_of(rows, columns, {"tag": tags})
 
     def entities(self, tags: Sequence[int]) -> set[tuple[str, int, int]]:
-        """(type, first word, word after the last) of every entity. An I- tag that continues nothing opens an entity, as in conlleval."""
+        """(type, first word, word after the last) of every entity. An I- tag that continues nothing opens an
+        entity, as in conlleval.
+        """
         entities, kind, first = set(), "", 0
         for index, tag in enumerate([*tags, -1]):
             name = self.label_names[tag] if tag >= 0 else "O"
@@ -175,19 +211,27 @@ class TaggingObjective(Objective):
 
     def build_head(self, encoder: Encoder, initializer_range: float) -> TaggingHead:
         """Dropout and a linear layer at every token."""
-        return TaggingHead(encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range)
+        return TaggingHead(
+            encoder.hidden_size, len(self.label_names), self.config.head_dropout, initializer_range
+        )
 
     def loss(self, outputs: Tensor, batch: Batch) -> Loss:
         """Cross-entropy in nats, summed over words; float32."""
         tag = batch.targets["tag"]
-        total = F.cross_entropy(outputs.float().flatten(0, 1), tag.flatten(), reduction="sum", ignore_index=IGNORED)
+        total = F.cross_entropy(
+            outputs.float().flatten(0, 1), tag.flatten(), reduction="sum", ignore_index=IGNORED
+        )
         return Loss(total, int((tag != IGNORED).sum()))
 
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
-        """Of each sentence: nats, scored and rightly tagged words; true, predicted and right entities of each type; the tags (objects)."""
+        """Of each sentence: nats, scored and rightly tagged words; true, predicted and right entities of each
+        type; the tags (objects).
+        """
         tag, whole, stump = (batch.targets[name].cpu().numpy() for name in ("tag", "words", "stump"))
         logits = outputs.float().cpu()
-        nats = F.cross_entropy(logits.flatten(0, 1), batch.targets["tag"].cpu().clamp(min=0).flatten(), reduction="none")
+        nats = F.cross_entropy(
+            logits.flatten(0, 1), batch.targets["tag"].cpu().clamp(min=0).flatten(), reduction="none"
+        )
         best = logits.argmax(-1).numpy()
         scored = tag >= 0
         guesses = np.empty(len(tag), dtype=object)
@@ -209,23 +253,40 @@ class TaggingObjective(Objective):
         }
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
-        """Loss (nats per word that fits), accuracy (of all words), precision, recall and F1 of entities, over all types and of each."""
+        """Loss (nats per word that fits), accuracy (of all words), precision, recall and F1 of entities, over
+        all types and of each.
+        """
         loss = measured["nats"].sum() / max(1, measured["read"].sum())
-        scores: dict[str, Any] = {"loss": float(loss), "accuracy": float(measured["right"].sum() / max(1, measured["words"].sum()))}
+        scores: dict[str, Any] = {
+            "loss": float(loss),
+            "accuracy": float(measured["right"].sum() / max(1, measured["words"].sum())),
+        }
         if self.types:
             totals = measured["entities"].sum(0)  # (3, K)
-            scores |= dict(zip(("precision", "recall", "f1"), precision_recall_f1(*map(int, totals.sum(1))), strict=True))
-            scores |= {f"f1_{kind}": precision_recall_f1(*map(int, totals[:, index]))[2] for index, kind in enumerate(self.types)}
+            scores |= dict(
+                zip(("precision", "recall", "f1"), precision_recall_f1(*map(int, totals.sum(1))), strict=True)
+            )
+            scores |= {
+                f"f1_{kind}": precision_recall_f1(*map(int, totals[:, index]))[2]
+                for index, kind in enumerate(self.types)
+            }
         return scores
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
-        """The tag of each word, in the examples' order; None for words beyond `max_length`, which were not read."""
-        return [{"tags": [self.label_names[tag] if tag >= 0 else None for tag in row]} for row in measured["tags"]]
+        """The tag of each word, in the examples' order; None for words beyond `max_length`, which were not
+        read.
+        """
+        return [
+            {"tags": [self.label_names[tag] if tag >= 0 else None for tag in row]} for row in measured["tags"]
+        ]
 
     def describe(self, row: dict[str, Any], prediction: dict[str, Any]) -> str:
         """Every word with its tag, `?` where it was not read."""
         words = row["tokens"] if "tokens" in row else row["text"].split()
-        return " ".join(word if tag == "O" else f"{word}/{tag or '?'}" for word, tag in zip(words, prediction["tags"], strict=True))
+        return " ".join(
+            word if tag == "O" else f"{word}/{tag or '?'}"
+            for word, tag in zip(words, prediction["tags"], strict=True)
+        )
 
 
 def precision_recall_f1(true: int, predicted: int, right: int) -> tuple[float, float, float]:

@@ -1,4 +1,5 @@
-"""Adafactor (Shazeer & Stern 2018): second moments kept as a row and a column, memory sublinear in the parameters.
+"""Adafactor (Shazeer & Stern 2018): second moments kept as a row and a column, memory sublinear in the
+parameters.
 
 Differs: torch's implementation takes the learning rate as given (no relative step of its own).
 """

@@ -1,4 +1,6 @@
-"""AdamW (Loshchilov & Hutter 2019), fused: Adam with decoupled weight decay, none of it on biases, norms and 1-d weights."""
+"""AdamW (Loshchilov & Hutter 2019), fused: Adam with decoupled weight decay, none of it on biases, norms and
+1-d weights.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +12,9 @@ from bertlab.contracts import ParameterGroup
 
 @dataclass
 class AdamW(OptimizerConfig):
-    """Defaults after Devlin et al. 2019 §A.2, but for the learning rate, which suits small encoders from scratch."""
+    """Defaults after Devlin et al. 2019 §A.2, but for the learning rate, which suits small encoders from
+    scratch.
+    """
 
     lr: float = number(5e-4, "peak learning rate, reached at the end of warm-up", above=0)
     beta1: float = number(0.9, "decay of the mean of gradients", low=0, below=1)

@@ -1,4 +1,6 @@
-"""Lion (Chen et al. 2023, Algorithm 2): the sign of an interpolation between gradient and momentum, one state a weight."""
+"""Lion (Chen et al. 2023, Algorithm 2): the sign of an interpolation between gradient and momentum, one state
+a weight.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +23,11 @@ class Lion(OptimizerConfig):
 
     def build(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
         """One torch parameter group for each of ours."""
-        return _Lion([group.to_torch(self.lr, self.weight_decay) for group in groups], self.lr, (self.beta1, self.beta2))
+        return _Lion(
+            [group.to_torch(self.lr, self.weight_decay) for group in groups],
+            self.lr,
+            (self.beta1, self.beta2),
+        )
 
 
 class _Lion(torch.optim.Optimizer):

@@ -1,10 +1,11 @@
 """Muon (Jordan et al. 2024) for the matrices within layers, AdamW for embeddings, heads, biases and norms.
 
-The momentum of a matrix is replaced by the nearest semi-orthogonal matrix, by Newton-Schulz iteration, so that all directions move alike.
-Updates are scaled to AdamW's usual size, 0.2 sqrt(max(rows, columns)), so that both kinds share learning rate and decay (Liu et al. 2025,
-"Muon is Scalable for LLM Training", §2.2).
+The momentum of a matrix is replaced by the nearest semi-orthogonal matrix, by Newton-Schulz iteration, so
+that all directions move alike. Updates are scaled to AdamW's usual size, 0.2 sqrt(max(rows, columns)), so
+that both kinds share learning rate and decay (Liu et al. 2025, "Muon is Scalable for LLM Training", §2.2).
 
-Differs: the iteration runs in float32 on processors, where bfloat16 may be slow, and in bfloat16 on accelerators, as in the original.
+Differs: the iteration runs in float32 on processors, where bfloat16 may be slow, and in bfloat16 on
+accelerators, as in the original.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from torch import Tensor
 from bertlab.config.schema import OptimizerConfig, integer, number
 from bertlab.contracts import ParameterGroup
 
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steepest at zero, singular values end in about [0.7, 1.2]
+# Jordan et al. 2024: steepest at zero, singular values end in about [0.7, 1.2]
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 @dataclass
@@ -35,7 +37,12 @@ class Muon(OptimizerConfig):
     def build(self, groups: list[ParameterGroup]) -> torch.optim.Optimizer:
         """One torch parameter group for each of ours; matrices within layers are marked `muon`."""
         options = [
-            {**group.to_torch(self.lr, self.weight_decay), "muon": group.hidden, "momentum": self.momentum, "iterations": self.iterations}
+            {
+                **group.to_torch(self.lr, self.weight_decay),
+                "muon": group.hidden,
+                "momentum": self.momentum,
+                "iterations": self.iterations,
+            }
             for group in groups
         ]
         return MuonAdamW(options, lr=self.lr, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)
@@ -65,15 +72,21 @@ class MuonAdamW(torch.optim.AdamW):
             momenta = [self.state[weight]["momentum"] for weight in weights]
             for momentum, gradient in zip(momenta, gradients, strict=True):
                 momentum.lerp_(gradient, 1 - group["momentum"])
-            updates = orthogonalised(gradients.lerp_(torch.stack(momenta), group["momentum"]), group["iterations"])
+            updates = orthogonalised(
+                gradients.lerp_(torch.stack(momenta), group["momentum"]), group["iterations"]
+            )
             size = 0.2 * max(shape) ** 0.5
             for weight, update in zip(weights, updates, strict=True):
-                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(update.to(weight.dtype), alpha=-group["lr"] * size)
+                weight.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                    update.to(weight.dtype), alpha=-group["lr"] * size
+                )
                 weight.grad = None  # AdamW passes over what has no gradient
 
 
 def orthogonalised(matrices: Tensor, iterations: int) -> Tensor:
-    """`(N, rows, columns)`: each by the nearest semi-orthogonal matrix, roughly: singular values between about 0.7 and 1.2."""
+    """`(N, rows, columns)`: each by the nearest semi-orthogonal matrix, roughly: singular values between
+    about 0.7 and 1.2.
+    """
     a, b, c = NEWTON_SCHULZ
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x: Tensor = matrices if wide else matrices.mT

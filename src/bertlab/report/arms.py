@@ -16,30 +16,41 @@ ABSENT = "–"
 
 
 class Seeds(NamedTuple):
-    """What a run was drawn by: its pretraining's seed (0 where there is none), its own, and the fold that it was scored on."""
+    """What a run was drawn by: its pretraining's seed (0 where there is none), its own, and the fold that it
+    was scored on.
+    """
 
     outer: int
     inner: int
-    fold: tuple[int, ...] = ()  # how many folds there are, the seed that cut them, which one; nothing without folds
+    # how many folds there are, the seed that cut them, which one; nothing without folds
+    fold: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
         """`3`, or `3 on pretraining 1, fold 2`."""
         told = f"{self.inner} on pretraining {self.outer}" if self.outer else str(self.inner)
-        return f"{told}, fold {self.fold[2]}{f' of cut {self.fold[1]}' if self.fold[1] else ''}" if self.fold else told
+        return (
+            f"{told}, fold {self.fold[2]}{f' of cut {self.fold[1]}' if self.fold[1] else ''}"
+            if self.fold
+            else told
+        )
 
 
 def seeds_of(run: RunRecord) -> Seeds:
     """By its config."""
     folds = run.config.get("dataset.folds")
-    fold = (int(folds), int(run.config["dataset.split_seed"]), int(run.config["dataset.fold"])) if folds else ()
+    fold = (
+        (int(folds), int(run.config["dataset.split_seed"]), int(run.config["dataset.fold"])) if folds else ()
+    )
     return Seeds(int(run.config.get("init.seed") or 0), run.seed, fold)
 
 
 def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, Seeds]]:
-    """Which runs of two arms are compared: those of the same seeds and fold, the pretraining's counting where both arms have several.
+    """Which runs of two arms are compared: those of the same seeds and fold, the pretraining's counting where
+    both arms have several.
 
-    Where one arm has several pretrainings, each run of the other stands beside one of them, so that no two share a run.
+    Where one arm has several pretrainings, each run of the other stands beside one of them, so that no two
+    share a run.
     """
     one, other = sorted(own), sorted(base)
     several = [len({seeds.outer for seeds in runs}) > 1 for runs in (one, other)]
@@ -86,7 +97,11 @@ class Arm:
         for run in self.in_order():
             value = run.config.get(key, ABSENT)
             if key == "tokenizer.component" and value == "inherited":
-                origin = run.config.get("init.tokenizer.component") or run.config.get("init.path") or run.config.get("model.name_or_path")
+                origin = (
+                    run.config.get("init.tokenizer.component")
+                    or run.config.get("init.path")
+                    or run.config.get("model.name_or_path")
+                )
                 value = f"inherited: {origin or 'of the weights'}"
             values.append(str(value))
         return ", ".join(dict.fromkeys(values))
@@ -127,7 +142,9 @@ class Study:
     @property
     def share_tested(self) -> float:
         """Of folds, scored rows a row of training."""
-        fractions = [float(run.config.get("dataset.fraction", 1.0)) for arm in self.arms for run in arm.in_order()]
+        fractions = [
+            float(run.config.get("dataset.fraction", 1.0)) for arm in self.arms for run in arm.in_order()
+        ]
         return len(fractions) / sum(fractions) / (self.folds - 1)
 
     @property
@@ -142,10 +159,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def studies_of(
-    runs: Sequence[RunRecord], keys: Sequence[str] = (), baseline: str | None = None, names: dict[str, str] | None = None,
+    runs: Sequence[RunRecord], keys: Sequence[str] = (), baseline: str | None = None, names: dict[str,
+    str] | None = None,
     order: Sequence[str] = (), metric: str | None = None, select: Sequence[str] = (),
 ) -> list[Study]:  # fmt: skip
-    """Finished runs by dataset and objective, each group with its arms. Pretraining runs that others began from are none of their own.
+    """Finished runs by dataset and objective, each group with its arms. Pretraining runs that others began
+    from are none of their own.
 
     `select`: keys that make no arms; of their values each arm takes those with the best mean on validation.
     Raises ConfigError for a key, an arm or a metric that there is not.
@@ -156,17 +175,25 @@ def studies_of(
     groups: dict[tuple[str, str], list[RunRecord]] = {}
     for run in finished:
         if run.name not in stages:
-            groups.setdefault((str(run.config["dataset.name"]), str(run.config["objective.component"])), []).append(run)
+            groups.setdefault(
+                (str(run.config["dataset.name"]), str(run.config["objective.component"])), []
+            ).append(run)
     if not groups:  # nothing but pretrainings that belong to runs which are not there
         for run in finished:
-            groups.setdefault((str(run.config["dataset.name"]), str(run.config["objective.component"])), []).append(run)
+            groups.setdefault(
+                (str(run.config["dataset.name"]), str(run.config["objective.component"])), []
+            ).append(run)
     studies = []
     for (dataset, objective), members in sorted(groups.items()):
         chosen_metric = _metric(members, metric)
         tried = _tried(members, select)
         chosen = [key for key in _chosen_keys(members, keys, tried) if key not in tried]
         arms = _arms(members, chosen, tried, chosen_metric)
-        _place_failed(arms, [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)], chosen)
+        _place_failed(
+            arms,
+            [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)],
+            chosen,
+        )
         first = _of_settings(arms, baseline) or _baseline(arms)
         for arm in arms:
             arm.name = arm_name(arm, first, chosen) if len(arms) > 1 else "all runs"
@@ -177,7 +204,8 @@ def studies_of(
 
 
 def study_of_arms(runs: Mapping[str, Sequence[RunRecord]], metric: str | None = None) -> Study | None:
-    """Arms that are given with their runs, the first of them the baseline; None where an arm has no run that finished.
+    """Arms that are given with their runs, the first of them the baseline; None where an arm has no run that
+    finished.
 
     Raises ConfigError for a metric that there is not.
     """
@@ -188,15 +216,25 @@ def study_of_arms(runs: Mapping[str, Sequence[RunRecord]], metric: str | None = 
     keys = varying_keys(every)
     arms = []
     for name, own in finished.items():
-        arm = Arm(name, {key: own[0].config.get(key, ABSENT) for key in keys}, {seeds_of(run): run for run in own})
+        arm = Arm(
+            name, {key: own[0].config.get(key, ABSENT) for key in keys}, {seeds_of(run): run for run in own}
+        )
         arm.failed = [run for run in runs[name] if run.problem]
         arms.append(arm)
     first = every[0].config
-    return Study(str(first["dataset.name"]), str(first["objective.component"]), _metric(every, metric), keys, arms, arms[0])
+    return Study(
+        str(first["dataset.name"]),
+        str(first["objective.component"]),
+        _metric(every, metric),
+        keys,
+        arms,
+        arms[0],
+    )
 
 
 def _metric(runs: list[RunRecord], asked: str | None) -> Metric:
-    """The metric asked for, or the one that selected; per character where that is about tokens and tokenizers cut the text differently.
+    """The metric asked for, or the one that selected; per character where that is about tokens and tokenizers
+    cut the text differently.
 
     Raises ConfigError for a name that is none, and where runs mean different things by it.
     """
@@ -205,34 +243,52 @@ def _metric(runs: list[RunRecord], asked: str | None) -> Metric:
     if asked is None and offered[name].per_token and _tokenizers_differ(runs):
         name = next((metric.name for metric in offered.values() if metric.unit == BITS_PER_CHARACTER), name)
     if name not in offered:
-        raise ConfigError(f"metric={asked}: these runs have no such score, {did_you_mean(name, sorted(offered))}")
+        raise ConfigError(
+            f"metric={asked}: these runs have no such score, {did_you_mean(name, sorted(offered))}"
+        )
     for run in runs:
         own = metric_named(run.metrics(), name)
         if own is not None and own.record() != offered[name].record():
             raise ConfigError(
-                f"metric={name}: {run.name} means something else by it ({own.record()}) than others ({offered[name].record()})"
+                f"metric={name}: {run.name} means something else by it ({own.record()}) than others"
+                f" ({offered[name].record()})"
             )
     return offered[name]
 
 
 def _tokenizers_differ(runs: Sequence[RunRecord]) -> bool:
-    return len({str(sorted((key, value) for key, value in run.config.items() if key.startswith("tokenizer."))) for run in runs}) > 1
+    return (
+        len(
+            {
+                str(sorted((key, value) for key, value in run.config.items() if key.startswith("tokenizer.")))
+                for run in runs
+            }
+        )
+        > 1
+    )
 
 
 def varying_keys(runs: Sequence[RunRecord], without: Sequence[str] = ()) -> list[str]:
-    """Dotted keys that differ between runs, without seeds, what only changes speed, keys that follow from others, and those of `without`.
+    """Dotted keys that differ between runs, without seeds, what only changes speed, keys that follow from
+    others, and those of `without`.
 
-    Chosen components come first (`init.component`), then shallow keys; a key that tells no runs apart that the keys before it
-    leave together follows from them: what only a pretraining has follows from there being one.
+    Chosen components come first (`init.component`), then shallow keys; a key that tells no runs apart that
+    the keys before it leave together follows from them: what only a pretraining has follows from there being
+    one.
     """
-    every = sorted({key for run in runs for key in run.config}, key=lambda key: (not key.endswith(".component"), key.count("."), key))
+    every = sorted(
+        {key for run in runs for key in run.config},
+        key=lambda key: (not key.endswith(".component"), key.count("."), key),
+    )
     kept: list[str] = []
     for key in every:
         if not decides(key, runs) or key.endswith(".name") or key in without:
             continue
         together: dict[tuple[str, ...], set[str]] = {}
         for run in runs:
-            together.setdefault(tuple(str(run.config.get(other, ABSENT)) for other in kept), set()).add(str(run.config.get(key, ABSENT)))
+            together.setdefault(tuple(str(run.config.get(other, ABSENT)) for other in kept), set()).add(
+                str(run.config.get(key, ABSENT))
+            )
         if any(len(values) > 1 for values in together.values()):
             kept.append(key)
     return kept
@@ -240,21 +296,31 @@ def varying_keys(runs: Sequence[RunRecord], without: Sequence[str] = ()) -> list
 
 def decides(dotted: str, runs: Sequence[RunRecord] = ()) -> bool:
     """Whether a key may change results, by its declaration; seeds and folds are what runs are paired by."""
-    if dotted in SEEDS or (dotted == "dataset.split_seed" and any(run.config.get("dataset.folds") for run in runs)):
+    if dotted in SEEDS or (
+        dotted == "dataset.split_seed" and any(run.config.get("dataset.folds") for run in runs)
+    ):
         return False
     group, _, rest = dotted.partition(".")
     fields = {item.name: item for item in dataclasses.fields(Train)}
     if group in fields and not fields[group].metadata.get("decides", True):
         return False
     return (
-        not any(item.name == rest and not item.metadata.get("decides", True) for item in dataclasses.fields(Evaluation))
+        not any(
+            item.name == rest and not item.metadata.get("decides", True)
+            for item in dataclasses.fields(Evaluation)
+        )
         or group != "evaluation"
     )
 
 
 def differing_keys(arms: Sequence[Arm]) -> list[str]:
-    """Every key in which the arms differ, also those that follow from others; of a pretraining that only some have, none."""
-    every = sorted({key for arm in arms for run in arm.in_order() for key in run.config}, key=lambda key: (key.count("."), key))
+    """Every key in which the arms differ, also those that follow from others; of a pretraining that only some
+    have, none.
+    """
+    every = sorted(
+        {key for arm in arms for run in arm.in_order() for key in run.config},
+        key=lambda key: (key.count("."), key),
+    )
     differing = []
     for key in every:
         if decides(key, [run for arm in arms for run in arm.in_order()]) and not key.endswith(".name"):
@@ -281,7 +347,9 @@ def _belongs(run: RunRecord, dataset: str, objective: str) -> bool:
 
 
 def _place_failed(arms: list[Arm], failed: Sequence[RunRecord], keys: Sequence[str]) -> None:
-    """A run without a result is told with the arm that it would have been in, if its seeds have no other run."""
+    """A run without a result is told with the arm that it would have been in, if its seeds have
+    no other run.
+    """
     for run in failed:
         settings = tuple(str(run.config.get(key, ABSENT)) for key in keys)
         for arm in arms:
@@ -297,16 +365,26 @@ def _check_select(runs: Sequence[RunRecord], keys: Sequence[str]) -> None:
 
 
 def _tried(runs: Sequence[RunRecord], select: Sequence[str]) -> list[str]:
-    """The keys of `select`, as runs record them, that differ between these runs; with a component, the keys within it."""
+    """The keys of `select`, as runs record them, that differ between these runs; with a component, the keys
+    within it.
+    """
     tried = []
     for key in select:
-        within = sorted({one for run in runs for one in run.config if one == key or one.startswith(f"{key}.")})
-        tried += [one for one in within if len({str(run.config.get(one)) for run in runs}) > 1 and not one.endswith(".name")]
+        within = sorted(
+            {one for run in runs for one in run.config if one == key or one.startswith(f"{key}.")}
+        )
+        tried += [
+            one
+            for one in within
+            if len({str(run.config.get(one)) for run in runs}) > 1 and not one.endswith(".name")
+        ]
     return tried
 
 
 def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tuple[str, list[RunRecord]]:
-    """Of one arm's runs those with the best mean on validation, and by which settings; where seeds are missing, those with the most."""
+    """Of one arm's runs those with the best mean on validation, and by which settings; where seeds are
+    missing, those with the most.
+    """
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(tuple(str(run.config.get(key, ABSENT)) for key in tried), []).append(run)
@@ -315,10 +393,14 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
         settings: sum(scores) / len(scores)
         for settings, group in sorted(groups.items())
         if len({seeds_of(run) for run in group}) == most
-        and (scores := [score for run in group if (score := run.score("validation", metric.name)) is not None])
+        and (
+            scores := [score for run in group if (score := run.score("validation", metric.name)) is not None]
+        )
     }
     best = (max if metric.higher_is_better else min)(means, key=lambda settings: means[settings])
-    told = " ".join(f"{key.removesuffix('.component')}={value}" for key, value in zip(tried, best, strict=True))
+    told = " ".join(
+        f"{key.removesuffix('.component')}={value}" for key, value in zip(tried, best, strict=True)
+    )
     return told, groups[best]
 
 
@@ -337,20 +419,26 @@ def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: 
 
 def _arms_of(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
     arms: dict[tuple[str, ...], Arm] = {}
-    for run in sorted(runs, key=lambda run: str(run.summary.get("cost", {}).get("finished_at", "")), reverse=True):
+    for run in sorted(
+        runs, key=lambda run: str(run.summary.get("cost", {}).get("finished_at", "")), reverse=True
+    ):
         settings = {key: run.config.get(key, ABSENT) for key in keys}
         arm = arms.setdefault(tuple(map(str, settings.values())), Arm("", settings))
         if seeds_of(run) in arm.runs:
             arm.others.append(run)  # the newest of the same seeds counts
         else:
             arm.runs[seeds_of(run)] = run
-    return sorted(arms.values(), key=lambda arm: [str(value) for value in arm.settings.values()])  # the same whichever run was last
+    # the same whichever run was last
+    return sorted(arms.values(), key=lambda arm: [str(value) for value in arm.settings.values()])
 
 
 def _baseline(arms: list[Arm]) -> Arm:
     """The arm whose settings are the commonest, key by key."""
     counts = {key: Counter(str(arm.settings[key]) for arm in arms) for key in arms[0].settings}
-    return max(arms, key=lambda arm: (sum(counts[key][str(value)] for key, value in arm.settings.items()), len(arm.runs)))
+    return max(
+        arms,
+        key=lambda arm: (sum(counts[key][str(value)] for key, value in arm.settings.items()), len(arm.runs)),
+    )
 
 
 def _of_settings(arms: list[Arm], wished: str | None) -> Arm | None:
@@ -358,28 +446,48 @@ def _of_settings(arms: list[Arm], wished: str | None) -> Arm | None:
     if wished is None or not all("=" in word for word in wished.split()):
         return None
     pairs = [word.partition("=")[::2] for word in wished.split()]
-    meant = [arm for arm in arms if all(str(arm.settings.get(key, arm.settings.get(f"{key}.component"))) == value for key, value in pairs)]
+    meant = [
+        arm
+        for arm in arms
+        if all(
+            str(arm.settings.get(key, arm.settings.get(f"{key}.component"))) == value for key, value in pairs
+        )
+    ]
     return meant[0] if len(meant) == 1 else None
 
 
 def arm_name(arm: Arm, baseline: Arm, keys: Sequence[str]) -> str:
     """How an arm differs from the baseline, as one would write it on the command line."""
-    differing = [key for key in keys if str(arm.settings[key]) != str(baseline.settings[key]) and arm.settings[key] != ABSENT]
+    differing = [
+        key
+        for key in keys
+        if str(arm.settings[key]) != str(baseline.settings[key]) and arm.settings[key] != ABSENT
+    ]
     parts = [f"{key.removesuffix('.component')}={arm.settings[key]}" for key in differing]
     if parts:
         return " ".join(parts)
-    lacking = [key.removesuffix(".component") for key in keys if arm is not baseline and arm.settings[key] != baseline.settings[key]]
+    lacking = [
+        key.removesuffix(".component")
+        for key in keys
+        if arm is not baseline and arm.settings[key] != baseline.settings[key]
+    ]
     return f"without {' '.join(lacking)}" if lacking else "baseline"
 
 
 def _rename(studies: list[Study], names: dict[str, str]) -> None:
-    """Give arms the names that the reader wants; an arm is meant by its name or its settings, `?` after them: where there is one."""
+    """Give arms the names that the reader wants; an arm is meant by its name or its settings, `?` after them:
+    where there is one.
+    """
     arms = [arm for study in studies for arm in study.arms]
     meant = {old: [arm for arm in arms if arm.name == old.removesuffix("?")] for old in names}
     for old, new in names.items():
-        renamed = meant[old] or [arm for study in studies if (arm := _of_settings(study.arms, old.removesuffix("?"))) is not None]
+        renamed = meant[old] or [
+            arm for study in studies if (arm := _of_settings(study.arms, old.removesuffix("?"))) is not None
+        ]
         if not renamed and not old.endswith("?"):
-            raise ConfigError(f"names: no arm is called '{old}', {did_you_mean(old, [arm.name for arm in arms], most=20)}")
+            raise ConfigError(
+                f"names: no arm is called '{old}', {did_you_mean(old, [arm.name for arm in arms], most=20)}"
+            )
         for arm in renamed:
             arm.name = new
 
@@ -390,11 +498,16 @@ def _order(studies: list[Study], order: Sequence[str], baseline: str | None) -> 
     for name in order:
         if name not in every:
             raise ConfigError(f"order: no arm is called '{name}', {did_you_mean(name, every, most=20)}")
-    chosen = {id(study.baseline) for study in studies if baseline is not None and _of_settings(study.arms, baseline) is study.baseline}
+    chosen = {
+        id(study.baseline)
+        for study in studies
+        if baseline is not None and _of_settings(study.arms, baseline) is study.baseline
+    }
     if baseline is not None and baseline not in every and not chosen:
         raise ConfigError(f"baseline={baseline}: no arm is that, {did_you_mean(baseline, every, most=20)}")
     for study in studies:
         study.baseline = next((arm for arm in study.arms if arm.name == baseline), study.baseline)
         place = {name: index for index, name in enumerate(order)}
         others = sorted((arm for arm in study.arms if arm is not study.baseline), key=lambda arm: arm.name)
-        study.arms = sorted([study.baseline, *others], key=lambda arm: place.get(arm.name, len(place)))  # a stable sort
+        # a stable sort
+        study.arms = sorted([study.baseline, *others], key=lambda arm: place.get(arm.name, len(place)))

@@ -35,7 +35,9 @@ def build_page(
     page = Page(title)
     for study in studies:
         rows = compare(study, stages, test, effect)
-        page.blocks += study_blocks(study, rows, test, *(_examples_of(study, mirror) if with_examples else ()))
+        page.blocks += study_blocks(
+            study, rows, test, *(_examples_of(study, mirror) if with_examples else ())
+        )
         page.blocks += [] if scaling is None else scaling_blocks(study, rows, *scaling)
         if by_example.tells_classes(study) and with_examples:
             page.blocks += example_blocks(study, rows, with_texts, mirror)
@@ -53,7 +55,7 @@ def _examples_of(study: Study, mirror: str | None) -> tuple[dict[str, by_example
         return {}, str(error)
 
 
-# --- the comparison ---------------------------------------------------------------------------------------------------------------
+# --- the comparison -------------------------------------------------------------------------------
 def study_blocks(
     study: Study,
     rows: Sequence[Row],
@@ -61,52 +63,90 @@ def study_blocks(
     examples: Mapping[str, by_example.WithExamples] | None = None,
     no: str = "",
 ) -> list[Block]:
-    """PageTable, words, figures; `examples` are intervals over seeds and examples, `no` why there are none."""
+    """PageTable, words, figures; `examples` are intervals over seeds and examples, `no` why there
+    are none.
+    """
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
     selection = "validation, which also chose each run's checkpoint" + (
-        "; the test split was scored once with that checkpoint and chooses nothing." if any(row.test is not None for row in rows) else "."
+        "; the test split was scored once with that checkpoint and chooses nothing."
+        if any(row.test is not None for row in rows)
+        else "."
     )
     if len(study.arms) == 1:
-        tests = f"Scores are on {selection} Intervals: 95 % t over {'folds, corrected' if study.folds else 'seeds'}."
+        tests = (
+            f"Scores are on {selection} Intervals: 95 % t over"
+            f" {'folds, corrected' if study.folds else 'seeds'}."
+        )
     else:
         named = "corrected resampled t test over folds" if study.folds else stats.TESTS[test].words
         by = "fold and seed" if study.folds else "seeds"
         tests = (
-            f"Differences are to “{study.baseline.name}”, paired by {by}, on {selection} p: {named}, corrected after Holm over the tests "
-            "that can reach 0.05 at all; an arm's interval is at the level at which it was tested."
+            f"Differences are to “{study.baseline.name}”, paired by {by}, on {selection} p: {named},"
+            " corrected after Holm over the tests that can reach 0.05 at all; an arm's interval is at the"
+            " level at which it was tested."
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
     if examples:
-        blocks.append(Text("“Examples too”: with other validation examples as well as other seeds (rows drawn with replacement; 95 %)."))
+        blocks.append(
+            Text(
+                "“Examples too”: with other validation examples as well as other seeds (rows drawn with"
+                " replacement; 95 %)."
+            )
+        )
     elif no:
         blocks.append(Text(f"Intervals are over seeds alone, for the examples at hand: {no}.", "warning"))
     blocks += [comparison_table(study, rows, examples or {}), *held_out_table(study, rows)]
-    blocks += [Text(conclusion(study, rows)), further_table(study, rows), *other_scores(study), cost_table(rows), *settings_table(study)]
-    for figure in (figures.differences(study, rows), figures.curves(study), figures.cost(study, rows), figures.best_of_k(study)):
+    blocks += [
+        Text(conclusion(study, rows)),
+        further_table(study, rows),
+        *other_scores(study),
+        cost_table(rows),
+        *settings_table(study),
+    ]
+    for figure in (
+        figures.differences(study, rows),
+        figures.curves(study),
+        figures.cost(study, rows),
+        figures.best_of_k(study),
+    ):
         if figure is not None:
             blocks.append(figure)
     return blocks
 
 
 def shown_name(metric: Metric) -> str:
-    """Its name as runs write it, and its unit, where that is another word: `f1_macro (%)`, `bits_per_character`."""
+    """Its name as runs write it, and its unit, where that is another word: `f1_macro (%)`,
+    `bits_per_character`.
+    """
     unit = "%" if metric.unit == FRACTION else metric.unit
     return f"{metric.name} ({unit})" if unit not in ("", metric.name.replace("_", " ")) else metric.name
 
 
-def comparison_table(study: Study, rows: Sequence[Row], examples: Mapping[str, by_example.WithExamples]) -> PageTable:
+def comparison_table(
+    study: Study, rows: Sequence[Row], examples: Mapping[str, by_example.WithExamples]
+) -> PageTable:
     """Scores and what may be said of them."""
 
     def wider(arm: Arm) -> list[str]:
         told = examples.get(arm.name)
-        return [] if told is None else [f"[{', '.join(study.metric.show(study.metric.clip(end)) for end in told.score)}]"]
+        return (
+            []
+            if told is None
+            else [f"[{', '.join(study.metric.show(study.metric.clip(end)) for end in told.score)}]"]
+        )
 
     def wider_difference(arm: Arm) -> list[str]:
         told = examples.get(arm.name)
         if told is None:
             return []
-        return ["" if told.difference is None else f"[{', '.join(study.metric.show(end, sign=True) for end in told.difference)}]"]
+        return [
+            (
+                ""
+                if told.difference is None
+                else f"[{', '.join(study.metric.show(end, sign=True) for end in told.difference)}]"
+            )
+        ]
 
     has_test, alone = any(row.test is not None for row in rows), len(rows) == 1
     headers = [
@@ -132,7 +172,11 @@ def comparison_table(study: Study, rows: Sequence[Row], examples: Mapping[str, b
                 *([] if alone else difference_cells(row.on_validation, study.metric)),
                 *([] if alone else wider_difference(row.arm)),
                 *([spread(row.test, study.metric)] if has_test else []),
-                *([] if alone else ["the baseline" if row.on_validation is None else row.on_validation.verdict]),
+                *(
+                    []
+                    if alone
+                    else ["the baseline" if row.on_validation is None else row.on_validation.verdict]
+                ),
             ]
         )
     bold = frozenset(index for index, row in enumerate(rows) if row.is_baseline)
@@ -144,16 +188,26 @@ def held_out_table(study: Study, rows: Sequence[Row]) -> list[PageTable]:
     if len(rows) == 1 or not any(row.on_test is not None for row in rows):
         return []
     lines = [
-        [row.arm.name, spread(row.test, study.metric), *difference_cells(row.on_test, study.metric), "the baseline" if row.is_baseline else
+        [row.arm.name, spread(row.test, study.metric), *difference_cells(row.on_test, study.metric),
+        "the baseline" if row.is_baseline else
          "–" if row.on_test is None else row.on_test.verdict]
         for row in rows
     ]  # fmt: skip
     headers = ["arm", "test, mean ± sd", "difference [interval]", "p (Holm)", "verdict"]
-    return [PageTable(headers, lines, "On the test split, scored once with the checkpoint that validation chose", wide=(4,))]
+    return [
+        PageTable(
+            headers,
+            lines,
+            "On the test split, scored once with the checkpoint that validation chose",
+            wide=(4,),
+        )
+    ]
 
 
 def difference_cells(versus: Versus | None, metric: Metric) -> list[str]:
-    """The difference with its interval, and p. Where the differences do not differ there is nothing to reckon an interval by."""
+    """The difference with its interval, and p. Where the differences do not differ there is nothing to reckon
+    an interval by.
+    """
     if versus is None:
         return ["", ""]
     moved = metric.show(versus.difference.mean, sign=True)
@@ -173,50 +227,91 @@ def seeds_text(arm: Arm) -> str:
 
 
 def further_table(study: Study, rows: Sequence[Row]) -> PageTable:
-    """Every seed's score, the last step's, and where there are several pretrainings the spread of each level."""
+    """Every seed's score, the last step's, and where there are several pretrainings the spread of
+    each level.
+    """
     nested = any(len({one.inner for one in row.arm.runs}) < len(row.arm.runs) for row in rows)
 
     def named(one: Seeds) -> str:
         return one.label if nested else str(one.inner)  # of one seed a pretraining, the seed names both
 
-    every = sorted({one for row in rows for one in row.arm.runs}, key=lambda one: one if nested else (one.inner, one.outer))
+    every = sorted(
+        {one for row in rows for one in row.arm.runs},
+        key=lambda one: one if nested else (one.inner, one.outer),
+    )
     seeds = list(dict.fromkeys(map(named, every)))
-    several = any(row.on_validation is not None and not math.isnan(row.on_validation.inner + row.on_validation.outer) for row in rows)
+    several = any(
+        row.on_validation is not None and not math.isnan(row.on_validation.inner + row.on_validation.outer)
+        for row in rows
+    )
     lines = []
     for row in rows:
         scores = {named(one): score for one, score in row.arm.scores("validation", study.metric).items()}
         versus = row.on_validation
-        levels = ["", ""] if versus is None else [study.metric.show(versus.outer), study.metric.show(versus.inner)]
+        levels = (
+            ["", ""] if versus is None else [study.metric.show(versus.outer), study.metric.show(versus.inner)]
+        )
         last = spread(last_scores(row.arm, study.metric), study.metric)
-        lines.append([row.arm.name, *(study.metric.show(scores.get(one)) for one in seeds), last, *(levels if several else [])])
+        lines.append(
+            [
+                row.arm.name,
+                *(study.metric.show(scores.get(one)) for one in seeds),
+                last,
+                *(levels if several else []),
+            ]
+        )
     headers = ["arm", *(f"seed {one}" for one in seeds), "last step, mean ± sd"]
     headers += ["sd of the difference between pretrainings", "between their seeds"] if several else []
     return PageTable(headers, lines, "Validation, seed by seed")
 
 
 def other_scores(study: Study) -> list[PageTable]:
-    """What else was measured at the selected checkpoint: the parts of a loss, scores by class, what other papers report."""
-    offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
+    """What else was measured at the selected checkpoint: the parts of a loss, scores by class, what other
+    papers report.
+    """
+    offered = {
+        metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()
+    }
     others = [offered[name] for name in sorted(offered) if name != study.metric.name]
     if not others:
         return []
     lines = []
     for arm in study.arms:
         scores = [list(arm.scores("validation", metric).values()) for metric in others]
-        spreads = [spread(stats.summarize(values) if values else None, metric) for values, metric in zip(scores, others, strict=True)]
+        spreads = [
+            spread(stats.summarize(values) if values else None, metric)
+            for values, metric in zip(scores, others, strict=True)
+        ]
         lines.append([arm.name, *spreads])
     headers = [shown_name(metric) for metric in others]
-    return [PageTable(["arm", *headers], lines, "Other scores on validation, mean ± sd over seeds", folded=len(others) > MOST_SIDE_BY_SIDE)]
+    return [
+        PageTable(
+            ["arm", *headers],
+            lines,
+            "Other scores on validation, mean ± sd over seeds",
+            folded=len(others) > MOST_SIDE_BY_SIDE,
+        )
+    ]
 
 
 def settings_table(study: Study) -> list[PageTable]:
-    """Everything that sets the arms apart, key by key; nothing where arms are too many to stand side by side."""
+    """Everything that sets the arms apart, key by key; nothing where arms are too many to stand
+    side by side.
+    """
     keys = differing_keys(study.arms)
     if len(study.arms) < 2 or len(study.arms) > MOST_SIDE_BY_SIDE:
         return []
     lines = [[key.removesuffix(".component"), *(arm.resolved(key) for arm in study.arms)] for key in keys]
     lines.append(["parameters", *(arm.parameters for arm in study.arms)])
-    return [PageTable(["key", *(arm.name for arm in study.arms)], lines, "What sets the arms apart", left=1 + len(study.arms), folded=True)]
+    return [
+        PageTable(
+            ["key", *(arm.name for arm in study.arms)],
+            lines,
+            "What sets the arms apart",
+            left=1 + len(study.arms),
+            folded=True,
+        )
+    ]
 
 
 def cost_table(rows: Sequence[Row]) -> PageTable:
@@ -265,7 +360,9 @@ def conclusion(study: Study, rows: Sequence[Row]) -> str:
             continue
         told = [difference_cells(versus, study.metric)[0]] if versus.difference.n else []
         told += [] if math.isnan(versus.p) else [f"p = {p_text(versus.p)}"]
-        by_verdict.setdefault(versus.verdict, []).append(f"“{row.arm.name}”" + (f" ({', '.join(told)})" if told else ""))
+        by_verdict.setdefault(versus.verdict, []).append(
+            f"“{row.arm.name}”" + (f" ({', '.join(told)})" if told else "")
+        )
     words += [f"{said[:1].upper() + said[1:]}: {', '.join(arms)}." for said, arms in by_verdict.items()]
     return " ".join(words)
 
@@ -274,14 +371,22 @@ def spread(summary: stats.Summary | None, metric: Metric) -> str:
     """`82.4 ± 0.1`."""
     if summary is None:
         return "–"
-    return metric.show(summary.mean) if math.isnan(summary.sd) else f"{metric.show(summary.mean)} ± {metric.show(summary.sd)}"
+    return (
+        metric.show(summary.mean)
+        if math.isnan(summary.sd)
+        else f"{metric.show(summary.mean)} ± {metric.show(summary.sd)}"
+    )
 
 
 def interval(summary: stats.Summary | stats.Paired | None, metric: Metric, sign: bool = False) -> str:
     """`[82.2, 82.6]`."""
     if summary is None or math.isnan(summary.low):
         return "–"
-    low, high = (summary.low, summary.high) if isinstance(summary, stats.Paired) else (metric.clip(summary.low), metric.clip(summary.high))
+    low, high = (
+        (summary.low, summary.high)
+        if isinstance(summary, stats.Paired)
+        else (metric.clip(summary.low), metric.clip(summary.high))
+    )
     return f"[{metric.show(low, sign=sign)}, {metric.show(high, sign=sign)}]"
 
 
@@ -290,7 +395,7 @@ def p_text(p: float) -> str:
     return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-# --- scaling --------------------------------------------------------------------------------------------------------------------
+# --- scaling --------------------------------------------------------------------------------------
 def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[str]) -> list[Block]:
     """Power laws of the loss, and whether the smaller sizes foretold the largest."""
     laws = scalings(study, rows, cost, by)
@@ -299,19 +404,46 @@ def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[st
     lines = []
     for one in laws:
         low, high = (f"{factor * end:.4g}" for end in one.prediction)
-        said = "as foretold" if one.is_foretold else f"{'better' if one.measured < one.predicted else 'worse'} than foretold"
+        said = (
+            "as foretold"
+            if one.is_foretold
+            else f"{'better' if one.measured < one.predicted else 'worse'} than foretold"
+        )
         exponent = f"{one.law.exponent:.3f} [{one.exponent[0]:.3f}, {one.exponent[1]:.3f}]"
         foretold = f"{factor * one.predicted:.4g} [{low}, {high}]"
-        lines.append([one.name, str(len(one.x)), exponent, f"{factor * one.law.floor:.3g}", foretold, f"{factor * one.measured:.4g}", said])
-    headers = ["arms", "sizes", "exponent a", f"floor E ({unit})", "largest, from the smaller", "measured", ""]
+        lines.append(
+            [
+                one.name,
+                str(len(one.x)),
+                exponent,
+                f"{factor * one.law.floor:.3g}",
+                foretold,
+                f"{factor * one.measured:.4g}",
+                said,
+            ]
+        )
+    headers = [
+        "arms",
+        "sizes",
+        "exponent a",
+        f"floor E ({unit})",
+        "largest, from the smaller",
+        "measured",
+        "",
+    ]
     caption = (
-        f"y = E + A x^-a of the validation {'error, 1 − ' if study.metric.higher_is_better else ''}{study.metric.name} over "
-        f"{COSTS[cost][0]}; 95 % bootstrap intervals over seeds and the sizes' distance from the law"
+        "y = E + A x^-a of the validation"
+        f" {'error, 1 − ' if study.metric.higher_is_better else ''}{study.metric.name} over {COSTS[cost][0]};"
+        " 95 % bootstrap intervals over seeds and the sizes' distance from the law"
     )
-    return [Heading("Scaling", 3), PageTable(headers, lines, caption), figures.scaling(study, laws, COSTS[cost][0])]
+    return [
+        Heading("Scaling", 3),
+        PageTable(headers, lines, caption),
+        figures.scaling(study, laws, COSTS[cost][0]),
+    ]
 
 
-# --- examples -----------------------------------------------------------------------------------------------------------------------
+# --- examples -------------------------------------------------------------------------------------
 def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: str | None) -> list[Block]:
     """Paired tests over examples, per class, calibration, hardest errors; or why they are not here."""
     try:
@@ -321,19 +453,37 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
     blocks: list[Block] = [Heading("Example by example", 3)]
     lines = []
     for row in rows:
-        test = None if row.is_baseline else by_example.compare_examples(evaluated, row.arm.name, study.baseline.name)
+        test = (
+            None
+            if row.is_baseline
+            else by_example.compare_examples(evaluated, row.arm.name, study.baseline.name)
+        )
         if test is not None:
             low, high = (by_example.ACCURACY.show(value, sign=True) for value in (test.low, test.high))
-            both = " , ".join(by_example.ACCURACY.show(value, sign=True) for value in test.both).replace(" ,", ",")
+            both = " , ".join(by_example.ACCURACY.show(value, sign=True) for value in test.both).replace(
+                " ,", ","
+            )
             smallest, largest = map(p_text, test.mcnemar)
-            lines.append([row.arm.name, f"[{both}]", f"[{low}, {high}]", smallest if smallest == largest else f"{smallest} to {largest}"])
+            lines.append(
+                [
+                    row.arm.name,
+                    f"[{both}]",
+                    f"[{low}, {high}]",
+                    smallest if smallest == largest else f"{smallest} to {largest}",
+                ]
+            )
     if lines:
         blocks.append(
             PageTable(
-                ("arm", "95 % bootstrap interval over seeds and examples", "over examples alone", "McNemar p, seed by seed"),
+                (
+                    "arm",
+                    "95 % bootstrap interval over seeds and examples",
+                    "over examples alone",
+                    "McNemar p, seed by seed",
+                ),
                 lines,
-                f"Difference of accuracies to {study.baseline.name} on the same {len(evaluated.texts):,} validation examples: would "
-                "other examples say the same?",
+                f"Difference of accuracies to {study.baseline.name} on the same {len(evaluated.texts):,}"
+                " validation examples: would other examples say the same?",
             )
         )
     calibrations = by_example.calibrations(evaluated)
@@ -355,7 +505,10 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
     blocks.append(
         PageTable(
             ("true / predicted", *evaluated.names),
-            [[name, *(f"{count:.1f}" for count in row)] for name, row in zip(evaluated.names, confusion, strict=True)],
+            [
+                [name, *(f"{count:.1f}" for count in row)]
+                for name, row in zip(evaluated.names, confusion, strict=True)
+            ],
             f"Confusion of {study.baseline.name}, mean counts over seeds",
         )
     )
@@ -366,14 +519,24 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
     wrong = by_example.hardest(evaluated, study.arms)
     names = list(wrong[0][2])[:6]
     lines = [
-        [text if len(text) <= 300 else text[:299] + "…", label, *(f"{by_arm[arm]:.2f}" for arm in names)] for text, label, by_arm in wrong
+        [text if len(text) <= 300 else text[:299] + "…", label, *(f"{by_arm[arm]:.2f}" for arm in names)]
+        for text, label, by_arm in wrong
     ]
     caption = "Hardest validation examples: mean probability of the right class"
-    blocks.append(PageTable(("text", "class", *(f"p, {name}" for name in names)), lines, caption, left=2, wide=(0,), folded=True))
+    blocks.append(
+        PageTable(
+            ("text", "class", *(f"p, {name}" for name in names)),
+            lines,
+            caption,
+            left=2,
+            wide=(0,),
+            folded=True,
+        )
+    )
     return blocks
 
 
-# --- contamination ------------------------------------------------------------------------------------------------------------------
+# --- contamination --------------------------------------------------------------------------------
 def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str | None) -> list[Block]:
     """How much of the evaluation the runs had read, and the scores without it."""
     heading = Heading("Contamination", 3)
@@ -396,8 +559,21 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
         ]
         for seen in checks
     ]
-    headers = ("read in", "split", "rows", "whole", "inside longer", "near", "together", "stock phrases", "arms")
-    caption = "Evaluation texts found in what was trained on; stock phrases (under five words, inside longer texts) are counted apart"
+    headers = (
+        "read in",
+        "split",
+        "rows",
+        "whole",
+        "inside longer",
+        "near",
+        "together",
+        "stock phrases",
+        "arms",
+    )
+    caption = (
+        "Evaluation texts found in what was trained on; stock phrases (under five words, inside longer texts)"
+        " are counted apart"
+    )
     blocks: list[Block] = [heading, PageTable(headers, lines, caption, left=2, wide=(8,))]
     blocks += [Text(f"Not checked: {note}.", "warning") for note in skipped]
     if clean:
@@ -412,7 +588,9 @@ def contamination_blocks(study: Study, stages: dict[str, RunRecord], mirror: str
 
 
 def _clean_scores(study: Study, checks: Sequence[by_example.SeenBy], mirror: str | None) -> list[list[str]]:
-    """Accuracy on the validation rows that an arm had read nowhere; nothing where every row is clean or the study is no classification."""
+    """Accuracy on the validation rows that an arm had read nowhere; nothing where every row is clean or the
+    study is no classification.
+    """
     if not by_example.tells_classes(study) or not any(
         seen.contamination.seen.any() for seen in checks if seen.contamination.split == "validation"
     ):

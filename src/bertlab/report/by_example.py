@@ -1,6 +1,8 @@
-"""What single examples say: per class, calibration, hardest errors, paired tests over examples, and what was seen in training.
+"""What single examples say: per class, calibration, hardest errors, paired tests over examples, and what was
+seen in training.
 
-Reads the datasets that the runs were made on; where they are not at hand, that is said and the rest of the report stands.
+Reads the datasets that the runs were made on; where they are not at hand, that is said and the rest of the
+report stands.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +27,11 @@ TOLERANCE = 1e-4  # between a score on record and that of kept predictions, whic
 
 def tells_classes(study: Study) -> bool:
     """Whether one class is predicted for each row, as the runs' own records say."""
-    return all(list(run.summary.get("answers", {}).values()) == ["label"] for arm in study.arms for run in arm.in_order())
+    return all(
+        list(run.summary.get("answers", {}).values()) == ["label"]
+        for arm in study.arms
+        for run in arm.in_order()
+    )
 
 
 @dataclass
@@ -40,7 +46,10 @@ class Evaluated:
 
     def right(self, arm: str) -> dict[Seeds, np.ndarray]:
         """Seed -> (N,) bool: whether the most probable class is the right one."""
-        return {seed: probabilities.argmax(1) == self.labels for seed, probabilities in self.probabilities[arm].items()}
+        return {
+            seed: probabilities.argmax(1) == self.labels
+            for seed, probabilities in self.probabilities[arm].items()
+        }
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ class ExampleTest:
 
 
 def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
-    """Texts, labels and predictions of a classification study. Raises UserError where data or predictions are not at hand."""
+    """Texts, labels and predictions of a classification study. Raises UserError where data or predictions are
+    not at hand.
+    """
     if study.folds:
         raise UserError("each fold has examples of its own")
     run = next(iter(study.baseline.runs.values()))
@@ -69,12 +80,22 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
         probabilities[arm.name] = {}
         for seed, one in sorted(arm.runs.items()):
             predicted = one.source.predictions(split)
-            if predicted is not None and len(predicted) == len(rows) and all("probabilities" in row for row in predicted):
-                probabilities[arm.name][seed] = np.array([[row["probabilities"].get(name, 0.0) for name in names] for row in predicted])
+            if (
+                predicted is not None
+                and len(predicted) == len(rows)
+                and all("probabilities" in row for row in predicted)
+            ):
+                probabilities[arm.name][seed] = np.array(
+                    [[row["probabilities"].get(name, 0.0) for name in names] for row in predicted]
+                )
     if not any(probabilities.values()):
         raise UserError("no run has kept its predictions")
     pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else None
-    texts = rows["text"][:] if pairs is None else [f"{one} | {other}" for one, other in zip(rows["text"][:], pairs, strict=True)]
+    texts = (
+        rows["text"][:]
+        if pairs is None
+        else [f"{one} | {other}" for one, other in zip(rows["text"][:], pairs, strict=True)]
+    )
     return Evaluated(split, list(texts), np.asarray(rows["label"][:]), names, probabilities)
 
 
@@ -87,7 +108,9 @@ class WithExamples:
 
 
 def with_examples(study: Study, mirror: str | None) -> dict[str, WithExamples]:
-    """Arm -> its intervals for seeds and examples together, from kept predictions and the data. Raises UserError saying what is lacking."""
+    """Arm -> its intervals for seeds and examples together, from kept predictions and the data. Raises
+    UserError saying what is lacking.
+    """
     if study.folds:
         raise UserError("each fold has examples of its own")
     run = study.baseline.in_order()[0]
@@ -101,19 +124,30 @@ def with_examples(study: Study, mirror: str | None) -> dict[str, WithExamples]:
         own = scores[arm.name]
         pairs = [] if arm is study.baseline else partners(own, base)
         gaps = [partial(_gap, own[mine], base[theirs]) for mine, theirs in pairs]
-        difference = resampling.interval_over_examples(gaps, [mine.outer for mine, _ in pairs], len(rows)) if gaps else None
+        difference = (
+            resampling.interval_over_examples(gaps, [mine.outer for mine, _ in pairs], len(rows))
+            if gaps
+            else None
+        )
         by_arm[arm.name] = WithExamples(
-            resampling.interval_over_examples(list(own.values()), [seeds.outer for seeds in own], len(rows)), difference
+            resampling.interval_over_examples(list(own.values()), [seeds.outer for seeds in own], len(rows)),
+            difference,
         )
     return by_arm
 
 
-def _gap(own: Callable[[np.ndarray], float], base: Callable[[np.ndarray], float], numbers: np.ndarray) -> float:
+def _gap(
+    own: Callable[[np.ndarray], float], base: Callable[[np.ndarray], float], numbers: np.ndarray
+) -> float:
     return own(numbers) - base(numbers)
 
 
-def _rescored(study: Study, arm: Arm, rows: Any, names: Sequence[str], mirror: str | None) -> dict[Seeds, Callable[[np.ndarray], float]]:
-    """Seeds -> how the study's score comes of rows. What is computed of all rows must be the score on record."""
+def _rescored(
+    study: Study, arm: Arm, rows: Any, names: Sequence[str], mirror: str | None
+) -> dict[Seeds, Callable[[np.ndarray], float]]:
+    """Seeds -> how the study's score comes of rows. What is computed of all rows must be the
+    score on record.
+    """
     by_seeds = {}
     for seeds, run in sorted(arm.runs.items()):
         predicted = run.source.predictions("validation")
@@ -123,7 +157,10 @@ def _rescored(study: Study, arm: Arm, rows: Any, names: Sequence[str], mirror: s
         score = config.objective.for_task(config.dataset).score_of(study.metric.name, rows, predicted, names)
         recorded = run.score("validation", study.metric.name)
         if score is None or recorded is None:
-            raise UserError(f"objective={run.config['objective.component']} does not say how {study.metric.name} comes of single rows")
+            raise UserError(
+                f"objective={run.config['objective.component']} does not say how {study.metric.name} comes of"
+                " single rows"
+            )
         if abs(score(np.arange(len(rows))) - recorded) > TOLERANCE:
             raise UserError(f"{run.name}: its predictions do not give the score on record")
         by_seeds[seeds] = score
@@ -155,26 +192,40 @@ def calibrations(evaluated: Evaluated) -> dict[str, stats.Calibration]:
 def confusion(evaluated: Evaluated, arm: str) -> np.ndarray:
     """(C, C): rows true, columns predicted; mean counts over seeds."""
     classes, by_seed = len(evaluated.names), evaluated.probabilities[arm].values()
-    counts = [np.bincount(evaluated.labels * classes + one.argmax(1), minlength=classes**2) for one in by_seed]
+    counts = [
+        np.bincount(evaluated.labels * classes + one.argmax(1), minlength=classes**2) for one in by_seed
+    ]
     mean: np.ndarray = np.mean(counts, axis=0).reshape(classes, classes)
     return mean
 
 
 def hardest(evaluated: Evaluated, arms: list[Arm], most: int = 20) -> list[tuple[str, str, dict[str, float]]]:
-    """Texts that all arms together get most wrong: (text, its class, arm -> mean probability of that class)."""
+    """Texts that all arms together get most wrong: (text, its class, arm -> mean probability of
+    that class).
+    """
     of_truth = {
-        arm.name: np.mean([one[np.arange(len(one)), evaluated.labels] for one in evaluated.probabilities[arm.name].values()], axis=0)
+        arm.name: np.mean(
+            [
+                one[np.arange(len(one)), evaluated.labels]
+                for one in evaluated.probabilities[arm.name].values()
+            ],
+            axis=0,
+        )
         for arm in arms
         if evaluated.probabilities.get(arm.name)
     }
     order = np.argsort(np.mean(list(of_truth.values()), axis=0))[:most]
     return [
-        (evaluated.texts[row], evaluated.names[evaluated.labels[row]], {arm: float(of_rows[row]) for arm, of_rows in of_truth.items()})
+        (
+            evaluated.texts[row],
+            evaluated.names[evaluated.labels[row]],
+            {arm: float(of_rows[row]) for arm, of_rows in of_truth.items()},
+        )
         for row in map(int, order)
     ]
 
 
-# --- contamination --------------------------------------------------------------------------------------------------------------
+# --- contamination --------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class SeenBy:
     """An evaluation split against what one kind of training read; which arms trained so."""
@@ -183,8 +234,12 @@ class SeenBy:
     arms: list[str]
 
 
-def contaminations(study: Study, stages: dict[str, RunRecord], mirror: str | None) -> tuple[list[SeenBy], list[str]]:
-    """Each evaluation split against each distinct training text of the study's arms, stages included; and what could not be checked."""
+def contaminations(
+    study: Study, stages: dict[str, RunRecord], mirror: str | None
+) -> tuple[list[SeenBy], list[str]]:
+    """Each evaluation split against each distinct training text of the study's arms, stages included; and
+    what could not be checked.
+    """
     texts_of: dict[str, tuple[str, Train]] = {}  # key of the texts -> their name and config
     readers: dict[str, list[str]] = {}
     skipped: list[str] = []
@@ -203,7 +258,13 @@ def contaminations(study: Study, stages: dict[str, RunRecord], mirror: str | Non
             except UserError as error:
                 skipped.append(f"{arm.name}: {error}")
                 continue
-            key = str({k: v for k, v in sorted(one.config.items()) if k.startswith("dataset.") and k != "dataset.clean"})
+            key = str(
+                {
+                    k: v
+                    for k, v in sorted(one.config.items())
+                    if k.startswith("dataset.") and k != "dataset.clean"
+                }
+            )
             texts_of.setdefault(key, (f"{role} on {config.dataset.name}", config))
             if arm.name not in readers.setdefault(key, []):
                 readers[key].append(arm.name)
@@ -213,7 +274,9 @@ def contaminations(study: Study, stages: dict[str, RunRecord], mirror: str | Non
     evaluated = _evaluation_texts(study, mirror)
     for key, (name, config) in texts_of.items():
         for split, texts in evaluated.items():
-            seen.append(SeenBy(check_contamination(split, name, texts, _training_texts(config)), readers[key]))
+            seen.append(
+                SeenBy(check_contamination(split, name, texts, _training_texts(config)), readers[key])
+            )
     return seen, sorted(set(skipped))
 
 
@@ -222,7 +285,11 @@ def _evaluation_texts(study: Study, mirror: str | None) -> dict[str, list[str]]:
     config = _config(run, mirror)
     loaded = _dataset_of(config, run, roles_for(config.dataset, config.objective))
     roles = roles_for(config.dataset, config.objective)
-    return {split: list(_rows_of(loaded.splits[split], roles)) for split in ("validation", "test") if split in loaded.splits}
+    return {
+        split: list(_rows_of(loaded.splits[split], roles))
+        for split in ("validation", "test")
+        if split in loaded.splits
+    }
 
 
 def _training_texts(config: Train) -> Iterator[str]:

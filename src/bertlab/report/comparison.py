@@ -1,4 +1,6 @@
-"""A study's numbers: every arm over its seeds, beside the baseline, with what it cost and what may be said of it."""
+"""A study's numbers: every arm over its seeds, beside the baseline, with what it cost and what may be said of
+it.
+"""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +18,9 @@ MOST_TOLD = 8  # keys in a sentence
 
 @dataclass(frozen=True)
 class Cost:
-    """What an arm's runs cost on average; the pretraining is counted once a run, as who wants the result must pay it."""
+    """What an arm's runs cost on average; the pretraining is counted once a run, as who wants the result must
+    pay it.
+    """
 
     parameters: int
     flops: float
@@ -37,7 +41,8 @@ class Versus:
     level: float  # of that interval, 0.95 where there is one test
     p: float  # corrected after Holm over the tests that can show anything; NaN where this one cannot
     verdict: str
-    outer: float = math.nan  # standard deviation of the difference between pretrainings, where there are several
+    # standard deviation of the difference between pretrainings, where there are several
+    outer: float = math.nan
     inner: float = math.nan
 
 
@@ -58,12 +63,17 @@ class Row:
         return self.on_validation is None
 
 
-def compare(study: Study, stages: dict[str, RunRecord], test: str = stats.SIGN_FLIP, effect: float | None = None) -> list[Row]:
-    """The study's rows in its arms' order: differences on validation, the split that selects, and on test, which selects nothing."""
+def compare(
+    study: Study, stages: dict[str, RunRecord], test: str = stats.SIGN_FLIP, effect: float | None = None
+) -> list[Row]:
+    """The study's rows in its arms' order: differences on validation, the split that selects, and on test,
+    which selects nothing.
+    """
     on_validation, on_test = (differences(study, split, test, effect) for split in ("validation", "test"))
     return [
         Row(
-            arm, _summary(study, arm, "validation"), _summary(study, arm, "test"), on_validation.get(arm.name), on_test.get(arm.name),
+            arm, _summary(study, arm, "validation"), _summary(study, arm, "test"),
+            on_validation.get(arm.name), on_test.get(arm.name),
             cost_of(arm, stages),
         )
         for arm in study.arms
@@ -71,8 +81,9 @@ def compare(study: Study, stages: dict[str, RunRecord], test: str = stats.SIGN_F
 
 
 def differences(study: Study, split: str, test: str, effect: float | None = None) -> dict[str, Versus]:
-    """Each arm beside the baseline. The unit is the pretraining where an arm has several, else the seed; of folds the fold, tested by the
-    corrected resampled t test. Intervals and tests of one arm are at the same level: that at which Holm's procedure tests it.
+    """Each arm beside the baseline. The unit is the pretraining where an arm has several, else the seed; of
+    folds the fold, tested by the corrected resampled t test. Intervals and tests of one arm are at the same
+    level: that at which Holm's procedure tests it.
     """
     base = study.baseline.scores(split, study.metric)
     every = {arm.name: arm.scores(split, study.metric) for arm in study.arms if arm is not study.baseline}
@@ -81,7 +92,9 @@ def differences(study: Study, split: str, test: str, effect: float | None = None
     if study.folds:
         units = {name: _units_of_folds(every[name], base, study.share_tested) for name in by_outer}
         test = stats.T_TEST
-    able = dict(zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True))
+    able = dict(
+        zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True)
+    )
     family = [name for name in units if able[name]]
     testable = sum(len(values) > 1 for values in units.values())  # would be, with seeds enough
     raw = {name: stats.paired(units[name], test=test).p for name in family}
@@ -115,14 +128,19 @@ def paired_by_pretraining(own: dict[Seeds, float], base: dict[Seeds, float]) -> 
     beside: dict[int, list[float]] = {}
     for mine, theirs in partners(many, few):
         beside.setdefault(mine.outer, []).append(few[theirs])
-    for outer, scores in beside.items():  # all of a pretraining's seeds against the mean of the runs that stand beside it
+    # all of a pretraining's seeds against the mean of the runs that stand beside it
+    for outer, scores in beside.items():
         mean = sum(scores) / len(scores)
-        pairs[outer] = [sign * (score - mean) for seeds, score in sorted(many.items()) if seeds.outer == outer]
+        pairs[outer] = [
+            sign * (score - mean) for seeds, score in sorted(many.items()) if seeds.outer == outer
+        ]
     return pairs
 
 
 def _units(pairs: dict[int, list[float]]) -> list[float]:
-    """Differences that are independent of each other: means over a pretraining's seeds where there are several pretrainings."""
+    """Differences that are independent of each other: means over a pretraining's seeds where there are
+    several pretrainings.
+    """
     if len(pairs) > 1:
         return [sum(values) / len(values) for _, values in sorted(pairs.items())]
     return next(iter(pairs.values()), [])
@@ -137,7 +155,9 @@ def _units_of_folds(own: dict[Seeds, float], base: dict[Seeds, float], share: fl
 
 
 def _stands_on_one_pretraining(study: Study, name: str) -> bool:
-    """Of a difference whose units are seeds: by the arms' only pretraining, or by the only one of several that has a pair."""
+    """Of a difference whose units are seeds: by the arms' only pretraining, or by the only one of several
+    that has a pair.
+    """
     arm = next(arm for arm in study.arms if arm.name == name)
     arms = [one for one in (arm, study.baseline) if len(one.runs) > 1]
     return any(one.pretrainings == 1 or len({seeds.outer for seeds in one.runs}) > 1 for one in arms)
@@ -185,8 +205,12 @@ def _elsewhere(run: RunRecord, stages: dict[str, RunRecord]) -> bool:
     return stage is not None and stage.config.get("init.component") in ("pretrained", "checkpoint")
 
 
-def verdict(difference: stats.Paired, p: float, level: float, metric: Metric, test: str = stats.SIGN_FLIP) -> str:
-    """In words: better, worse, undecided because these seeds could show nothing, or no difference found and how small one could hide."""
+def verdict(
+    difference: stats.Paired, p: float, level: float, metric: Metric, test: str = stats.SIGN_FLIP
+) -> str:
+    """In words: better, worse, undecided because these seeds could show nothing, or no difference found and
+    how small one could hide.
+    """
     if difference.n == 0:
         return "no seed in common with the baseline: not compared"
     if difference.n == 1:
@@ -194,18 +218,26 @@ def verdict(difference: stats.Paired, p: float, level: float, metric: Metric, te
     if math.isnan(difference.mean):
         return "a score is no number: not compared"
     if math.isnan(p):
-        return f"undecided: this test needs {stats.smallest_n(1 - level, test)} seeds or more, it had {difference.n}"
+        return (
+            f"undecided: this test needs {stats.smallest_n(1 - level, test)} seeds or more, it had"
+            f" {difference.n}"
+        )
     if p <= LEVEL:
         return "better" if (difference.mean > 0) == metric.higher_is_better else "worse"
     if test == stats.ANYTIME:
         return f"not decided after {difference.n} seeds: more may be added, whatever these look like"
     smallest = stats.detectable(difference.sd, difference.n, 1 - level, test=test)
     though = ", though the t interval excludes 0" if difference.low > 0 or difference.high < 0 else ""
-    return f"no difference found{though} (one of {metric.show(smallest)} would have been, four times out of five)"
+    return (
+        f"no difference found{though} (one of {metric.show(smallest)} would have been, four times out of"
+        " five)"
+    )
 
 
 def interest(values: Sequence[float], effect: float, level: float, metric: Metric, test: str) -> str:
-    """Of a difference that was not found, in words: whether it is smaller than the effect of interest, or what would tell."""
+    """Of a difference that was not found, in words: whether it is smaller than the effect of interest, or
+    what would tell.
+    """
     p = stats.tost_p(values, effect)
     if p <= 1 - level:
         return f"equivalent within ±{metric.show(effect)} (two one-sided t tests, p = {p:.3f})"
@@ -219,43 +251,63 @@ def warnings_of(study: Study) -> list[str]:
     """What a reader should know before believing the table."""
     warnings = []
     if clashing := code_differences(study):
-        warnings.append(f"The runs were made by different versions of {', '.join(clashing)}: a difference may be the code's.")
-    dirty = [run.name for arm in study.arms for run in arm.in_order() if (run.environment.get("git") or {}).get("dirty")]
+        warnings.append(
+            f"The runs were made by different versions of {', '.join(clashing)}: a difference may be the"
+            " code's."
+        )
+    dirty = [
+        run.name
+        for arm in study.arms
+        for run in arm.in_order()
+        if (run.environment.get("git") or {}).get("dirty")
+    ]
     if dirty:
         warnings.append(f"{counted(len(dirty), 'run')} had uncommitted changes, e.g. {dirty[0]}.")
     machines = {run.machine for arm in study.arms for run in arm.in_order()}
     if len(machines) > 1:
-        warnings.append(f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not comparable.")
+        warnings.append(
+            f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not"
+            " comparable."
+        )
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
         warnings.append(
-            f"Left out, where a newer run has the same settings and seeds: {counted(len(doubles), 'run')}, {', '.join(doubles)}."
+            f"Left out, where a newer run has the same settings and seeds: {counted(len(doubles), 'run')},"
+            f" {', '.join(doubles)}."
         )
     pooled = {key for arm in study.arms for key in pooled_keys(arm)}
     if pooled:
         warnings.append(
-            f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its spread is not of seeds alone."
+            f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its"
+            " spread is not of seeds alone."
         )
     for arm in study.arms:
         if arm.passed_over:
             warnings.append(
-                f"“{arm.name}” is {arm.chosen}, chosen by the mean validation score over seeds; {counted(len(arm.passed_over), 'run')} of "
-                "other settings passed over, which flatters its validation score. The test split had no part in it."
+                f"“{arm.name}” is {arm.chosen}, chosen by the mean validation score over seeds;"
+                f" {counted(len(arm.passed_over), 'run')} of other settings passed over, which flatters its"
+                " validation score. The test split had no part in it."
             )
         if arm.failed:
             told = "; ".join(f"{run.name} ({run.problem})" for run in arm.failed[:3])
             warnings.append(
-                f"{counted(len(arm.failed), 'run')} of “{arm.name}” without a score, counted nowhere, which may flatter it: {told}."
+                f"{counted(len(arm.failed), 'run')} of “{arm.name}” without a score, counted nowhere, which"
+                f" may flatter it: {told}."
             )
     if single := [arm.name for arm in study.arms if arm.pretrainings == 1 and len(arm.runs) > 1]:
         warnings.append(
-            f"All seeds stand on one pretraining in {'each of ' * (len(single) > 1)}{', '.join(f'“{name}”' for name in single)}: "
-            "what is said holds for that pretraining, not for its recipe (another would differ by more than these seeds show; "
-            "init.seed=range(3) makes several)."
+            "All seeds stand on one pretraining in"
+            f" {'each of ' * (len(single) > 1)}{', '.join(f'“{name}”' for name in single)}: what is said"
+            " holds for that pretraining, not for its recipe (another would differ by more than these seeds"
+            " show; init.seed=range(3) makes several)."
         )
     warnings += confounds(study)
-    offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
-    per_character = next((metric.name for metric in offered.values() if metric.unit == BITS_PER_CHARACTER), None)
+    offered = {
+        metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()
+    }
+    per_character = next(
+        (metric.name for metric in offered.values() if metric.unit == BITS_PER_CHARACTER), None
+    )
     if study.tokenizers_differ and per_character is not None:
         advice = "" if study.metric.name == per_character else f" Compare them with metric={per_character}."
         about_tokens = ", ".join(metric.name for metric in offered.values() if metric.per_token)
@@ -265,9 +317,10 @@ def warnings_of(study: Study) -> list[str]:
         )
     if study.folds:
         warnings.append(
-            f"Scores are of {study.folds} folds, of which each was validation once; spread and number are those of folds (means over their "
-            "seeds). Folds share training rows: intervals and p are those of the corrected resampled t test (Nadeau & Bengio 2003), which "
-            "takes the folds' differences for normal."
+            f"Scores are of {study.folds} folds, of which each was validation once; spread and number are"
+            " those of folds (means over their seeds). Folds share training rows: intervals and p are those"
+            " of the corrected resampled t test (Nadeau & Bengio 2003), which takes the folds' differences"
+            " for normal."
         )
         cuts = sorted({seeds.fold[1] for arm in study.arms for seeds in arm.runs})
         for arm in study.arms:
@@ -282,37 +335,63 @@ def warnings_of(study: Study) -> list[str]:
     counts = {arm.name: len(arm.runs) for arm in study.arms}
     if len(set(counts.values())) > 1:
         warnings.append(
-            f"Arms have different numbers of seeds ({', '.join(f'{name}: {n}' for name, n in counts.items())}); pairs use those in common."
+            "Arms have different numbers of seeds"
+            f" ({', '.join(f'{name}: {n}' for name, n in counts.items())}); pairs use those in common."
         )
-    if not any(run.score("test", study.metric.name) is not None for arm in study.arms for run in arm.in_order()):
+    if not any(
+        run.score("test", study.metric.name) is not None for arm in study.arms for run in arm.in_order()
+    ):
         warnings.append(
-            "There is no test split: the scores are of the split that chose the checkpoint, which flatters every arm by a little; "
-            "compare them with the last step's, below."
+            "There is no test split: the scores are of the split that chose the checkpoint, which flatters"
+            " every arm by a little; compare them with the last step's, below."
         )
     return warnings
 
 
 def confounds(study: Study) -> list[str]:
-    """What the arms differ in beside what they are grouped by: a difference may be its. Keys that only some have follow from others."""
+    """What the arms differ in beside what they are grouped by: a difference may be its. Keys that only some
+    have follow from others.
+    """
     named = set(study.keys)
-    others = [key for key in differing_keys(study.arms) if key not in named and all(arm.resolved(key) != ABSENT for arm in study.arms)]
-    told = [f"{key.removesuffix('.component')} ({' / '.join(dict.fromkeys(arm.resolved(key) for arm in study.arms))})" for key in others]
+    others = [
+        key
+        for key in differing_keys(study.arms)
+        if key not in named and all(arm.resolved(key) != ABSENT for arm in study.arms)
+    ]
+    told = [
+        f"{key.removesuffix('.component')}"
+        f" ({' / '.join(dict.fromkeys(arm.resolved(key) for arm in study.arms))})"
+        for key in others
+    ]
     sizes = list(dict.fromkeys(arm.parameters for arm in study.arms))
     told = told if len(told) <= MOST_TOLD else [*told[:MOST_TOLD], f"{len(told) - MOST_TOLD} more keys"]
     if len(sizes) > 1 and not any(key.startswith("model.") for key in named):
         told.append(f"parameters ({' / '.join(sizes)})")
-    return [f"Beside what they are grouped by, the arms differ in {', '.join(told)}: a difference may come from there."] if told else []
+    return (
+        [
+            f"Beside what they are grouped by, the arms differ in {', '.join(told)}: a difference may come"
+            " from there."
+        ]
+        if told
+        else []
+    )
 
 
 def pooled_keys(arm: Arm) -> list[str]:
     """Keys that decide results and differ between runs of one arm."""
     runs = arm.in_order() + arm.others
-    keys = sorted({key for run in runs for key in run.config if decides(key, runs) and not key.endswith(".name")})
-    return [key.removesuffix(".component") for key in keys if len({str(run.config.get(key)) for run in runs}) > 1]
+    keys = sorted(
+        {key for run in runs for key in run.config if decides(key, runs) and not key.endswith(".name")}
+    )
+    return [
+        key.removesuffix(".component") for key in keys if len({str(run.config.get(key)) for run in runs}) > 1
+    ]
 
 
 def code_differences(study: Study) -> list[str]:
-    """Modules of which the study's runs used more than one version; a component that only some arms use is none."""
+    """Modules of which the study's runs used more than one version; a component that only some arms use is
+    none.
+    """
     versions: dict[str, set[str]] = {}
     for arm in study.arms:
         for run in arm.in_order():

@@ -1,9 +1,10 @@
-"""Evaluation texts that a run, or its pretraining, has read: whole, inside longer texts, or nearly (Brown et al. 2020, appendix C;
-n-gram overlap after normalisation).
+"""Evaluation texts that a run, or its pretraining, has read: whole, inside longer texts, or nearly (Brown et
+al. 2020, appendix C; n-gram overlap after normalisation).
 
-Texts are compared by their letters and digits, lower case, without accents. `whole`: the evaluation text is a training text.
-`inside`: it stands within a longer one, at word borders. `near`: at least 85 % of its word 3-grams stand in one training text.
-Texts of fewer than `SHORTEST` words that stand inside longer ones (`short`) are mostly stock phrases, and counted apart.
+Texts are compared by their letters and digits, lower case, without accents. `whole`: the evaluation text is a
+training text. `inside`: it stands within a longer one, at word borders. `near`: at least 85 % of its word
+3-grams stand in one training text. Texts of fewer than `SHORTEST` words that stand inside longer ones
+(`short`) are mostly stock phrases, and counted apart.
 """
 
 import re
@@ -17,7 +18,9 @@ import numpy as np
 NGRAM = 3
 NEAR = 0.85
 SHORTEST = 5  # words
-COMMON = 200  # training texts that a 3-gram may occur in before it tells nothing about where a text comes from
+COMMON = (
+    200  # training texts that a 3-gram may occur in before it tells nothing about where a text comes from
+)
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,21 @@ class Contamination:
 
 def words_of(text: str) -> list[str]:
     """Lower-case words of letters and digits, accents dropped; `it 's` and `it's` become the same."""
-    plain = "".join(char for char in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(char))
-    return re.findall(r"[^\W_]+", re.sub(r"\s*(?:n['’](?=t\b)|['’](?=(?:s|t|re|ve|d|ll|m)\b))", _joined, plain))
+    plain = "".join(
+        char for char in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(char)
+    )
+    return re.findall(
+        r"[^\W_]+", re.sub(r"\s*(?:n['’](?=t\b)|['’](?=(?:s|t|re|ve|d|ll|m)\b))", _joined, plain)
+    )
 
 
 def _joined(match: re.Match[str]) -> str:
     return "n" if match[0].strip().startswith("n") else ""
 
 
-def check_contamination(split: str, source: str, evaluated: Sequence[str], trained: Iterable[str]) -> Contamination:
+def check_contamination(
+    split: str, source: str, evaluated: Sequence[str], trained: Iterable[str]
+) -> Contamination:
     """Find each of `evaluated` in `trained`, which is read once and may be long."""
     wanted = [words_of(text) for text in evaluated]
     letters = ["".join(words) for words in wanted]
@@ -61,7 +70,8 @@ def check_contamination(split: str, source: str, evaluated: Sequence[str], train
     for row, own in enumerate(grams):
         for gram in own:
             rows_of[gram].append(row)
-    phrases: dict[str, list[tuple[int, str]]] = defaultdict(list)  # short texts by their longest word, the rarest as a rule
+    # short texts by their longest word, the rarest as a rule
+    phrases: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for row, words in enumerate(wanted):
         if 0 < len(words) < SHORTEST:
             phrases[max(words, key=len)].append((row, f" {' '.join(words)} "))

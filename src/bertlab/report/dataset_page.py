@@ -1,4 +1,6 @@
-"""A dataset as a run would read it: splits, answers, lengths, unknown tokens, copies, overlaps, words, examples as the model sees them."""
+"""A dataset as a run would read it: splits, answers, lengths, unknown tokens, copies, overlaps, words,
+examples as the model sees them.
+"""
 
 import io
 import re
@@ -29,7 +31,12 @@ def dataset_page(config: Train, material: Material) -> Page:
     texts = {split: texts_of(rows, roles) for split, rows in material.dataset.splits.items()}
     page = Page(f"{config.dataset.name}, as objective={config.objective.name} reads it")
     notes = [Text(note, "warning") for note in material.dataset.notes]
-    page.blocks += [*notes, Heading("Splits"), splits_table(material, texts), lengths_figure(config, material)]
+    page.blocks += [
+        *notes,
+        Heading("Splits"),
+        splits_table(material, texts),
+        lengths_figure(config, material),
+    ]
     page.blocks += answer_blocks(material, roles)
     page.blocks += [Heading("Copies"), copies_table(material, roles, texts), overlaps_table(texts)]
     page.blocks += word_blocks(material, roles, texts["train"])
@@ -37,7 +44,7 @@ def dataset_page(config: Train, material: Material) -> Page:
     return page
 
 
-# --- splits and lengths ------------------------------------------------------------------------------------------------------------
+# --- splits and lengths ---------------------------------------------------------------------------
 def splits_table(material: Material, texts: dict[str, list[str]]) -> PageTable:
     """Rows, examples, tokens, and what of the text does not reach the model."""
     headers = [
@@ -57,15 +64,23 @@ def splits_table(material: Material, texts: dict[str, list[str]]) -> PageTable:
     for split, examples in material.examples.items():
         lengths, unknown = examples.lengths, examples.tokens == material.tokenizer.special.unk_id
         special = np.isin(examples.tokens, material.tokenizer.special.all()) & ~unknown
-        known_of = np.add.reduceat((~unknown & ~special).astype(np.int64), examples.offsets[:-1]) if len(examples) else np.zeros(0)
-        unknown_of = np.add.reduceat(unknown.astype(np.int64), examples.offsets[:-1]) if len(examples) else np.zeros(0)
+        known_of = (
+            np.add.reduceat((~unknown & ~special).astype(np.int64), examples.offsets[:-1])
+            if len(examples)
+            else np.zeros(0)
+        )
+        unknown_of = (
+            np.add.reduceat(unknown.astype(np.int64), examples.offsets[:-1]) if len(examples) else np.zeros(0)
+        )
         cut = examples.columns.get("cut")  # None: this objective cuts nothing off, or counts it nowhere
         lines.append([
-            split, f"{len(texts[split]):,}", str(sum(not text.strip(" |") for text in texts[split])), f"{len(examples):,}",
+            split, f"{len(texts[split]):,}", str(sum(not text.strip(" |") for text in texts[split])),
+            f"{len(examples):,}",
             f"{lengths.mean():.1f}",
             *(f"{np.percentile(lengths, share):.0f}" for share in (50, 95)), str(lengths.max()),
             "–" if cut is None else share_text(float((cut > 0).mean())),
-            share_text(float(unknown.sum() / max(1, (~special).sum()))), share_text(float(((known_of == 0) & (unknown_of > 0)).mean())),
+            share_text(float(unknown.sum() / max(1, (~special).sum()))),
+            share_text(float(((known_of == 0) & (unknown_of > 0)).mean())),
         ])  # fmt: skip
     return PageTable(headers, lines, "Splits, their examples and the tokens of those (special ones included)")
 
@@ -88,7 +103,9 @@ def lengths_figure(config: Train, material: Material) -> Figure:
     for (split, examples), line in zip(material.examples.items(), ("-", "--", "-."), strict=False):
         heights, _ = np.histogram(examples.lengths, edges)
         axes.stairs(100 * heights / len(examples), edges, label=split, linewidth=1.6, linestyle=line)
-    axes.axvline(config.objective.max_length, color="black", linestyle=":", linewidth=1, label="objective.max_length")
+    axes.axvline(
+        config.objective.max_length, color="black", linestyle=":", linewidth=1, label="objective.max_length"
+    )
     axes.set(xlabel="tokens of an example", ylabel="examples (%)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
@@ -99,24 +116,43 @@ def lengths_figure(config: Train, material: Material) -> Figure:
     return Figure("lengths", png.getvalue(), svg.getvalue(), "Lengths of examples")
 
 
-# --- answers -----------------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 def answer_blocks(material: Material, roles: Sequence[Role]) -> list[Block]:
     """What is to be predicted, split by split: counts of classes, or how numbers lie."""
     blocks: list[Block] = []
     for role in (role for role in roles if role.is_answer):
         columns = {split: rows[role.name][:] for split, rows in material.dataset.splits.items()}
-        flat = {split: [one for cell in cells for one in (cell if isinstance(cell, list) else [cell])] for split, cells in columns.items()}
+        flat = {
+            split: [one for cell in cells for one in (cell if isinstance(cell, list) else [cell])]
+            for split, cells in columns.items()
+        }
         names = material.dataset.label_names
         if names:
             counts = {split: Counter(values) for split, values in flat.items()}
             lines = [
-                [name, *(f"{counts[split][index]:,} ({share_text(counts[split][index] / max(1, len(flat[split])))})" for split in flat)]
+                [
+                    name,
+                    *(
+                        f"{counts[split][index]:,}"
+                        f" ({share_text(counts[split][index] / max(1, len(flat[split])))})"
+                        for split in flat
+                    ),
+                ]
                 for index, name in enumerate(names)
             ]
-            blocks += [Heading(f"Answers: {role.name}"), PageTable([role.name, *flat], lines, "How often each occurs")]
+            blocks += [
+                Heading(f"Answers: {role.name}"),
+                PageTable([role.name, *flat], lines, "How often each occurs"),
+            ]
         elif all(isinstance(value, float) for values in flat.values() for value in values):
             shown = [
-                [split, *(f"{one:.4g}" for one in (min(v), *np.percentile(v, [25, 50, 75]), max(v), np.mean(v), np.std(v)))]
+                [
+                    split,
+                    *(
+                        f"{one:.4g}"
+                        for one in (min(v), *np.percentile(v, [25, 50, 75]), max(v), np.mean(v), np.std(v))
+                    ),
+                ]
                 for split, v in flat.items()
             ]
             headers = ["split", "least", "25 %", "median", "75 %", "most", "mean", "sd"]
@@ -124,7 +160,7 @@ def answer_blocks(material: Material, roles: Sequence[Role]) -> list[Block]:
     return blocks
 
 
-# --- copies, overlaps, words -------------------------------------------------------------------------------------------------------
+# --- copies, overlaps, words ----------------------------------------------------------------------
 def copies_table(material: Material, roles: Sequence[Role], texts: dict[str, list[str]]) -> PageTable:
     """Equal texts within a split, and those of them whose answers differ."""
     answers = [role.name for role in roles if role.is_answer]
@@ -138,9 +174,13 @@ def copies_table(material: Material, roles: Sequence[Role], texts: dict[str, lis
             counts[letters_of(text)] += 1
         copies = sum(count - 1 for count in counts.values())
         conflicting = sum(counts[text] for text, said in by_text.items() if len(said) > 1)
-        lines.append([split, f"{copies:,} ({share_text(copies / max(1, len(texts[split])))})", f"{conflicting:,}"])
+        lines.append(
+            [split, f"{copies:,} ({share_text(copies / max(1, len(texts[split])))})", f"{conflicting:,}"]
+        )
     return PageTable(
-        ["split", "copies of an earlier row", "rows whose copies have other answers"], lines, "Equal texts (letters and digits, case aside)"
+        ["split", "copies of an earlier row", "rows whose copies have other answers"],
+        lines,
+        "Equal texts (letters and digits, case aside)",
     )
 
 
@@ -153,11 +193,15 @@ def overlaps_table(texts: dict[str, list[str]]) -> PageTable:
         for other in texts
         if split != other and (count := sum(letters_of(text) in sets[other] for text in texts[split]))
     ]
-    return PageTable(["rows of", "stand in", "how many"], lines or [["–", "–", "none"]], "Overlap of splits", left=2)
+    return PageTable(
+        ["rows of", "stand in", "how many"], lines or [["–", "–", "none"]], "Overlap of splits", left=2
+    )
 
 
 def word_blocks(material: Material, roles: Sequence[Role], texts: Sequence[str]) -> list[Block]:
-    """The words that tell classes apart most: how much more often than elsewhere, once a text; of tags, their most frequent."""
+    """The words that tell classes apart most: how much more often than elsewhere, once a text; of tags, their
+    most frequent.
+    """
     role = next((role for role in roles if role.is_answer and role.kind in ("label", "labels", "tags")), None)
     names, train = material.dataset.label_names, material.dataset.splits["train"]
     if role is None or not names:
@@ -183,9 +227,14 @@ def word_blocks(material: Material, roles: Sequence[Role], texts: Sequence[str])
     for index, name in enumerate(names):
         inside, outside = max(1, sizes[index]), max(1, len(answers) - sizes[index])
         frequent = {word: count for word, count in by_class[index].items() if every[word] >= 5}
-        tells = {word: np.log((count + 0.5) / inside) - np.log((every[word] - count + 0.5) / outside) for word, count in frequent.items()}
+        tells = {
+            word: np.log((count + 0.5) / inside) - np.log((every[word] - count + 0.5) / outside)
+            for word, count in frequent.items()
+        }
         best = sorted(tells, key=lambda word: (-tells[word] * np.sqrt(by_class[index][word]), word))[:WORDS]
-        lines.append([name, said([(word, by_class[index][word]) for word in best]) or "none in five texts or more"])
+        lines.append(
+            [name, said([(word, by_class[index][word]) for word in best]) or "none in five texts or more"]
+        )
     return [
         Heading("Words"),
         PageTable(
@@ -203,9 +252,11 @@ def said(counts: Sequence[tuple[str, int]]) -> str:
     return ", ".join(f"{word} ({count:,})" for word, count in counts)
 
 
-# --- examples ------------------------------------------------------------------------------------------------------------------------
+# --- examples -------------------------------------------------------------------------------------
 def example_blocks(config: Train, material: Material, texts: Sequence[str]) -> list[Block]:
-    """Rows as they were read; examples as tokens; and what the model sees of them in the first epoch, by this seed's draw."""
+    """Rows as they were read; examples as tokens; and what the model sees of them in the first epoch, by this
+    seed's draw.
+    """
     examples, token_of = material.examples["train"], material.tokenizer.backend.id_to_token
     count = min(EXAMPLES, len(examples))
     rows = [f"{place}: {shorten(texts[place])}" for place in range(min(EXAMPLES, len(texts)))]
@@ -213,7 +264,8 @@ def example_blocks(config: Train, material: Material, texts: Sequence[str]) -> l
     batch = material.objective.collate(examples, np.arange(count), Draw(config.seed, 0))
     seen = material.objective.show(batch, token_of)
     return [Heading("Rows as they were read"), Listing(rows), Heading("Examples as tokens"), Listing(tokens),
-            Heading("As the model sees them in the first epoch"), Listing([shorten(line, 600) for line in seen])]  # fmt: skip
+            Heading("As the model sees them in the first epoch"), Listing([shorten(line,
+            600) for line in seen])]  # fmt: skip
 
 
 def shorten(text: str, most: int = LONGEST) -> str:

@@ -21,31 +21,60 @@ from bertlab.report.comparison import Row
 from bertlab.report.page import Figure
 from bertlab.report.scaling import Scaling
 
-COLOURS = ("#1f77b4", "#d95f02", "#1b9e77", "#7570b3", "#e7298a", "#66a61e", "#a6761d", "#666666", "#17becf", "#bcbd22")
+COLOURS = (
+    "#1f77b4",
+    "#d95f02",
+    "#1b9e77",
+    "#7570b3",
+    "#e7298a",
+    "#66a61e",
+    "#a6761d",
+    "#666666",
+    "#17becf",
+    "#bcbd22",
+)
 GRID_POINTS = 60
 LONGEST_NAME = 44
 MOST_NAMED = 20  # arms in a legend
 
 
 def curves(study: Study) -> Figure | None:
-    """The validation score over training and, beside it, the losses: mean over seeds, band from the worst to the best seed."""
-    offered = {metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()}
-    metrics = [study.metric, *(offered[name] for name in ("loss",) if name in offered and name != study.metric.name)]
-    figure, panels = plt.subplots(1, len(metrics), figsize=(9.5 if metrics[1:] else 7.5, 4.2), layout="constrained", squeeze=False)
+    """The validation score over training and, beside it, the losses: mean over seeds, band from the worst to
+    the best seed.
+    """
+    offered = {
+        metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()
+    }
+    metrics = [
+        study.metric,
+        *(offered[name] for name in ("loss",) if name in offered and name != study.metric.name),
+    ]
+    figure, panels = plt.subplots(
+        1, len(metrics), figsize=(9.5 if metrics[1:] else 7.5, 4.2), layout="constrained", squeeze=False
+    )
     histories = [[run.source.history() for run in arm.in_order()] for arm in study.arms[:MOST_NAMED]]
-    drawn = [_draw_curves(axes, study, metric, histories) for axes, metric in zip(panels[0], metrics, strict=True)]
+    drawn = [
+        _draw_curves(axes, study, metric, histories) for axes, metric in zip(panels[0], metrics, strict=True)
+    ]
     if not drawn[0]:
         plt.close(figure)
         return None
     for axes, metric, count in zip(panels[0], metrics, drawn, strict=True):
         axes.set(xlabel="epoch of the training data", ylabel=_label(metric))
         _dress(axes, count if axes is panels[0][0] else 0)
-    caption = f"Validation {study.metric.name} over training{' and the losses, dotted on training' if metrics[1:] else ''}"
-    return _finish(figure, f"{_slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed.")
+    caption = (
+        f"Validation {study.metric.name} over"
+        f" training{' and the losses, dotted on training' if metrics[1:] else ''}"
+    )
+    return _finish(
+        figure, f"{_slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed."
+    )
 
 
 def _draw_curves(axes: Axes, study: Study, metric: Metric, histories: Sequence[Sequence[Any]]) -> int:
-    """One line an arm, two where training tells the score as well and it is not the one compared; how many arms there were."""
+    """One line an arm, two where training tells the score as well and it is not the one compared; how many
+    arms there were.
+    """
     drawn = 0
     for index, (arm, of_seeds) in enumerate(zip(study.arms, histories, strict=False)):
         colour, style = COLOURS[index % len(COLOURS)], "-" if index < len(COLOURS) else "--"
@@ -63,8 +92,12 @@ def _draw_curves(axes: Axes, study: Study, metric: Metric, histories: Sequence[S
     return drawn
 
 
-def _over_seeds(histories: Sequence[Sequence[dict[str, Any]]], name: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Points in epochs that all runs have passed, `(P,)`, and each run's value there, `(runs, P)`; None where no run has the score."""
+def _over_seeds(
+    histories: Sequence[Sequence[dict[str, Any]]], name: str
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Points in epochs that all runs have passed, `(P,)`, and each run's value there, `(runs, P)`; None where
+    no run has the score.
+    """
     lines = [line for history in histories if len(line := _curve(history, name))]
     if not lines:
         return None
@@ -77,7 +110,11 @@ def _over_seeds(histories: Sequence[Sequence[dict[str, Any]]], name: str) -> tup
 
 def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     """Each arm's difference to the baseline, with the interval at the level at which it was tested."""
-    shown = [(row, row.on_validation) for row in rows if row.on_validation is not None and row.on_validation.difference.n > 0][:40]
+    shown = [
+        (row, row.on_validation)
+        for row in rows
+        if row.on_validation is not None and row.on_validation.difference.n > 0
+    ][:40]
     if not shown:
         return None
     figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(shown)), layout="constrained")
@@ -86,23 +123,39 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
         difference, word = versus.difference, versus.verdict.partition(" ")[0]
         colour = {"better": "#1b9e77", "worse": "#d95f02"}.get(word, "#666666")
         if difference.n > 1:
-            axes.plot([factor * difference.low, factor * difference.high], [place, place], color=colour, linewidth=2)
-        axes.plot([factor * difference.mean], [place], "D" if word not in ("better", "worse") else "o", color=colour, markersize=6)
+            axes.plot(
+                [factor * difference.low, factor * difference.high], [place, place], color=colour, linewidth=2
+            )
+        axes.plot(
+            [factor * difference.mean],
+            [place],
+            "D" if word not in ("better", "worse") else "o",
+            color=colour,
+            markersize=6,
+        )
     axes.axvline(0, color="#333333", linewidth=1)
-    axes.set_yticks(range(len(shown)), [f"{_short(row.arm.name)} (n={versus.difference.n})" for row, versus in reversed(shown)])
+    axes.set_yticks(
+        range(len(shown)),
+        [f"{_short(row.arm.name)} (n={versus.difference.n})" for row, versus in reversed(shown)],
+    )
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel(f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({study.metric.direction})")
+    axes.set_xlabel(
+        f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({study.metric.direction})"
+    )
     _dress(axes, 0)
     left_out = len([row for row in rows if row.on_validation is not None]) - len(shown)
     caption = (
-        f"Paired differences to {study.baseline.name}, t intervals at the level at which each was tested; coloured: better or worse after "
-        f"Holm's correction{f'; {left_out} more arms are not drawn' if left_out else ''}."
+        f"Paired differences to {study.baseline.name}, t intervals at the level at which each was tested;"
+        " coloured: better or worse after Holm's"
+        f" correction{f'; {left_out} more arms are not drawn' if left_out else ''}."
     )
     return _finish(figure, f"{_slug(study)}-differences", caption)
 
 
 def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
-    """Losses over cost on logarithmic axes, the law with its band; the largest size, foretold from the rest, is drawn open."""
+    """Losses over cost on logarithmic axes, the law with its band; the largest size, foretold from the rest,
+    is drawn open.
+    """
     figure, axes = plt.subplots(figsize=(7.5, 4.6), layout="constrained")
     factor = 100 if study.metric.higher_is_better else 1
     for index, line in enumerate(lines):
@@ -117,12 +170,26 @@ def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
                 fillstyle="none" if place == len(line.x) - 1 else "full",
             )
         at = np.geomspace(line.x[0], line.x[-1], GRID_POINTS)
-        axes.plot(at, factor * line.law(at), color=colour, linewidth=1.6, label=f"{_short(line.name)}: exponent {line.law.exponent:.3f}")
-        axes.fill_between(line.x, factor * line.band[0], factor * line.band[1], color=colour, alpha=0.15, linewidth=0)
+        axes.plot(
+            at,
+            factor * line.law(at),
+            color=colour,
+            linewidth=1.6,
+            label=f"{_short(line.name)}: exponent {line.law.exponent:.3f}",
+        )
+        axes.fill_between(
+            line.x, factor * line.band[0], factor * line.band[1], color=colour, alpha=0.15, linewidth=0
+        )
         low, high = line.prediction
         middle = factor * line.predicted
         axes.errorbar(
-            line.x[-1] * 1.12, middle, yerr=[[middle - factor * low], [factor * high - middle]], fmt="_", color=colour, capsize=4, alpha=0.8
+            line.x[-1] * 1.12,
+            middle,
+            yerr=[[middle - factor * low], [factor * high - middle]],
+            fmt="_",
+            color=colour,
+            capsize=4,
+            alpha=0.8,
         )
     name = f"1 − {study.metric.name} (%)" if study.metric.higher_is_better else _label(study.metric)
     axes.set(xscale="log", yscale="log", xlabel=cost, ylabel=f"validation {name}")
@@ -130,7 +197,8 @@ def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
     axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
     _dress(axes, len(lines))
     caption = (
-        "Power laws of the loss; dots: seeds; open: the largest size, beside it what the smaller ones foretold, with its 95 % interval."
+        "Power laws of the loss; dots: seeds; open: the largest size, beside it what the smaller ones"
+        " foretold, with its 95 % interval."
     )
     return _finish(figure, f"{_slug(study)}-scaling", caption)
 
@@ -143,14 +211,17 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 4.2), layout="constrained", sharey=True)
     flops = [row.cost.flops + row.cost.pretraining_flops for row in shown]
     minutes = [row.cost.minutes + row.cost.pretraining_minutes for row in shown]
-    for axes, label, costs in zip(panels, ("operations of training (FLOPs)", "minutes of training"), (flops, minutes), strict=True):
+    for axes, label, costs in zip(
+        panels, ("operations of training (FLOPs)", "minutes of training"), (flops, minutes), strict=True
+    ):
         for index, row in enumerate(shown):
             score = row.validation
             assert score is not None
             half = 0.0 if math.isnan(score.sd) else score.high - score.mean
             name = _short(row.arm.name) + (" †" if row.cost.pretrained_elsewhere else "")
             axes.errorbar(
-                costs[index], _scale(score.mean, study.metric), yerr=_scale(half, study.metric), fmt="o" if index < 10 else "s",
+                costs[index], _scale(score.mean, study.metric), yerr=_scale(half, study.metric),
+                fmt="o" if index < 10 else "s",
                 color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
             )  # fmt: skip
         if max(costs) > 8 * max(min(costs), 1e-9):
@@ -160,9 +231,21 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
         _dress(axes, 0)
     panels[0].set_ylabel(_label(study.metric))
     if len(shown) <= MOST_NAMED:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
-    elsewhere = " † began from weights whose own cost is not on record." if any(row.cost.pretrained_elsewhere for row in shown) else ""
-    return _finish(figure, f"{_slug(study)}-cost", f"Score against cost, means with 95 % intervals.{elsewhere}")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=2,
+            fontsize=8,
+            frameon=False,
+        )
+    elsewhere = (
+        " † began from weights whose own cost is not on record."
+        if any(row.cost.pretrained_elsewhere for row in shown)
+        else ""
+    )
+    return _finish(
+        figure, f"{_slug(study)}-cost", f"Score against cost, means with 95 % intervals.{elsewhere}"
+    )
 
 
 def calibration(study: Study, by_arm: dict[str, stats.Calibration]) -> Figure | None:
@@ -177,12 +260,16 @@ def calibration(study: Study, by_arm: dict[str, stats.Calibration]) -> Figure | 
                   label=f"{_short(name)}: ECE {100 * one.error:.1f} %")  # fmt: skip
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.01), ylim=(0, 1.01))
     _dress(axes, len(by_arm))
-    return _finish(figure, f"{_slug(study)}-calibration",
-                   "Calibration on validation, all seeds together: accuracy of predictions by their confidence, 15 bins.")  # fmt: skip
+    caption = (
+        "Calibration on validation, all seeds together: accuracy of predictions by their confidence, 15 bins."
+    )
+    return _finish(figure, f"{_slug(study)}-calibration", caption)
 
 
 def best_of_k(study: Study) -> Figure | None:
-    """What one may expect of the best of k trials, where the study is a search: many settings, few seeds of each."""
+    """What one may expect of the best of k trials, where the study is a search: many settings, few seeds of
+    each.
+    """
     values = [value for arm in study.arms for value in arm.scores("validation", study.metric).values()]
     if len(study.arms) < 8 or len(values) > 2 * len(study.arms):
         return None
@@ -191,11 +278,17 @@ def best_of_k(study: Study) -> Figure | None:
     axes.plot(np.arange(1, len(expected) + 1), expected, color=COLOURS[0])
     axes.set(xlabel="trials", ylabel=f"expected best {_label(study.metric)}")
     _dress(axes, 0)
-    return _finish(figure, f"{_slug(study)}-best-of-k", "Expected best validation score after so many trials (Dodge et al. 2019).")
+    return _finish(
+        figure,
+        f"{_slug(study)}-best-of-k",
+        "Expected best validation score after so many trials (Dodge et al. 2019).",
+    )
 
 
 def profiles(arms: dict[str, list[list[float]]]) -> Figure | None:
-    """Of each arm (task -> scores): the share of its runs that score above each point, with bootstrap bands over runs."""
+    """Of each arm (task -> scores): the share of its runs that score above each point, with bootstrap bands
+    over runs.
+    """
     if not arms:
         return None
     at, rng = np.linspace(0, 1, 201), np.random.default_rng(0)
@@ -210,7 +303,10 @@ def profiles(arms: dict[str, list[list[float]]]) -> Figure | None:
     axes.set(xlabel="official score, times 100", ylabel="share of runs above it", ylim=(0, 1.02))
     _dress(axes, len(arms))
     return _finish(
-        figure, "tasks-profiles", "Performance profiles: the share of runs above each score, tasks weighing alike; 95 % bands over runs."
+        figure,
+        "tasks-profiles",
+        "Performance profiles: the share of runs above each score, tasks weighing alike; 95 % bands over"
+        " runs.",
     )
 
 
@@ -234,7 +330,8 @@ def _short(name: str) -> str:
 
 
 def _slug(study: Study) -> str:
-    return re.sub(r"[^\w.-]+", "-", f"{study.dataset}-{study.objective}")  # a file's name, whatever a stranger calls a dataset
+    # a file's name, whatever a stranger calls a dataset
+    return re.sub(r"[^\w.-]+", "-", f"{study.dataset}-{study.objective}")
 
 
 def _dress(axes: Axes, entries: int) -> None:

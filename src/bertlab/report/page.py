@@ -1,4 +1,6 @@
-"""A report as a list of blocks, and its three forms: Markdown, LaTeX (booktabs) and one self-contained HTML page."""
+"""A report as a list of blocks, and its three forms: Markdown, LaTeX (booktabs) and one self-contained HTML
+page.
+"""
 
 import base64
 import html
@@ -31,7 +33,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class PageTable:
-    """Cells are text; `bold` names rows (from 0) that stand out. The first `left` columns are words, the rest numbers."""
+    """Cells are text; `bold` names rows (from 0) that stand out. The first `left` columns are words, the rest
+    numbers.
+    """
 
     headers: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -65,7 +69,7 @@ class Page:
         return [block for block in self.blocks if isinstance(block, Figure)]
 
 
-# --- Markdown ------------------------------------------------------------------------------------------------------------------
+# --- Markdown -------------------------------------------------------------------------------------
 def to_markdown(page: Page) -> str:
     """Figures are files beside it, figures/NAME.png."""
     parts = [f"# {plain(page.title)}"]
@@ -91,14 +95,31 @@ def plain(text: str) -> str:
 def _markdown_table(table: PageTable) -> str:
     def line(cells: Sequence[str], bold: bool = False) -> str:
         clean = [plain(re.sub(r"\s+", " ", cell)).replace("|", "\\|") for cell in cells]
-        return "| " + " | ".join(f"**{cell}**" if bold and cell and index == 0 else cell for index, cell in enumerate(clean)) + " |"
+        return (
+            "| "
+            + " | ".join(
+                f"**{cell}**" if bold and cell and index == 0 else cell for index, cell in enumerate(clean)
+            )
+            + " |"
+        )
 
-    rule = "|" + "|".join("---" if index < table.left or index in table.wide else "---:" for index in range(len(table.headers))) + "|"
-    lines = [line(table.headers), rule, *(line(row, index in table.bold) for index, row in enumerate(table.rows))]
+    rule = (
+        "|"
+        + "|".join(
+            "---" if index < table.left or index in table.wide else "---:"
+            for index in range(len(table.headers))
+        )
+        + "|"
+    )
+    lines = [
+        line(table.headers),
+        rule,
+        *(line(row, index in table.bold) for index, row in enumerate(table.rows)),
+    ]
     return "\n".join(([f"*{table.caption}*", ""] if table.caption else []) + lines)
 
 
-# --- plain text -----------------------------------------------------------------------------------------------------------------
+# --- plain text -----------------------------------------------------------------------------------
 def to_plain(page: Page) -> str:
     """For a terminal: columns aligned by blanks, figures left out."""
     parts = [page.title]
@@ -112,16 +133,22 @@ def to_plain(page: Page) -> str:
         elif isinstance(block, PageTable):
             lines = [list(block.headers), *map(list, block.rows)]
             widths = [max(len(line[column]) for line in lines) for column in range(len(block.headers))]
-            told = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+            told = (
+                "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+                for line in lines
+            )
             parts.append("\n".join([*([block.caption] if block.caption else []), *told]))
     return "\n\n".join(parts)
 
 
-# --- LaTeX ---------------------------------------------------------------------------------------------------------------------
+# --- LaTeX ----------------------------------------------------------------------------------------
 LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "≤": r"$\leq$",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "·": r"$\cdot$", "…": r"\ldots{}", "’": "'", "→": r"$\to$",
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "–": "--",
+    "×": r"$\times$", "≤": r"$\leq$",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "·": r"$\cdot$", "…": r"\ldots{}",
+    "’": "'", "→": r"$\to$",
 }  # fmt: skip
 
 
@@ -133,8 +160,10 @@ def latex_text(text: str) -> str:
 
 def to_latex(page: Page) -> str:
     """The tables alone, as a document that compiles; to be cut up for a paper."""
-    parts = [r"\documentclass{article}", r"\usepackage[utf8]{inputenc}", r"\usepackage[T1]{fontenc}", r"\usepackage{booktabs,graphicx}",
-             r"\usepackage[margin=2cm,landscape]{geometry}", r"\begin{document}", rf"\section*{{{latex_text(page.title)}}}"]  # fmt: skip
+    parts = [r"\documentclass{article}", r"\usepackage[utf8]{inputenc}", r"\usepackage[T1]{fontenc}",
+        r"\usepackage{booktabs,graphicx}",
+             r"\usepackage[margin=2cm,landscape]{geometry}", r"\begin{document}",
+             rf"\section*{{{latex_text(page.title)}}}"]  # fmt: skip
     for block in page.blocks:
         if isinstance(block, Heading):
             parts.append(rf"\subsection*{{{latex_text(block.text)}}}")
@@ -147,23 +176,31 @@ def to_latex(page: Page) -> str:
 
 def _latex_table(table: PageTable) -> str:
     columns = "".join(
-        "p{5cm}" if index in table.wide else "l" if index < table.left else "r" for index in range(len(table.headers))
-    )  # fmt: skip
+        "p{5cm}" if index in table.wide else "l" if index < table.left else "r"
+        for index in range(len(table.headers))
+    )
 
     def line(cells: Sequence[str], bold: bool = False) -> str:
         escaped = [latex_text(re.sub(r"\s+", " ", cell)) for cell in cells]
-        return " & ".join(rf"\textbf{{{cell}}}" if bold and index == 0 else cell for index, cell in enumerate(escaped)) + r" \\"
+        return (
+            " & ".join(
+                rf"\textbf{{{cell}}}" if bold and index == 0 else cell for index, cell in enumerate(escaped)
+            )
+            + r" \\"
+        )
 
     rows = [line(row, index in table.bold) for index, row in enumerate(table.rows)]
     caption = [rf"\caption{{{latex_text(table.caption)}}}"] if table.caption else []
     return "\n".join(
-        [r"\begin{table}[ht]", r"\centering", *caption, r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%",
-         rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(table.headers), r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}",
+        [r"\begin{table}[ht]", r"\centering", *caption,
+        r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%",
+         rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(table.headers), r"\midrule", *rows,
+         r"\bottomrule", r"\end{tabular}}",
          r"\end{table}"]
     )  # fmt: skip
 
 
-# --- HTML ----------------------------------------------------------------------------------------------------------------------
+# --- HTML -----------------------------------------------------------------------------------------
 def to_html(page: Page) -> str:
     """One file: style and figures within, nothing fetched."""
     body = "\n".join(_html_block(block) for block in page.blocks)
@@ -192,7 +229,8 @@ def _html_block(block: Block) -> str:
         picture = base64.b64encode(block.svg.encode()).decode()
         source = f"data:image/svg+xml;base64,{picture}"
         return (
-            f'<figure><img alt="{html.escape(block.caption)}" src="{source}"><figcaption>{html.escape(block.caption)}</figcaption></figure>'
+            f'<figure><img alt="{html.escape(block.caption)}"'
+            f' src="{source}"><figcaption>{html.escape(block.caption)}</figcaption></figure>'
         )
     return _html_table(block)
 
@@ -201,14 +239,21 @@ def _html_table(table: PageTable) -> str:
     def kind(index: int) -> str:
         return "prose" if index in table.wide else "word" if index < table.left else "number"
 
-    head = "".join(f'<th class="{kind(index)}">{html.escape(cell)}</th>' for index, cell in enumerate(table.headers))
+    head = "".join(
+        f'<th class="{kind(index)}">{html.escape(cell)}</th>' for index, cell in enumerate(table.headers)
+    )
     rows = []
     for number, row in enumerate(table.rows):
-        cells = "".join(f'<td class="{kind(index)}">{html.escape(cell)}</td>' for index, cell in enumerate(row))
+        cells = "".join(
+            f'<td class="{kind(index)}">{html.escape(cell)}</td>' for index, cell in enumerate(row)
+        )
         rows.append(f"<tr{' class=bold' if number in table.bold else ''}>{cells}</tr>")
     markup = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     if table.folded:
-        return f"<details><summary>{html.escape(table.caption)} ({len(table.rows)})</summary><div class=scroll>{markup}</div></details>"
+        return (
+            f"<details><summary>{html.escape(table.caption)} ({len(table.rows)})</summary><div"
+            f" class=scroll>{markup}</div></details>"
+        )
     caption = f'<p class="caption">{html.escape(table.caption)}</p>' if table.caption else ""
     return f"{caption}<div class=scroll>{markup}</div>"
 

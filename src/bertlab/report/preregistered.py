@@ -1,4 +1,6 @@
-"""The opening of a study's report: what was asked and decided before the runs, the answer, and where the plan was left."""
+"""The opening of a study's report: what was asked and decided before the runs, the answer, and where the plan
+was left.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,26 +30,43 @@ def opening(frozen: Frozen, study: Study, rows: Sequence[Row]) -> list[Block]:
     blocks: list[Block] = [Heading("Question"), Text(plan.question)]
     blocks += [Text(f"Expected before the runs: {plan.hypothesis}")] if plan.hypothesis else []
     blocks += [Heading("Answer"), Text(answer(plan, study, rows))]
-    blocks += [Heading("Plan, frozen before the first run"), Text(f"Seal {frozen.seal}, {frozen.at}; every run made since carries it.")]
-    blocks += [PageTable(["decided", "as"], decisions(plan, study), "What was fixed before", left=2, wide=(1,))]
+    blocks += [
+        Heading("Plan, frozen before the first run"),
+        Text(f"Seal {frozen.seal}, {frozen.at}; every run made since carries it."),
+    ]
+    blocks += [
+        PageTable(["decided", "as"], decisions(plan, study), "What was fixed before", left=2, wide=(1,))
+    ]
     blocks += [Text(line) for line in frozen.power]
-    blocks += [Text(f"Left since: {line}", "warning") for line in frozen.deviations] or [Text("The plan was kept.")]
+    blocks += [Text(f"Left since: {line}", "warning") for line in frozen.deviations] or [
+        Text("The plan was kept.")
+    ]
     return blocks
 
 
 def decisions(plan: StudyPlan, study: Study) -> list[list[str]]:
     """The plan in words."""
     seeds = (
-        f"{plan.seeds} an arm" if plan.pretraining_seeds == 1 else f"{plan.seeds} on each of {plan.pretraining_seeds} pretrainings an arm"
+        f"{plan.seeds} an arm"
+        if plan.pretraining_seeds == 1
+        else f"{plan.seeds} on each of {plan.pretraining_seeds} pretrainings an arm"
     )
     return [
-        ["arms", "; ".join(f"{name}: {' '.join(own) or 'as the shared words say'}" for name, own in plan.arms.items())],
+        [
+            "arms",
+            "; ".join(
+                f"{name}: {' '.join(own) or 'as the shared words say'}" for name, own in plan.arms.items()
+            ),
+        ],
         ["shared words", " ".join(plan.words) or "none"],
         ["metric, split", f"{study.metric.name}, {plan.split}"],
         ["smallest effect of interest", study.metric.show(plan.effect / study.metric.factor)],
         ["claim", "equivalence" if plan.equivalence else "difference"],
         ["test", f"{stats.TESTS[plan.test].words}, Holm over {counted(len(plan.arms) - 1, 'comparison')}"],
-        ["seeds", f"at most {seeds}, one after the other until the test decides" if plan.is_sequential else seeds],
+        [
+            "seeds",
+            f"at most {seeds}, one after the other until the test decides" if plan.is_sequential else seeds,
+        ],
         *([["budget", f"{plan.budget_hours:g} hours of training"]] if plan.budget_hours else []),
     ]
 
@@ -60,7 +79,10 @@ def versus_of(plan: StudyPlan, row: Row) -> Versus | None:
 def answer(plan: StudyPlan, study: Study, rows: Sequence[Row]) -> str:
     """In a sentence for each arm, on the split that was named before."""
     base = next(row for row in rows if row.is_baseline)
-    words = [f"“{base.arm.name}” reaches {spread(base.test if plan.split == 'test' else base.validation, study.metric)} on {plan.split}."]
+    words = [
+        f"“{base.arm.name}” reaches"
+        f" {spread(base.test if plan.split == 'test' else base.validation, study.metric)} on {plan.split}."
+    ]
     for row in rows:
         if row.is_baseline:
             continue
@@ -68,7 +90,10 @@ def answer(plan: StudyPlan, study: Study, rows: Sequence[Row]) -> str:
         if versus is None:
             words.append(f"“{row.arm.name}”: no score on {plan.split}.")
             continue
-        told = f"“{row.arm.name}”: {versus.verdict} ({difference_cells(versus, study.metric)[0]}, p = {p_text(versus.p)})."
+        told = (
+            f"“{row.arm.name}”: {versus.verdict} ({difference_cells(versus, study.metric)[0]}, p ="
+            f" {p_text(versus.p)})."
+        )
         words.append(f"{_equivalence(plan, study, row)} {told}" if plan.equivalence else told)
     return " ".join(words)
 
@@ -80,7 +105,10 @@ def _equivalence(plan: StudyPlan, study: Study, row: Row) -> str:
     margin = plan.effect / study.metric.factor
     p = stats.tost_from(versus.difference, margin)
     said = "shown" if p <= LEVEL / (len(plan.arms) - 1) else "not shown"
-    return f"That “{row.arm.name}” differs by less than {study.metric.show(margin)} is {said} (two one-sided t tests, p = {p_text(p)})."
+    return (
+        f"That “{row.arm.name}” differs by less than {study.metric.show(margin)} is {said} (two one-sided t"
+        f" tests, p = {p_text(p)})."
+    )
 
 
 def is_decided(plan: StudyPlan, rows: Sequence[Row]) -> bool:

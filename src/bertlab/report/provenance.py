@@ -1,4 +1,6 @@
-"""Every run behind a report's numbers: where it was made, of what code, and the commands that make it again."""
+"""Every run behind a report's numbers: where it was made, of what code, and the commands that
+make it again.
+"""
 
 import shlex
 from collections.abc import Sequence
@@ -11,12 +13,18 @@ from bertlab.report.page import Block, Heading, Listing, PageTable, Text
 from bertlab.runs.records import RunRecord
 
 
-def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]) -> list[Block]:
+def provenance_blocks(
+    studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]
+) -> list[Block]:
     """Every run behind a number, those that are behind none, and how to make them again."""
     blocks: list[Block] = [Heading("Runs")]
-    used = [(arm.name, study.metric, run) for study in studies for arm in study.arms for run in arm.in_order()]
+    used = [
+        (arm.name, study.metric, run) for study in studies for arm in study.arms for run in arm.in_order()
+    ]
     needed = {run.stage for _, _, run in used if run.stage}
-    used += [("pretraining", primary_of(stages[name]), stages[name]) for name in sorted(needed) if name in stages]
+    used += [
+        ("pretraining", primary_of(stages[name]), stages[name]) for name in sorted(needed) if name in stages
+    ]
     lines = []
     for arm, metric, run in used:
         git: dict[str, Any] = run.environment.get("git") or {}
@@ -36,18 +44,30 @@ def provenance_blocks(studies: Sequence[Study], runs: Sequence[RunRecord], stage
     headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")
     blocks.append(PageTable(headers, lines, "Every run behind these numbers", left=3, folded=True))
     if earlier := [run for _, _, run in used if "results" not in run.code]:
-        words = f"{counted(len(earlier), 'run')} {'was' if len(earlier) == 1 else 'were'} made by an earlier version of the core"
+        words = (
+            f"{counted(len(earlier), 'run')} {'was' if len(earlier) == 1 else 'were'} made by an earlier"
+            " version of the core"
+        )
         blocks.append(Text(f"{words} (no results version on record).", "warning"))
     missing = sorted(needed - set(stages))
     if missing:
-        blocks.append(Text(f"Pretrainings that are not among the runs read: {', '.join(missing)}.", "warning"))
+        blocks.append(
+            Text(f"Pretrainings that are not among the runs read: {', '.join(missing)}.", "warning")
+        )
     bad = [[run.name, run.problem] for run in runs if run.problem]
     if bad:
-        blocks.append(PageTable(("run", "what is wrong"), bad, f"{counted(len(bad), 'run')} without a result, counted nowhere", wide=(1,)))
+        blocks.append(
+            PageTable(
+                ("run", "what is wrong"),
+                bad,
+                f"{counted(len(bad), 'run')} without a result, counted nowhere",
+                wide=(1,),
+            )
+        )
     commands = dict.fromkeys(one_run_command(run) for _, _, run in used if run.summary.get("command"))
     words = (
-        "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER` runs what is missing and "
-        "compares the scores."
+        "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER`"
+        " runs what is missing and compares the scores."
     )
     blocks += [Heading("Again"), Text(words), Listing(list(commands))]
     return blocks
@@ -64,7 +84,9 @@ def one_run_command(run: RunRecord) -> str:
     """The command that makes this run alone: a sweep's with this run's values of what was swept."""
     words = shlex.split(str(run.summary["command"]))[1:]
     single = []
-    for word in [part for given in words for part in (map(str, zipped(given)) if given.startswith("zip(") else [given])]:
+    for word in [
+        part for given in words for part in (map(str, zipped(given)) if given.startswith("zip(") else [given])
+    ]:
         key, equals, value = word.partition("=")
         if word in ("-m", "--multirun") or key.startswith("hydra"):
             continue

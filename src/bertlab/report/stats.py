@@ -1,9 +1,10 @@
-"""Statistics of comparisons: seeds are the unit, intervals and exact tests rather than bare means. Plain functions over numpy and scipy.
+"""Statistics of comparisons: seeds are the unit, intervals and exact tests rather than bare means. Plain
+functions over numpy and scipy.
 
-Sources: Sellam et al. 2022, "The MultiBERTs"; Dror et al. 2018, "The Hitchhiker's Guide to Testing Statistical Significance in NLP";
-Dodge et al. 2019, "Show Your Work";
-Guo et al. 2017, "On Calibration of Modern Neural Networks"; Pérez-Ortiz et al. 2024, "E-statistics, group invariance and anytime-valid
-testing". Scores keep their unit; differences are `new - old`.
+Sources: Sellam et al. 2022, "The MultiBERTs"; Dror et al. 2018, "The Hitchhiker's Guide to Testing
+Statistical Significance in NLP"; Dodge et al. 2019, "Show Your Work"; Guo et al. 2017, "On Calibration of
+Modern Neural Networks"; Pérez-Ortiz et al. 2024, "E-statistics, group invariance and anytime-valid testing".
+Scores keep their unit; differences are `new - old`.
 """
 
 import functools
@@ -70,12 +71,16 @@ class Test:
 
 
 def paired(differences: Sequence[float], level: float = 0.95, test: str = SIGN_FLIP) -> Paired:
-    """The mean difference with its interval, and the p of the test; the anytime-valid one takes differences in the order of their seeds."""
+    """The mean difference with its interval, and the p of the test; the anytime-valid one takes differences
+    in the order of their seeds.
+    """
     if not len(differences) or not np.isfinite(differences).all():
         return Paired(len(differences), math.nan, math.nan, math.nan, math.nan, math.nan)
     whole = summarize(differences, level)
     half = TESTS[test].half_width(whole.n, level) * whole.sd / math.sqrt(whole.n) if whole.sd else whole.sd
-    return Paired(whole.n, whole.mean, whole.sd, whole.mean - half, whole.mean + half, TESTS[test].p(differences))
+    return Paired(
+        whole.n, whole.mean, whole.sd, whole.mean - half, whole.mean + half, TESTS[test].p(differences)
+    )
 
 
 def t_test_p(differences: Sequence[float]) -> float:
@@ -84,21 +89,31 @@ def t_test_p(differences: Sequence[float]) -> float:
     if len(values) < 2 or not values.any():
         return 1.0
     spread = float(values.std(ddof=1))
-    return 0.0 if spread == 0 else float(2 * stats.t.sf(abs(values.mean()) / (spread / math.sqrt(len(values))), len(values) - 1))
+    return (
+        0.0
+        if spread == 0
+        else float(2 * stats.t.sf(abs(values.mean()) / (spread / math.sqrt(len(values))), len(values) - 1))
+    )
 
 
 def anytime_p(differences: Sequence[float]) -> float:
-    """Two-sided p that stays one however often it is looked at, and whatever decided that no further pair was made.
+    """Two-sided p that stays one however often it is looked at, and whatever decided that no further pair was
+    made.
 
-    The reciprocal of the largest e-value so far. The e-value after n pairs is the Bayes factor of a t statistic, its standardised effect
-    drawn from a normal distribution of variance EFFECT_VARIANCE, against none (Rouder et al. 2009, eq. 2): a martingale under the null,
-    of which Ville's inequality says that it exceeds 1/level with a probability of at most level. Differences are taken for normal.
+    The reciprocal of the largest e-value so far. The e-value after n pairs is the Bayes factor of a t
+    statistic, its standardised effect drawn from a normal distribution of variance EFFECT_VARIANCE, against
+    none (Rouder et al. 2009, eq. 2): a martingale under the null, of which Ville's inequality says that it
+    exceeds 1/level with a probability of at most level. Differences are taken for normal.
     """
-    return float(min(1.0, math.exp(-float(log_e_values(np.asarray(differences, dtype=np.float64)).max(initial=0.0)))))
+    return float(
+        min(1.0, math.exp(-float(log_e_values(np.asarray(differences, dtype=np.float64)).max(initial=0.0))))
+    )
 
 
 def log_e_values(differences: np.ndarray) -> np.ndarray:
-    """`(..., n)`: the logarithm of the e-value after 1 … n of these differences, along the last axis; 0 after the first."""
+    """`(..., n)`: the logarithm of the e-value after 1 … n of these differences, along the last axis; 0 after
+    the first.
+    """
     n = np.arange(1, differences.shape[-1] + 1)
     mean = differences.cumsum(-1) / n
     squares = np.maximum((differences**2).cumsum(-1) - n * mean**2, 0.0)
@@ -106,12 +121,16 @@ def log_e_values(differences: np.ndarray) -> np.ndarray:
     grown = 1 + n * EFFECT_VARIANCE
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = n * mean**2 / squares  # t^2 / (n - 1)
-        gained = np.where(np.isfinite(ratio), (1 + ratio) / (1 + ratio / grown), np.where(mean == 0, 1.0, grown))
+        gained = np.where(
+            np.isfinite(ratio), (1 + ratio) / (1 + ratio / grown), np.where(mean == 0, 1.0, grown)
+        )
     return np.where(n == 1, 0.0, n / 2 * np.log(gained) - np.log(grown) / 2)
 
 
 def anytime_half_width(n: int, level: float) -> float:
-    """Of the confidence sequence that belongs to `anytime_p`, in standard errors: infinite where n pairs can exclude nothing."""
+    """Of the confidence sequence that belongs to `anytime_p`, in standard errors: infinite where n pairs can
+    exclude nothing.
+    """
     if n < 2:
         return math.nan
     grown = 1 + n * EFFECT_VARIANCE
@@ -125,18 +144,28 @@ def t_half_width(n: int, level: float) -> float:
 
 
 def nested(differences: Mapping[int, Sequence[float]], level: float = 0.95, test: str = SIGN_FLIP) -> Paired:
-    """Differences of two levels, outer seed -> those of its inner seeds (Sellam et al. 2022): the outer seeds' means are the unit.
+    """Differences of two levels, outer seed -> those of its inner seeds (Sellam et al. 2022): the outer
+    seeds' means are the unit.
 
-    Inner seeds of one pretraining are no independent evidence of its recipe; their spread is in that of the means.
+    Inner seeds of one pretraining are no independent evidence of its recipe; their spread is in that of the
+    means.
     """
-    return paired([float(np.mean(values)) for _, values in sorted(differences.items()) if len(values)], level, test)
+    return paired(
+        [float(np.mean(values)) for _, values in sorted(differences.items()) if len(values)], level, test
+    )
 
 
 def spread_of_levels(differences: Mapping[int, Sequence[float]]) -> tuple[float, float]:
-    """Standard deviations of the outer and of the inner level, by the method of moments (one-way analysis of variance); never below 0."""
+    """Standard deviations of the outer and of the inner level, by the method of moments (one-way analysis of
+    variance); never below 0.
+    """
     groups = [np.asarray(values, dtype=np.float64) for values in differences.values() if len(values)]
     count, inner = sum(map(len, groups)), len(groups)
-    within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (count - inner) if count > inner else math.nan
+    within = (
+        sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / (count - inner)
+        if count > inner
+        else math.nan
+    )
     if inner < 2 or count == inner:  # one seed a pretraining: the levels are one
         return math.nan, math.sqrt(within)
     mean = float(np.concatenate(groups).mean())
@@ -146,9 +175,11 @@ def spread_of_levels(differences: Mapping[int, Sequence[float]]) -> tuple[float,
 
 
 def detectable(sd: float, n: int, level: float = 0.05, power: float = 0.8, test: str = SIGN_FLIP) -> float:
-    """The smallest true difference that n pairs of this spread find with this power, by this test at this level, two-sided.
+    """The smallest true difference that n pairs of this spread find with this power, by this test at this
+    level, two-sided.
 
-    Differences are taken for normal. NaN where there is no spread to go by, or where n pairs can reach the level by no difference.
+    Differences are taken for normal. NaN where there is no spread to go by, or where n pairs can reach the
+    level by no difference.
     """
     if n < 2 or not math.isfinite(sd) or n < smallest_n(level, test):
         return math.nan
@@ -159,15 +190,19 @@ def detectable(sd: float, n: int, level: float = 0.05, power: float = 0.8, test:
     if test == SIGN_FLIP and n <= SIMULATED_UP_TO:
         return sd * _shift_of_sign_flips(n, level, power)
     critical = stats.t.ppf(1 - level / 2, n - 1)
-    shift = optimize.brentq(lambda one: stats.nct.sf(critical, n - 1, one) - power, 0.0, critical + 40.0)  # noncentrality
+    # noncentrality
+    shift = optimize.brentq(lambda one: stats.nct.sf(critical, n - 1, one) - power, 0.0, critical + 40.0)
     return float(shift * sd / math.sqrt(n))
 
 
 @functools.cache
 def _shift_of_sign_flips(n: int, level: float, power: float) -> float:
-    """The shift, in standard deviations, at which the exact test of n pairs has this power: few sign patterns make it weaker than t."""
+    """The shift, in standard deviations, at which the exact test of n pairs has this power: few sign patterns
+    make it weaker than t.
+    """
     drawn = np.random.default_rng(0).standard_normal((10_000, n))
-    signs = np.array([(1.0, *rest) for rest in itertools.product((-1.0, 1.0), repeat=n - 1)])  # the other half is these, turned round
+    # the other half is these, turned round
+    signs = np.array([(1.0, *rest) for rest in itertools.product((-1.0, 1.0), repeat=n - 1)])
     sums, by_shift = drawn @ signs.T, signs.sum(1)  # (draws, patterns), (patterns,)
     low, high = 0.0, 20.0
     for _ in range(16):
@@ -180,7 +215,9 @@ def _shift_of_sign_flips(n: int, level: float, power: float) -> float:
 
 @functools.cache
 def _shift_of_anytime(n: int, level: float, power: float) -> float:
-    """The shift, in standard deviations, that the anytime-valid test finds with this power by the time that n pairs are there."""
+    """The shift, in standard deviations, that the anytime-valid test finds with this power by the time that n
+    pairs are there.
+    """
     drawn = np.random.default_rng(0).standard_normal((2_000 if n <= 500 else 200, n))
     low, high = 0.0, 20.0
     for _ in range(14):
@@ -190,8 +227,11 @@ def _shift_of_anytime(n: int, level: float, power: float) -> float:
     return high
 
 
-def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8, test: str = SIGN_FLIP) -> int | None:
-    """Pairs of this spread with which this true difference is found with this power; None where more than 10,000 would be needed.
+def seeds_for(
+    effect: float, sd: float, level: float = 0.05, power: float = 0.8, test: str = SIGN_FLIP
+) -> int | None:
+    """Pairs of this spread with which this true difference is found with this power; None where more than
+    10,000 would be needed.
 
     Never fewer than the test can show anything with.
     """
@@ -205,12 +245,16 @@ def seeds_for(effect: float, sd: float, level: float = 0.05, power: float = 0.8,
             return None
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if detectable(sd, middle, level, power, test) <= effect else (middle + 1, high)
+        low, high = (
+            (low, middle) if detectable(sd, middle, level, power, test) <= effect else (middle + 1, high)
+        )
     return max(low, fewest)
 
 
 def tost_p(differences: Sequence[float], margin: float) -> float:
-    """P of equivalence: the larger of two one-sided t tests that the mean lies within ±margin (Schuirmann 1987); 1 for one pair."""
+    """P of equivalence: the larger of two one-sided t tests that the mean lies within ±margin (Schuirmann
+    1987); 1 for one pair.
+    """
     return tost_from(paired(differences), margin)
 
 
@@ -221,11 +265,18 @@ def tost_from(found: Paired, margin: float) -> float:
     error = found.sd / math.sqrt(found.n)
     if error == 0:
         return 0.0 if abs(found.mean) < margin else 1.0
-    return float(max(stats.t.sf((found.mean + margin) / error, found.n - 1), stats.t.sf((margin - found.mean) / error, found.n - 1)))
+    return float(
+        max(
+            stats.t.sf((found.mean + margin) / error, found.n - 1),
+            stats.t.sf((margin - found.mean) / error, found.n - 1),
+        )
+    )
 
 
 def family(sizes: Sequence[int], level: float = 0.05, test: str = SIGN_FLIP) -> list[bool]:
-    """Which tests of so many pairs can reach the level once corrected for their number: the others leave the family (Tarone 1990)."""
+    """Which tests of so many pairs can reach the level once corrected for their number: the others leave the
+    family (Tarone 1990).
+    """
     least = [TESTS[test].least_p(n) for n in sizes]
     for count in range(1, len(sizes) + 1):
         able = [p <= level / count for p in least]
@@ -234,25 +285,33 @@ def family(sizes: Sequence[int], level: float = 0.05, test: str = SIGN_FLIP) -> 
     return [False] * len(sizes)
 
 
-def bootstrap_of_both(differences: np.ndarray, level: float = 0.95, draws: int = 2_000, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean of `(seeds, examples)`, both drawn with replacement: would others say the same?"""
+def bootstrap_of_both(
+    differences: np.ndarray, level: float = 0.95, draws: int = 2_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean of `(seeds, examples)`, both drawn with replacement: would others say
+    the same?
+    """
     rng = np.random.default_rng(seed)
     seeds, examples = differences.shape
     by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds  # (draws, seeds)
-    by_example = rng.multinomial(examples, np.full(examples, 1 / examples), size=draws) / examples  # (draws, examples)
+    # (draws, examples)
+    by_example = rng.multinomial(examples, np.full(examples, 1 / examples), size=draws) / examples
     means = ((by_seed @ differences) * by_example).sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
-    """Two-sided p that the differences are symmetric about 0: the share of sign patterns with a mean at least as far from 0 (Fisher 1935).
+    """Two-sided p that the differences are symmetric about 0: the share of sign patterns with a mean at least
+    as far from 0 (Fisher 1935).
 
-    All 2^n patterns up to n = 16; above, 100,000 drawn ones, the observed one counted among them (Phipson & Smyth 2010).
+    All 2^n patterns up to n = 16; above, 100,000 drawn ones, the observed one counted among them (Phipson &
+    Smyth 2010).
     """
     values = np.asarray(differences, dtype=np.float64)
     n = len(values)
-    observed = abs(values.sum()) - 1e-12 * max(1.0, float(np.abs(values).sum()))  # equal sums in another order of adding are equal
+    # equal sums in another order of adding are equal
+    observed = abs(values.sum()) - 1e-12 * max(1.0, float(np.abs(values).sum()))
     if n <= EXACT_UP_TO:
         signs = np.array(list(itertools.product((-1.0, 1.0), repeat=n))).reshape(-1, n)
         return float((np.abs(signs @ values) >= observed).mean())
@@ -261,7 +320,9 @@ def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p values corrected for their number (Holm 1979), in the given order; NaN stays NaN and is not counted."""
+    """The p values corrected for their number (Holm 1979), in the given order; NaN stays NaN and is not
+    counted.
+    """
     raw = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(len(raw), math.nan)
     order = [int(index) for index in np.argsort(raw) if not math.isnan(raw[index])]
@@ -273,18 +334,26 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def smallest_n(level: float = 0.05, test: str = SIGN_FLIP) -> int:
-    """Fewest paired seeds with which a test can reach `level`: of the exact sign-flip test 2 / 2^n <= level."""
+    """Fewest paired seeds with which a test can reach `level`: of the exact sign-flip test 2 /
+    2^n <= level.
+    """
     return next(n for n in itertools.count(1) if TESTS[test].least_p(n) <= level)
 
 
 def mcnemar_p(right: np.ndarray, other_right: np.ndarray) -> float:
-    """Exact two-sided McNemar test on the same examples `(N,) bool`: of those that only one gets right, are both shares a half?"""
+    """Exact two-sided McNemar test on the same examples `(N,) bool`: of those that only one gets right, are
+    both shares a half?
+    """
     only, other_only = int((right & ~other_right).sum()), int((~right & other_right).sum())
     return 1.0 if only + other_only == 0 else float(stats.binomtest(only, only + other_only).pvalue)
 
 
-def bootstrap_interval(differences: np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean difference over examples `(N,)`, examples drawn with replacement (Efron & Tibshirani 1993)."""
+def bootstrap_interval(
+    differences: np.ndarray, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """Percentile interval of the mean difference over examples `(N,)`, examples drawn with replacement (Efron
+    & Tibshirani 1993).
+    """
     rng, n = np.random.default_rng(seed), len(differences)
     values, counts = np.unique(differences, return_counts=True)
     if len(values) <= 64:  # differences of right and wrong take few values: draw how often each occurs
@@ -296,7 +365,9 @@ def bootstrap_interval(differences: np.ndarray, level: float = 0.95, draws: int 
 
 
 def expected_best_of(values: Sequence[float], higher_is_better: bool = True) -> np.ndarray:
-    """`(n,)`: the expected best of 1 … n trials drawn from these, with replacement (Dodge et al. 2019, §3.1)."""
+    """`(n,)`: the expected best of 1 … n trials drawn from these, with replacement (Dodge et al.
+    2019, §3.1).
+    """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if not higher_is_better:
         return -expected_best_of((-ordered).tolist())
@@ -328,16 +399,21 @@ def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Ca
     return Calibration(float(np.nansum(share * np.abs(accuracy - mean))), mean, accuracy, share)
 
 
-EFFECT_VARIANCE = 1.0  # of the standardised effects that the anytime-valid test looks for: of the size of the spread
+EFFECT_VARIANCE = (
+    1.0  # of the standardised effects that the anytime-valid test looks for: of the size of the spread
+)
 TESTS = {
     SIGN_FLIP: Test(
-        "exact two-sided sign-flip permutation test", sign_flip_p, lambda n: 2.0 ** (1 - n) if n else 1.0, t_half_width
+        "exact two-sided sign-flip permutation test", sign_flip_p, lambda n: 2.0 ** (1 - n) if n else 1.0,
+        t_half_width
     ),
     T_TEST: Test(
-        "two-sided paired t test (it takes the differences for normal)", t_test_p, lambda n: 0.0 if n > 1 else 1.0, t_half_width
+        "two-sided paired t test (it takes the differences for normal)", t_test_p,
+        lambda n: 0.0 if n > 1 else 1.0, t_half_width
     ),
     ANYTIME: Test(
-        "anytime-valid two-sided t test (it takes the differences for normal; seeds may be added until it decides)",
+        "anytime-valid two-sided t test (it takes the differences for normal; "
+        "seeds may be added until it decides)",
         anytime_p,
         lambda n: (1 + n * EFFECT_VARIANCE) ** ((1 - n) / 2) if n else 1.0,
         anytime_half_width,

@@ -1,7 +1,9 @@
-"""Many tasks: the arms of several studies side by side, task by task, and what may be said of all tasks together.
+"""Many tasks: the arms of several studies side by side, task by task, and what may be said of all tasks
+together.
 
-Tasks are what runs declare, one dataset and one objective each, with the score that selected their checkpoints. A mean over tasks is of
-scores whose best is 1 by their own record; a task scored otherwise stands apart.
+Tasks are what runs declare, one dataset and one objective each, with the score that selected their
+checkpoints. A mean over tasks is of scores whose best is 1 by their own record; a task scored otherwise
+stands apart.
 """
 
 import math
@@ -94,14 +96,16 @@ class TasksRow:
     better_on: str  # `4 of 5`: tasks on which its mean is above the baseline's
     improvement: tuple[float, float, float]  # chance that a run beats one of the baseline, and its interval
     rank: tuple[float, float, float]  # mean rank among the arms, and its interval
-    violation: float  # of almost stochastic order over the baseline, the mean over tasks; NaN where it was not asked for
+    # of almost stochastic order over the baseline, the mean over tasks; NaN where it was not asked for
+    violation: float
     cost: Cost  # of one seed on all tasks
 
 
 def many_tasks(
     studies: Sequence[Study], suite: Suite | None = None, names: Mapping[tuple[str, str], str] | None = None
 ) -> ManyTasks | None:
-    """The studies as tasks; of a suite those that are its own, in its order. None where there are fewer than two.
+    """The studies as tasks; of a suite those that are its own, in its order. None where there are fewer than
+    two.
 
     `names`: (dataset, objective) -> a task's name, as the suite says.
     """
@@ -110,16 +114,24 @@ def many_tasks(
     alone = Counter(study.dataset for study in chosen)
     tasks = []
     for study in chosen:
-        name = known.get((study.dataset, study.objective), study.dataset if alone[study.dataset] == 1 else study.title)
+        name = known.get(
+            (study.dataset, study.objective), study.dataset if alone[study.dataset] == 1 else study.title
+        )
         best_is_1 = study.metric.higher_is_better and study.metric.bounds[1] == 1.0
         tasks.append(Task(name, study, not best_is_1 or (suite is not None and name in suite.apart)))
     order = list(known.values())
     tasks.sort(key=lambda task: order.index(task.name) if task.name in order else len(order))  # a stable sort
     if len(tasks) < 2 or sum(not task.apart for task in tasks) < 2:
         return None
-    expected = [name for name in order if suite is not None and name not in suite.apart] or [task.name for task in tasks if not task.apart]
-    arms = _matched(tasks, [name for name in expected if name not in [task.name for task in tasks if task.apart]])
-    study = Study(", ".join(task.name for task in tasks), "all tasks", MEAN, _keys(tasks), list(arms), arms[0])
+    expected = [name for name in order if suite is not None and name not in suite.apart] or [
+        task.name for task in tasks if not task.apart
+    ]
+    arms = _matched(
+        tasks, [name for name in expected if name not in [task.name for task in tasks if task.apart]]
+    )
+    study = Study(
+        ", ".join(task.name for task in tasks), "all tasks", MEAN, _keys(tasks), list(arms), arms[0]
+    )
     return ManyTasks(tasks, study, arms, {} if suite is None else suite.published)
 
 
@@ -128,7 +140,9 @@ def _keys(tasks: Sequence[Task]) -> list[str]:
 
 
 def _matched(tasks: Sequence[Task], in_mean: Sequence[str]) -> list[OverTasks]:
-    """Arms of all tasks with equal settings as one, by every key that varies in any of them; the baseline, most tasks' own, first."""
+    """Arms of all tasks with equal settings as one, by every key that varies in any of them; the baseline,
+    most tasks' own, first.
+    """
     keys = _keys(tasks)
     matched: dict[tuple[str, ...], OverTasks] = {}
     baselines: Counter[tuple[str, ...]] = Counter()
@@ -141,18 +155,33 @@ def _matched(tasks: Sequence[Task], in_mean: Sequence[str]) -> list[OverTasks]:
             over.by_task[task.name], over.metrics[task.name] = arm, task.metric
             over.failed += arm.failed
             baselines[signature] += arm is task.study.baseline
-    first = matched[max(matched, key=lambda signature: (baselines[signature], len(matched[signature].by_task)))]
+    commonest = max(matched, key=lambda signature: (baselines[signature], len(matched[signature].by_task)))
+    first = matched[commonest]
     for over in matched.values():
         own = {arm.name for arm in over.by_task.values()}
-        over.name = own.pop() if len(own) == 1 and len(matched) > 1 else arm_name(over, first, keys) if len(matched) > 1 else "all runs"
+        over.name = (
+            own.pop()
+            if len(own) == 1 and len(matched) > 1
+            else arm_name(over, first, keys)
+            if len(matched) > 1
+            else "all runs"
+        )
         held = [set(over.by_task[task].runs) for task in in_mean if task in over.by_task] or [set()]
         whole = next(iter(over.by_task.values()))
-        over.runs = {seeds: run for seeds, run in whole.runs.items() if not over.lacks and all(seeds in one for one in held)}
+        over.runs = {
+            seeds: run
+            for seeds, run in whole.runs.items()
+            if not over.lacks and all(seeds in one for one in held)
+        }
     return [first, *(over for over in matched.values() if over is not first)]
 
 
 def tasks_rows(
-    many: ManyTasks, stages: dict[str, RunRecord], test: str = stats.SIGN_FLIP, effect: float | None = None, order: bool = False
+    many: ManyTasks,
+    stages: dict[str, RunRecord],
+    test: str = stats.SIGN_FLIP,
+    effect: float | None = None,
+    order: bool = False,
 ) -> list[TasksRow]:
     """A row an arm; with `order` also the almost stochastic order over the baseline."""
     whole = [arm for arm in many.arms if arm.scores("validation", MEAN)]
@@ -172,16 +201,31 @@ def tasks_rows(
                 arm,
                 stats.summarize(scores) if scores else None,
                 resampling.interval_over_tasks(_nested(arm)) if scores else nothing[:2],
-                (_point(arm), *resampling.interval_over_tasks(_nested(arm), resampling.interquartile_mean, tasks_too=False))
-                if scores
-                else nothing,
+                (
+                    (
+                        _point(arm),
+                        *resampling.interval_over_tasks(
+                            _nested(arm), resampling.interquartile_mean, tasks_too=False
+                        ),
+                    )
+                    if scores
+                    else nothing
+                ),
                 float(resampling.median_of_tasks(_as_draw(arm))[0]) if scores else math.nan,
                 versus.get(arm.name) if compared else None,
                 resampling.interval_over_tasks(gaps) if all(gaps) and gaps else nothing[:2],
                 f"{ahead} of {len(pairs)}" if compared else "",
-                resampling.improvement([mine for mine, _ in pairs], [theirs for _, theirs in pairs]) if compared else nothing,
+                (
+                    resampling.improvement([mine for mine, _ in pairs], [theirs for _, theirs in pairs])
+                    if compared
+                    else nothing
+                ),
                 ranks[whole.index(arm)] if arm in whole and ranks else nothing,
-                sum(resampling.violation(mine, theirs) for mine, theirs in pairs) / len(pairs) if compared and order else math.nan,
+                (
+                    sum(resampling.violation(mine, theirs) for mine, theirs in pairs) / len(pairs)
+                    if compared and order
+                    else math.nan
+                ),
                 _cost(arm, stages),
             )
         )

@@ -1,4 +1,6 @@
-"""How many tasks look in a report: a table of all, differences with tests, task by task, other ways to sum up, profiles."""
+"""How many tasks look in a report: a table of all, differences with tests, task by task, other ways to sum
+up, profiles.
+"""
 
 import math
 import statistics
@@ -21,16 +23,19 @@ def tasks_blocks(many: ManyTasks, rows: Sequence[TasksRow]) -> list[Block]:
     if any(row.versus is not None for row in rows):
         blocks.append(differences_table(many, rows))
     blocks += [task_by_task(many), *([sums_table(rows)] if any(row.mean is not None for row in rows) else [])]
-    if (figure := figures.profiles({row.arm.name: row.arm.lists() for row in rows if row.mean is not None})) is not None:
+    if (
+        figure := figures.profiles({row.arm.name: row.arm.lists() for row in rows if row.mean is not None})
+    ) is not None:
         blocks.append(figure)
     return blocks
 
 
 def _opening(many: ManyTasks, rows: Sequence[TasksRow]) -> str:
     words = (
-        f"{counted(len(many.tasks), 'task')}, {counted(len(rows), 'arm')}; each task by its official score on validation, times 100, and "
-        "the plain mean over tasks. “Seeds”: other runs on these tasks (t interval of the seeds' means). “Seeds and tasks”: other tasks "
-        "like these too (hierarchical bootstrap of tasks, then runs; t for few tasks)."
+        f"{counted(len(many.tasks), 'task')}, {counted(len(rows), 'arm')}; each task by its official score on"
+        " validation, times 100, and the plain mean over tasks. “Seeds”: other runs on these tasks (t"
+        " interval of the seeds' means). “Seeds and tasks”: other tasks like these too (hierarchical"
+        " bootstrap of tasks, then runs; t for few tasks)."
     )
     if len(rows) > 1:
         words += f" Differences are to “{many.arms[0].name}”, paired by task and seeds."
@@ -47,15 +52,22 @@ def warnings_of_tasks(many: ManyTasks, rows: Sequence[TasksRow]) -> list[str]:
             warnings.append(f"“{arm.name}” has no mean: it lacks {', '.join(arm.lacks)}.")
         elif len({len(arm.on(task)) for task in arm.in_mean}) > 1:
             seeds = ", ".join(f"{task}: {len(arm.on(task))}" for task in arm.in_mean)
-            warnings.append(f"“{arm.name}” has different numbers of seeds ({seeds}); means over tasks take those in common.")
+            warnings.append(
+                f"“{arm.name}” has different numbers of seeds ({seeds}); means over tasks take those in"
+                " common."
+            )
     if many.in_mean and len(many.in_mean) < FEW_TASKS and any(row.mean is not None for row in rows):
-        warnings.append(f"{len(many.in_mean)} tasks are few to speak of others by: what holds for seeds and tasks is wide, and should be.")
+        warnings.append(
+            f"{len(many.in_mean)} tasks are few to speak of others by: what holds for seeds and tasks is"
+            " wide, and should be."
+        )
     return warnings
 
 
 def scores_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
     """Arms by tasks, the mean and what it cost; published scores below."""
-    headers = ["arm", *(f"{task.name} ({task.metric.name})" for task in many.tasks), "mean", "95 %, seeds", "95 %, seeds and tasks",
+    headers = ["arm", *(f"{task.name} ({task.metric.name})" for task in many.tasks), "mean", "95 %, seeds",
+        "95 %, seeds and tasks",
                "core-minutes a seed"]  # fmt: skip
     lines = []
     for row in rows:
@@ -63,7 +75,7 @@ def scores_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
         lines.append([
             row.arm.name + (" †" if row.cost.pretrained_elsewhere else ""),
             *(_spread(task, list(row.arm.on(task.name).values())) for task in many.tasks),
-            "–" if told is None else f"{points(told.mean)}" + ("" if math.isnan(told.sd) else f" ± {points(told.sd)}"),
+            "–" if told is None else _mean(told.mean, told.sd),
             "–" if told is None else _interval(told.low, told.high),
             _interval(*row.over_tasks),
             f"{row.cost.core_minutes:.1f}",
@@ -89,13 +101,23 @@ def _published_notes(many: ManyTasks) -> list[Block]:
         sources.setdefault(one.source, []).append(name)
     told = "; ".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
     on_test = any(one.split == "test" for one in many.published.values())
-    against = " Theirs are of the test split, ours of validation, which also chose each run's checkpoint:" if on_test else ""
-    return [Text(f"‡ {told}.{against} other data, protocol and selection, so that nothing is tested against them.", "warning")]
+    against = (
+        " Theirs are of the test split, ours of validation, which also chose each run's checkpoint:"
+        if on_test
+        else ""
+    )
+    return [
+        Text(
+            f"‡ {told}.{against} other data, protocol and selection, so that nothing is tested against them.",
+            "warning",
+        )
+    ]
 
 
 def differences_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
     """Arms beside the baseline, over all tasks."""
-    headers = ["arm", "difference of means [interval]", "p (Holm)", "95 %, seeds and tasks", "tasks ahead", "chance to beat it [95 %]",
+    headers = ["arm", "difference of means [interval]", "p (Holm)", "95 %, seeds and tasks", "tasks ahead",
+        "chance to beat it [95 %]",
                "mean rank [95 %]", "verdict on these tasks"]  # fmt: skip
     ordered = any(not math.isnan(row.violation) for row in rows)
     headers[6:6] = ["ε of almost stochastic order"] if ordered else []
@@ -110,7 +132,9 @@ def differences_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
             "" if math.isnan(chance[0]) else f"{chance[0]:.2f} [{chance[1]:.2f}, {chance[2]:.2f}]",
             *(["" if math.isnan(row.violation) else f"{row.violation:.2f}"] if ordered else []),
             "–" if math.isnan(row.rank[0]) else f"{row.rank[0]:.2f} [{row.rank[1]:.2f}, {row.rank[2]:.2f}]",
-            "the baseline" if row.arm is many.arms[0] else "no mean, no comparison" if row.versus is None else row.versus.verdict,
+            "the baseline"
+            if row.arm is many.arms[0]
+            else "no mean, no comparison" if row.versus is None else row.versus.verdict,
         ])  # fmt: skip
     caption = f"Over tasks, beside “{many.arms[0].name}”"
     if ordered:
@@ -119,10 +143,13 @@ def differences_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
 
 
 def task_by_task(many: ManyTasks) -> PageTable:
-    """Each task's official score, median and mean over seeds with the interval, and the test split's where it was scored."""
+    """Each task's official score, median and mean over seeds with the interval, and the test split's where it
+    was scored.
+    """
     has_test = any(arm.on(task.name, "test") for arm in many.arms for task in many.tasks)
     chosen = any(one.chosen for arm in many.arms for one in arm.by_task.values())
-    headers = ["task", "score", "arm", "seeds", "median", "mean ± sd", "95 % interval", *(["test, mean ± sd"] if has_test else []),
+    headers = ["task", "score", "arm", "seeds", "median", "mean ± sd", "95 % interval",
+        *(["test, mean ± sd"] if has_test else []),
                "core-minutes", *(["chosen on validation"] if chosen else [])]  # fmt: skip
     lines = []
     for task in many.tasks:
@@ -131,10 +158,15 @@ def task_by_task(many: ManyTasks) -> PageTable:
                 continue
             scores = list(arm.on(task.name).values())
             told = stats.summarize(scores)
-            cost = sum(float(run.summary.get("cost", {}).get("core_seconds", 0.0)) for run in one.in_order()) / len(one.runs) / 60
+            cost = (
+                sum(float(run.summary.get("cost", {}).get("core_seconds", 0.0)) for run in one.in_order())
+                / len(one.runs)
+                / 60
+            )
             low, high = task.metric.clip(told.low), task.metric.clip(told.high)
             lines.append([
-                task.name, task.metric.name, arm.name, str(told.n), _shown(task, statistics.median(scores)), _spread(task, scores),
+                task.name, task.metric.name, arm.name, str(told.n), _shown(task, statistics.median(scores)),
+                _spread(task, scores),
                 "–" if math.isnan(told.low) else f"[{_shown(task, low)}, {_shown(task, high)}]",
                 *([_spread(task, list(arm.on(task.name, "test").values()))] if has_test else []),
                 f"{cost:.1f}", *([one.chosen] if chosen else []),
@@ -145,12 +177,22 @@ def task_by_task(many: ManyTasks) -> PageTable:
 def sums_table(rows: Sequence[TasksRow]) -> PageTable:
     """Sums that a single easy or hopeless task moves less than it does the mean."""
     lines = [
-        [row.arm.name, points(row.middle[0]), _interval(*row.middle[1:]), points(row.median), points(row.mean.mean)]
+        [
+            row.arm.name,
+            points(row.middle[0]),
+            _interval(*row.middle[1:]),
+            points(row.median),
+            points(row.mean.mean),
+        ]
         for row in rows
         if row.mean is not None
     ]
     headers = ["arm", "interquartile mean", "95 %, seeds", "median over tasks", "mean"]
-    return PageTable(headers, lines, "Other ways to sum up (Agarwal et al. 2021): the middle half of all runs' scores; the middle task")
+    return PageTable(
+        headers,
+        lines,
+        "Other ways to sum up (Agarwal et al. 2021): the middle half of all runs' scores; the middle task",
+    )
 
 
 def points(value: float) -> str:
@@ -169,6 +211,10 @@ def _interval(low: float, high: float, sign: bool = False) -> str:
 
 def _shown(task: Task, value: float) -> str:
     return points(value) if task.metric.bounds[1] == 1.0 else task.metric.show(value)
+
+
+def _mean(mean: float, sd: float) -> str:
+    return points(mean) + ("" if math.isnan(sd) else f" ± {points(sd)}")
 
 
 def _spread(task: Task, scores: Sequence[float]) -> str:

@@ -1,6 +1,8 @@
-"""Cached artefacts (tables, tokenizers, tokenised splits): folders filed under what made them, with a manifest of checksums.
+"""Cached artefacts (tables, tokenizers, tokenised splits): folders filed under what made them, with a
+manifest of checksums.
 
-A folder is used only if every file of its manifest is there with its bytes; a damaged one is set aside, told in one line, and made again.
+A folder is used only if every file of its manifest is there with its bytes; a damaged one is set aside, told
+in one line, and made again.
 """
 
 import json
@@ -22,7 +24,9 @@ def cache_folder(paths: Paths) -> Path:
 
 
 def cached(paths: Paths, kind: str, key: str, fill: Callable[[Path], object]) -> Path:
-    """The folder `kind/key` of the cache, filled by `fill(folder)` where it is not there whole. Raises RunError where it cannot be used."""
+    """The folder `kind/key` of the cache, filled by `fill(folder)` where it is not there whole. Raises
+    RunError where it cannot be used.
+    """
     root = cache_folder(paths)
     folder = root / kind / key
     try:
@@ -35,7 +39,9 @@ def cached(paths: Paths, kind: str, key: str, fill: Callable[[Path], object]) ->
             publish_folder(folder, lambda temporary: _fill(temporary, fill))
         return folder
     except OSError as error:
-        raise RunError(f"paths.cache={root}: cannot be used ({error.strerror or error}); name another folder") from error
+        raise RunError(
+            f"paths.cache={root}: cannot be used ({error.strerror or error}); name another folder"
+        ) from error
 
 
 def _fill(temporary: Path, fill: Callable[[Path], object]) -> None:

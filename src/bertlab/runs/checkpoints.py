@@ -1,7 +1,8 @@
 """What a run needs to go on as if nothing had happened: one folder `step-000123` a checkpoint.
 
-It holds `weights.safetensors`, `state.pt` (tensors and plain values only, read with `weights_only=True`) and `manifest.json` with the
-checksums of both and of the best weights so far, which lie beside it. The newest whole one wins; a torn one is skipped.
+It holds `weights.safetensors`, `state.pt` (tensors and plain values only, read with `weights_only=True`) and
+`manifest.json` with the checksums of both and of the best weights so far, which lie beside it. The newest
+whole one wins; a torn one is skipped.
 """
 
 import io
@@ -24,7 +25,9 @@ KEPT = 2  # newest checkpoints that stay on disk
 
 @dataclass
 class ResumeState:
-    """Everything at one step, and the file beside the checkpoints that it needs too (the best weights), by name and SHA-256."""
+    """Everything at one step, and the file beside the checkpoints that it needs too (the best weights), by
+    name and SHA-256.
+    """
 
     step: int
     weights: dict[str, Tensor]
@@ -33,7 +36,9 @@ class ResumeState:
 
 
 def save_checkpoint(folder: Path, state: ResumeState) -> None:
-    """Write `folder/step-…`, then drop all but the newest whole ones, and best weights that none of them needs."""
+    """Write `folder/step-…`, then drop all but the newest whole ones, and best weights that none of them
+    needs.
+    """
 
     def fill(temporary: Path) -> None:
         copied = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
@@ -42,7 +47,9 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
         torch.save(state.state, buffer)
         (temporary / "state.pt").write_bytes(buffer.getbuffer())
         sums = {name: file_digest(temporary / name) for name in ("weights.safetensors", "state.pt")}
-        (temporary / "manifest.json").write_text(json.dumps({"step": state.step, "sha256": sums, "best": state.best}))
+        (temporary / "manifest.json").write_text(
+            json.dumps({"step": state.step, "sha256": sums, "best": state.best})
+        )
 
     place = folder / f"step-{state.step:08d}"
     if place.exists():
@@ -68,20 +75,33 @@ def load_checkpoint(folder: Path) -> ResumeState | None:
         if _is_whole(place):
             try:
                 state = torch.load(place / "state.pt", weights_only=True, map_location="cpu")
-            except (pickle.UnpicklingError, RuntimeError, EOFError) as error:  # written with checksums of its own, by somebody else
-                raise RunError(f"{place}/state.pt: not a checkpoint of this program ({type(error).__name__}); remove {place}") from None
+            except (
+                pickle.UnpicklingError,
+                RuntimeError,
+                EOFError,
+            ) as error:  # written with checksums of its own, by somebody else
+                raise RunError(
+                    f"{place}/state.pt: not a checkpoint of this program ({type(error).__name__}); remove"
+                    f" {place}"
+                ) from None
             manifest = _manifest(place)
-            return ResumeState(manifest["step"], load_weights(place / "weights.safetensors"), state, manifest["best"])
+            return ResumeState(
+                manifest["step"], load_weights(place / "weights.safetensors"), state, manifest["best"]
+            )
     return None
 
 
 def best_file(folder: Path, step: int) -> Path:
-    """Named by its step: after a kill, weights from beyond the checkpoint are not taken for the checkpoint's best."""
+    """Named by its step: after a kill, weights from beyond the checkpoint are not taken for the checkpoint's
+    best.
+    """
     return folder / f"best-{step:08d}.safetensors"
 
 
 def save_best(folder: Path, step: int, weights: dict[str, Tensor]) -> str:
-    """Keep the weights of the best validation score so far; the SHA-256 by which `load_best` knows them again."""
+    """Keep the weights of the best validation score so far; the SHA-256 by which `load_best` knows them
+    again.
+    """
     file = best_file(folder, step)
     save_weights(file, weights)
     return file_digest(file)
@@ -91,7 +111,9 @@ def load_best(folder: Path, step: int, sha256: str) -> dict[str, Tensor]:
     """Weights of the best validation score. Raises RunError where they are no longer what was written."""
     file = best_file(folder, step)
     if not file.is_file() or file_digest(file) != sha256:
-        raise RunError(f"{file}: missing or damaged since it was written; the same command goes on from before it")
+        raise RunError(
+            f"{file}: missing or damaged since it was written; the same command goes on from before it"
+        )
     return load_weights(file)
 
 
@@ -102,7 +124,11 @@ def newest_step(folder: Path) -> int:
 
 def _folders(folder: Path) -> list[Path]:
     """Checkpoints, the newest first."""
-    places = (place for place in folder.glob("step-*") if place.name[5:].isdigit() and place.is_dir() and not place.is_symlink())
+    places = (
+        place
+        for place in folder.glob("step-*")
+        if place.name[5:].isdigit() and place.is_dir() and not place.is_symlink()
+    )
     return sorted(places, reverse=True) if folder.is_dir() else []
 
 

@@ -1,4 +1,6 @@
-"""Files that are whole or not there: written beside their place, flushed, renamed; and what tells one content from another."""
+"""Files that are whole or not there: written beside their place, flushed, renamed; and what tells one content
+from another.
+"""
 
 import contextlib
 import errno
@@ -30,7 +32,9 @@ OLD = 24 * 3600.0  # seconds after which nobody is at a temporary file any more,
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call `write(temporary)`, flush to disk, rename to `path`; on any error nothing is left behind. Raises RunError for a full disk."""
+    """Call `write(temporary)`, flush to disk, rename to `path`; on any error nothing is left behind. Raises
+    RunError for a full disk.
+    """
     temporary = lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,12 +55,15 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
 def unusable(path: Path, error: OSError) -> RunError:
     """What to say where a file cannot be written: no space, no permission, a read-only disk."""
     return RunError(
-        f"{path}: cannot be written ({error.strerror or error}); make room there, or name another folder; the same command goes on"
+        f"{path}: cannot be written ({error.strerror or error}); make room there, or name another folder; the"
+        " same command goes on"
     )
 
 
 def open_new(path: Path, mode: Literal["w", "a"]) -> TextIO:
-    """A text file of ours to write (`w`) or append to (`a`); a link or pipe in its place is replaced, never followed. Raises RunError."""
+    """A text file of ours to write (`w`) or append to (`a`); a link or pipe in its place is replaced, never
+    followed. Raises RunError.
+    """
     try:
         if path.is_symlink() or path.is_fifo():
             path.unlink()
@@ -76,7 +83,9 @@ def write_record(path: Path, content: str) -> None:
 
 
 def publish_folder(path: Path, fill: Callable[[Path], Any]) -> None:
-    """Fill a temporary folder, then rename it to `path`. Where another process was first, its folder stands and ours is dropped."""
+    """Fill a temporary folder, then rename it to `path`. Where another process was first, its folder stands
+    and ours is dropped.
+    """
     try:
         with temporary_folder(path) as temporary:
             fill(temporary)
@@ -94,7 +103,9 @@ def publish_folder(path: Path, fill: Callable[[Path], Any]) -> None:
 def temporary_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path`, to be filled and renamed to it; what is not renamed is gone afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, lock = _made(lambda: Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")))
+    temporary, lock = _made(
+        lambda: Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    )
     try:
         temporary.chmod(0o777 & ~UMASK)
         yield temporary
@@ -104,7 +115,9 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def clear_orphans(folder: Path, name: str | None = None) -> None:
-    """Remove what killed processes left half-made in `folder` (for one file or folder, by its name): what no living process holds."""
+    """Remove what killed processes left half-made in `folder` (for one file or folder, by its name): what no
+    living process holds.
+    """
     pattern = "*" if name is None else glob.escape(name)
     for leftover in [*folder.glob(f".{pattern}.*.tmp"), *folder.glob(f".{pattern}.*.tmp.*")]:
         with contextlib.suppress(OSError):  # gone meanwhile, or another user's
@@ -121,7 +134,9 @@ def _new_file(path: Path) -> Path:
 
 
 def _made(make: Callable[[], Path]) -> tuple[Path, int | None]:
-    """A temporary file or folder and its lock. One that `clear_orphans` took for an orphan before it was locked is made again."""
+    """A temporary file or folder and its lock. One that `clear_orphans` took for an orphan before it was
+    locked is made again.
+    """
     while True:
         place = make()
         with contextlib.suppress(FileNotFoundError):
@@ -132,7 +147,9 @@ def _made(make: Callable[[], Path]) -> tuple[Path, int | None]:
 
 
 def _hold(place: Path, wait: bool = False) -> int | None:
-    """A descriptor that locks a temporary file or folder as long as it is open; None where another process holds it, or nothing locks."""
+    """A descriptor that locks a temporary file or folder as long as it is open; None where another process
+    holds it, or nothing locks.
+    """
     if sys.platform == "win32":
         return None
     descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
@@ -166,7 +183,9 @@ def _flush(path: Path) -> None:
 
 def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """A safetensors file, atomically."""
-    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, metadata or {})
+    content = save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, metadata or {}
+    )
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
@@ -181,10 +200,15 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def check_weights(weights: dict[str, Tensor], own: dict[str, Tensor], where: str) -> None:
-    """Refuse what torch would cast without a word: numbers of another kind, and numbers that are none. Raises RunError naming the first."""
+    """Refuse what torch would cast without a word: numbers of another kind, and numbers that are none. Raises
+    RunError naming the first.
+    """
     for name, value in weights.items():
         if name in own and value.is_floating_point() != own[name].is_floating_point():
-            raise RunError(f"{where}: '{name}' holds {str(value.dtype).removeprefix('torch.')}, where this model has real numbers")
+            raise RunError(
+                f"{where}: '{name}' holds {str(value.dtype).removeprefix('torch.')}, where this model has"
+                " real numbers"
+            )
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise RunError(f"{where}: '{name}' holds numbers that are not finite")
 
@@ -195,7 +219,9 @@ def digest(value: Any) -> str:
 
 
 def plain(file: Path) -> Path:
-    """The file, unless it is a pipe, a device or a folder: reading those could wait for ever. Raises OSError."""
+    """The file, unless it is a pipe, a device or a folder: reading those could wait for ever.
+    Raises OSError.
+    """
     if file.exists() and not file.is_file():
         raise OSError(errno.EINVAL, "no plain file", str(file))
     return file
@@ -213,7 +239,9 @@ def text_digest(text: str) -> str:
 
 
 def read_json(file: Path) -> Any:
-    """The content of a JSON file. Raises OSError for one that cannot be read, ValueError for one that holds something else."""
+    """The content of a JSON file. Raises OSError for one that cannot be read, ValueError for one that holds
+    something else.
+    """
     try:
         return json.loads(plain(file).read_text(encoding="utf-8"))
     except RecursionError:
@@ -226,6 +254,8 @@ def to_json(value: Any) -> str:
 
 
 def clear_temporaries(folder: Path) -> None:
-    """Remove what a killed process left half-written in `folder` (its lock is held, so nobody else writes there)."""
+    """Remove what a killed process left half-written in `folder` (its lock is held, so nobody else writes
+    there).
+    """
     for leftover in [*folder.rglob(".*.tmp"), *folder.rglob(".*.tmp.*")]:
         _remove(leftover)

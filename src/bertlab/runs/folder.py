@@ -1,10 +1,11 @@
-"""A run's folder: the one module that knows its files. It reads, checks and writes them; everything else asks here.
+"""A run's folder: the one module that knows its files. It reads, checks and writes them; everything else asks
+here.
 
 config.yaml identity.json environment.json sessions.jsonl    what the run is, and who computed it
 metrics.jsonl curves.png checkpoints/                        while it goes on
-model.safetensors last.safetensors tokenizer.json labels.json encoder/    the model
-predictions/SPLIT.jsonl summary.json manifest.json           the result, and the checksums of what it stands on
-evaluations/NAME.json                                        scores on minimal pairs, during training or asked for later
+model.safetensors last.safetensors tokenizer.json labels.json encoder/ the model
+predictions/SPLIT.jsonl summary.json manifest.json   the result, and the checksums of what it stands on
+evaluations/NAME.json                                scores on minimal pairs, while training or later
 """
 
 import contextlib
@@ -41,15 +42,24 @@ from bertlab.runs.files import (
 
 LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
-PLAIN: dict[str, Any] = {"finetune": Finetune, "budget": Budget, "evaluation": Evaluation, "compute": Compute, "paths": Paths}
+PLAIN: dict[str, Any] = {
+    "finetune": Finetune,
+    "budget": Budget,
+    "evaluation": Evaluation,
+    "compute": Compute,
+    "paths": Paths,
+}
 ENCODER = "encoder"  # an architecture's own description, where it is more than our config
 STATUSES = ("finished", "interrupted", "pruned", "failed", "out_of_memory")
 CHECKED = (
-    "config.yaml", "identity.json", "environment.json", "metrics.jsonl", "labels.json", "tokenizer.json", "model.safetensors",
+    "config.yaml", "identity.json", "environment.json", "metrics.jsonl", "labels.json", "tokenizer.json",
+    "model.safetensors",
     "last.safetensors",
 )  # fmt: skip
 DEEPEST = 50  # levels of a config
-BEFORE = "summary.json, the one before"  # in the manifest: a kill between writing it and a new summary leaves the old one
+BEFORE = (  # in the manifest: a kill between writing it and a new summary leaves the old one
+    "summary.json, the one before"
+)
 READ_WHOLE = 1 << 26  # bytes; where time counts, larger files are looked at only
 
 
@@ -93,7 +103,9 @@ class RunFolder:
         return self.path / ENCODER if (self.path / ENCODER).is_dir() else None
 
     def own(self, name: str) -> Path:
-        """One of its files. Raises RunError for a link, whose target is not this run's, and for a pipe or folder in its place."""
+        """One of its files. Raises RunError for a link, whose target is not this run's, and for a pipe or
+        folder in its place.
+        """
         file = self.path / name
         if file.is_symlink() or (file.parent.is_symlink() and file.parent != self.path):
             raise RunError(f"{file}: is a link; a run's folder holds its own files")
@@ -106,25 +118,40 @@ class RunFolder:
         """`summary.json`; None where the run has not ended yet."""
         try:
             summary = self._json("summary.json")
-        except (FileNotFoundError, NotADirectoryError):  # a file is in the place of its folders: `locked` says so
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+        ):  # a file is in the place of its folders: `locked` says so
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{self}/summary.json: damaged ({error}); remove the file to finish the run again") from error
-        if summary.get("status") not in STATUSES:
-            raise RunError(f"{self}/summary.json: not a run's summary; remove the file to finish the run again")
-        if summary["status"] == "finished" and not (self._is_complete(summary) and self._is_as_written("summary.json")):
             raise RunError(
-                f"{self}/summary.json: damaged (it says finished, but is not what was written, or lacks scores); remove it to finish "
-                "the run again"
+                f"{self}/summary.json: damaged ({error}); remove the file to finish the run again"
+            ) from error
+        if summary.get("status") not in STATUSES:
+            raise RunError(
+                f"{self}/summary.json: not a run's summary; remove the file to finish the run again"
+            )
+        if summary["status"] == "finished" and not (
+            self._is_complete(summary) and self._is_as_written("summary.json")
+        ):
+            raise RunError(
+                f"{self}/summary.json: damaged (it says finished, but is not what was written, or lacks"
+                " scores); remove it to finish the run again"
             )
         if summary["status"] == "out_of_memory" and not isinstance(summary.get("micro_batch_size"), int):
-            raise RunError(f"{self}/summary.json: damaged (no micro_batch_size); remove the file to finish the run again")
+            raise RunError(
+                f"{self}/summary.json: damaged (no micro_batch_size); remove the file to finish the run again"
+            )
         return summary
 
     @staticmethod
     def _is_complete(summary: dict[str, Any]) -> bool:
         metrics, cost = summary.get("metrics"), summary.get("cost")
-        return isinstance(metrics, dict) and isinstance(cost, dict) and isinstance(summary.get("selected_by"), str)
+        return (
+            isinstance(metrics, dict)
+            and isinstance(cost, dict)
+            and isinstance(summary.get("selected_by"), str)
+        )
 
     def finished(self) -> dict[str, Any] | None:
         """The summary of a finished run; None where there is still something to do."""
@@ -200,7 +227,8 @@ class RunFolder:
             return None
 
     def verify(self, largest: int | None = None) -> None:
-        """Compare the finished run's files with the checksums they were written with; those of more than `largest` bytes have to be there.
+        """Compare the finished run's files with the checksums they were written with; those of more than
+        `largest` bytes have to be there.
 
         Raises RunError for the first that is another.
         """
@@ -209,23 +237,35 @@ class RunFolder:
         for name, expected in sums.items():
             try:
                 file = self.own(name)
-                is_whole = (largest is not None and file.stat().st_size > largest) or file_digest(file) in (expected, former)
+                is_whole = (largest is not None and file.stat().st_size > largest) or file_digest(file) in (
+                    expected,
+                    former,
+                )
             except OSError:
                 is_whole = False
             if not is_whole:
-                raise RunError(f"{self}/{name}: missing or damaged since the run finished; remove {self} and run its command again")
+                raise RunError(
+                    f"{self}/{name}: missing or damaged since the run finished; remove {self} and run its"
+                    " command again"
+                )
 
     def begun_tokenizer(self) -> Path | None:
-        """The tokenizer that an unfinished run began with; None where there is none, or not as it was written: it is made again."""
+        """The tokenizer that an unfinished run began with; None where there is none, or not as it was
+        written: it is made again.
+        """
         with contextlib.suppress(RunError):
             if self.tokenizer_file.is_file() and self._is_as_written("tokenizer.json", known=False):
                 return self.own("tokenizer.json")
         return None
 
     def _is_as_written(self, name: str, known: bool = True) -> bool:
-        """By its checksum; `known` where there is none, in a run of an earlier version or one whose manifest is gone."""
+        """By its checksum; `known` where there is none, in a run of an earlier version or one whose manifest
+        is gone.
+        """
         expected = self._sums().get(name)
-        return known if expected is None else file_digest(self.own(name)) in (expected, self._sums().get(BEFORE))
+        return (
+            known if expected is None else file_digest(self.own(name)) in (expected, self._sums().get(BEFORE))
+        )
 
     def _sums(self) -> dict[str, str]:
         """Checksums by file; none where there is no manifest. Raises RunError where it is damaged."""
@@ -238,7 +278,8 @@ class RunFolder:
             return {}
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
-                f"{self}/manifest.json: damaged ({str(error)[:120]}); remove the file, and the run's files are taken as they are"
+                f"{self}/manifest.json: damaged ({str(error)[:120]}); remove the file, and the run's files"
+                " are taken as they are"
             ) from error
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -250,7 +291,8 @@ class RunFolder:
     # --- writing: each file is whole or not there ---
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One process a run; the system frees the lock of a killed one. A second one waits for the first, then finds it finished.
+        """One process a run; the system frees the lock of a killed one. A second one waits for the first,
+        then finds it finished.
 
         Raises RunError where the folder cannot be used.
         """
@@ -263,15 +305,23 @@ class RunFolder:
                 print(f"{self} is being computed by another process; waiting for it", flush=True)
                 guard.acquire()
         except OSError as error:
-            raise RunError(f"{self}: cannot be used ({error.strerror or error}); name another folder with paths.output") from error
+            raise RunError(
+                f"{self}: cannot be used ({error.strerror or error}); name another folder with paths.output"
+            ) from error
         try:
             yield
         finally:
             guard.release()
 
     def begin(self, config: Train, identity: dict[str, Any], environment: dict[str, Any]) -> None:
-        """What the run is and who computes it; a line for each process that works on it. Leftovers of a killed one go."""
-        described = {"config.yaml": config_yaml(config), "identity.json": to_json(identity), "environment.json": to_json(environment)}
+        """What the run is and who computes it; a line for each process that works on it. Leftovers of a
+        killed one go.
+        """
+        described = {
+            "config.yaml": config_yaml(config),
+            "identity.json": to_json(identity),
+            "environment.json": to_json(environment),
+        }
         session = redact(json.dumps({"started_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **environment}))
         clear_temporaries(self.path)
         for name, content in described.items():
@@ -280,10 +330,15 @@ class RunFolder:
             sessions.write(f"{session}\n")
 
     def write_tokenizer(self, content: str) -> None:
-        """`tokenizer.json`, and its checksum for whoever goes on. Raises RunError where the run began with another one."""
+        """`tokenizer.json`, and its checksum for whoever goes on. Raises RunError where the run began with
+        another one.
+        """
         digest = text_digest(content)
         if self._began_with().get("tokenizer.json", digest) != digest and self.checkpoints.is_dir():
-            raise RunError(f"{self.tokenizer_file}: damaged, and not to be made again as it was; remove {self} and run its command again")
+            raise RunError(
+                f"{self.tokenizer_file}: damaged, and not to be made again as it was; remove {self} and run"
+                " its command again"
+            )
         write_text(self.tokenizer_file, content)
         write_text(self.path / "manifest.json", to_json({"tokenizer.json": digest}))
 
@@ -294,9 +349,15 @@ class RunFolder:
             return {}
 
     def write_model(
-        self, selected: dict[str, Tensor], last: dict[str, Tensor], labels: Sequence[str], describe: Callable[[Path], bool]
+        self,
+        selected: dict[str, Tensor],
+        last: dict[str, Tensor],
+        labels: Sequence[str],
+        describe: Callable[[Path], bool],
     ) -> None:
-        """Weights of the selected and of the last step, names of classes, and the architecture's description, where `describe` has one."""
+        """Weights of the selected and of the last step, names of classes, and the architecture's description,
+        where `describe` has one.
+        """
         if self.description is None:
             with contextlib.suppress(_NothingToDescribeError):
                 publish_folder(self.path / ENCODER, lambda place: _described(place, describe))
@@ -319,11 +380,18 @@ class RunFolder:
         """`summary.json`; before that of a finished run the checksums of what it stands on."""
         content = redact(to_json(summary))
         if summary["status"] == "finished":
-            described = () if self.description is None else sorted(f"{ENCODER}/{file.name}" for file in self.description.iterdir())
+            described = (
+                ()
+                if self.description is None
+                else sorted(f"{ENCODER}/{file.name}" for file in self.description.iterdir())
+            )
             kept = sorted(f"predictions/{file.name}" for file in (self.path / "predictions").glob("*.jsonl"))
             sums = {name: file_digest(self.path / name) for name in (*CHECKED, *described, *kept)}
             before = self.path / "summary.json"
-            sums |= {"summary.json": text_digest(content), BEFORE: file_digest(before) if before.is_file() else ""}
+            sums |= {
+                "summary.json": text_digest(content),
+                BEFORE: file_digest(before) if before.is_file() else "",
+            }
             write_text(self.path / "manifest.json", to_json(sums))
         write_text(self.path / "summary.json", content)
 
@@ -337,7 +405,7 @@ def _described(place: Path, describe: Callable[[Path], bool]) -> None:
         raise _NothingToDescribeError
 
 
-# --- finding ---------------------------------------------------------------------------------------------------------------------
+# --- finding --------------------------------------------------------------------------------------
 def run_folder(config: Train, run_id: str) -> RunFolder:
     """`paths.output/DATASET-OBJECTIVE-ID`."""
     return RunFolder(Path(config.paths.output) / f"{config.dataset.name}-{config.objective.name}-{run_id}")
@@ -351,7 +419,10 @@ def find_run(given: str, paths: Paths) -> RunFolder:
         places = root.iterdir() if root.is_dir() else ()
         fitting = sorted(place for place in places if given in place.name and RunFolder(place).is_run)
         if len(fitting) > 1:
-            raise RunError(f"run={given}: {len(fitting)} runs fit, e.g. {fitting[0].name} and {fitting[1].name}; give more of the id")
+            raise RunError(
+                f"run={given}: {len(fitting)} runs fit, e.g. {fitting[0].name} and {fitting[1].name}; give"
+                " more of the id"
+            )
         if not fitting:
             raise RunError(f"run={given}: no such folder, and no run in {root} has it in its name")
         folder = fitting[0]
@@ -363,7 +434,9 @@ def find_run(given: str, paths: Paths) -> RunFolder:
 
 
 def _read_yaml(text: str) -> Any:
-    """Plain values. What nests deeply or repeats itself by reference, as no config of ours does, would take for ever. Raises YAMLError."""
+    """Plain values. What nests deeply or repeats itself by reference, as no config of ours does, would take
+    for ever. Raises YAMLError.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -372,12 +445,14 @@ def _read_yaml(text: str) -> Any:
     return yaml.load(text, Loader=LOADER)
 
 
-# --- config.yaml -----------------------------------------------------------------------------------------------------------------
+# --- config.yaml ----------------------------------------------------------------------------------
 def config_of(tree: dict[str, Any], where: str) -> Train:
     """A run's config from its recorded tree. Raises RunError where it does not fit this version's schema."""
     config = Train()
     if (held := _interpolated(tree)) is not None:
-        raise RunError(f"{where}: {held} refers to something else (${{…}}); a recorded config holds values alone")
+        raise RunError(
+            f"{where}: {held} refers to something else (${{…}}); a recorded config holds values alone"
+        )
     try:
         for item in dataclasses.fields(Train):
             value = tree[item.name]
@@ -386,7 +461,9 @@ def config_of(tree: dict[str, Any], where: str) -> Train:
             setattr(config, item.name, _typed(item.name, value))
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
-        raise RunError(f"{where}: does not fit this version of bertlab ({key}{str(error).splitlines()[0]})") from error
+        raise RunError(
+            f"{where}: does not fit this version of bertlab ({key}{str(error).splitlines()[0]})"
+        ) from error
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
         line = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise RunError(f"{where}: does not fit this version of bertlab ({line})") from error
@@ -394,9 +471,17 @@ def config_of(tree: dict[str, Any], where: str) -> Train:
 
 
 def _interpolated(node: Any, path: str = "") -> str | None:
-    """The first key whose value OmegaConf would look up elsewhere, as in the environment; what bertlab records has none."""
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        held = f"{path}{key}" if isinstance(value, str) and "${" in value else _interpolated(value, f"{path}{key}.")
+    """The first key whose value OmegaConf would look up elsewhere, as in the environment; what bertlab
+    records has none.
+    """
+    for key, value in (
+        node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    ):
+        held = (
+            f"{path}{key}"
+            if isinstance(value, str) and "${" in value
+            else _interpolated(value, f"{path}{key}.")
+        )
         if held is not None:
             return held
     return None
@@ -434,7 +519,8 @@ def _with_components(node: Any) -> dict[str, Any]:
             tree[item.name] = {"component": registry.option_of(item.name, value), **_with_components(value)}
         elif (group := item.metadata.get("group")) is not None:
             tree[item.name] = {
-                name: {"component": registry.option_of(group, part), **_with_components(part)} for name, part in value.items()
+                name: {"component": registry.option_of(group, part), **_with_components(part)}
+                for name, part in value.items()
             }
         else:
             tree[item.name] = _with_components(value) if dataclasses.is_dataclass(value) else value

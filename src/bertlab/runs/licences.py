@@ -1,4 +1,6 @@
-"""Under which licence each package is that is installed with ours: by what the packages declare, never by their texts."""
+"""Under which licence each package is that is installed with ours: by what the packages declare, never by
+their texts.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +13,9 @@ from packaging.utils import canonicalize_name
 from bertlab.errors import RunError
 
 UNKNOWN = "unknown"
-SPDX = {  # classifiers that name one licence and its version; those of a family ("BSD License") are told in their own words
+# classifiers that name one licence and its version; those of a family ("BSD License") are told in their own
+# words
+SPDX = {
     "MIT License": "MIT",
     "MIT No Attribution License (MIT-0)": "MIT-0",
     "ISC License (ISCL)": "ISC",
@@ -33,16 +37,23 @@ class Licensed:
     package: str
     version: str
     licence: str  # an SPDX expression; the package's own words where it declares none; `unknown`
-    declared_as: str  # License-Expression, License, Classifier; "in words" behind it where it is no SPDX expression
+    declared_as: (
+        str  # License-Expression, License, Classifier; "in words" behind it where it is no SPDX expression
+    )
     needed_by: str  # the package that asked for it first
 
 
 def licences_with(name: str) -> list[Licensed]:
-    """A package and all that it needs and finds installed, those of its extras included. Raises RunError where it is not installed."""
+    """A package and all that it needs and finds installed, those of its extras included. Raises RunError
+    where it is not installed.
+    """
     try:
         root = metadata.distribution(name)
     except metadata.PackageNotFoundError:
-        raise RunError(f"{name} is not installed here as a package, so that what came with it is not known: pip install .") from None
+        raise RunError(
+            f"{name} is not installed here as a package, so that what came with it is not known: pip"
+            " install ."
+        ) from None
     licensed: dict[str, Licensed] = {}
     seen: set[tuple[str, str]] = set()  # package and extra
     waiting = [(root, extra, "-") for extra in ("", *(root.metadata.get_all("Provides-Extra") or ()))]
@@ -53,7 +64,9 @@ def licences_with(name: str) -> list[Licensed]:
             continue
         seen.add((key, extra))
         licence, declared_as = licence_of(package.metadata)
-        licensed.setdefault(key, Licensed(package.metadata["Name"], package.version, licence, declared_as, needed_by))
+        licensed.setdefault(
+            key, Licensed(package.metadata["Name"], package.version, licence, declared_as, needed_by)
+        )
         for needed in _needed(package, extra):
             try:
                 there = metadata.distribution(needed.name)
@@ -72,7 +85,9 @@ def _needed(package: metadata.Distribution, extra: str) -> Iterator[Requirement]
 
 def licence_of(declared: metadata.PackageMetadata) -> tuple[str, str]:
     """The licence that a package declares, and in which field of its metadata."""
-    expression, free = ((declared.get_all(field) or [""])[0].strip() for field in ("License-Expression", "License"))
+    expression, free = (
+        (declared.get_all(field) or [""])[0].strip() for field in ("License-Expression", "License")
+    )
     for field, text in (("License-Expression", expression), ("License", free)):
         try:
             if text:
@@ -80,7 +95,11 @@ def licence_of(declared: metadata.PackageMetadata) -> tuple[str, str]:
         except InvalidLicenseExpression:
             if field == "License-Expression":
                 return text, f"{field}, in words"
-    named = [line.rpartition(" :: ")[2] for line in declared.get_all("Classifier") or () if line.startswith("License :: ")]
+    named = [
+        line.rpartition(" :: ")[2]
+        for line in declared.get_all("Classifier") or ()
+        if line.startswith("License :: ")
+    ]
     if len(named) == 1 and named[0] in SPDX:
         return SPDX[named[0]], "Classifier"
     if named:

@@ -13,7 +13,9 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {"=": eq, "!=": ne, ">": gt
 
 
 def row_of(run: RunRecord) -> dict[str, Any]:
-    """A run by name: what it is, its scores in its own metric, its cost; then all scores as `split/name`, and every key of its config."""
+    """A run by name: what it is, its scores in its own metric, its cost; then all scores as `split/name`, and
+    every key of its config.
+    """
     summary, cost = run.summary, run.summary.get("cost") or {}
     metric = "" if run.problem else run.primary
     minutes = cost.get("seconds")
@@ -29,13 +31,18 @@ def row_of(run: RunRecord) -> dict[str, Any]:
         "parameters": cost.get("parameters"),
         "finished": str(cost.get("finished_at") or ""),
         "command": str(summary.get("command") or ""),
-        **{name: value for name, value in (summary.get("metrics") or {}).items() if isinstance(value, int | float)},
+        **{
+            name: value
+            for name, value in (summary.get("metrics") or {}).items()
+            if isinstance(value, int | float)
+        },
         **run.config,
     }
 
 
 def select(runs: Sequence[RunRecord], where: Sequence[str]) -> list[RunRecord]:
-    """Those for which `key=value`, `key!=value`, `key>value` … hold; damaged ones, whose config cannot be read, stay.
+    """Those for which `key=value`, `key!=value`, `key>value` … hold; damaged ones, whose config cannot be
+    read, stay.
 
     Raises ConfigError for a key that no run has, and for what is no condition.
     """
@@ -67,7 +74,8 @@ def _holds(value: Any, sign: str, wanted: str) -> bool:
 
 
 def ordered(runs: Sequence[RunRecord], by: str | None) -> list[RunRecord]:
-    """By a column, a score or a key of the config, `-key` from the largest; those without it last. None: as they were finished.
+    """By a column, a score or a key of the config, `-key` from the largest; those without it last. None: as
+    they were finished.
 
     Raises ConfigError for what no run has.
     """
@@ -81,4 +89,6 @@ def ordered(runs: Sequence[RunRecord], by: str | None) -> list[RunRecord]:
     numbers = all(isinstance(value, int | float) for value, _ in there)
     there.sort(key=lambda one: one[0] if numbers else str(one[0]), reverse=is_down)
     placed = [place for _, place in there]
-    return [runs[place] for place in (*placed, *(place for place in range(len(runs)) if place not in set(placed)))]
+    return [
+        runs[place] for place in (*placed, *(place for place in range(len(runs)) if place not in set(placed)))
+    ]

@@ -1,4 +1,6 @@
-"""The machine under a run: threads, device, precision, and the provenance that is written beside every result."""
+"""The machine under a run: threads, device, precision, and the provenance that is written beside every
+result.
+"""
 
 import contextlib
 import os
@@ -19,7 +21,9 @@ from bertlab.runs.processes import place
 
 @dataclass(frozen=True)
 class Device:
-    """Where a run computes and in what precision; both are part of its identity because they change rounding."""
+    """Where a run computes and in what precision; both are part of its identity because they
+    change rounding.
+    """
 
     device: torch.device
     precision: str  # float32 | bfloat16
@@ -33,13 +37,17 @@ class Device:
 
 
 def choose_device(device: str, precision: str, threads: int | None, processes: int = 1) -> Device:
-    """Resolve `auto` settings on this machine, for a run of so many processes. Raises ConfigError where a wished device is not there."""
+    """Resolve `auto` settings on this machine, for a run of so many processes. Raises ConfigError where a
+    wished device is not there.
+    """
     if device == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     else:
         kind = device
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("compute.device=cuda: no CUDA device is visible here; use compute.device=cpu or auto")
+        raise ConfigError(
+            "compute.device=cuda: no CUDA device is visible here; use compute.device=cpu or auto"
+        )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("compute.device=mps: no Apple GPU is visible here; use compute.device=cpu or auto")
     if precision == "auto":
@@ -47,13 +55,15 @@ def choose_device(device: str, precision: str, threads: int | None, processes: i
     here, chosen = place(), torch.device(kind)
     if processes > 1 and kind == "mps":
         raise ConfigError(
-            f"compute.processes={processes}: several processes cannot share one Apple GPU; leave it 1, or use compute.device=cpu"
+            f"compute.processes={processes}: several processes cannot share one Apple GPU; leave it 1, or use"
+            " compute.device=cpu"
         )
     if processes > 1 and kind == "cuda":
         wanted = here.local_rank + 1 if here.of > 1 else processes
         if wanted > torch.cuda.device_count():
             raise ConfigError(
-                f"compute.processes={processes}: each takes a device, and {torch.cuda.device_count()} CUDA devices are visible here"
+                f"compute.processes={processes}: each takes a device, and {torch.cuda.device_count()} CUDA"
+                " devices are visible here"
             )
         chosen = torch.device(kind, here.local_rank)
     sharing = here.sharing if here.of > 1 else processes
@@ -61,7 +71,9 @@ def choose_device(device: str, precision: str, threads: int | None, processes: i
 
 
 def computes_in_bfloat16(kind: str) -> bool:
-    """Whether the processor multiplies bfloat16 natively. Emulated bfloat16 was measured 5x slower than float32 on AVX512 without it."""
+    """Whether the processor multiplies bfloat16 natively. Emulated bfloat16 was measured 5x slower than
+    float32 on AVX512 without it.
+    """
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if kind == "cpu":
@@ -76,16 +88,31 @@ def usable_cores() -> int:
 
 
 def runs_side_by_side() -> int:
-    """How many runs share the cores, as a launcher says in BERTLAB_SIDE_BY_SIDE; joblib's -1 stands for one a core, -2 for one less."""
+    """How many runs share the cores, as a launcher says in BERTLAB_SIDE_BY_SIDE; joblib's -1 stands for one a
+    core, -2 for one less.
+    """
     told = os.environ.get("BERTLAB_SIDE_BY_SIDE", "1")
     try:
         number = int(told)
     except ValueError:
-        raise ConfigError(f"BERTLAB_SIDE_BY_SIDE={told}: not a whole number; it says how many runs share this machine's cores") from None
+        raise ConfigError(
+            f"BERTLAB_SIDE_BY_SIDE={told}: not a whole number; it says how many runs share this machine's"
+            " cores"
+        ) from None
     return number if number > 0 else max(1, usable_cores() + 1 + number)
 
 
-PACKAGES = ("torch", "numpy", "datasets", "tokenizers", "hydra-core", "omegaconf", "safetensors", "transformers", "wandb")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "datasets",
+    "tokenizers",
+    "hydra-core",
+    "omegaconf",
+    "safetensors",
+    "transformers",
+    "wandb",
+)
 
 
 def provenance(command: str) -> dict[str, Any]:
@@ -122,10 +149,14 @@ def processor_name() -> str:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """Revision and dirty flag of the checkout that holds this code; None outside a checkout or where git is missing."""
+    """Revision and dirty flag of the checkout that holds this code; None outside a checkout or where git is
+    missing.
+    """
 
     def git(*arguments: str) -> str:
-        return subprocess.run(("git", "-C", str(folder), *arguments), capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ("git", "-C", str(folder), *arguments), capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
 
     try:
         top = Path(git("rev-parse", "--show-toplevel"))
@@ -148,5 +179,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def is_interactive() -> bool:
-    """Whether a person watches: progress bars only on a terminal, and of several processes from the first alone."""
+    """Whether a person watches: progress bars only on a terminal, and of several processes from the first
+    alone.
+    """
     return sys.stderr.isatty() and place().is_first

@@ -1,4 +1,6 @@
-"""What a job is told of how it was asked for, and what it tells: scores, and the few lines a person reads at the end."""
+"""What a job is told of how it was asked for, and what it tells: scores, and the few lines a person reads at
+the end.
+"""
 
 import math
 from dataclasses import dataclass, field
@@ -52,22 +54,36 @@ class Outcome:
         return float(self.summary["metrics"][self.summary["selected_by"]])
 
     def scores(self, names: list[str]) -> list[float]:
-        """Scores by name, `validation/loss` or `cost/seconds`; without names, `score`. Raises ConfigError for one that is not there."""
-        known = {**self.summary["metrics"], **{f"cost/{name}": value for name, value in self.summary["cost"].items()}}
+        """Scores by name, `validation/loss` or `cost/seconds`; without names, `score`. Raises ConfigError for
+        one that is not there.
+        """
+        known = {
+            **self.summary["metrics"],
+            **{f"cost/{name}": value for name, value in self.summary["cost"].items()},
+        }
         known = {name: value for name, value in known.items() if isinstance(value, int | float)}
         for name in names:
             if name not in known:
-                raise ConfigError(f"hydra.sweeper.objectives: {name} is no score of this run, {did_you_mean(name, known, most=40)}")
+                raise ConfigError(
+                    f"hydra.sweeper.objectives: {name} is no score of this run,"
+                    f" {did_you_mean(name, known, most=40)}"
+                )
         return [float(known[name]) for name in names] or [self.score]
 
 
 def announce(outcome: Outcome, in_a_line: bool = False) -> None:
-    """Scores against the best possible, where they lie, and last the line `run: FOLDER`; or the scores and the folder in a line."""
+    """Scores against the best possible, where they lie, and last the line `run: FOLDER`; or the scores and
+    the folder in a line.
+    """
     summary = outcome.summary
     metrics = summary["metrics"]
     name = summary["selected_by"].split("/", 1)[1]
     if in_a_line:
-        scores = ", ".join(f"{split} {metrics[f'{split}/{name}']:.4f}" for split in ("validation", "test") if f"{split}/{name}" in metrics)
+        scores = ", ".join(
+            f"{split} {metrics[f'{split}/{name}']:.4f}"
+            for split in ("validation", "test")
+            if f"{split}/{name}" in metrics
+        )
         how = "finished already" if outcome.skipped else f"{summary['cost']['seconds'] / 60:.1f} min"
         print(f"{name}: {scores} ({how}) {outcome.folder}", flush=True)
         for line in learnt_nothing(summary):
@@ -82,17 +98,22 @@ def announce(outcome: Outcome, in_a_line: bool = False) -> None:
         print(line)
     cost = summary["cost"]
     print(
-        f"training took {cost['seconds'] / 60:.1f} min: {cost['steps']} steps, {cost['tokens']:,} tokens, {cost['parameters']:,} parameters"
+        f"training took {cost['seconds'] / 60:.1f} min: {cost['steps']} steps, {cost['tokens']:,} tokens,"
+        f" {cost['parameters']:,} parameters"
     )
     if "stage" in summary:
         before = summary["stage"]["cost"]
-        print(f"pretraining {before['seconds'] / 60:.1f} min: {before['tokens']:,} tokens, run {summary['stage']['run']}")
+        print(
+            f"pretraining {before['seconds'] / 60:.1f} min: {before['tokens']:,} tokens, run"
+            f" {summary['stage']['run']}"
+        )
     print(f"results {outcome.folder}/summary.json · curves {outcome.folder}/curves.png")
     print(f"run: {outcome.folder}", flush=True)
 
 
 def learnt_nothing(summary: dict[str, Any]) -> list[str]:
-    """A line where the selected validation score is not above that of one who reads nothing, or not clearly; empty otherwise.
+    """A line where the selected validation score is not above that of one who reads nothing, or not clearly;
+    empty otherwise.
 
     Not clearly: nearer than 1.96 standard errors of a share of so many rows, for scores that are fractions.
     """
@@ -108,12 +129,23 @@ def learnt_nothing(summary: dict[str, Any]) -> list[str]:
     advice = "see the rows above and `bertlab inspect`, train longer, or try another optimizer.lr"
     if not metric.better(reached, blind):
         return [f"this run learnt nothing that shows: {said} scores {blind:.4f} on {split} too; {advice}"]
-    noise = 1.96 * math.sqrt(max(0.0, blind * (1 - blind)) / max(1, rows.get("rows", 1))) if metric.unit == FRACTION else 0.0
+    noise = (
+        1.96 * math.sqrt(max(0.0, blind * (1 - blind)) / max(1, rows.get("rows", 1)))
+        if metric.unit == FRACTION
+        else 0.0
+    )
     if abs(reached - blind) < noise:
-        return [f"within the noise of {rows['rows']:,} rows: {said} scores {blind:.4f} on {split}, ± {noise:.4f} by chance; {advice}"]
+        return [
+            f"within the noise of {rows['rows']:,} rows: {said} scores {blind:.4f} on {split}, ± {noise:.4f}"
+            f" by chance; {advice}"
+        ]
     return []
 
 
 def _bound(metrics: dict[str, Any], split: str, name: str) -> str:
     key = f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"
-    return f"  (best possible {metrics[key]:.4f}: that many labels of this split are right)" if key in metrics else ""
+    return (
+        f"  (best possible {metrics[key]:.4f}: that many labels of this split are right)"
+        if key in metrics
+        else ""
+    )

@@ -36,7 +36,9 @@ def note_meeting() -> None:
 
 
 def speaks(error: UserError) -> bool:
-    """Whether this process is the one to tell of an error: before they have met, when all find the same, the first of each machine."""
+    """Whether this process is the one to tell of an error: before they have met, when all find the same, the
+    first of each machine.
+    """
     try:
         return not isinstance(error, ToldElsewhereError) and (bool(_met) or place().local_rank == 0)
     except ConfigError:
@@ -55,13 +57,23 @@ def place() -> Place:
     if all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")):  # torchrun and its like
         rank, local = _number("RANK"), _number("LOCAL_RANK", 0)
         found = Place(rank, _number("WORLD_SIZE"), local, _number("LOCAL_WORLD_SIZE", 1), "env://")
-    elif _number("SLURM_STEP_NUM_TASKS", 1) > 1:  # set by srun alone: in a batch script without it there is but one process
+    elif (
+        _number("SLURM_STEP_NUM_TASKS", 1) > 1
+    ):  # set by srun alone: in a batch script without it there is but one process
         sharing = 1 if "SLURM_CPUS_PER_TASK" in os.environ else _tasks_here()
-        found = Place(_number("SLURM_PROCID"), _number("SLURM_STEP_NUM_TASKS"), _number("SLURM_LOCALID", 0), sharing, _first_node())
+        found = Place(
+            _number("SLURM_PROCID"),
+            _number("SLURM_STEP_NUM_TASKS"),
+            _number("SLURM_LOCALID", 0),
+            sharing,
+            _first_node(),
+        )
     else:
         return Place()
     if not 0 <= found.rank < found.of:
-        raise ConfigError(f"this process is called number {found.rank} of {found.of}, counted from 0, by what started it")
+        raise ConfigError(
+            f"this process is called number {found.rank} of {found.of}, counted from 0, by what started it"
+        )
     return found if found.of > 1 else Place()
 
 
@@ -70,22 +82,29 @@ def _number(name: str, default: int | None = None) -> int:
     if told is None and default is not None:
         return default
     if told is None or not re.fullmatch(r"\d+", told):
-        raise ConfigError(f"{name}={told}: not a whole number; torchrun and srun set it for each of several processes")
+        raise ConfigError(
+            f"{name}={told}: not a whole number; torchrun and srun set it for each of several processes"
+        )
     return int(told)
 
 
 def _tasks_here() -> int:
     """Of `4(x2),3` tasks on three nodes, those on this one."""
     counts: list[int] = []
-    for number, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1")):
+    for number, times in re.findall(
+        r"(\d+)(?:\(x(\d+)\))?", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1")
+    ):
         counts += [int(number)] * int(times or 1)
     node = _number("SLURM_NODEID", 0)
     return counts[node] if node < len(counts) else 1
 
 
 def _first_node() -> str:
-    """A port of the step's first node, which differs between jobs; MASTER_ADDR and MASTER_PORT say another."""
+    """A port of the step's first node, which differs between jobs; MASTER_ADDR and MASTER_PORT
+    say another.
+    """
     names = os.environ.get("SLURM_STEP_NODELIST", "localhost")
-    host = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", re.split(r",(?![^\[]*\])", names)[0])  # gpu[03-07,12] -> gpu03
+    # gpu[03-07,12] -> gpu03
+    host = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", re.split(r",(?![^\[]*\])", names)[0])
     port = 20_000 + (31 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)) % 20_000
     return f"tcp://{os.environ.get('MASTER_ADDR', host)}:{os.environ.get('MASTER_PORT', port)}"

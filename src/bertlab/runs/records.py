@@ -1,9 +1,10 @@
-"""Runs as a report reads them, wherever they lie: in folders of their own, or together in the compact tables beside a report.
+"""Runs as a report reads them, wherever they lie: in folders of their own, or together in the compact tables
+beside a report.
 
 Each says what it is, what it scored, and what is wrong with it. Nothing is dropped without a word.
 
-Kept beside a report are `runs.parquet`, one row a run (its files as JSON text), and `predictions.parquet`, a row a prediction with
-numbers in float32; both zstd-compressed.
+Kept beside a report are `runs.parquet`, one row a run (its files as JSON text), and `predictions.parquet`, a
+row a prediction with numbers in float32; both zstd-compressed.
 """
 
 import json
@@ -22,7 +23,10 @@ NO_RUNS = ("checkpoints", "predictions", "encoder", "sweeps")  # folders within 
 KEPT, KEPT_PREDICTIONS = "runs.parquet", "predictions.parquet"
 COLUMNS = ("config", "summary", "environment", "identity", "labels", "history")  # of a kept run, as JSON text
 VERIFIED = 1 << 23  # bytes; larger files, weights most of all, no report reads
-EARLIER = "made by an earlier version: its summary.json does not say what its scores mean (metric_specs); run its command again"
+EARLIER = (
+    "made by an earlier version: its summary.json does not say what its scores mean (metric_specs); run its"
+    " command again"
+)
 
 
 class Source(Protocol):
@@ -66,7 +70,9 @@ class RunRecord:
     def machine(self) -> str:
         """The device that computed, by its model name."""
         on_cuda = self.identity.get("numerics", {}).get("device") == "cuda"
-        return str((self.environment.get("cuda") if on_cuda else None) or self.environment.get("processor", "–"))
+        return str(
+            (self.environment.get("cuda") if on_cuda else None) or self.environment.get("processor", "–")
+        )
 
     @property
     def primary(self) -> str:
@@ -82,7 +88,11 @@ class RunRecord:
     def metrics(self, split: str = "validation") -> list[Metric]:
         """What its scores on a split mean, by its own record."""
         specs = self.summary["metric_specs"]
-        return [Metric.from_record(name.partition("/")[2], spec) for name, spec in specs.items() if name.startswith(f"{split}/")]
+        return [
+            Metric.from_record(name.partition("/")[2], spec)
+            for name, spec in specs.items()
+            if name.startswith(f"{split}/")
+        ]
 
     def score(self, split: str, metric: str) -> float | None:
         """One of its final scores."""
@@ -104,11 +114,16 @@ class RunRecord:
             self.problem = "damaged: summary.json lacks its status"
         elif status != "finished":
             self.problem = f"{status}{f': {error}' if error else ''}"
-        elif not isinstance(self.summary.get("metrics"), dict) or not isinstance(self.summary.get("selected_by"), str):
+        elif not isinstance(self.summary.get("metrics"), dict) or not isinstance(
+            self.summary.get("selected_by"), str
+        ):
             self.problem, self.summary = "damaged: summary.json lacks its metrics", {}
         elif "metric_specs" not in self.summary:
             self.problem = EARLIER
-        elif any(isinstance(value, float) and not abs(value) < float("inf") for value in self.summary["metrics"].values()):
+        elif any(
+            isinstance(value, float) and not abs(value) < float("inf")
+            for value in self.summary["metrics"].values()
+        ):
             self.problem = "damaged: a score is not a finite number"
         else:
             try:
@@ -120,7 +135,8 @@ class RunRecord:
 
 
 def find_runs(paths: Sequence[str]) -> list[RunRecord]:
-    """The runs at or below the given places, by name; a kept one once, and not where its own folder, finished, is there too.
+    """The runs at or below the given places, by name; a kept one once, and not where its own folder,
+    finished, is there too.
 
     Raises RunError where a path does not exist or holds none.
     """
@@ -131,13 +147,19 @@ def find_runs(paths: Sequence[str]) -> list[RunRecord]:
             raise RunError(f"runs={given}: no such folder")
         places = [root] if root.name == KEPT else list(_places(root, depth=4)) if root.is_dir() else []
         if not places:
-            raise RunError(f"runs={given}: no run folder there or below (a run folder has a config.yaml), and no {KEPT}")
+            raise RunError(
+                f"runs={given}: no run folder there or below (a run folder has a config.yaml), and no {KEPT}"
+            )
         for place in places:
             if place.resolve() not in records:
-                records[place.resolve()] = read_kept(place) if place.name == KEPT else [read_run(RunFolder(place))]
+                records[place.resolve()] = (
+                    read_kept(place) if place.name == KEPT else [read_run(RunFolder(place))]
+                )
     every = [run for runs in records.values() for run in runs]
     finished: dict[str, RunRecord] = {}
-    for run in sorted((one for one in every if not one.problem), key=lambda one: isinstance(one.source, Kept)):
+    for run in sorted(
+        (one for one in every if not one.problem), key=lambda one: isinstance(one.source, Kept)
+    ):
         finished.setdefault(run.name, run)
     newest = [run for run in every if not isinstance(run.source, Kept) or finished.get(run.name, run) is run]
     return sorted(newest, key=lambda run: (run.name, run.seed))
@@ -193,7 +215,7 @@ def flatten(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
-# --- kept beside a report --------------------------------------------------------------------------------------------------------
+# --- kept beside a report -------------------------------------------------------------------------
 @dataclass
 class Kept:
     """A kept run's longer parts, parsed when asked for."""
@@ -221,7 +243,11 @@ class Kept:
 
 def _without_none(value: Any) -> Any:
     """A row's own keys: those of other runs in the same table are null."""
-    return {key: _without_none(item) for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+    return (
+        {key: _without_none(item) for key, item in value.items() if item is not None}
+        if isinstance(value, dict)
+        else value
+    )
 
 
 def keep_runs(runs: Iterable[RunRecord], folder: Path) -> None:
@@ -232,34 +258,62 @@ def keep_runs(runs: Iterable[RunRecord], folder: Path) -> None:
     rows: list[dict[str, str]] = []
     tables = []
     for run in runs:
-        parts = (without_paths(run.tree), run.summary, run.environment, run.identity, run.labels, run.source.history())
-        told = {name: redact(json.dumps(part, ensure_ascii=False)) for name, part in zip(COLUMNS, parts, strict=True)}
+        parts = (
+            without_paths(run.tree),
+            run.summary,
+            run.environment,
+            run.identity,
+            run.labels,
+            run.source.history(),
+        )
+        told = {
+            name: redact(json.dumps(part, ensure_ascii=False))
+            for name, part in zip(COLUMNS, parts, strict=True)
+        }
         rows.append({"run": run.name, **told})
         for split in ("validation", "test"):
             if predicted := run.source.predictions(split):
                 own = [
-                    {"run": run.name, "split": split, **{key: value for key, value in row.items() if key != "index"}} for row in predicted
+                    {
+                        "run": run.name,
+                        "split": split,
+                        **{key: value for key, value in row.items() if key != "index"},
+                    }
+                    for row in predicted
                 ]
                 tables.append(_narrowed(pyarrow.Table.from_pylist(own)))
     names = ["run", *COLUMNS]
     options: dict[str, Any] = {"compression": "zstd", "compression_level": 19}
     write_atomically(
         folder / KEPT,
-        lambda file: pyarrow.parquet.write_table(pyarrow.table({name: [row[name] for row in rows] for name in names}), file, **options),
+        lambda file: pyarrow.parquet.write_table(
+            pyarrow.table({name: [row[name] for row in rows] for name in names}), file, **options
+        ),
     )
     if tables:
         joined = pyarrow.concat_tables(tables, promote_options="permissive").combine_chunks()
         options |= {"row_group_size": 200_000, **_encodings(joined)}
-        write_atomically(folder / KEPT_PREDICTIONS, lambda file: pyarrow.parquet.write_table(joined, file, **options))
+        write_atomically(
+            folder / KEPT_PREDICTIONS, lambda file: pyarrow.parquet.write_table(joined, file, **options)
+        )
 
 
 def _encodings(table: Any) -> dict[str, Any]:
-    """What compresses best: numbers of which most differ as streams of bytes, all else by its distinct values."""
+    """What compresses best: numbers of which most differ as streams of bytes, all else by its distinct
+    values.
+    """
     import pyarrow
 
     leaves = [leaf for name in table.column_names for leaf in _leaves(name, table[name].combine_chunks())]
-    scattered = {path for path, values in leaves if pyarrow.types.is_floating(values.type) and 2 * len(values.unique()) > len(values)}
-    return {"use_dictionary": [path for path, _ in leaves if path not in scattered], "use_byte_stream_split": sorted(scattered) or False}
+    scattered = {
+        path
+        for path, values in leaves
+        if pyarrow.types.is_floating(values.type) and 2 * len(values.unique()) > len(values)
+    }
+    return {
+        "use_dictionary": [path for path, _ in leaves if path not in scattered],
+        "use_byte_stream_split": sorted(scattered) or False,
+    }
 
 
 def _leaves(path: str, values: Any) -> Iterator[tuple[str, Any]]:
@@ -283,7 +337,9 @@ def _narrowed(table: Any) -> Any:
         if pyarrow.types.is_float64(kind):
             return pyarrow.float32()
         if pyarrow.types.is_struct(kind):
-            return pyarrow.struct([(kind.field(place).name, narrow(kind.field(place).type)) for place in range(kind.num_fields)])
+            return pyarrow.struct(
+                [(kind.field(place).name, narrow(kind.field(place).type)) for place in range(kind.num_fields)]
+            )
         return pyarrow.list_(narrow(kind.value_type)) if pyarrow.types.is_list(kind) else kind
 
     return table.cast(pyarrow.schema([(one.name, narrow(one.type)) for one in table.schema]))
@@ -291,7 +347,9 @@ def _narrowed(table: Any) -> Any:
 
 def without_paths(tree: dict[str, Any]) -> dict[str, Any]:
     """A config as it was recorded, without the folders of the machine that it ran on."""
-    return {**tree, "paths": {"output": "multirun", "mirror": None, "cache": None}} if "paths" in tree else tree
+    return (
+        {**tree, "paths": {"output": "multirun", "mirror": None, "cache": None}} if "paths" in tree else tree
+    )
 
 
 def read_kept(file: Path) -> list[RunRecord]:
@@ -303,16 +361,28 @@ def read_kept(file: Path) -> list[RunRecord]:
         rows = pyarrow.parquet.read_table(file).to_pylist()
         return [_record(row, file) for row in rows]
     except (OSError, pyarrow.ArrowException, KeyError, ValueError, TypeError, RecursionError) as error:
-        raise RunError(f"{file}: damaged ({type(error).__name__}: {str(error).splitlines()[0][:120]})") from error
+        raise RunError(
+            f"{file}: damaged ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+        ) from error
 
 
 def _record(row: dict[str, str], file: Path) -> RunRecord:
     predicted = {split: file.with_name(KEPT_PREDICTIONS) for split in ("validation", "test")}
     tree, summary, environment, identity, labels = (json.loads(row[name]) for name in COLUMNS[:-1])
-    if not all(isinstance(part, dict) for part in (tree, summary, environment, identity)) or not isinstance(labels, list):
+    if not all(isinstance(part, dict) for part in (tree, summary, environment, identity)) or not isinstance(
+        labels, list
+    ):
         raise ValueError("a part of a run is no object with named fields")
     run = RunRecord(
-        row["run"], str(file.parent), Kept(row["history"], predicted, row["run"]), tree, {}, summary, environment, identity, labels
+        row["run"],
+        str(file.parent),
+        Kept(row["history"], predicted, row["run"]),
+        tree,
+        {},
+        summary,
+        environment,
+        identity,
+        labels,
     )
     run.check()
     return run

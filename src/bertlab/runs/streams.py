@@ -1,4 +1,6 @@
-"""Standard streams as everything else may take them for granted: there, able to take any letter, and without secrets."""
+"""Standard streams as everything else may take them for granted: there, able to take any letter, and without
+secrets.
+"""
 
 import io
 import os
@@ -11,7 +13,9 @@ HIDDEN: list[str] = []  # the environment's secrets at the start
 
 
 class Redacted(io.TextIOWrapper):
-    """A text stream from which passwords and secrets of the environment do not come out; tracebacks and libraries' lines included."""
+    """A text stream from which passwords and secrets of the environment do not come out; tracebacks and
+    libraries' lines included.
+    """
 
     def write(self, text: str, /) -> int:
         """Write text without its secrets."""
@@ -20,7 +24,9 @@ class Redacted(io.TextIOWrapper):
 
 
 def prepare_streams() -> None:
-    """Open what the shell has closed (`2>&-`) as nothing; write what an encoding lacks as an escape; let no secret out."""
+    """Open what the shell has closed (`2>&-`) as nothing; write what an encoding lacks as an escape; let no
+    secret out.
+    """
     for number in range(3):  # in order: an open takes the lowest number that is free
         try:
             os.fstat(number)
@@ -34,7 +40,9 @@ def prepare_streams() -> None:
 def _redacted(stream: TextIO | None, number: int) -> TextIO:
     if stream is None:
         stream = os.fdopen(number, "w", encoding="utf-8", closefd=False)
-    if isinstance(stream, Redacted) or not isinstance(stream, io.TextIOWrapper):  # somebody else's, as a notebook's
+    # somebody else's, as a notebook's
+    if isinstance(stream, Redacted) or not isinstance(stream, io.TextIOWrapper):
         return stream
     encoding = stream.encoding
-    return Redacted(stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=True)  # also where a file or pipe reads
+    # also where a file or pipe reads
+    return Redacted(stream.detach(), encoding=encoding, errors="backslashreplace", line_buffering=True)

@@ -1,4 +1,6 @@
-"""Local files: `metrics.jsonl`, one record a line, and `curves.png`. Written for every run, whatever other tracker there is."""
+"""Local files: `metrics.jsonl`, one record a line, and `curves.png`. Written for every run, whatever other
+tracker there is.
+"""
 
 import json
 from dataclasses import dataclass
@@ -45,14 +47,24 @@ class LocalTracker(Tracker):
             draw_curves(self.records, self.info, self.info.folder / "curves.png", best)
 
 
-def draw_curves(records: list[dict[str, Any]], info: RunInfo, path: Path, best_possible: float | None = None) -> None:
+def draw_curves(
+    records: list[dict[str, Any]], info: RunInfo, path: Path, best_possible: float | None = None
+) -> None:
     """`curves_figure` as PNG."""
     figure = curves_figure(records, info.primary, info.loss_unit, info.title, best_possible)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 
 
-def curves_figure(records: list[dict[str, Any]], primary: Metric, loss_unit: str, title: str, best_possible: float | None = None) -> Any:
-    """The loss and the primary metric over epochs, train and validation; snapshots on minimal pairs over words seen."""
+def curves_figure(
+    records: list[dict[str, Any]],
+    primary: Metric,
+    loss_unit: str,
+    title: str,
+    best_possible: float | None = None,
+) -> Any:
+    """The loss and the primary metric over epochs, train and validation; snapshots on minimal pairs over
+    words seen.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -77,9 +89,18 @@ def curves_figure(records: list[dict[str, Any]], primary: Metric, loss_unit: str
         if points:
             few = len(points) < 40
             color = "C0" if label == "training" else "C1"
-            axes.plot(*zip(*points, strict=True), label=label, color=color, linewidth=1.6, marker="o" if few else None, markersize=3.5)
+            axes.plot(
+                *zip(*points, strict=True),
+                label=label,
+                color=color,
+                linewidth=1.6,
+                marker="o" if few else None,
+                markersize=3.5,
+            )
     if best_possible is not None:
-        score.axhline(primary.factor * best_possible, color="black", linestyle=":", linewidth=1.2, label="best possible")
+        score.axhline(
+            primary.factor * best_possible, color="black", linestyle=":", linewidth=1.2, label="best possible"
+        )
     for axes, name in ((loss, f"loss ({loss_unit})"), (score, f"{primary.label}, {primary.direction}")):
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)

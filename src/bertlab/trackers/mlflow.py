@@ -1,4 +1,5 @@
-"""MLflow: scalars at their steps, settings as parameters, final scores and cost, in a database or on a server.
+"""MLflow: scalars at their steps, settings as parameters, final scores and cost, in a database or on a
+server.
 
 A continued run goes on in its MLflow run, which carries the run's id as a tag.
 """
@@ -20,21 +21,30 @@ AT_ONCE = 100  # parameters in a call
 class Mlflow(TrackerConfig):
     """Needs the package: `pip install mlflow-skinny`, or `mlflow` for its pages too."""
 
-    uri: str | None = string(None, "tracking server, or a database (sqlite:///mlflow.db); null = MLFLOW_TRACKING_URI or its default")
+    uri: str | None = string(
+        None,
+        "tracking server, or a database (sqlite:///mlflow.db); null = MLFLOW_TRACKING_URI or its default",
+    )
     experiment: str = string("bertlab", "MLflow experiment")
 
     def build(self, info: RunInfo) -> "MlflowTracker":
-        """Start the MLflow run, or go on with that of this id. Raises ConfigError where the package is missing or the place refuses."""
+        """Start the MLflow run, or go on with that of this id. Raises ConfigError where the package is
+        missing or the place refuses.
+        """
         try:
             from mlflow import MlflowClient
             from mlflow.exceptions import MlflowException
         except ImportError:
-            raise ConfigError("tracker=mlflow: the package is not installed; pip install 'bertlab[mlflow]'") from None
+            raise ConfigError(
+                "tracker=mlflow: the package is not installed; pip install 'bertlab[mlflow]'"
+            ) from None
         try:
             return MlflowTracker(MlflowClient(self.uri), self.experiment, info)
         except (MlflowException, OSError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise ConfigError(f"tracker=mlflow: cannot start ({line}); see tracker.uri and MLFLOW_TRACKING_URI") from error
+            raise ConfigError(
+                f"tracker=mlflow: cannot start ({line}); see tracker.uri and MLFLOW_TRACKING_URI"
+            ) from error
 
 
 class MlflowTracker(Tracker):
@@ -51,14 +61,20 @@ class MlflowTracker(Tracker):
             self.id = earlier[0].info.run_id
             client.update_run(self.id, status="RUNNING")
             return
-        tags = {ID: info.run_id, **({"bertlab.sweep": info.sweep} if info.sweep else {}), **dict.fromkeys(info.tags, "true")}
+        tags = {
+            ID: info.run_id,
+            **({"bertlab.sweep": info.sweep} if info.sweep else {}),
+            **dict.fromkeys(info.tags, "true"),
+        }
         self.id = client.create_run(place, run_name=info.title, tags=tags).info.run_id
         parameters = [Param(key, str(value)[:LONGEST]) for key, value in flat(info.config).items()]
         for start in range(0, len(parameters), AT_ONCE):
             client.log_batch(self.id, params=parameters[start : start + AT_ONCE])
 
     def log(self, record: dict[str, Any]) -> None:
-        """All numbers of a record in one call, at the run's own step. Raises RunError where the server does not take them."""
+        """All numbers of a record in one call, at the run's own step. Raises RunError where the server does
+        not take them.
+        """
         self._log({name: value for name, value in record.items() if name != "step"}, int(record["step"]))
 
     def _log(self, numbers: dict[str, Any], step: int) -> None:
@@ -69,12 +85,18 @@ class MlflowTracker(Tracker):
 
         now = int(1000 * time.time())
         try:
-            self.client.log_batch(self.id, metrics=[Metric(name, float(value), now, step) for name, value in numbers.items()])
+            self.client.log_batch(
+                self.id, metrics=[Metric(name, float(value), now, step) for name, value in numbers.items()]
+            )
         except MlflowException as error:
-            raise RunError(f"tracker=mlflow: {(str(error).splitlines() or [''])[0][:200]}; the same command continues") from error
+            raise RunError(
+                f"tracker=mlflow: {(str(error).splitlines() or [''])[0][:200]}; the same command continues"
+            ) from error
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Final scores as `final/split/name`, the cost as `cost/name`, then close; a run that did not finish is marked so."""
+        """Final scores as `final/split/name`, the cost as `cost/name`, then close; a run that did not finish
+        is marked so.
+        """
         finals = {f"final/{name}": value for name, value in summary.get("metrics", {}).items()}
         finals |= {f"cost/{name}": value for name, value in summary.get("cost", {}).items()}
         try:

@@ -1,4 +1,6 @@
-"""TensorBoard: scalars at their steps, settings and final scores as hyper-parameters, in event files below the run's folder."""
+"""TensorBoard: scalars at their steps, settings and final scores as hyper-parameters, in event files below
+the run's folder.
+"""
 
 import contextlib
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ class Tensorboard(TrackerConfig):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            raise ConfigError("tracker=tensorboard: the package is not installed; pip install 'bertlab[tensorboard]'") from None
+            raise ConfigError(
+                "tracker=tensorboard: the package is not installed; pip install 'bertlab[tensorboard]'"
+            ) from None
         return TensorboardTracker(SummaryWriter(str(info.folder / self.folder)), info)
 
 
@@ -31,7 +35,9 @@ class TensorboardTracker(Tracker):
         self.writer, self.config = writer, flat(info.config)
 
     def log(self, record: dict[str, Any]) -> None:
-        """Each number under its own name, at the run's own step: a continued run writes its records again, at the same steps."""
+        """Each number under its own name, at the run's own step: a continued run writes its records again, at
+        the same steps.
+        """
         for name, value in record.items():
             if name != "step":
                 self.writer.add_scalar(name, float(value), int(record["step"]))
@@ -39,7 +45,11 @@ class TensorboardTracker(Tracker):
     def finish(self, summary: dict[str, Any]) -> None:
         """Settings and final scores beside each other, then close."""
         with contextlib.closing(self.writer):
-            scores = {name: float(value) for name, value in summary.get("metrics", {}).items() if isinstance(value, int | float)}
+            scores = {
+                name: float(value)
+                for name, value in summary.get("metrics", {}).items()
+                if isinstance(value, int | float)
+            }
             if scores:
                 self.writer.add_hparams(self.config, scores, run_name="final")
 

@@ -17,7 +17,13 @@ PATIENCE = 20.0  # seconds that a server has to answer when a run starts
 class Wandb(TrackerConfig):
     """`mode=offline` needs no network and no account; upload later with `wandb sync`."""
 
-    mode: str = choice("online", "online", "offline", "disabled", help="where records go; offline writes below the run's folder")
+    mode: str = choice(
+        "online",
+        "online",
+        "offline",
+        "disabled",
+        help="where records go; offline writes below the run's folder",
+    )
     project: str = string("bertlab", "W&B project")
     entity: str | None = string(None, "W&B user or team; null = the account's default")
     group: str | None = string(None, "null = the sweep's name, where the run belongs to one")
@@ -35,7 +41,9 @@ class WandbTracker(Tracker):
     def __init__(self, config: Wandb, info: RunInfo) -> None:
         import wandb
 
-        settings = wandb.Settings(console="off", silent=True, x_disable_stats=True, x_disable_meta=True, init_timeout=PATIENCE)
+        settings = wandb.Settings(
+            console="off", silent=True, x_disable_stats=True, x_disable_meta=True, init_timeout=PATIENCE
+        )
         try:
             self.run = wandb.init(
                 project=config.project,
@@ -54,12 +62,17 @@ class WandbTracker(Tracker):
             )
         except (wandb.Error, OSError, TimeoutError) as error:
             line = (str(error).splitlines() or [type(error).__name__])[0][:160]
-            raise ConfigError(f"tracker=wandb: cannot start ({line}); log in with `wandb login`, or use tracker.mode=offline") from error
+            raise ConfigError(
+                f"tracker=wandb: cannot start ({line}); log in with `wandb login`, or use"
+                " tracker.mode=offline"
+            ) from error
         self.wandb, self.labels, self.is_offline = wandb, list(info.labels), config.mode == "offline"
 
     def log(self, record: dict[str, Any]) -> None:
         """Under the run's own step, so that a continued run does not count twice."""
-        self.run.log({name: value for name, value in record.items() if name != "step"}, step=int(record["step"]))
+        self.run.log(
+            {name: value for name, value in record.items() if name != "step"}, step=int(record["step"])
+        )
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Summary and confusion matrices, then close; a failed run is marked as failed."""
@@ -76,7 +89,9 @@ class WandbTracker(Tracker):
                     self.run.summary[name] = value
             for name, value in summary.get("cost", {}).items():
                 self.run.summary[f"cost/{name}"] = value
-            self.run.summary.update({"status": summary["status"], "id": summary["id"], "command": summary["command"]})
+            self.run.summary.update(
+                {"status": summary["status"], "id": summary["id"], "command": summary["command"]}
+            )
         finally:
             folder = Path(self.run.dir).parent
             self.run.finish(exit_code=0 if summary["status"] == "finished" else 1)

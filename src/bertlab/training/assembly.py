@@ -35,10 +35,16 @@ class Model(nn.Module):
         return self.head(self.encoder, hidden, batch)
 
     def _forward_part(self, batch: Batch, own: Part) -> Any:
-        """As one process computes these examples among all: padded as far as the longest of all, dropout drawn for all of them."""
+        """As one process computes these examples among all: padded as far as the longest of all, dropout
+        drawn for all of them.
+        """
         length = batch.input_ids.shape[1]
         more = own.length - length
-        ids, segments, mask = F.pad(batch.input_ids, (0, more)), F.pad(batch.segment_ids, (0, more)), batch.attention_mask
+        ids, segments, mask = (
+            F.pad(batch.input_ids, (0, more)),
+            F.pad(batch.segment_ids, (0, more)),
+            batch.attention_mask,
+        )
         if more:
             mask = torch.ones_like(batch.input_ids, dtype=torch.bool) if mask is None else mask
             mask = F.pad(mask, (0, more) if mask.ndim == 2 else (0, more, 0, more))
@@ -63,45 +69,59 @@ class Learner(nn.Module):
         return loss.total, loss.count
 
 
-# --- before anything is loaded --------------------------------------------------------------------------------------------------
+# --- before anything is loaded --------------------------------------------------------------------
 def check_combination(config: Train) -> None:
-    """What only components know of each other, in the run and in the pretraining it describes. Raises ConfigError naming both keys."""
+    """What only components know of each other, in the run and in the pretraining it describes. Raises
+    ConfigError naming both keys.
+    """
     if (stage := config.init.stage(config)) is not None:
         _check_stage(stage)
     longest, objective, dataset = config.model.longest(), config.objective, config.dataset
     if longest is not None and objective.max_length > longest:
         raise ConfigError(
-            f"objective.max_length={objective.max_length} is longer than model.max_position_embeddings={longest}; shorten the one or "
-            "raise the other"
+            f"objective.max_length={objective.max_length} is longer than"
+            f" model.max_position_embeddings={longest}; shorten the one or raise the other"
         )
     if (first := config.budget.length_from) is not None:
         if not objective.folds:
-            raise ConfigError(f"budget.length_from={first}: objective={objective.name} folds no rows; objective=mlm does")
+            raise ConfigError(
+                f"budget.length_from={first}: objective={objective.name} folds no rows; objective=mlm does"
+            )
         if first >= objective.max_length:
-            raise ConfigError(f"budget.length_from={first}: must be less than objective.max_length={objective.max_length}")
+            raise ConfigError(
+                f"budget.length_from={first}: must be less than objective.max_length={objective.max_length}"
+            )
     inherits, has_stage = config.tokenizer.inherits, config.init.stage(config) is not None
     if inherits and not config.init.gives_tokenizer and config.model.hub_name() is None:
-        raise ConfigError(f"tokenizer=inherited takes the tokenizer of what init names, but init={config.init.name} names nothing")
+        raise ConfigError(
+            f"tokenizer=inherited takes the tokenizer of what init names, but init={config.init.name} names"
+            " nothing"
+        )
     if has_stage and not inherits:
-        raise ConfigError("init=stage: its weights know no other words than its own tokenizer's: set tokenizer=inherited")
+        raise ConfigError(
+            "init=stage: its weights know no other words than its own tokenizer's: set tokenizer=inherited"
+        )
     if config.budget.is_timed and (key := objective.needs_end()) is not None:
-        raise ConfigError(f"objective.{key}: budget.hours alone has no end that it could be reached at; add another unit of budget")
+        raise ConfigError(
+            f"objective.{key}: budget.hours alone has no end that it could be reached at; add another unit of"
+            " budget"
+        )
     offered = dataset.offers()
     if lacking := [role for role in objective.roles if not role.optional and role.name not in offered]:
         hint = f"; name its column with dataset.{lacking[0].name}_column=…" if dataset.name == "files" else ""
         raise ConfigError(
-            f"objective={objective.name} needs {', '.join(f'{role.name} ({role.kind})' for role in lacking)}, which dataset={dataset.name} "
-            f"does not have (it has {', '.join(offered)}){hint}"
+            f"objective={objective.name} needs {', '.join(f'{role.name} ({role.kind})' for role in lacking)},"
+            f" which dataset={dataset.name} does not have (it has {', '.join(offered)}){hint}"
         )
     if config.compute.processes > 1 and not objective.examples_add_up:
         raise ConfigError(
-            f"compute.processes={config.compute.processes}: objective={objective.name} learns from an example by the others in its "
-            "batch, so that one process must see all of them; leave it 1"
+            f"compute.processes={config.compute.processes}: objective={objective.name} learns from an example"
+            " by the others in its batch, so that one process must see all of them; leave it 1"
         )
     if objective.needs_documents and not dataset.has_documents():
         raise ConfigError(
-            f"objective={objective.name} needs document, which dataset={dataset.name} does not have (it has {', '.join(offered)}); "
-            "dataset.documents=true if its texts have several sentences each"
+            f"objective={objective.name} needs document, which dataset={dataset.name} does not have (it has"
+            f" {', '.join(offered)}); dataset.documents=true if its texts have several sentences each"
         )
     objective.for_task(dataset).primary_metric()
 
@@ -115,23 +135,31 @@ def _check_stage(stage: Train) -> None:
         raise ConfigError(f"in the pretraining (init): {error}") from None
 
 
-# --- model, optimizer ---------------------------------------------------------------------------------------------------------------
-def build_model(config: Train, tokenizer: Tokenizer, objective: Objective, head_seed: int | None = None) -> Model:
-    """Encoder and head with random weights from torch's generator, which `head_seed` sets anew between the two."""
+# --- model, optimizer -----------------------------------------------------------------------------
+def build_model(
+    config: Train, tokenizer: Tokenizer, objective: Objective, head_seed: int | None = None
+) -> Model:
+    """Encoder and head with random weights from torch's generator, which `head_seed` sets anew between the
+    two.
+    """
     encoder = config.model.build(tokenizer.vocab_size, tokenizer.special.pad_id)
     if head_seed is not None:
         seed_everything(head_seed)
     return Model(encoder, objective.build_head(encoder, config.model.head_range()))
 
 
-def build_initialized(config: Train, tokenizer: Tokenizer, objective: Objective, source: Path | None = None) -> Model:
-    """Seed everything, build the model, give it the first weights that `init` names; torch's generator goes on from there.
+def build_initialized(
+    config: Train, tokenizer: Tokenizer, objective: Objective, source: Path | None = None
+) -> Model:
+    """Seed everything, build the model, give it the first weights that `init` names; torch's generator goes
+    on from there.
 
-    `source` is the folder of the stage that `init` names, if it names one. What `finetune` draws anew or freezes is so afterwards.
+    `source` is the folder of the stage that `init` names, if it names one. What `finetune` draws anew or
+    freezes is so afterwards.
     """
     seed_everything(config.seed)
-    # Where the encoder's weights come from elsewhere, head and dropout are those of the seed alone: arms are then paired, however
-    # each encoder drew the weights that are about to be replaced.
+    # Where the encoder's weights come from elsewhere, head and dropout are those of the seed alone: arms are
+    # then paired, however each encoder drew the weights that are about to be replaced.
     model = build_model(config, tokenizer, objective, None if config.init.name == "scratch" else config.seed)
     config.init.initialize(model, config, tokenizer.to_json(), source)
     if config.finetune.reinit_layers:
@@ -142,12 +170,15 @@ def build_initialized(config: Train, tokenizer: Tokenizer, objective: Objective,
 
 
 def set_up(model: Model, config: Train, device: Device) -> Model:
-    """The same model where it will be trained: on its device, compiled where asked, in a process that keeps its memory."""
+    """The same model where it will be trained: on its device, compiled where asked, in a process that keeps
+    its memory.
+    """
     model.to(device.device)
     if device.device.type == "cpu":
         keep_freed_memory()
     if config.compute.compile:
-        model.encoder.compile(dynamic=True if device.device.type == "cpu" else None)  # None: one shape is compiled as such
+        # None: one shape is compiled as such
+        model.encoder.compile(dynamic=True if device.device.type == "cpu" else None)
     return model
 
 
@@ -163,8 +194,9 @@ def frozen_weights(finetune: Finetune, model: Model) -> list[nn.Parameter]:
         raise ConfigError(f"finetune.freeze_layers={finetune.freeze_layers}: the model has {layers} layers")
     if finetune.freeze_layers + finetune.reinit_layers > layers:
         raise ConfigError(
-            f"finetune.freeze_layers={finetune.freeze_layers} and finetune.reinit_layers={finetune.reinit_layers} are more than the "
-            f"model's {layers} layers: some would be random and frozen"
+            f"finetune.freeze_layers={finetune.freeze_layers} and"
+            f" finetune.reinit_layers={finetune.reinit_layers} are more than the model's {layers} layers:"
+            " some would be random and frozen"
         )
     return [weight for level in levels[: 1 + finetune.freeze_layers] for weight in level]
 
@@ -172,19 +204,27 @@ def frozen_weights(finetune: Finetune, model: Model) -> list[nn.Parameter]:
 def parameter_groups(model: Model, layer_lr_decay: float = 1.0) -> list[ParameterGroup]:
     """Weights that decay (matrices) and weights that do not (biases, norms), as in Devlin et al. 2019's code.
 
-    With `layer_lr_decay` below 1 the head and what stands on the layers keep the learning rate, the top layer has that share of it, each
-    level below that share of the one above.
+    With `layer_lr_decay` below 1 the head and what stands on the layers keep the learning rate, the top layer
+    has that share of it, each level below that share of the one above.
     """
     scales: dict[nn.Parameter, float] = {}
     if layer_lr_decay < 1:
         levels = model.encoder.levels()
-        scales = {weight: layer_lr_decay ** (len(levels) - 1 - index) for index, level in enumerate(levels) for weight in level}
+        scales = {
+            weight: layer_lr_decay ** (len(levels) - 1 - index)
+            for index, level in enumerate(levels)
+            for weight in level
+        }
     hidden = model.encoder.hidden_matrices()
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for weight in model.parameters():
         if weight.requires_grad:
-            groups.setdefault((scales.get(weight, 1.0), weight.ndim >= 2, weight in hidden), []).append(weight)
-    return [ParameterGroup(weights, decays, scale, hidden) for (scale, decays, hidden), weights in groups.items()]
+            groups.setdefault((scales.get(weight, 1.0), weight.ndim >= 2, weight in hidden), []).append(
+                weight
+            )
+    return [
+        ParameterGroup(weights, decays, scale, hidden) for (scale, decays, hidden), weights in groups.items()
+    ]
 
 
 def build_optimizer(config: Train, model: Model) -> torch.optim.Optimizer:

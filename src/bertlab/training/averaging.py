@@ -1,7 +1,8 @@
-"""An exponential moving average of the weights (Polyak & Juditsky 1992; Tarvainen & Valpola 2017, §2), for optimizer.ema_decay.
+"""An exponential moving average of the weights (Polyak & Juditsky 1992; Tarvainen & Valpola 2017, §2), for
+optimizer.ema_decay.
 
-After step t (from 1) average = d average + (1 - d) weights, d = min(decay, (1 + t) / (10 + t)), so that the random first weights are soon
-forgotten in short runs too. Buffers are not averaged.
+After step t (from 1) average = d average + (1 - d) weights, d = min(decay, (1 + t) / (10 + t)), so that the
+random first weights are soon forgotten in short runs too. Buffers are not averaged.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,6 @@
-"""Score a model on a split: every example once, batches of similar lengths, rows put back in the examples' order."""
+"""Score a model on a split: every example once, batches of similar lengths, rows put back in the examples'
+order.
+"""
 
 import math
 from typing import Any
@@ -16,9 +18,16 @@ from bertlab.training.together import ALONE, Alone
 
 @torch.no_grad()
 def measure(
-    model: nn.Module, objective: Objective, examples: Examples, device: Device, batch_size: int, label: str = "", processes: Alone = ALONE
+    model: nn.Module,
+    objective: Objective,
+    examples: Examples,
+    device: Device,
+    batch_size: int,
+    label: str = "",
+    processes: Alone = ALONE,
 ) -> dict[str, np.ndarray]:
-    """What the objective measures of each example, one row an example in their order. Dropout is off, random draws are fixed.
+    """What the objective measures of each example, one row an example in their order. Dropout is off, random
+    draws are fixed.
 
     Several processes take batches in turn, which are those of one, and all get all of the rows.
     """
@@ -28,7 +37,11 @@ def measure(
     parts = []
     starts = range(0, len(order), batch_size)
     for start in tqdm(
-        starts[processes.rank :: processes.of], desc=label, unit="batch", leave=False, disable=not (label and is_interactive())
+        starts[processes.rank :: processes.of],
+        desc=label,
+        unit="batch",
+        leave=False,
+        disable=not (label and is_interactive()),
     ):
         batch = objective.collate(examples, order[start : start + batch_size], None).to(device.device)
         with device.autocast():
@@ -54,9 +67,11 @@ def score(
     rows: Any = None,
     processes: Alone = ALONE,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Scores named `split/name`, and the measured examples behind them; `rows` is the split that the examples are of.
+    """Scores named `split/name`, and the measured examples behind them; `rows` is the split that the examples
+    are of.
 
-    Raises DivergedError for a score that is no number, and ValueError for one that the objective does not declare.
+    Raises DivergedError for a score that is no number, and ValueError for one that the objective does not
+    declare.
     """
     measured = measure(model, objective, examples, device, batch_size, split, processes)
     scores = processes.same(lambda: objective.scores(measured, rows))
@@ -64,7 +79,9 @@ def score(
     for name, value in scores.items():
         if isinstance(value, int | float):
             if name not in declared:
-                raise ValueError(f"{type(objective).__name__} scores '{name}', which its metrics do not declare")
+                raise ValueError(
+                    f"{type(objective).__name__} scores '{name}', which its metrics do not declare"
+                )
             if not math.isfinite(value):
                 raise DivergedError(f"{split}/{name} is {value}: the model's outputs are not finite numbers")
     return {f"{split}/{name}": value for name, value in scores.items()}, measured

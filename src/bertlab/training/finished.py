@@ -28,7 +28,9 @@ class FinishedRun:
 
     def device(self, compute: Compute) -> Device:
         """Where to compute; the precision is that of training unless another is asked for."""
-        precision = self.identity["numerics"]["precision"] if compute.precision == "auto" else compute.precision
+        precision = (
+            self.identity["numerics"]["precision"] if compute.precision == "auto" else compute.precision
+        )
         return choose_device(compute.device, precision, compute.threads)
 
 
@@ -49,6 +51,9 @@ def load_run(folder: RunFolder) -> FinishedRun:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise RunError(f"{folder}: its weights do not fit this version's model ({str(error).splitlines()[1].strip()[:160]})") from error
+        raise RunError(
+            f"{folder}: its weights do not fit this version's model"
+            f" ({str(error).splitlines()[1].strip()[:160]})"
+        ) from error
     model.eval()
     return FinishedRun(folder, config, tokenizer, objective, model, identity)

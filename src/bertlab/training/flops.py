@@ -1,7 +1,9 @@
-"""What a computation costs: floating-point operations counted as they happen, and the rate this machine reaches on matrix products.
+"""What a computation costs: floating-point operations counted as they happen, and the rate this machine
+reaches on matrix products.
 
-Only products are counted, 2 operations for each multiply-add, as is usual (Kaplan et al. 2020, §2.1); everything else is small beside
-them. Own counting, because torch's `FlopCounterMode` knows no CPU attention kernel and takes two seconds to load.
+Only products are counted, 2 operations for each multiply-add, as is usual (Kaplan et al. 2020, §2.1);
+everything else is small beside them. Own counting, because torch's `FlopCounterMode` knows no CPU attention
+kernel and takes two seconds to load.
 """
 
 import contextlib
@@ -32,7 +34,14 @@ class Counter(TorchFunctionMode):
 
     def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = call(*args, **(kwargs or {}))
-        if call in (F.linear, torch.matmul, torch.bmm, torch.mm, torch.Tensor.matmul, torch.Tensor.__matmul__):
+        if call in (
+            F.linear,
+            torch.matmul,
+            torch.bmm,
+            torch.mm,
+            torch.Tensor.matmul,
+            torch.Tensor.__matmul__,
+        ):
             self.total += 2 * result.numel() * args[0].shape[-1]
         elif call is F.scaled_dot_product_attention:
             query, key = args[0], args[1]
@@ -43,31 +52,47 @@ class Counter(TorchFunctionMode):
 @torch.no_grad()
 def count_forward(call: Callable[[], Any]) -> int:
     """Operations of one call; its gradients are not computed."""
-    # Of a compiled model the products are counted as it is written; tracing it with a counter inside would fill the screen with warnings.
-    plain = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else contextlib.nullcontext()
+    # Of a compiled model the products are counted as it is written; tracing it with a counter inside would
+    # fill the screen with warnings.
+    plain = (
+        torch.compiler.set_stance("force_eager")
+        if "torch._dynamo" in sys.modules
+        else contextlib.nullcontext()
+    )
     with plain, Counter() as counter:
         call()
     return int(counter.total)
 
 
 def training_flops(
-    model: torch.nn.Module, objective: Objective, train: Examples, order: BatchOrder, device: Device, tokens: float
+    model: torch.nn.Module,
+    objective: Objective,
+    train: Examples,
+    order: BatchOrder,
+    device: Device,
+    tokens: float,
 ) -> float:
-    """Of training on so many tokens, forward and backward: counted on the first batch as it is trained on, half-way through (where rates
-    move), once for each length that rows are folded to.
+    """Of training on so many tokens, forward and backward: counted on the first batch as it is trained on,
+    half-way through (where rates move), once for each length that rows are folded to.
     """
     model.eval()
     total = 0.0
     for length, part in order.lengths_used(tokens):
-        batch = objective.collate(train, order.epoch(0)[0], Draw(order.seed, 0, 0.5, length)).to(device.device)
+        batch = objective.collate(train, order.epoch(0)[0], Draw(order.seed, 0, 0.5, length)).to(
+            device.device
+        )
         with device.autocast():
             total += (1 + BACKWARD) * count_forward(partial(model, batch)) / batch.num_tokens * part
     return total
 
 
 @torch.no_grad()
-def product_rate(device: torch.device, dtype: torch.dtype, size: int | None = None, seconds: float = 0.1) -> float:
-    """Operations a second of square matrix products on this device, with the threads that are set now; the best of several."""
+def product_rate(
+    device: torch.device, dtype: torch.dtype, size: int | None = None, seconds: float = 0.1
+) -> float:
+    """Operations a second of square matrix products on this device, with the threads that are set now; the
+    best of several.
+    """
     size = size or (1024 if device.type == "cpu" else 8192)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best, started = math.inf, time.perf_counter()

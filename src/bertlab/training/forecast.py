@@ -1,7 +1,7 @@
 """What runs would cost and what is done of them already, without training any: for `bertlab plan`.
 
-Data is read and tokenised (which the runs need anyway, and find in the cache), models are built, and a few steps of each kind of run are
-timed on this machine; everything else follows from the order of batches.
+Data is read and tokenised (which the runs need anyway, and find in the cache), models are built, and a few
+steps of each kind of run are timed on this machine; everything else follows from the order of batches.
 """
 
 import dataclasses
@@ -29,7 +29,9 @@ from bertlab.training.loop import accumulate
 
 SECONDS_OF_TIMING = 2.0  # for each kind of run
 STATES_OF_OPTIMIZER = 2  # of the size of the weights, as Adam has
-NO_RAMP: dict[str, Any] = dict.fromkeys(("batch_size_from", "batch_ramp_tokens", "length_from", "length_ramp_tokens"))
+NO_RAMP: dict[str, Any] = dict.fromkeys(
+    ("batch_size_from", "batch_ramp_tokens", "length_from", "length_ramp_tokens")
+)
 
 
 @dataclass
@@ -90,7 +92,10 @@ class Forecaster:
     def _material(self, run: Located, tokenizer: str | None) -> Material:
         """As `prepare`; a tokenizer that a pretraining still to come will leave behind is given as JSON."""
         config = run.config
-        parts = [dataclasses.asdict(part) for part in (config.dataset, config.tokenizer, config.objective, config.paths)]
+        parts = [
+            dataclasses.asdict(part)
+            for part in (config.dataset, config.tokenizer, config.objective, config.paths)
+        ]
         key = digest({"parts": parts, "inputs": run.identity["inputs"], "tokenizer": tokenizer})
         if key not in self.materials:
             with tempfile.TemporaryDirectory() as folder:
@@ -110,9 +115,12 @@ class Forecaster:
         train = material.examples["train"]
         order = order_of(config, train)
         steps = order.total_steps(config.budget)
-        full = order_batches(train.lengths, dataclasses.replace(config.budget, **NO_RAMP), config.seed)  # steps as they are in the end
+        # steps as they are in the end
+        full = order_batches(train.lengths, dataclasses.replace(config.budget, **NO_RAMP), config.seed)
         tokens_per_step = float(train.lengths.mean()) * len(train.lengths) / max(1, full.steps_in(1.0))
-        seconds_per_step = 0.0 if status == "finished" else self._seconds_per_step(config, model, material, full, device)
+        seconds_per_step = (
+            0.0 if status == "finished" else self._seconds_per_step(config, model, material, full, device)
+        )
         if steps is None:  # as many as the hours allow
             assert config.budget.hours is not None
             spent = 3600 * config.budget.hours
@@ -122,7 +130,10 @@ class Forecaster:
             to_go = order.tokens_before(steps) - order.tokens_before(min(done, steps))
             seconds = to_go / max(tokens_per_step, 1e-9) * seconds_per_step
             seconds += (
-                self._evaluations(config, material, order, steps, done) * seconds_per_step / max(tokens_per_step, 1e-9) / (1 + BACKWARD)
+                self._evaluations(config, material, order, steps, done)
+                * seconds_per_step
+                / max(tokens_per_step, 1e-9)
+                / (1 + BACKWARD)
             )
             if config.budget.hours is not None:  # a cap on the other unit
                 seconds, seen = (
@@ -133,27 +144,53 @@ class Forecaster:
             seconds, seen = 0.0, float(summary["cost"]["steps"])
         tokens = seen * tokens_per_step if steps is None else order.tokens_before(round(seen))
         flops = training_flops(
-            model.to("cpu"), material.objective, train, order, Device(torch.device("cpu"), "float32", device.threads), tokens
+            model.to("cpu"),
+            material.objective,
+            train,
+            order,
+            Device(torch.device("cpu"), "float32", device.threads),
+            tokens,
         )
         parameters = sum(weight.numel() for weight in model.parameters())
         averaged = config.optimizer.ema_decay > 0
         return Forecast(folder.path, status, parameters, steps, done, tokens, flops, seconds, stage, averaged)
 
-    def _evaluations(self, config: Train, material: Material, order: BatchOrder, steps: int, done: int) -> float:
+    def _evaluations(
+        self, config: Train, material: Material, order: BatchOrder, steps: int, done: int
+    ) -> float:
         """Tokens that evaluations still to come will read."""
         if "validation" not in material.examples:
             return 0.0
         interval = order.steps_between(config.evaluation, steps)
         remaining = -(-steps // interval) - done // interval
-        lengths = {name: float(examples.lengths.sum()) for name, examples in material.examples.items() if name != "train"}
-        return (remaining + 1) * lengths["validation"] + lengths.get("test", 0.0)  # and once more with the selected weights
+        lengths = {
+            name: float(examples.lengths.sum())
+            for name, examples in material.examples.items()
+            if name != "train"
+        }
+        # and once more with the selected weights
+        return (remaining + 1) * lengths["validation"] + lengths.get("test", 0.0)
 
-    def _seconds_per_step(self, config: Train, model: Model, material: Material, order: BatchOrder, device: Device) -> float:
-        """Of real steps on the run's own batches: the mean of those after the first, as many as fit in SECONDS_OF_TIMING."""
+    def _seconds_per_step(
+        self, config: Train, model: Model, material: Material, order: BatchOrder, device: Device
+    ) -> float:
+        """Of real steps on the run's own batches: the mean of those after the first, as many as fit in
+        SECONDS_OF_TIMING.
+        """
         length: dict[str, Any] = dict.fromkeys(("epochs", "steps", "tokens", "examples", "hours"))
-        deciding = {"dataset": config.dataset, "objective": config.objective, "model": config.model, "finetune": config.finetune}
-        parts = {name: dataclasses.asdict(part) for name, part in {**deciding, "compute": config.compute}.items()}
-        parts |= {"budget": dataclasses.asdict(dataclasses.replace(config.budget, **length)), "optimizer": {"name": config.optimizer.name}}
+        deciding = {
+            "dataset": config.dataset,
+            "objective": config.objective,
+            "model": config.model,
+            "finetune": config.finetune,
+        }
+        parts = {
+            name: dataclasses.asdict(part) for name, part in {**deciding, "compute": config.compute}.items()
+        }
+        parts |= {
+            "budget": dataclasses.asdict(dataclasses.replace(config.budget, **length)),
+            "optimizer": {"name": config.optimizer.name},
+        }
         key = digest({"words": material.tokenizer.vocab_size, **parts})
         if key not in self.timings:
             if device.device.type == "cpu":
@@ -163,7 +200,8 @@ class Forecaster:
 
 
 def time_steps(config: Train, model: Model, material: Material, order: BatchOrder, device: Device) -> float:
-    """Mean seconds of an optimizer step, the first one left out; of the model as it is written, compiled or not in the run.
+    """Mean seconds of an optimizer step, the first one left out; of the model as it is written, compiled or
+    not in the run.
 
     Of a run of several processes the first one's share, without the exchange of gradients.
     """
@@ -173,12 +211,16 @@ def time_steps(config: Train, model: Model, material: Material, order: BatchOrde
     optimizer = build_optimizer(config, model)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     micro_batch = config.compute.micro_batch_size or WHOLE
-    feed = Feed(material.objective, material.examples["train"], order, None, micro_batch, 0, config.compute.processes)
+    feed = Feed(
+        material.objective, material.examples["train"], order, None, micro_batch, 0, config.compute.processes
+    )
     steps = feed.steps(0, device, config.compute.workers)
     began, taken = time.perf_counter(), []
     while True:
         before = time.perf_counter()
-        loss, _, _ = accumulate(Learner(model, material.objective, device), feed, next(steps), device, weights)
+        loss, _, _ = accumulate(
+            Learner(model, material.objective, device), feed, next(steps), device, weights
+        )
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         float(loss.total)  # waits for an accelerator

@@ -64,17 +64,25 @@ class FromCheckpoint(InitConfig):
     def inputs(self, _run: Train) -> dict[str, str]:
         """Weights and tokenizer."""
         path = Path(self.path).expanduser()
-        files = [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json")]
+        files = (
+            [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json")]
+        )
         return {"init": digest([file_digest(file) for file in files if file.is_file()])}
 
     def initialize(self, model: nn.Module, run: Train, tokenizer: str, source: Path | None) -> None:
-        """Copy the encoder's (and the head's) weights. Raises RunError naming the first thing that does not fit."""
-        load_from_run(Path(self.path).expanduser(), model, run, tokenizer, self.head, f"init.path={self.path}")
+        """Copy the encoder's (and the head's) weights. Raises RunError naming the first thing that does not
+        fit.
+        """
+        load_from_run(
+            Path(self.path).expanduser(), model, run, tokenizer, self.head, f"init.path={self.path}"
+        )
 
 
 @dataclass
 class FromStage(InitConfig):
-    """Weights of a pretraining run described in place. It is computed once, as a run of its own, and shared by all that describe it."""
+    """Weights of a pretraining run described in place. It is computed once, as a run of its own, and shared
+    by all that describe it.
+    """
 
     dataset: DatasetConfig = MISSING
     tokenizer: TokenizerConfig = MISSING
@@ -85,23 +93,35 @@ class FromStage(InitConfig):
     budget: Budget = MISSING
     evaluation: Evaluation = field(default_factory=Evaluation)
     model: dict[str, Any] = mapping("keys of the run's model that differ in pretraining, e.g. hidden_dropout")
-    seed: int = integer(0, "the pretraining's seed; one pretraining serves all seeds of the run", low=0, high=2**31 - 1)
+    seed: int = integer(
+        0, "the pretraining's seed; one pretraining serves all seeds of the run", low=0, high=2**31 - 1
+    )
     head: bool = flag(False, "take the head's weights too, where both have the same objective")
 
     def stage(self, run: Train) -> Train:
-        """The pretraining as a run: this config, with the model, machine, folders and tracker of the run that needs it."""
+        """The pretraining as a run: this config, with the model, machine, folders and tracker of the run that
+        needs it.
+        """
         free = run.model.free_in_pretraining()
         if unknown := [key for key in self.model if key not in free]:
-            raise ConfigError(f"init.model.{unknown[0]}: not a key that may differ in pretraining, {did_you_mean(unknown[0], free)}")
+            raise ConfigError(
+                f"init.model.{unknown[0]}: not a key that may differ in pretraining,"
+                f" {did_you_mean(unknown[0], free)}"
+            )
         if self.head and self.objective.name != run.objective.name:
-            raise ConfigError(f"init.head=true: the head of {self.objective.name} does not fit objective={run.objective.name}")
+            raise ConfigError(
+                f"init.head=true: the head of {self.objective.name} does not fit"
+                f" objective={run.objective.name}"
+            )
         try:
             model: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(run.model), self.model))
         except OmegaConfBaseException as error:
             raise ConfigError(f"init.model.{error.key}: {str(error).splitlines()[0]}") from None
         return Train(
-            model=model, dataset=self.dataset, tokenizer=self.tokenizer, objective=self.objective, init=self.init, optimizer=self.optimizer,
-            schedule=self.schedule, budget=self.budget, evaluation=self.evaluation, seed=self.seed, compute=run.compute,
+            model=model, dataset=self.dataset, tokenizer=self.tokenizer, objective=self.objective,
+            init=self.init, optimizer=self.optimizer,
+            schedule=self.schedule, budget=self.budget, evaluation=self.evaluation, seed=self.seed,
+            compute=run.compute,
             tracker=run.tracker, paths=run.paths, tags=run.tags,
         )  # fmt: skip
 
@@ -110,16 +130,22 @@ class FromStage(InitConfig):
         return {"name": self.name, "head": self.head}
 
     def initialize(self, model: nn.Module, run: Train, tokenizer: str, source: Path | None) -> None:
-        """Copy the encoder's (and the head's) weights. Raises RunError naming the first thing that does not fit."""
+        """Copy the encoder's (and the head's) weights. Raises RunError naming the first thing that does not
+        fit.
+        """
         assert source is not None
         load_from_run(source, model, run, tokenizer, self.head, "init=stage")
 
 
 @dataclass
 class FromPretrained(InitConfig):
-    """Weights of a Hugging Face checkpoint: of any architecture with model=hf_*, of a BERT in our own encoder."""
+    """Weights of a Hugging Face checkpoint: of any architecture with model=hf_*, of a BERT in our own
+    encoder.
+    """
 
-    path: str | None = string(None, "folder with config.json and model.safetensors, or a hub name; null = model.name_or_path")
+    path: str | None = string(
+        None, "folder with config.json and model.safetensors, or a hub name; null = model.name_or_path"
+    )
 
     def check(self, path: str) -> None:
         """An empty path would be the current folder."""
@@ -137,23 +163,32 @@ class FromPretrained(InitConfig):
 
     def deciding(self) -> dict[str, Any]:
         """Known by its content, wherever it lies."""
-        return super().deciding() | ({"path": "local"} if self.path and Path(self.path).expanduser().exists() else {})
+        return super().deciding() | (
+            {"path": "local"} if self.path and Path(self.path).expanduser().exists() else {}
+        )
 
     def inputs(self, run: Train) -> dict[str, str]:
         """Every file of weights, and the tokenizer beside them."""
         source = self.source(run)
-        files = [*sorted(source.glob("*.safetensors")), *(file for file in (source / "tokenizer.json",) if file.is_file())]
+        files = [
+            *sorted(source.glob("*.safetensors")),
+            *(file for file in (source / "tokenizer.json",) if file.is_file()),
+        ]
         return {"pretrained": digest([file_digest(file) for file in files])}
 
     def initialize(self, model: nn.Module, run: Train, tokenizer: str, source: Path | None) -> None:
         """Copy its weights, under our names. Raises DataError or ConfigError naming what does not fit."""
         assert source is not None
         encoder: Any = model.get_submodule("encoder")
-        run.model.load_pretrained(encoder, source, f"init.path={self.path}" if self.path else "init=pretrained")
+        run.model.load_pretrained(
+            encoder, source, f"init.path={self.path}" if self.path else "init=pretrained"
+        )
 
 
 def load_from_run(path: Path, model: nn.Module, run: Train, tokenizer: str, head: bool, asked: str) -> None:
-    """Copy the encoder's (and the head's) weights out of a run. Raises RunError naming the first thing that does not fit."""
+    """Copy the encoder's (and the head's) weights out of a run. Raises RunError naming the first thing that
+    does not fit.
+    """
     if not path.exists():
         raise RunError(f"{asked}: no such run folder or file")
     if (folder := RunFolder(path)).is_run:
@@ -168,8 +203,8 @@ def load_from_run(path: Path, model: nn.Module, run: Train, tokenizer: str, head
             raise RunError(f"{asked}: it has no weight '{name}'; is it a run of the same model?")
         if weights[name].shape != own[name].shape:
             raise RunError(
-                f"{asked}: '{name}' has shape {tuple(weights[name].shape)}, this model {tuple(own[name].shape)}; "
-                "model and tokenizer must be those of that run"
+                f"{asked}: '{name}' has shape {tuple(weights[name].shape)}, this model"
+                f" {tuple(own[name].shape)}; model and tokenizer must be those of that run"
             )
     chosen = {name: weights[name] for name in expected}
     check_weights(chosen, own, asked)
@@ -177,7 +212,9 @@ def load_from_run(path: Path, model: nn.Module, run: Train, tokenizer: str, head
 
 
 def _check_run(folder: RunFolder, run: Train, tokenizer: str, asked: str) -> None:
-    """Weights whose shapes fit may still mean something else: other heads, other positions, other words behind the ids."""
+    """Weights whose shapes fit may still mean something else: other heads, other positions, other words
+    behind the ids.
+    """
     try:
         folder.verify()
         theirs, vocabulary = folder.tree().get("model"), folder.tokenizer()
@@ -187,6 +224,8 @@ def _check_run(folder: RunFolder, run: Train, tokenizer: str, asked: str) -> Non
         raise RunError(f"{asked}: it is damaged (its config.yaml has no model)")
     for key, value in dataclasses.asdict(run.model).items():
         if key not in run.model.may_differ() and theirs.get(key, value) != value:
-            raise RunError(f"{asked}: that run has model.{key}={theirs[key]}, this one {value}; set model.{key}")
+            raise RunError(
+                f"{asked}: that run has model.{key}={theirs[key]}, this one {value}; set model.{key}"
+            )
     if vocabulary != tokenizer:
         raise RunError(f"{asked}: that run has another vocabulary; take it: tokenizer=inherited")

@@ -1,7 +1,8 @@
 """Start the processes of one run on this machine, wait for them, and tell what came of it.
 
-They are torch's (torch.multiprocessing), which ends all where one fails. Each is in a process group of its own, so that what a terminal or
-a scheduler sends to a whole group reaches this process alone, which hands it on once: they checkpoint and leave. They end with this one.
+They are torch's (torch.multiprocessing), which ends all where one fails. Each is in a process group of its
+own, so that what a terminal or a scheduler sends to a whole group reaches this process alone, which hands it
+on once: they checkpoint and leave. They end with this one.
 """
 
 import contextlib
@@ -37,15 +38,16 @@ class Told:
     """How a process ended."""
 
     how: str
-    value: int = (
-        0  # of an interruption the signal, of exhausted memory the micro-batch that may fit; of what is done whether it was so before
-    )
+    # of an interruption the signal, of exhausted memory the micro-batch that may fit; of what is done whether
+    # it was so before
+    value: int = 0
     error: str = ""  # the error's class
     line: str = ""
 
 
 def run_together(of: int, work: Callable[..., bool], *arguments: Any) -> bool:
-    """Call `work(*arguments)` in so many processes that are each other's `place()`; what it returns in the first.
+    """Call `work(*arguments)` in so many processes that are each other's `place()`; what it returns in the
+    first.
 
     Raises what they raise of Interrupted, MemoryExhausted and UserError, and RunError where one was killed.
     """
@@ -68,7 +70,10 @@ def _outcome(told: list[Told], received: list[int], killed: ProcessExitedExcepti
     if EXHAUSTED in by_kind:
         raise MemoryExhausted(by_kind[EXHAUSTED].value)
     if REFUSED in by_kind:
-        kinds = {kind.__name__: kind for kind in (errors.ConfigError, errors.DataError, errors.RunError, errors.DivergedError)}
+        kinds = {
+            kind.__name__: kind
+            for kind in (errors.ConfigError, errors.DataError, errors.RunError, errors.DivergedError)
+        }
         raise kinds.get(by_kind[REFUSED].error, UserError)(by_kind[REFUSED].line)
     if INTERRUPTED in by_kind:
         raise Interrupted(received[0] if received else by_kind[INTERRUPTED].value)
@@ -76,18 +81,26 @@ def _outcome(told: list[Told], received: list[int], killed: ProcessExitedExcepti
         signal.signal(received[0], signal.SIG_DFL)
         os.kill(os.getpid(), received[0])
     if killed is not None:
-        how = f"was killed ({killed.signal_name})" if killed.signal_name else f"ended with status {killed.exit_code}"
+        how = (
+            f"was killed ({killed.signal_name})"
+            if killed.signal_name
+            else f"ended with status {killed.exit_code}"
+        )
         raise RunError(
-            f"process {killed.error_index} of {of} of this run {how}, perhaps for lack of memory; the same command goes on from the last "
-            "checkpoint"
+            f"process {killed.error_index} of {of} of this run {how}, perhaps for lack of memory; the same"
+            " command goes on from the last checkpoint"
         )
     if ELSEWHERE in by_kind or len(told) < of:
-        raise RunError(by_kind[ELSEWHERE].line if ELSEWHERE in by_kind else "a process of this run ended without a word")
+        raise RunError(
+            by_kind[ELSEWHERE].line if ELSEWHERE in by_kind else "a process of this run ended without a word"
+        )
     return bool(told[0].value)
 
 
 def _process(rank: int, of: int, folder: str, work: Callable[..., bool], arguments: tuple[Any, ...]) -> None:
-    """One of them. What it has to tell lies in a file; its status is 0 unless the others must not wait for it."""
+    """One of them. What it has to tell lies in a file; its status is 0 unless the others must not wait for
+    it.
+    """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     prepare_streams()

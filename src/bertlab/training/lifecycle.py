@@ -1,4 +1,6 @@
-"""A run's life: where it lies and what it is, whether anything is left to do, its pretraining first, then training, scores, summary."""
+"""A run's life: where it lies and what it is, whether anything is left to do, its pretraining first, then
+training, scores, summary.
+"""
 
 import dataclasses
 import json
@@ -36,13 +38,17 @@ from bertlab.training.spikes import COUNTED
 from bertlab.training.together import ALONE, Alone, meet
 
 SCORED = ("validation", "test")  # splits that are scored at the end, the test split once
-OUT_OF_MEMORY = "out_of_memory"  # a status: another run, with fewer examples a forward pass, stands for this one
+OUT_OF_MEMORY = (  # a status: another run, with fewer examples a forward pass, stands for this one
+    "out_of_memory"
+)
 FIRST_SPIKES = 100  # of which a summary tells the step
 
 
 @dataclass(frozen=True)
 class Located:
-    """A run before anything is computed: what it is on this machine, where it lies, how far it is, the pretraining that it begins with."""
+    """A run before anything is computed: what it is on this machine, where it lies, how far it is, the
+    pretraining that it begins with.
+    """
 
     config: Train
     device: Device
@@ -58,16 +64,24 @@ class Located:
 
 
 def locate(config: Train) -> Located:
-    """The run that stands for this config: where so many examples a forward pass ran out of memory, the same one with fewer.
+    """The run that stands for this config: where so many examples a forward pass ran out of memory, the same
+    one with fewer.
 
-    Raises UserError for what would stop it before its first step, as far as that shows without reading data whole.
+    Raises UserError for what would stop it before its first step, as far as that shows without reading data
+    whole.
     """
-    config = dataclasses.replace(config, compute=dataclasses.replace(config.compute, processes=number_of_processes(config)))
+    config = dataclasses.replace(
+        config, compute=dataclasses.replace(config.compute, processes=number_of_processes(config))
+    )
     stage = None if (described := config.init.stage(config)) is None else locate(described)
     check_combination(config)
     pairs = pairs_of(config)
-    device = choose_device(config.compute.device, config.compute.precision, config.compute.threads, config.compute.processes)
-    identity = identify(config, device, None if stage is None else stage.id, None if pairs is None else pairs.digest())
+    device = choose_device(
+        config.compute.device, config.compute.precision, config.compute.threads, config.compute.processes
+    )
+    identity = identify(
+        config, device, None if stage is None else stage.id, None if pairs is None else pairs.digest()
+    )
     folder = run_folder(config, identity["id"])
     summary = folder.summary()
     if summary is not None and summary["status"] == OUT_OF_MEMORY:
@@ -76,17 +90,26 @@ def locate(config: Train) -> Located:
 
 
 def in_parts(config: Train, micro_batch: int) -> Train:
-    """The same with fewer examples a forward pass, which rounds otherwise and so is a run of its own; the effective batch stays."""
-    return dataclasses.replace(config, compute=dataclasses.replace(config.compute, micro_batch_size=micro_batch))
+    """The same with fewer examples a forward pass, which rounds otherwise and so is a run of its own; the
+    effective batch stays.
+    """
+    return dataclasses.replace(
+        config, compute=dataclasses.replace(config.compute, micro_batch_size=micro_batch)
+    )
 
 
 def train(config: Train, context: Context) -> Outcome:
-    """Run, continue or skip: whatever this config's folder needs. Raises UserError for what the user can mend."""
+    """Run, continue or skip: whatever this config's folder needs. Raises UserError for what the user can
+    mend.
+    """
     run = locate(config)
     if run.config.compute.processes == 1:
         return train_located(run, context)
     if context.trial is not None:
-        raise ConfigError("compute.processes: a search hears of a run and prunes it from within its one process; leave it 1 in a search")
+        raise ConfigError(
+            "compute.processes: a search hears of a run and prunes it from within its one process; leave it 1"
+            " in a search"
+        )
     if place().of == 1:
         return train_by_several(run, context)
     try:
@@ -99,12 +122,16 @@ def number_of_processes(config: Train) -> int:
     """As many as were started, or as are to be. Raises ConfigError where both are said and differ."""
     started, asked = place().of, config.compute.processes
     if started > 1 and asked not in (1, started):
-        raise ConfigError(f"compute.processes={asked}, but {started} processes were started; leave it out, they are told")
+        raise ConfigError(
+            f"compute.processes={asked}, but {started} processes were started; leave it out, they are told"
+        )
     return max(started, asked)
 
 
 def train_by_several(run: Located, context: Context) -> Outcome:
-    """The same in processes started for it; this one waits, and begins again in smaller parts where memory does not suffice."""
+    """The same in processes started for it; this one waits, and begins again in smaller parts where memory
+    does not suffice.
+    """
     if run.summary is not None and run.summary["status"] == "finished":
         return Outcome(run.folder, run.summary, skipped=True)
     try:
@@ -126,10 +153,16 @@ def train_located(run: Located, context: Context) -> Outcome:
     """The same for a run that has been located; of several processes each calls it."""
     processes = meet()
     summary = processes.same(lambda: run.summary)
-    if summary is not None and summary["status"] == "finished" and (context.trial is not None or not summary.get("unscored")):
+    if (
+        summary is not None
+        and summary["status"] == "finished"
+        and (context.trial is not None or not summary.get("unscored"))
+    ):
         run.folder.verify(READ_WHOLE)
         return Outcome(run.folder, summary, skipped=True)
-    pretraining = None if run.stage is None else train_located(run.stage, dataclasses.replace(context, trial=None))
+    pretraining = (
+        None if run.stage is None else train_located(run.stage, dataclasses.replace(context, trial=None))
+    )
     source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
     with threads(run.device.threads):
         material = processes.in_turn(lambda: prepare(run.config, run.folder.begun_tokenizer(), source))
@@ -155,40 +188,80 @@ def train_located(run: Located, context: Context) -> Outcome:
 def say_in_parts(run: Located) -> None:
     """That memory did not suffice, and what becomes of it."""
     size = run.config.compute.micro_batch_size
-    print(f"out of memory: begun again as {run.folder.name}, compute.micro_batch_size={size} (the effective batch stays)", flush=True)
+    print(
+        f"out of memory: begun again as {run.folder.name}, compute.micro_batch_size={size} (the effective"
+        " batch stays)",
+        flush=True,
+    )
 
 
-def compute(run: Located, context: Context, material: Material, model: Model, pretraining: Outcome | None, processes: Alone) -> Outcome:
-    """Everything between an empty or interrupted folder and a summary with status `finished`; the first of several processes writes."""
+def compute(
+    run: Located,
+    context: Context,
+    material: Material,
+    model: Model,
+    pretraining: Outcome | None,
+    processes: Alone,
+) -> Outcome:
+    """Everything between an empty or interrupted folder and a summary with status `finished`; the first of
+    several processes writes.
+    """
     if not processes.is_first:
         return follow(run, material, model, processes)
     config, folder, objective = run.config, run.folder, material.objective
     optimizer = build_optimizer(config, set_up(model, config, run.device))
     scorer, snapshots = pairs_scorer(run, material, model)
-    title = f"{folder.name}: {config.objective.name} on {config.dataset.name}, {len(material.examples['train']):,} training examples"
+    title = (
+        f"{folder.name}: {config.objective.name} on {config.dataset.name},"
+        f" {len(material.examples['train']):,} training examples"
+    )
     for line in (title, *material.describe(config)):
         print(line, flush=True)
-    folder.begin(config, run.identity, {**provenance(context.command), "threads": run.device.threads, "processes": processes.of})
+    folder.begin(
+        config,
+        run.identity,
+        {**provenance(context.command), "threads": run.device.threads, "processes": processes.of},
+    )
     folder.write_tokenizer(material.tokenizer.to_json())
     trackers: list[Tracker] = []
-    summary: dict[str, Any] = {"status": "failed", "id": run.id, "seed": config.seed, "command": context.command}
+    summary: dict[str, Any] = {
+        "status": "failed",
+        "id": run.id,
+        "seed": config.seed,
+        "command": context.command,
+    }
     try:
         trackers += start_trackers(run, context, material)
         should_prune = None if context.trial is None else context.trial.should_prune
         progress = fit(
-            config, model, optimizer, objective, material.examples, material.dataset.splits, run.device, folder.checkpoints,
+            config, model, optimizer, objective, material.examples, material.dataset.splits, run.device,
+            folder.checkpoints,
             broadcast(trackers), should_prune, snapshots, processes,
         )  # fmt: skip
         last = {name: value.clone() for name, value in model.state_dict().items()}
-        selected = load_best(folder.checkpoints, progress.best_step, progress.best_sha256) if config.evaluation.keep == "best" else last
+        selected = (
+            load_best(folder.checkpoints, progress.best_step, progress.best_sha256)
+            if config.evaluation.keep == "best"
+            else last
+        )
         model.load_state_dict(selected)
         processes.spread(model)
-        scored = [split for split in SCORED if split in material.examples and (context.trial is None or split == "validation")]
+        scored = [
+            split
+            for split in SCORED
+            if split in material.examples and (context.trial is None or split == "validation")
+        ]
         metrics, predictions = final_scores(run, model, material, scored, processes)
         if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
-            print(f"evaluation.snapshots: training ended before {', '.join(f'{moment:g}' for moment in missed)}", flush=True)
+            print(
+                "evaluation.snapshots: training ended before"
+                f" {', '.join(f'{moment:g}' for moment in missed)}",
+                flush=True,
+            )
         specs = metric_specs(objective.metrics, metrics)
-        on_pairs = {} if scorer is None else {pairs_name(scorer.source, config.evaluation.pairs_scoring): scorer()}
+        on_pairs = (
+            {} if scorer is None else {pairs_name(scorer.source, config.evaluation.pairs_scoring): scorer()}
+        )
         for told in on_pairs.values():
             metrics[ACCURACY.name], specs[ACCURACY.name] = told[ACCURACY.name], ACCURACY.record()
         folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
@@ -205,7 +278,8 @@ def compute(run: Located, context: Context, material: Material, model: Model, pr
             "selected_by": f"validation/{objective.primary.name}",
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
             "last": last_validation(progress),
-            "weights": "averaged" if config.optimizer.ema_decay > 0 else "trained",  # which ones are scored and saved
+            # which ones are scored and saved
+            "weights": ("averaged" if config.optimizer.ema_decay > 0 else "trained"),
             "parts": drawn_of_parts(config, material.examples["train"], progress.step),  # of a mixture
             "cost": cost(config, progress, model, material, run.device, processes.of),
             "stopped": progress.stopped or "budget",
@@ -249,7 +323,8 @@ def follow(run: Located, material: Material, model: Model, processes: Alone) -> 
     optimizer = build_optimizer(run.config, set_up(model, run.config, run.device))
     _, snapshots = pairs_scorer(run, material, model)
     fit(
-        run.config, model, optimizer, material.objective, material.examples, material.dataset.splits, run.device, run.folder.checkpoints,
+        run.config, model, optimizer, material.objective, material.examples, material.dataset.splits,
+        run.device, run.folder.checkpoints,
         broadcast([]), None, snapshots, processes,
     )  # fmt: skip
     processes.spread(model)
@@ -257,16 +332,24 @@ def follow(run: Located, material: Material, model: Model, processes: Alone) -> 
     return Outcome(run.folder, processes.same(dict))
 
 
-def pairs_scorer(run: Located, material: Material, model: Model) -> tuple[PairsScorer | None, Snapshots | None]:
-    """What `evaluation` asks for on minimal pairs: at the end, and on the way. Raises DataError for pairs that are none."""
+def pairs_scorer(
+    run: Located, material: Material, model: Model
+) -> tuple[PairsScorer | None, Snapshots | None]:
+    """What `evaluation` asks for on minimal pairs: at the end, and on the way. Raises DataError for pairs
+    that are none.
+    """
     if (source := pairs_of(run.config)) is None:
         return None, None
-    scorer = PairsScorer(Reader(run.config, model, material.objective, material.tokenizer, run.device), source)
+    scorer = PairsScorer(
+        Reader(run.config, model, material.objective, material.tokenizer, run.device), source
+    )
     words = int(material.texts["train"]["words"])
-    return scorer, Snapshots(run.config.evaluation, words, scorer) if run.config.evaluation.snapshots else None
+    return scorer, (
+        Snapshots(run.config.evaluation, words, scorer) if run.config.evaluation.snapshots else None
+    )
 
 
-# --- trackers --------------------------------------------------------------------------------------------------------------------
+# --- trackers -------------------------------------------------------------------------------------
 def start_trackers(run: Located, context: Context, material: Material) -> list[Tracker]:
     """Local files always, then the chosen tracker, then the sweep's."""
     config, objective = run.config, material.objective
@@ -292,14 +375,18 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
 class TrialTracker(Tracker):
     """Tells a sweep the primary metric of every evaluation, those before a restart included.
 
-    Evaluations are numbered, not dated by their step: with another batch size a step has seen other amounts of data.
+    Evaluations are numbered, not dated by their step: with another batch size a step has seen other amounts
+    of data.
     """
 
     def __init__(self, trial: SweepTrial, primary: Metric) -> None:
         self.trial, self.name, self.evaluations = trial, f"validation/{primary.name}", 0
         wanted = "maximize" if primary.higher_is_better else "minimize"
         if not trial.objectives and trial.directions != [wanted]:  # would choose the worst run
-            raise ConfigError(f"hydra.sweeper.direction={', '.join(trial.directions)}: this objective's score is to {wanted}")
+            raise ConfigError(
+                f"hydra.sweeper.direction={', '.join(trial.directions)}: this objective's score is to"
+                f" {wanted}"
+            )
 
     def log(self, record: dict[str, Any]) -> None:
         """Training records pass by."""
@@ -328,9 +415,11 @@ def broadcast(trackers: list[Tracker]) -> Callable[[dict[str, float]], None]:
     return log
 
 
-# --- the summary -----------------------------------------------------------------------------------------------------------------
+# --- the summary ----------------------------------------------------------------------------------
 def score_rest(run: Located, model: Model, material: Material, summary: dict[str, Any]) -> dict[str, Any]:
-    """Of a run that a search made: the splits that a choice between trials must not see, once the run is asked for by itself."""
+    """Of a run that a search made: the splits that a choice between trials must not see, once the run is
+    asked for by itself.
+    """
     run.folder.verify()
     model.load_state_dict(run.folder.weights())
     model.to(run.device.device).eval()
@@ -354,19 +443,30 @@ def blind_scores(material: Material, splits: Sequence[str]) -> dict[str, dict[st
 def final_scores(
     run: Located, model: Model, material: Material, splits: Sequence[str], processes: Alone = ALONE
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """These splits with the selected weights, the bound where it is known; and predictions for later statistics."""
+    """These splits with the selected weights, the bound where it is known; and predictions for later
+    statistics.
+    """
     metrics: dict[str, Any] = {}
     predictions: dict[str, list[dict[str, Any]]] = {}
     for split in splits:
         rows = material.dataset.splits[split]
         scores, measured = score(
-            model, material.objective, material.examples[split], run.device, run.config.evaluation.batch_size, split, rows, processes
+            model,
+            material.objective,
+            material.examples[split],
+            run.device,
+            run.config.evaluation.batch_size,
+            split,
+            rows,
+            processes,
         )
         metrics |= scores
         if run.config.evaluation.save_predictions and processes.is_first:
             predictions[split] = material.objective.predictions(measured, rows)
         for name, best in material.dataset.best_possible.get(split, {}).items():
-            metrics[f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"] = best
+            metrics[f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"] = (
+                best
+            )
     return metrics, predictions
 
 
@@ -374,11 +474,17 @@ def metric_specs(declared: tuple[Metric, ...], metrics: dict[str, Any]) -> dict[
     """Direction, unit and bounds of every score of a split, under its full name."""
     named = {metric.name: metric for metric in declared}
     full = {name: name.partition("/")[2] for name, value in metrics.items() if isinstance(value, int | float)}
-    return {name: named[short].record() for name, short in full.items() if short in named and not name.startswith("best_possible/")}
+    return {
+        name: named[short].record()
+        for name, short in full.items()
+        if short in named and not name.startswith("best_possible/")
+    }
 
 
 def spikes(config: Train, progress: Progress) -> dict[str, Any]:
-    """Steps whose loss stood out: how many, how many were left out, above how many standard deviations, and the first of them."""
+    """Steps whose loss stood out: how many, how many were left out, above how many standard deviations, and
+    the first of them.
+    """
     asked, count = config.optimizer.skip_spikes, len(progress.spikes)
     return {
         "count": count,
@@ -390,21 +496,29 @@ def spikes(config: Train, progress: Progress) -> dict[str, Any]:
 
 def last_validation(progress: Progress) -> dict[str, float]:
     """The last evaluation of training, for those who do not want the best of several."""
-    records = [record for record in progress.records if any(name.startswith("validation/") for name in record)]
+    records = [
+        record for record in progress.records if any(name.startswith("validation/") for name in record)
+    ]
     return records[-1] if records else {}
 
 
-def cost(config: Train, progress: Progress, model: Model, material: Material, device: Device, processes: int) -> dict[str, Any]:
-    """What the result cost: steps, examples, real tokens, seconds of training, parameters, estimated operations.
+def cost(
+    config: Train, progress: Progress, model: Model, material: Material, device: Device, processes: int
+) -> dict[str, Any]:
+    """What the result cost: steps, examples, real tokens, seconds of training, parameters, estimated
+    operations.
 
-    `flops` is an estimate: products of a forward pass over the first training batch, three times that for training, for every token
-    seen. `utilisation` is its rate as a share of the rate that this machine reaches on large matrix products at the same precision.
+    `flops` is an estimate: products of a forward pass over the first training batch, three times that for
+    training, for every token seen. `utilisation` is its rate as a share of the rate that this machine reaches
+    on large matrix products at the same precision.
     """
     parameters = sum(weight.numel() for weight in model.parameters())
     train = material.examples["train"]
     order = order_of(config, train)
     flops = training_flops(model, material.objective, train, order, device, progress.tokens)
-    reachable = processes * product_rate(device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32)
+    reachable = processes * product_rate(
+        device.device, torch.bfloat16 if device.precision == "bfloat16" else torch.float32
+    )
     return {
         "steps": progress.step,
         "epochs": round(progress.epoch, 4),

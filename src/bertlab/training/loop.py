@@ -1,9 +1,10 @@
 """The training loop: plain torch, every step in sight, exact to the bit after a kill.
 
-A step is a function of (weights, optimizer, generators, step number); a checkpoint holds the first three, the batch plan makes the
-data of any step from its number. Losses are summed over units (examples, masked tokens) and divided by the effective batch's
-count, so that micro-batches of unequal counts weigh right, and so do the shares of several processes: each computes its own of every
-forward pass, all take the same step, the first one writes.
+A step is a function of (weights, optimizer, generators, step number); a checkpoint holds the first three, the
+batch plan makes the data of any step from its number. Losses are summed over units (examples, masked tokens)
+and divided by the effective batch's count, so that micro-batches of unequal counts weigh right, and so do the
+shares of several processes: each computes its own of every forward pass, all take the same step, the first
+one writes.
 """
 
 import math
@@ -102,13 +103,16 @@ def fit(
     snapshots: Snapshots | None = None,
     processes: Alone = ALONE,
 ) -> Progress:
-    """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where it holds a checkpoint.
+    """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where
+    it holds a checkpoint.
 
-    `rows` are the splits that the examples are of. Of several `processes` each returns the same progress and holds the same weights.
-    Afterwards `model` holds the last weights, or their average where `optimizer.ema_decay` asks for one; the best ones lie beside the
-    checkpoints (`load_best`). Every record goes to `log`, those of the time before a restart first. `snapshots` are measured on the way
-    and change nothing. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM, Pruned after one
-    where `should_prune`, asked after every evaluation but the last, says that going on is not worth it.
+    `rows` are the splits that the examples are of. Of several `processes` each returns the same progress and
+    holds the same weights. Afterwards `model` holds the last weights, or their average where
+    `optimizer.ema_decay` asks for one; the best ones lie beside the checkpoints (`load_best`). Every record
+    goes to `log`, those of the time before a restart first. `snapshots` are measured on the way and change
+    nothing. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM,
+    Pruned after one where `should_prune`, asked after every evaluation but the last, says that going on is
+    not worth it.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     average = average_of(weights, config.optimizer)
@@ -123,18 +127,26 @@ def fit(
 
     def checkpoint() -> None:
         generators = processes.gather_objects(rng_state(device.device))
-        state: dict[str, Any] = {"optimizer": optimizer.state_dict(), "rng": generators[0], "progress": vars(progress)}
+        state: dict[str, Any] = {
+            "optimizer": optimizer.state_dict(),
+            "rng": generators[0],
+            "progress": vars(progress),
+        }
         if processes.of > 1:
             state["rng_of_others"] = generators[1:]
         if average is not None:
             state["average"] = average.values
-        best = {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
+        best = (
+            {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
+        )
         if processes.is_first:
             save_checkpoint(folder, ResumeState(progress.step, model.state_dict(), state, best))
 
     order = order_of(config, examples["train"])
     total = order.total_steps(config.budget)
-    total_tokens = order.tokens_before(total) if config.schedule.by == "tokens" and total is not None else None
+    total_tokens = (
+        order.tokens_before(total) if config.schedule.by == "tokens" and total is not None else None
+    )
     evaluate_at = order.steps_between(config.evaluation, total)
     micro_batch = config.compute.micro_batch_size or WHOLE
     feed = Feed(objective, examples["train"], order, total, micro_batch, processes.rank, processes.of)
@@ -144,15 +156,22 @@ def fit(
     started_cores = time.process_time() - (progress.core_seconds if processes.is_first else 0.0)
     started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
     recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
-    bar = tqdm(total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive())
+    bar = tqdm(
+        total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive()
+    )
     steps = feed.steps(progress.step, device, config.compute.workers)
-    running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)  # loss since the last record
+    # loss since the last record
+    running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)
     losses: list[Loss] = []  # of the steps that note_spikes has not seen yet
     skips = config.optimizer.skip_spikes is not None
     with interruptible() as received, bar, worker_deaths_explained(), closing(steps):
         while not progress.stopped and (total is None or progress.step < total):
             step = next(steps)
-            at = progress.step if total_tokens is None or total is None else total * step.tokens_before / total_tokens
+            at = (
+                progress.step
+                if total_tokens is None or total is None
+                else total * step.tokens_before / total_tokens
+            )
             factor = config.schedule.factor(at, total)
             for group, peak in zip(optimizer.param_groups, peak_lr, strict=True):
                 group["lr"] = peak * factor
@@ -161,14 +180,17 @@ def fit(
             loss, tokens, counts = accumulate(learner, feed, step, device, weights, processes)
             if loss.count == 0:
                 raise DataError(
-                    f"step {progress.step + 1} has nothing to learn from: objective={config.objective.name} ({config.objective.loss_unit}) "
-                    f"finds none in its {len(step.rows)} examples; raise budget.batch_size, or leave such texts out"
+                    f"step {progress.step + 1} has nothing to learn from: objective={config.objective.name}"
+                    f" ({config.objective.loss_unit}) finds none in its {len(step.rows)} examples; raise"
+                    " budget.batch_size, or leave such texts out"
                 )
             norm = clip_gradients(weights, config.optimizer.clip_norm)
-            if device.device.type == "cpu" or skips:  # elsewhere reading a value would make the host wait: checked with the next record
+            # elsewhere reading a value would make the host wait: checked with the next record
+            if device.device.type == "cpu" or skips:
                 check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
             losses.append(loss)
-            if not (skips and note_spikes(config, progress, losses, progress.step + 1)):  # what is left out must be known now
+            # what is left out must be known now
+            if not (skips and note_spikes(config, progress, losses, progress.step + 1)):
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -186,7 +208,14 @@ def fit(
                 progress.counts[name] = (parts + part, wholes + whole)
             now = time.perf_counter()
             # once a step: what is asked from here on is done in the next one, with a checkpoint of its own
-            told = processes.gather((received[0] if received else 0, now - started, now - saved_at, time.process_time() - started_cores))
+            told = processes.gather(
+                (
+                    received[0] if received else 0,
+                    now - started,
+                    now - saved_at,
+                    time.process_time() - started_cores,
+                )
+            )
             asked, progress.core_seconds = int(told[:, 0].max()), float(told[:, 3].sum())
             _, progress.seconds, unsaved, _ = told[0].tolist()
             bar.update()
@@ -208,23 +237,34 @@ def fit(
                         "train/spikes": len(progress.spikes),
                         "train/tokens_per_s": speed,
                         "train/tokens": progress.tokens,
-                        **{f"train/{name}": part / max(whole, 1.0) for name, (part, whole) in progress.counts.items()},
+                        **{
+                            f"train/{name}": part / max(whole, 1.0)
+                            for name, (part, whole) in progress.counts.items()
+                        },
                     }
                 )
                 bar.set_postfix_str(f"loss {progress.loss_total / progress.loss_count:.4f}", refresh=False)
-                progress.loss_total, progress.loss_count, progress.loss_largest, progress.counts = 0.0, 0.0, -math.inf, {}
+                progress.loss_total, progress.loss_count, progress.loss_largest, progress.counts = (
+                    0.0,
+                    0.0,
+                    -math.inf,
+                    {},
+                )
                 running.zero_()
                 recorded_at, recorded_tokens = now, progress.tokens
             if over_time(config, progress):
                 progress.stopped = "budget.hours"
-            snapshot_due = snapshots is not None and snapshots.due(seen, snapshots.seen(progress.tokens, progress.epoch))
+            snapshot_due = snapshots is not None and snapshots.due(
+                seen, snapshots.seen(progress.tokens, progress.epoch)
+            )
             if snapshots is not None and snapshot_due and processes.is_first:
                 with averaged(average):
                     record(snapshots.record(progress.tokens, progress.epoch))
             if wants_evaluation:
                 with averaged(average):
                     metrics, _ = score(
-                        model, objective, examples["validation"], device, config.evaluation.batch_size, "validation", rows["validation"],
+                        model, objective, examples["validation"], device, config.evaluation.batch_size,
+                        "validation", rows["validation"],
                         processes,
                     )  # fmt: skip
                     record(scalars(metrics))
@@ -235,7 +275,12 @@ def fit(
             if wants_evaluation or snapshot_due:
                 started += time.perf_counter() - now  # evaluation is not training time
                 recorded_at = time.perf_counter()
-            prune = wants_evaluation and not (is_last or progress.stopped) and should_prune is not None and should_prune()
+            prune = (
+                wants_evaluation
+                and not (is_last or progress.stopped)
+                and should_prune is not None
+                and should_prune()
+            )
             if wants_checkpoint or snapshot_due or progress.stopped or prune:
                 checkpoint()
                 saved_at = time.perf_counter()
@@ -249,16 +294,23 @@ def fit(
 
 
 def accumulate(
-    learner: torch.nn.Module, feed: Feed, step: Step, device: Device, weights: list[torch.nn.Parameter], processes: Alone = ALONE
+    learner: torch.nn.Module,
+    feed: Feed,
+    step: Step,
+    device: Device,
+    weights: list[torch.nn.Parameter],
+    processes: Alone = ALONE,
 ) -> tuple[Loss, int, dict[str, tuple[float, float]]]:
-    """Gradients of the mean loss over a step, of all processes; returns the summed loss, the real tokens and `Batch.counts` summed.
+    """Gradients of the mean loss over a step, of all processes; returns the summed loss, the real tokens and
+    `Batch.counts` summed.
 
     Raises MemoryExhausted where a pass does not fit.
     """
     total, count, tokens = torch.zeros((), device=device.device), 0.0, 0
     counts: dict[str, tuple[float, float]] = {}
     is_whole = len(step.batches) == 1 and processes.of == 1
-    draws_whole = processes.of > 1 and device.device.type == "cpu"  # an accelerator's fused kernels draw as they like
+    # an accelerator's fused kernels draw as they like
+    draws_whole = processes.of > 1 and device.device.type == "cpu"
     shares = feed.shares(len(step.rows))
     longest = processes.gather([batch.input_ids.shape[1] for batch in step.batches]).max(0)
     try:
@@ -278,33 +330,57 @@ def accumulate(
             raise
         fitting = max(batch.num_examples for batch in step.batches)
         if fitting == 1:
-            raise RunError("out of memory with one example at a time: lower objective.max_length, or take a smaller model") from error
+            raise RunError(
+                "out of memory with one example at a time: lower objective.max_length, or take a smaller"
+                " model"
+            ) from error
         raise MemoryExhausted((fitting + 1) // 2) from None  # without the graph that did not fit
     if processes.of > 1:
         names = sorted(made.counts)
-        told = processes.gather([count, tokens, *(value for name in names for value in counts.get(name, (0.0, 0.0)))])
+        told = processes.gather(
+            [count, tokens, *(value for name in names for value in counts.get(name, (0.0, 0.0)))]
+        )
         count, seen, *pairs = told.sum(0).tolist()
-        total, tokens, counts = processes.add_up(total), int(seen), dict(zip(names, zip(pairs[::2], pairs[1::2], strict=True), strict=True))
+        total, tokens, counts = (
+            processes.add_up(total),
+            int(seen),
+            dict(zip(names, zip(pairs[::2], pairs[1::2], strict=True), strict=True)),
+        )
     if not is_whole and count > 0:
-        torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], float(count) / processes.of)
+        torch._foreach_div_(
+            [weight.grad for weight in weights if weight.grad is not None], float(count) / processes.of
+        )
     return Loss(total, count), tokens, counts
 
 
 def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:
-    """Scale all gradients down to a global norm of `largest` (0 = never) and return the norm before (Pascanu et al. 2013)."""
+    """Scale all gradients down to a global norm of `largest` (0 = never) and return the norm before (Pascanu
+    et al. 2013).
+    """
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    if largest > 0 and (norm.is_cuda or float(norm) > largest):  # a CPU is spared the pass over all gradients where nothing changes
+    # a CPU is spared the pass over all gradients where nothing changes
+    if largest > 0 and (norm.is_cuda or float(norm) > largest):
         torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
     return norm
 
 
-OUT_OF_MEMORY = ("can't allocate memory", "could not create a primitive", "not enough memory", "out of memory", "unable to mmap")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "could not create a primitive",
+    "not enough memory",
+    "out of memory",
+    "unable to mmap",
+)
 
 
 def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """CUDA's own class, Python's, or what the CPU's allocator and kernels say, for which torch has no class."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in str(error).lower() for sign in OUT_OF_MEMORY)
+    """CUDA's own class, Python's, or what the CPU's allocator and kernels say, for which torch
+    has no class.
+    """
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        sign in str(error).lower() for sign in OUT_OF_MEMORY
+    )
 
 
 def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -> None:
@@ -314,13 +390,16 @@ def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -
     saved = sorted(folder.glob("step-*"))
     last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
     raise DivergedError(
-        f"training diverged at step {step}: loss {float(loss.total) / loss.count:.4g}, gradient norm {float(norm):.4g}, learning "
-        f"rate {lr:.3g}; {last}. Lower optimizer.lr, lengthen schedule.warmup_fraction or lower optimizer.clip_norm"
+        f"training diverged at step {step}: loss {float(loss.total) / loss.count:.4g}, gradient norm"
+        f" {float(norm):.4g}, learning rate {lr:.3g}; {last}. Lower optimizer.lr, lengthen"
+        " schedule.warmup_fraction or lower optimizer.clip_norm"
     )
 
 
 def note_spikes(config: Train, progress: Progress, losses: list[Loss], step: int) -> bool:
-    """Judge the losses of the steps up to `step`, which are taken out of `losses`; whether the last of them is a spike."""
+    """Judge the losses of the steps up to `step`, which are taken out of `losses`; whether the last of them
+    is a spike.
+    """
     asked, trend, is_spike = config.optimizer.skip_spikes, Trend(**progress.trend), False
     for number, loss in enumerate(losses, start=step + 1 - len(losses)):
         value = float(loss.total) / loss.count
@@ -329,9 +408,14 @@ def note_spikes(config: Train, progress: Progress, losses: list[Loss], step: int
         if is_spike:
             progress.spikes.append(number)
             if len(progress.spikes) <= TOLD_SPIKES:
-                done = "its update is left out" if asked else "optimizer.skip_spikes would leave such updates out"
+                done = (
+                    "its update is left out"
+                    if asked
+                    else "optimizer.skip_spikes would leave such updates out"
+                )
                 tqdm.write(
-                    f"step {number}: loss {value:.4g} is a spike; {done}" + "; no more are told" * (len(progress.spikes) == TOLD_SPIKES)
+                    f"step {number}: loss {value:.4g} is a spike; {done}"
+                    + "; no more are told" * (len(progress.spikes) == TOLD_SPIKES)
                 )
     losses.clear()
     progress.trend = vars(trend)
@@ -344,13 +428,20 @@ def over_time(config: Train, progress: Progress) -> bool:
 
 
 def judge(evaluation: Evaluation, primary: Metric, progress: Progress, metrics: dict[str, Any]) -> bool:
-    """Note an evaluation, count those without a better score, stop when patience ends; whether its weights are the best so far."""
-    value, loss = float(metrics[f"validation/{primary.name}"]), float(metrics.get("validation/loss", math.inf))
+    """Note an evaluation, count those without a better score, stop when patience ends; whether its weights
+    are the best so far.
+    """
+    value, loss = (
+        float(metrics[f"validation/{primary.name}"]),
+        float(metrics.get("validation/loss", math.inf)),
+    )
     is_better = primary.better(value, progress.best_score)
     is_best = is_better or (value == progress.best_score and loss < progress.best_loss)
     if is_best:
         progress.best_score, progress.best_loss, progress.best_step = value, loss, progress.step
-    progress.evaluations_without_improvement = 0 if is_better else progress.evaluations_without_improvement + 1
+    progress.evaluations_without_improvement = (
+        0 if is_better else progress.evaluations_without_improvement + 1
+    )
     if evaluation.patience is not None and progress.evaluations_without_improvement >= evaluation.patience:
         progress.stopped = "evaluation.patience"
     return is_best
@@ -360,18 +451,28 @@ def describe(progress: Progress, metrics: dict[str, Any], primary: Metric) -> st
     """One line an evaluation."""
     name = f"validation/{primary.name}"
     star = " *" if progress.best_step == progress.step else ""
-    scores = "  ".join(f"{key} {metrics[key]:.4f}" for key in dict.fromkeys((name, "validation/loss")) if key in metrics)
+    scores = "  ".join(
+        f"{key} {metrics[key]:.4f}" for key in dict.fromkeys((name, "validation/loss")) if key in metrics
+    )
     return f"step {progress.step}  epoch {progress.epoch:.2f}  {scores}{star}"
 
 
 def resume(
-    folder: Path, model: Model, optimizer: torch.optim.Optimizer, average: Average | None, device: Device, processes: Alone = ALONE
+    folder: Path,
+    model: Model,
+    optimizer: torch.optim.Optimizer,
+    average: Average | None,
+    device: Device,
+    processes: Alone = ALONE,
 ) -> Progress:
     """Put everything back from the newest whole checkpoint; a fresh Progress where there is none."""
     state = load_checkpoint(folder)
     steps = processes.gather([0 if state is None else state.step])[:, 0]
     if (steps != steps[0]).any():
-        raise RunError(f"{folder}: the processes of this run see other checkpoints in it; put paths.output where all see the same")
+        raise RunError(
+            f"{folder}: the processes of this run see other checkpoints in it; put paths.output where all see"
+            " the same"
+        )
     if state is None:
         return Progress()
     model.load_state_dict(state.weights)
@@ -386,7 +487,9 @@ def resume(
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP instead of dying by them; the loop looks after every step. A second SIGINT acts at once."""
+    """Collect SIGINT, SIGTERM and SIGHUP instead of dying by them; the loop looks after every step. A second
+    SIGINT acts at once.
+    """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received

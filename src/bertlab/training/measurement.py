@@ -1,10 +1,14 @@
-"""One measurement of `bertlab benchmark`, in a process of its own: our loop, or the Hugging Face Trainer on the same work.
+"""One measurement of `bertlab benchmark`, in a process of its own: our loop, or the Hugging Face Trainer on
+the same work.
 
-    python -m bertlab.training.measurement CONTESTANT FOLDER    # a key of CONTESTANTS; it holds config.yaml, request.json; gets result.json
+    python -m bertlab.training.measurement CONTESTANT FOLDER
 
-Both train an encoder of the same sizes from random weights on the same tokenised examples, in batches of as many examples. Counted are
-real tokens (padding left out) and the wall clock between the end of the warm-up steps and the end of the last step: what a user waits for,
-making batches included. Ours is the very loop of a run, with its records.
+CONTESTANT is a key of CONTESTANTS; FOLDER holds config.yaml and request.json and gets result.json.
+
+Both train an encoder of the same sizes from random weights on the same tokenised examples, in batches of as
+many examples. Counted are real tokens (padding left out) and the wall clock between the end of the warm-up
+steps and the end of the last step: what a user waits for, making batches included. Ours is the very loop of a
+run, with its records.
 """
 
 import dataclasses
@@ -57,18 +61,28 @@ class Measured:
 
 
 def check_benchmark(config: Train) -> None:
-    """Raises ConfigError for a run that has no counterpart in the Trainer, or whose weights would first have to be made."""
+    """Raises ConfigError for a run that has no counterpart in the Trainer, or whose weights would first have
+    to be made.
+    """
     if type(config.objective) not in (Classification, Mlm):  # mlm_nsp's is an Mlm too
-        raise ConfigError(f"objective={config.objective.name}: the Trainer is measured on classification and mlm")
+        raise ConfigError(
+            f"objective={config.objective.name}: the Trainer is measured on classification and mlm"
+        )
     if not isinstance(config.model, Bert):
-        raise ConfigError(f"model={config.model.name}: the encoder that is measured is model=bert or one of its presets, e.g. bert_mini")
+        raise ConfigError(
+            f"model={config.model.name}: the encoder that is measured is model=bert or one of its presets,"
+            " e.g. bert_mini"
+        )
     if config.init.name != "scratch":
         raise ConfigError(
-            f"init={config.init.name}: speed is measured from random weights; add init=scratch and, if it is inherited, a tokenizer, "
-            "e.g. tokenizer=wordpiece"
+            f"init={config.init.name}: speed is measured from random weights; add init=scratch and, if it is"
+            " inherited, a tokenizer, e.g. tokenizer=wordpiece"
         )
     if config.budget.batch_tokens is not None:
-        raise ConfigError("budget.batch_tokens: the Trainer's batches have a number of examples; set budget.batch_size alone")
+        raise ConfigError(
+            "budget.batch_tokens: the Trainer's batches have a number of examples; set budget.batch_size"
+            " alone"
+        )
     check_combination(config)
 
 
@@ -78,9 +92,11 @@ def prepared(config: Train) -> tuple[Device, Material]:
     return device, prepare(config)
 
 
-# --- ours -------------------------------------------------------------------------------------------------------------------------
+# --- ours -----------------------------------------------------------------------------------------
 def measure_ours(config: Train, warmup: int, steps: int) -> Measured:
-    """The training loop of a run; what comes before and after it (loading, evaluation, the last checkpoint) is not counted."""
+    """The training loop of a run; what comes before and after it (loading, evaluation, the last checkpoint)
+    is not counted.
+    """
     device, material = prepared(config)
     length: dict[str, Any] = dict.fromkeys((*config.budget.UNITS, "hours"))
     config = dataclasses.replace(
@@ -97,12 +113,22 @@ def measure_ours(config: Train, warmup: int, steps: int) -> Measured:
     with threads(device.threads), tempfile.TemporaryDirectory() as folder:
         model = set_up(build_initialized(config, material.tokenizer, material.objective), config, device)
         train = {"train": material.examples["train"]}
-        fit(config, model, build_optimizer(config, model), material.objective, train, {}, device, Path(folder), log)
+        fit(
+            config,
+            model,
+            build_optimizer(config, model),
+            material.objective,
+            train,
+            {},
+            device,
+            Path(folder),
+            log,
+        )
     (began, before), (ended, after) = marks
     return Measured(after - before, ended - began)
 
 
-# --- theirs -----------------------------------------------------------------------------------------------------------------------
+# --- theirs ---------------------------------------------------------------------------------------
 def measure_trainer(config: Train, warmup: int, steps: int, same_settings: bool) -> Measured:
     """The Trainer of transformers with its own data collators and model classes."""
     from datasets import Dataset
@@ -151,7 +177,13 @@ def measure_trainer(config: Train, warmup: int, steps: int, same_settings: bool)
             seed=config.seed,
             **order,
         )
-        Trainer(model, arguments, train_dataset=Dataset.from_dict(columns), data_collator=counting, callbacks=[Clock()]).train()
+        Trainer(
+            model,
+            arguments,
+            train_dataset=Dataset.from_dict(columns),
+            data_collator=counting,
+            callbacks=[Clock()],
+        ).train()
     return Measured(sum(lengths[warmup : warmup + steps]), marks[1] - marks[0])
 
 
@@ -161,7 +193,9 @@ def rows_for(examples: Examples, wanted: int, seed: int) -> list[int]:
     return [int(row) for row in torch.randperm(len(examples), generator=generator)[:wanted]]
 
 
-def their_parts(config: Train, material: Material, rows: Sequence[int]) -> tuple[Any, dict[str, list[Any]], Any]:
+def their_parts(
+    config: Train, material: Material, rows: Sequence[int]
+) -> tuple[Any, dict[str, list[Any]], Any]:
     """Their model, the columns of their dataset, their collator."""
     from transformers import (
         BertConfig,
@@ -189,14 +223,19 @@ def their_parts(config: Train, material: Material, rows: Sequence[int]) -> tuple
             for row, tokens in zip(rows, columns["input_ids"], strict=True)
         ]
     columns["labels"] = [int(examples.columns["label"][row]) for row in rows]
-    model = BertForSequenceClassification(BertConfig(**described | {"num_labels": len(material.objective.label_names)}))
+    model = BertForSequenceClassification(
+        BertConfig(**described | {"num_labels": len(material.objective.label_names)})
+    )
     return model, columns, DataCollatorWithPadding(tokenizer)
 
 
 def their_config(config: Train, material: Material) -> dict[str, Any]:
-    """BERT as transformers builds it: ours where it has all of our options, else Devlin's encoder of the same sizes."""
+    """BERT as transformers builds it: ours where it has all of our options, else Devlin's encoder of the same
+    sizes.
+    """
     assert isinstance(config.model, Bert)
-    described = to_hf_config(config.model if has_their_like(config) else _of_the_same_sizes(config.model), material.tokenizer.vocab_size,
+    described = to_hf_config(config.model if has_their_like(config) else _of_the_same_sizes(config.model),
+        material.tokenizer.vocab_size,
                              material.tokenizer.special.pad_id)  # fmt: skip
     return {name: value for name, value in described.items() if name != "model_type"}
 
@@ -213,12 +252,13 @@ def has_their_like(config: Train) -> bool:
 
 def _of_the_same_sizes(model: Bert) -> Bert:
     plain = Bert(name=model.name)
-    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings",
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+        "max_position_embeddings",
              "hidden_dropout", "attention_dropout")  # fmt: skip
     return dataclasses.replace(plain, **{name: getattr(model, name) for name in sizes})
 
 
-# --- the process ------------------------------------------------------------------------------------------------------------------
+# --- the process ----------------------------------------------------------------------------------
 def measure(contestant: str, config: Train, warmup: int, steps: int) -> Measured:
     """One measurement in this process."""
     if contestant == OURS:
@@ -227,7 +267,9 @@ def measure(contestant: str, config: Train, warmup: int, steps: int) -> Measured
 
 
 def main() -> None:
-    """The process that `bertlab benchmark` starts for each measurement, so that none inherits another's memory, threads or caches."""
+    """The process that `bertlab benchmark` starts for each measurement, so that none inherits another's
+    memory, threads or caches.
+    """
     contestant, folder = sys.argv[1], Path(sys.argv[2])
     request = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     try:

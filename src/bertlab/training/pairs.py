@@ -1,12 +1,15 @@
-"""Minimal pairs scored by pseudo-log-likelihood: does a model of masked tokens find the right sentence of two the likelier one?
+"""Minimal pairs scored by pseudo-log-likelihood: does a model of masked tokens find the right sentence of two
+the likelier one?
 
-A sentence's score is the sum over its tokens of log p(token | the sentence with that token masked) (Salazar et al. 2020). With
-`word_l2r` the later tokens of the same word are masked too, so that a word does not give its own beginning away (Kauf & Ivanova 2023).
-A pair is right where the good sentence's score is higher, half right where both are equal; the softmax's temperature is 1.
+A sentence's score is the sum over its tokens of log p(token | the sentence with that token masked) (Salazar
+et al. 2020). With `word_l2r` the later tokens of the same word are masked too, so that a word does not give
+its own beginning away (Kauf & Ivanova 2023). A pair is right where the good sentence's score is higher, half
+right where both are equal; the softmax's temperature is 1.
 
-What is exact and saves time: sentences of equal tokens are scored once; masked copies that are alike (the sentences of a pair often differ
-in one word alone, and it is masked) are computed once; a batch holds copies of one length, so that nothing is padded; logits are computed
-at the masked places alone. Scores are cached a piece of sentences at a time, under the content of all that they depend on.
+What is exact and saves time: sentences of equal tokens are scored once; masked copies that are alike (the
+sentences of a pair often differ in one word alone, and it is masked) are computed once; a batch holds copies
+of one length, so that nothing is padded; logits are computed at the masked places alone. Scores are cached a
+piece of sentences at a time, under the content of all that they depend on.
 
 Legend: N pairs, S sentences of T tokens, R masked copies, M logits rows, V vocabulary, U phenomena.
 """
@@ -46,7 +49,7 @@ LEVEL = 0.95  # of all intervals here
 COSTS = ("seconds", "core_seconds", "passes", "tokens")  # core seconds are honest where the machine is shared
 
 
-# --- scores ---------------------------------------------------------------------------------------------------------------------
+# --- scores ---------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Scored:
     """The pairs, and of each of its sentences what the model says of it."""
@@ -55,7 +58,8 @@ class Scored:
     scores: np.ndarray  # (N, 2) float64: nats of the good and of the bad sentence, never positive
     tokens: np.ndarray  # (N, 2) int64: of each sentence, without special ones
     unknown: np.ndarray  # (N, 2) int64: of these, how many the vocabulary lacks
-    cost: dict[str, float]  # seconds, forward passes and tokens read when they were computed, cached ones included
+    # seconds, forward passes and tokens read when they were computed, cached ones included
+    cost: dict[str, float]
 
     @cached_property
     def right(self) -> np.ndarray:
@@ -78,18 +82,27 @@ class Reader:
 
 @torch.no_grad()
 def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "token") -> Scored:
-    """Each sentence's pseudo-log-likelihood. Raises DataError for a sentence that does not fit, DivergedError for scores that are none."""
+    """Each sentence's pseudo-log-likelihood. Raises DataError for a sentence that does not fit, DivergedError
+    for scores that are none.
+    """
     model, tokenizer = reader.model, reader.tokenizer
     longest = math.inf if model.encoder.longest is None else model.encoder.longest
     encoded = [tokenizer(texts) for texts in (pairs.good, pairs.bad)]
     for texts, rows in zip((pairs.good, pairs.bad), encoded, strict=True):
         for text, ids in zip(texts, rows, strict=True):
             if not ids:
-                raise DataError(f"{pairs.where}: {text[:60]!r} holds no token of this run's tokenizer; drop such pairs")
+                raise DataError(
+                    f"{pairs.where}: {text[:60]!r} holds no token of this run's tokenizer; drop such pairs"
+                )
             if len(ids) + 2 > longest:
-                raise DataError(f"{pairs.where}: {text[:60]!r}… takes {len(ids) + 2} tokens, the model's positions reach {longest}")
+                raise DataError(
+                    f"{pairs.where}: {text[:60]!r}… takes {len(ids) + 2} tokens, the model's positions reach"
+                    f" {longest}"
+                )
     number: dict[tuple[int, ...], int] = {}  # of each sentence, in the order of pairs
-    places = np.array([[number.setdefault(tuple(ids), len(number)) for ids in pair] for pair in zip(*encoded, strict=True)])
+    places = np.array(
+        [[number.setdefault(tuple(ids), len(number)) for ids in pair] for pair in zip(*encoded, strict=True)]
+    )
     sentences = list(number)
     parts = (reader.config.model, reader.config.objective)
     known = {
@@ -104,7 +117,14 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
     model.eval()
     pieces, cost = [], dict.fromkeys(COSTS, 0.0)
     try:
-        bar = tqdm(total=len(sentences), desc="pairs", unit="sentence", unit_scale=True, leave=False, disable=not is_interactive())
+        bar = tqdm(
+            total=len(sentences),
+            desc="pairs",
+            unit="sentence",
+            unit_scale=True,
+            leave=False,
+            disable=not is_interactive(),
+        )
         with bar:
             for start in range(0, len(sentences), PIECE):
                 piece = sentences[start : start + PIECE]
@@ -138,13 +158,19 @@ def weights_digest(model: Model) -> str:
     return told.hexdigest()
 
 
-def score_sentences(reader: Reader, sentences: Sequence[tuple[int, ...]], scoring: str) -> tuple[np.ndarray, int, int]:
-    """`(S,) float64` nats of token lists without special tokens; masked copies that went through the model, and their tokens."""
+def score_sentences(
+    reader: Reader, sentences: Sequence[tuple[int, ...]], scoring: str
+) -> tuple[np.ndarray, int, int]:
+    """`(S,) float64` nats of token lists without special tokens; masked copies that went through the model,
+    and their tokens.
+    """
     scores, passes, tokens = np.zeros(len(sentences)), 0, 0
     lengths = np.array([len(ids) for ids in sentences])
     for length in np.unique(lengths):
         rows = np.flatnonzero(lengths == length)
-        copies = MaskedCopies.of(np.array([sentences[row] for row in rows.tolist()]), reader.objective, scoring)
+        copies = MaskedCopies.of(
+            np.array([sentences[row] for row in rows.tolist()]), reader.objective, scoring
+        )
         nats = np.empty(copies.labels.shape)
         for part, asked in copies.batches():
             nats[asked] = log_probabilities(reader, copies, part, asked)
@@ -162,15 +188,22 @@ class MaskedCopies:
     inputs: np.ndarray  # (R, T + 2) int64
     places: np.ndarray  # (R,) int64: where a token is asked for
     labels: np.ndarray  # (S * T,) int64: the tokens of all sentences, one after the other
-    copy: np.ndarray  # (S * T,) int64: the row that each of them is asked of; a pair's sentences share one where only its token differs
+    # (S * T,) int64: the row that each of them is asked of; a pair's sentences share one where only its token
+    # differs
+    copy: np.ndarray
 
     @classmethod
     def of(cls, ids: np.ndarray, objective: Objective, scoring: str) -> "MaskedCopies":
         """Of sentences `(S, T) int64`, framed as in training: `[CLS] … [SEP]`."""
         special, (count, length) = objective.special, ids.shape
         places = np.arange(length)
-        last = word_ends(ids, objective.vocabulary.continues) if scoring == "word_l2r" else np.broadcast_to(places, ids.shape)
-        hidden = (places >= places[:, None]) & (places <= last[:, :, None])  # (S, T, T): of the copy that asks for a token, what is masked
+        last = (
+            word_ends(ids, objective.vocabulary.continues)
+            if scoring == "word_l2r"
+            else np.broadcast_to(places, ids.shape)
+        )
+        # (S, T, T): of the copy that asks for a token, what is masked
+        hidden = (places >= places[:, None]) & (places <= last[:, :, None])
         inputs = np.empty((count, length, length + 3), dtype=np.int64)
         inputs[:, :, 0], inputs[:, :, -2], inputs[:, :, -1] = special.cls_id, special.sep_id, places + 1
         inputs[:, :, 1:-2] = np.where(hidden, special.mask_id, ids[:, None])
@@ -187,7 +220,9 @@ class MaskedCopies:
 
 
 def word_ends(ids: np.ndarray, continues: np.ndarray) -> np.ndarray:
-    """`(S, T) int64`: the last place of the word that each token of `ids (S, T)` is of; `continues (V,)` says which go on with a word."""
+    """`(S, T) int64`: the last place of the word that each token of `ids (S, T)` is of; `continues (V,)` says
+    which go on with a word.
+    """
     length = ids.shape[1]
     is_last = np.ones(ids.shape, dtype=bool)
     is_last[:, :-1] = ~continues[ids[:, 1:]]
@@ -202,7 +237,9 @@ def log_probabilities(reader: Reader, copies: MaskedCopies, part: slice, asked: 
     rows, labels = torch.from_numpy(copies.copy[asked] - part.start), torch.from_numpy(copies.labels[asked])
     flat = torch.arange(len(inputs)) * inputs.shape[1] + places
     targets = {"masked": flat, "label": torch.zeros_like(flat), "row": rows, "asked": labels}
-    batch = Batch(inputs, torch.zeros_like(inputs), None, targets, inputs.numel(), len(inputs)).to(reader.device.device)
+    batch = Batch(inputs, torch.zeros_like(inputs), None, targets, inputs.numel(), len(inputs)).to(
+        reader.device.device
+    )
     with reader.device.autocast():
         logits: Tensor = reader.objective.token_logits(reader.model(batch))  # (M, V)
     rows, labels = batch.targets["row"], batch.targets["asked"]
@@ -211,7 +248,7 @@ def log_probabilities(reader: Reader, copies: MaskedCopies, part: slice, asked: 
     return nats
 
 
-# --- accuracy -------------------------------------------------------------------------------------------------------------------
+# --- accuracy -------------------------------------------------------------------------------------
 def wilson(right: float, count: int) -> tuple[float, float]:
     """Interval of a share, `right` of `count` (Wilson 1927); at `LEVEL`."""
     z2 = float(scipy.stats.norm.ppf((1 + LEVEL) / 2)) ** 2
@@ -221,8 +258,12 @@ def wilson(right: float, count: int) -> tuple[float, float]:
 
 
 def mean_interval(shares: np.ndarray, intervals: np.ndarray) -> tuple[float, float]:
-    """Interval of the mean of independent shares `(U,)` from their own, `(U, 2)` (Zou & Donner 2008, MOVER); of one share its own."""
-    below, above = (float(np.sqrt(((shares - intervals[:, side]) ** 2).sum())) / len(shares) for side in (0, 1))
+    """Interval of the mean of independent shares `(U,)` from their own, `(U, 2)` (Zou & Donner 2008, MOVER);
+    of one share its own.
+    """
+    below, above = (
+        float(np.sqrt(((shares - intervals[:, side]) ** 2).sum())) / len(shares) for side in (0, 1)
+    )
     return float(shares.mean()) - below, float(shares.mean()) + above
 
 
@@ -232,9 +273,11 @@ def result_of(source: PairsFile, scoring: str, scored: Scored) -> dict[str, Any]
 
 
 def summarise(scored: Scored) -> dict[str, Any]:
-    """JSON-ready: accuracy, the mean over phenomena, with two intervals; that of each phenomenon and group; cost.
+    """JSON-ready: accuracy, the mean over phenomena, with two intervals; that of each phenomenon and group;
+    cost.
 
-    `pairs/interval` is over pairs, of the same phenomena; `pairs/interval_over_phenomena` takes the phenomena themselves for a sample.
+    `pairs/interval` is over pairs, of the same phenomena; `pairs/interval_over_phenomena` takes the phenomena
+    themselves for a sample.
     """
     names = np.array(scored.pairs.phenomena)
     phenomena: dict[str, dict[str, Any]] = {}
@@ -242,12 +285,18 @@ def summarise(scored: Scored) -> dict[str, Any]:
         right = scored.right[names == name]
         share = float(right.mean())
         low, high = wilson(float(right.sum()), len(right))
-        phenomena[name] = {"accuracy": share, "interval": [low, high], "pairs": len(right), "ties": int((right == 0.5).sum())}
+        phenomena[name] = {
+            "accuracy": share,
+            "interval": [low, high],
+            "pairs": len(right),
+            "ties": int((right == 0.5).sum()),
+        }
     groups: dict[str, dict[str, Any]] = {}
     for column, cells in scored.pairs.groups.items():
         of_phenomenon = dict(zip(scored.pairs.phenomena, cells, strict=True))
         groups[column] = {
-            group: _mean_of([told for name, told in phenomena.items() if of_phenomenon[name] == group]) for group in dict.fromkeys(cells)
+            group: _mean_of([told for name, told in phenomena.items() if of_phenomenon[name] == group])
+            for group in dict.fromkeys(cells)
         }
     whole = _mean_of(list(phenomena.values()))
     shares = np.array([told["accuracy"] for told in phenomena.values()])
@@ -262,7 +311,9 @@ def summarise(scored: Scored) -> dict[str, Any]:
         "cost": {name: round(value, 3) for name, value in scored.cost.items()},
     }
     if len(shares) > 1:
-        half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(shares) - 1) * shares.std(ddof=1) / math.sqrt(len(shares)))
+        half = float(
+            scipy.stats.t.ppf((1 + LEVEL) / 2, len(shares) - 1) * shares.std(ddof=1) / math.sqrt(len(shares))
+        )
         low, high = float(shares.mean()) - half, float(shares.mean()) + half
         told["pairs/interval_over_phenomena"] = [max(0.0, low), min(1.0, high)]
     return told
@@ -275,18 +326,20 @@ def _mean_of(phenomena: list[dict[str, Any]]) -> dict[str, Any]:
     return {"accuracy": float(shares.mean()), "interval": [low, high], "pairs": pairs, "ties": ties}
 
 
-# --- in a run's life ------------------------------------------------------------------------------------------------------------
+# --- in a run's life ------------------------------------------------------------------------------
 def refuse_others(objective: ObjectiveConfig, asked: str) -> None:
     """Raises ConfigError where an objective does not say what stands at hidden places."""
     if not objective.predicts_tokens:
         raise ConfigError(
-            f"{asked}: objective={objective.name} predicts no hidden tokens, so that it cannot score sentences; a run with objective=mlm "
-            "or mlm_nsp can"
+            f"{asked}: objective={objective.name} predicts no hidden tokens, so that it cannot score"
+            " sentences; a run with objective=mlm or mlm_nsp can"
         )
 
 
 def pairs_of(config: Train) -> PairsFile | None:
-    """What `evaluation.pairs` names; None where it names nothing. Raises UserError for what is not there, or cannot be scored."""
+    """What `evaluation.pairs` names; None where it names nothing. Raises UserError for what is not there, or
+    cannot be scored.
+    """
     if config.evaluation.pairs is None:
         return None
     refuse_others(config.objective, f"evaluation.pairs={config.evaluation.pairs}")
@@ -294,7 +347,9 @@ def pairs_of(config: Train) -> PairsFile | None:
 
 
 def pairs_name(source: PairsFile, scoring: str) -> str:
-    """What a result is kept under: a file of the user's own with its checksum, for others may be called so."""
+    """What a result is kept under: a file of the user's own with its checksum, for others may be
+    called so.
+    """
     name = source.name if source.is_preset else f"{source.name}-{source.digest()[:8]}"
     return name if scoring == "token" else f"{name}-{scoring}"
 
@@ -307,7 +362,9 @@ def sampled(pairs: Pairs, each: int | None) -> Pairs:
     for place, name in enumerate(pairs.phenomena):
         places.setdefault(name, []).append(place)
     kept = sorted(
-        own[index] for own in places.values() for index in np.unique(np.linspace(0, len(own) - 1, min(each, len(own))).round().astype(int))
+        own[index]
+        for own in places.values()
+        for index in np.unique(np.linspace(0, len(own) - 1, min(each, len(own))).round().astype(int))
     )
 
     def of(cells: list[str]) -> list[str]:
@@ -322,7 +379,9 @@ class PairsScorer:
 
     def __init__(self, reader: Reader, source: PairsFile) -> None:
         self.reader, self.source = reader, source
-        self.pairs = sampled(read_pairs(source, reader.config.dataset.cleaner()), reader.config.evaluation.pairs_each)
+        self.pairs = sampled(
+            read_pairs(source, reader.config.dataset.cleaner()), reader.config.evaluation.pairs_each
+        )
 
     def __call__(self) -> dict[str, Any]:
         """See `result_of`."""
@@ -347,13 +406,19 @@ class Snapshots:
         return epoch * self.words if self.in_words else tokens
 
     def due(self, before: float, after: float) -> bool:
-        """Whether a moment lies in the step that led from `before` to `after`: a resumed run finds the same steps."""
+        """Whether a moment lies in the step that led from `before` to `after`: a resumed run finds the same
+        steps.
+        """
         return any(before < moment <= after for moment in self.moments)
 
     def record(self, tokens: int, epoch: float) -> dict[str, float]:
         """What goes to the trackers."""
         told = self.scorer()
-        return {"pairs/accuracy": told["pairs/accuracy"], "pairs/tokens": tokens, "pairs/words": round(epoch * self.words)}
+        return {
+            "pairs/accuracy": told["pairs/accuracy"],
+            "pairs/tokens": tokens,
+            "pairs/words": round(epoch * self.words),
+        }
 
     def missed(self, tokens: int, epoch: float) -> list[float]:
         """Moments that training ended before."""

@@ -1,4 +1,6 @@
-"""The generators that weights and dropout are drawn from: seeded at the start, kept in every checkpoint. Data has keys of its own."""
+"""The generators that weights and dropout are drawn from: seeded at the start, kept in every checkpoint. Data
+has keys of its own.
+"""
 
 import random
 

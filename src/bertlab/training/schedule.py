@@ -1,8 +1,10 @@
-"""Learning-rate schedules: pure functions of the step. `factor(step, total)` multiplies the peak learning rate.
+"""Learning-rate schedules: pure functions of the step. `factor(step, total)` multiplies the peak learning
+rate.
 
-`step` counts from 0 (the step about to be taken), `total` is the number of steps of the whole run, or None where the budget
-is wall-clock time alone; along tokens (`schedule.by`) a step may lie between two. Sources: linear with warm-up, Devlin et al. 2019 §A.2;
-cosine, Loshchilov & Hutter 2017; inverse square root, Vaswani et al. 2017 §5.3; warm-up-stable-decay, Hu et al. 2024 (MiniCPM) §4.
+`step` counts from 0 (the step about to be taken), `total` is the number of steps of the whole run, or None
+where the budget is wall-clock time alone; along tokens (`schedule.by`) a step may lie between two. Sources:
+linear with warm-up, Devlin et al. 2019 §A.2; cosine, Loshchilov & Hutter 2017; inverse square root, Vaswani
+et al. 2017 §5.3; warm-up-stable-decay, Hu et al. 2024 (MiniCPM) §4.
 """
 
 import math
@@ -20,7 +22,11 @@ class Linear(ScheduleConfig):
 
     def factor(self, step: float, total: int | None) -> float:
         warmup = warmup_length(self, total)
-        return lr_warmup(step, warmup) if step < warmup else lr_linear(progress(step, warmup, total), self.final_fraction)
+        return (
+            lr_warmup(step, warmup)
+            if step < warmup
+            else lr_linear(progress(step, warmup, total), self.final_fraction)
+        )
 
 
 @dataclass
@@ -31,7 +37,11 @@ class Cosine(ScheduleConfig):
 
     def factor(self, step: float, total: int | None) -> float:
         warmup = warmup_length(self, total)
-        return lr_warmup(step, warmup) if step < warmup else lr_cosine(progress(step, warmup, total), self.final_fraction)
+        return (
+            lr_warmup(step, warmup)
+            if step < warmup
+            else lr_cosine(progress(step, warmup, total), self.final_fraction)
+        )
 
 
 @dataclass
@@ -56,7 +66,9 @@ class InverseSqrt(ScheduleConfig):
 
 @dataclass
 class Wsd(ScheduleConfig):
-    """Warm-up, the peak, then over the last `decay_fraction` of all steps a straight line down to `final_fraction`."""
+    """Warm-up, the peak, then over the last `decay_fraction` of all steps a straight line down to
+    `final_fraction`.
+    """
 
     decay_fraction: float = number(0.2, "share of all steps spent decaying", low=0, high=1)
     final_fraction: float = number(0.0, "learning rate at the end, as a share of the peak", low=0, high=1)
@@ -70,7 +82,9 @@ class Wsd(ScheduleConfig):
 
 
 def warmup_length(schedule: ScheduleConfig, total: int | None) -> int:
-    """Warm-up in steps: `warmup_steps` where set, else the fraction of `total` (none where there is no total)."""
+    """Warm-up in steps: `warmup_steps` where set, else the fraction of `total` (none where there is no
+    total).
+    """
     if schedule.warmup_steps is not None:
         return schedule.warmup_steps
     return 0 if total is None else round(schedule.warmup_fraction * total)

@@ -1,7 +1,9 @@
-"""Spikes of the training loss: steps that stand far above its own running mean, counted, and left out where that is configured.
+"""Spikes of the training loss: steps that stand far above its own running mean, counted, and left out where
+that is configured.
 
-Batches around a spike left out: Chowdhery et al. 2022 (PaLM), §5.1. Mean and deviation are exponential averages into which a spike goes no
-higher than the bound that it broke (as Kumar et al. 2025, ZClip, do with gradient norms): a loss that stays high is none after a while.
+Batches around a spike left out: Chowdhery et al. 2022 (PaLM), §5.1. Mean and deviation are exponential
+averages into which a spike goes no higher than the bound that it broke (as Kumar et al. 2025, ZClip, do with
+gradient norms): a loss that stays high is none after a while.
 
 Differs: nothing restarts from a checkpoint; one update is left out, and data and learning rate go on.
 """
@@ -12,7 +14,8 @@ from dataclasses import dataclass
 COUNTED = 6.0  # standard deviations above the mean, where no other bound is configured
 MEMORY = 100  # steps that the averages look back
 LEARNING = 50  # steps before which nothing is a spike
-LEAST = 0.01  # a deviation is no less than this share of the mean: a loss that hardly moves has no spikes of a hundredth
+# a deviation is no less than this share of the mean: a loss that hardly moves has no spikes of a hundredth
+LEAST = 0.01
 
 
 @dataclass

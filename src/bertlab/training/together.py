@@ -1,8 +1,10 @@
-"""What the processes of one run tell each other: numbers, decisions, gradients. A run of one process talks to nobody.
+"""What the processes of one run tell each other: numbers, decisions, gradients. A run of one process talks to
+nobody.
 
-Every process calls the same methods in the same order. Gradients are reduced by torch's DistributedDataParallel (Li et al. 2020), numbers
-and objects over gloo. With `find_unused_parameters` its buckets stay as they were laid out, so that a sum is made in the same order after a
-restart. That a process has died shows where the others wait for it.
+Every process calls the same methods in the same order. Gradients are reduced by torch's
+DistributedDataParallel (Li et al. 2020), numbers and objects over gloo. With `find_unused_parameters` its
+buckets stay as they were laid out, so that a sum is made in the same order after a restart. That a process
+has died shows where the others wait for it.
 """
 
 import contextlib
@@ -26,8 +28,16 @@ from bertlab.errors import ConfigError, RunError, ToldElsewhereError, UserError
 from bertlab.runs.processes import Place, note_meeting, place
 
 T = TypeVar("T")
-PATIENCE = datetime.timedelta(days=7)  # one may wait long for another's data or lock; a death is noticed at once
-SIGNS_OF_DEATH = ("connection closed by peer", "connection reset by peer", "broken pipe", "gloo", "socket", "nccl")
+# one may wait long for another's data or lock; a death is noticed at once
+PATIENCE = datetime.timedelta(days=7)
+SIGNS_OF_DEATH = (
+    "connection closed by peer",
+    "connection reset by peer",
+    "broken pipe",
+    "gloo",
+    "socket",
+    "nccl",
+)
 
 
 class Alone:
@@ -53,7 +63,9 @@ class Alone:
         return make()
 
     def in_turn(self, make: Callable[[], T]) -> T:
-        """What each makes, the first of every machine before the others, so that those find it in the cache."""
+        """What each makes, the first of every machine before the others, so that those find it in
+        the cache.
+        """
         return make()
 
     def add_up(self, tensor: Tensor) -> Tensor:
@@ -123,9 +135,17 @@ class Together(Alone):
                     made.append(make())
                 except UserError as error:
                     wrong = error
-            told = [rank for rank, text in enumerate(self.gather_objects(None if wrong is None else str(wrong))) if text is not None]
+            told = [
+                rank
+                for rank, text in enumerate(self.gather_objects(None if wrong is None else str(wrong)))
+                if text is not None
+            ]
             if told:  # most often the same error in all; the first one that met it tells it
-                raise wrong if wrong is not None and self.rank == told[0] else ToldElsewhereError("another process met an error")
+                raise (
+                    wrong
+                    if wrong is not None and self.rank == told[0]
+                    else ToldElsewhereError("another process met an error")
+                )
         return made[0]
 
     def add_up(self, tensor: Tensor) -> Tensor:
@@ -139,10 +159,14 @@ class Together(Alone):
                 dist.broadcast(value, src=0)
 
     def learner(self, module: nn.Module) -> nn.Module:
-        module.register_parameter("never_used", nn.Parameter(torch.zeros(1)))  # torch warns where it looks for such and finds none
+        # torch warns where it looks for such and finds none
+        module.register_parameter("never_used", nn.Parameter(torch.zeros(1)))
         with deaths_told(self), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)  # a newer name
-            return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True)
+            # a newer name
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            return DistributedDataParallel(
+                module, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+            )
 
     @contextmanager
     def backward(self, learner: nn.Module, is_last: bool) -> Iterator[None]:
@@ -153,13 +177,18 @@ class Together(Alone):
 
 @contextmanager
 def deaths_told(processes: Alone) -> Iterator[None]:
-    """Where one waits for others: that another has died becomes one line; torch has no class of its own for it."""
+    """Where one waits for others: that another has died becomes one line; torch has no class of its own for
+    it.
+    """
     try:
         yield
     except RuntimeError as error:
         if not any(sign in str(error).lower() for sign in SIGNS_OF_DEATH):
             raise
-        line = f"process {processes.rank} of {processes.of}: another one of this run has ended ({str(error).splitlines()[0][:120]})"
+        line = (
+            f"process {processes.rank} of {processes.of}: another one of this run has ended"
+            f" ({str(error).splitlines()[0][:120]})"
+        )
         raise ToldElsewhereError(f"{line}; the same command goes on from the last checkpoint") from error
 
 
@@ -173,14 +202,18 @@ def meet() -> Alone:
         return ALONE
     if not _met:
         if not dist.is_available():
-            raise ConfigError("this build of torch has no torch.distributed: several processes cannot train one run here")
+            raise ConfigError(
+                "this build of torch has no torch.distributed: several processes cannot train one run here"
+            )
         if sys.platform == "linux" and here.meeting.startswith("file://"):
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on this machine: no need of a name that others could resolve
+            # all on this machine: no need of a name that others could resolve
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         try:
             _met.append(Together(here))
         except (dist.DistNetworkError, dist.DistStoreError, socket.gaierror) as error:
             raise RunError(
-                f"process {here.rank} of {here.of} does not reach the first at {here.meeting} ({str(error).splitlines()[0]})"
+                f"process {here.rank} of {here.of} does not reach the first at {here.meeting}"
+                f" ({str(error).splitlines()[0]})"
             ) from error
         note_meeting()
         if not here.is_first:

@@ -1,4 +1,6 @@
-"""What text passes before it is written to a study's folder: by whom the sweeper is used may set it, so that no secret is written."""
+"""What text passes before it is written to a study's folder: by whom the sweeper is used may set it, so that
+no secret is written.
+"""
 
 from collections.abc import Callable
 

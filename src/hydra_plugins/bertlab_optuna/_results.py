@@ -29,7 +29,10 @@ def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
     states = {state: sum(trial.state == state for trial in trials) for state in TrialState}
     _write(folder / "trials.csv", trials_csv(study))
     done = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    print(f"{len(done)} trials finished, {states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed or given up")
+    print(
+        f"{len(done)} trials finished, {states[TrialState.PRUNED]} pruned, {states[TrialState.FAIL]} failed"
+        " or given up"
+    )
     if done:
         for trial in study.best_trials[:5]:
             words = " ".join(space.overrides(trial.params)[len(space.fixed) :])
@@ -43,7 +46,9 @@ def write_results(study: optuna.Study, space: Space, folder: Path) -> None:
 
 def notes_of(trial: FrozenTrial, but: Sequence[str] = ()) -> dict[str, str]:
     """What the job noted of its trial."""
-    notes = {key.removeprefix(NOTE): str(value) for key, value in trial.user_attrs.items() if key.startswith(NOTE)}
+    notes = {
+        key.removeprefix(NOTE): str(value) for key, value in trial.user_attrs.items() if key.startswith(NOTE)
+    }
     return {name: text for name, text in notes.items() if name not in but}
 
 
@@ -54,23 +59,48 @@ def scores_text(trial: FrozenTrial) -> str:
 
 
 def trials_csv(study: optuna.Study) -> str:
-    """One line a trial: number, state, values, whether it is the best, parameters, steps reported, seconds, what the job noted of it."""
+    """One line a trial: number, state, values, whether it is the best, parameters, steps reported, seconds,
+    what the job noted of it.
+    """
     trials = study.get_trials(deepcopy=False)
     params = sorted({key for trial in trials for key in trial.params})
-    values = [f"value_{index}" for index in range(len(study.directions))] if len(study.directions) > 1 else ["value"]
+    values = (
+        [f"value_{index}" for index in range(len(study.directions))]
+        if len(study.directions) > 1
+        else ["value"]
+    )
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     notes = list(dict.fromkeys(name for trial in trials for name in notes_of(trial)))
-    best = {trial.number for trial in study.best_trials} if any(trial.state == TrialState.COMPLETE for trial in trials) else set()
-    table.writerow(["number", "state", *values, "best", *params, *notes, "reports", "seconds", "retried_trial_number", "failure"])
+    best = (
+        {trial.number for trial in study.best_trials}
+        if any(trial.state == TrialState.COMPLETE for trial in trials)
+        else set()
+    )
+    table.writerow(
+        [
+            "number",
+            "state",
+            *values,
+            "best",
+            *params,
+            *notes,
+            "reports",
+            "seconds",
+            "retried_trial_number",
+            "failure",
+        ]
+    )
     for trial in trials:
         seconds = "" if trial.duration is None else round(trial.duration.total_seconds(), 3)
         scores = trial.values or [""] * len(values)
         tried = [trial.params.get(key, "") for key in params]
         noted = [notes_of(trial).get(name, "") for name in notes]
         table.writerow([
-            trial.number, trial.state.name.lower(), *scores, "yes" if trial.number in best else "", *tried, *noted,
-            len(trial.intermediate_values), seconds, trial.user_attrs.get("retried_trial_number", ""), trial.user_attrs.get("failure", ""),
+            trial.number, trial.state.name.lower(), *scores, "yes" if trial.number in best else "", *tried,
+            *noted,
+            len(trial.intermediate_values), seconds, trial.user_attrs.get("retried_trial_number", ""),
+            trial.user_attrs.get("failure", ""),
         ])  # fmt: skip
     return stream.getvalue()
 
@@ -115,7 +145,9 @@ def _plots(study: optuna.Study, folder: Path) -> None:
     name_of_score = notes_of(study.best_trials[0]).get("metric", "score")
     drawings: dict[str, Any] = {
         "history": lambda: draw.plot_optimization_history(study, target_name=name_of_score),
-        "importance": lambda: draw.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target_name=name_of_score),
+        "importance": lambda: draw.plot_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(), target_name=name_of_score
+        ),
         "slices": lambda: draw.plot_slice(study, target_name=name_of_score),
         "intermediate": lambda: draw.plot_intermediate_values(study),
     }
@@ -132,7 +164,8 @@ def _plots(study: optuna.Study, folder: Path) -> None:
                 width = 5 * len(made.flat) if hasattr(made, "flat") else 7
                 axes.figure.set_size_inches(max(7, width), 4.5)
                 legend = axes.get_legend()
-                if legend is not None and len(legend.get_texts()) > LONGEST_LEGEND:  # one line a trial: nobody can tell the colours apart
+                # one line a trial: nobody can tell the colours apart
+                if legend is not None and len(legend.get_texts()) > LONGEST_LEGEND:
                     legend.remove()
                 axes.figure.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
         except (ValueError, RuntimeError, ZeroDivisionError, IndexError):

@@ -7,7 +7,15 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, Quote, QuotedString, RangeSweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    Quote,
+    QuotedString,
+    RangeSweep,
+)
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 
@@ -20,7 +28,8 @@ class Space:
     """What every trial has in common, and what is tried."""
 
     fixed: list[str]  # overrides as written
-    searched: dict[str, BaseDistribution]  # key element, e.g. `+optimizer.lr` or `dataset@init.dataset` -> distribution
+    # key element, e.g. `+optimizer.lr` or `dataset@init.dataset` -> distribution
+    searched: dict[str, BaseDistribution]
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
         """A trial's overrides; floats with all their digits."""
@@ -29,14 +38,20 @@ class Space:
     def told(self, params: Mapping[str, Any]) -> list[str]:
         """What is tried, for a person: numbers with three figures."""
         return [
-            f"{key.lstrip('+').split('@')[-1]}={f'{value:.3g}' if isinstance(value, float) else value}" for key, value in params.items()
+            f"{key.lstrip('+').split('@')[-1]}={f'{value:.3g}' if isinstance(value, float) else value}"
+            for key, value in params.items()
         ]
 
     def corners(self) -> list[list[str]]:
-        """Points that together hold every choice and every bound, for checking the space before the first trial."""
+        """Points that together hold every choice and every bound, for checking the space before the first
+        trial.
+        """
         ends = {key: ends_of(distribution) for key, distribution in self.searched.items()}
         most = max((len(values) for values in ends.values()), default=1)
-        return [self.overrides({key: values[min(index, len(values) - 1)] for key, values in ends.items()}) for index in range(most)]
+        return [
+            self.overrides({key: values[min(index, len(values) - 1)] for key, values in ends.items()})
+            for index in range(most)
+        ]
 
 
 def value_text(value: Any) -> str:
@@ -53,11 +68,15 @@ def ends_of(distribution: BaseDistribution) -> list[Any]:
 
 
 def build_space(arguments: Sequence[str], params: Mapping[str, Any], loader: ConfigLoader | None) -> Space:
-    """From the command line and, where that says nothing, `hydra.sweeper.params`. Raises SpaceError, or Hydra's own errors."""
+    """From the command line and, where that says nothing, `hydra.sweeper.params`. Raises SpaceError, or
+    Hydra's own errors.
+    """
     parser = OverridesParser.create(config_loader=loader)
     given = parser.parse_overrides(list(arguments))
     taken = {override.get_key_element().lstrip("+") for override in given}
-    preset = parser.parse_overrides([f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in taken])
+    preset = parser.parse_overrides(
+        [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in taken]
+    )
     fixed, searched = [], {}
     for override in [*preset, *given]:
         key = override.get_key_element()
@@ -86,7 +105,9 @@ def distribution_of(override: Override, loader: ConfigLoader | None) -> BaseDist
             return _range(sweep, tags)
         if isinstance(sweep, Glob):
             assert loader is not None
-            names = loader.get_group_options(override.get_key_element().lstrip("+").split("@")[0], results_filter=ObjectType.CONFIG)
+            names = loader.get_group_options(
+                override.get_key_element().lstrip("+").split("@")[0], results_filter=ObjectType.CONFIG
+            )
             return _choice(key, sweep.filter(names))
         assert isinstance(sweep, ChoiceSweep)
         return _choice(key, [Override._get_value_element_as_str(value) for value in sweep.list])
@@ -108,7 +129,10 @@ def _range(sweep: RangeSweep, tags: set[str]) -> BaseDistribution:
     if count < 0:
         raise ValueError("an empty range")
     return FloatDistribution(
-        float(start), float(start) + count * float(step), step=None if "log" in tags else float(step), log="log" in tags
+        float(start),
+        float(start) + count * float(step),
+        step=None if "log" in tags else float(step),
+        log="log" in tags,
     )
 
 

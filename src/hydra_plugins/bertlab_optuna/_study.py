@@ -23,11 +23,13 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, S
 from hydra_plugins.bertlab_optuna._space import SpaceError, ends_of
 
 SAMPLERS = {
-    "tpe": "TPESampler", "gp": "GPSampler", "cmaes": "CmaEsSampler", "random": "RandomSampler", "qmc": "QMCSampler",
+    "tpe": "TPESampler", "gp": "GPSampler", "cmaes": "CmaEsSampler", "random": "RandomSampler",
+    "qmc": "QMCSampler",
     "grid": "RandomSampler", "nsgaii": "NSGAIISampler",
 }  # fmt: skip
 PRUNERS = {
-    "none": "NopPruner", "median": "MedianPruner", "percentile": "PercentilePruner", "hyperband": "HyperbandPruner",
+    "none": "NopPruner", "median": "MedianPruner", "percentile": "PercentilePruner",
+    "hyperband": "HyperbandPruner",
     "asha": "SuccessiveHalvingPruner", "wilcoxon": "WilcoxonPruner", "patient": "PatientPruner",
 }  # fmt: skip
 NEEDED: dict[str, dict[str, Any]] = {"percentile": {"percentile": 25.0}, "patient": {"patience": 2}}
@@ -41,11 +43,14 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 def study_name(arguments: Sequence[str], params: Mapping[str, Any]) -> str:
     """The same for the same command and space: `sweep-1a2b3c4d`."""
     words = sorted(word for word in arguments if not word.startswith("hydra"))
-    return f"sweep-{zlib.crc32(json.dumps([words, sorted((key, str(value)) for key, value in params.items())]).encode()):08x}"
+    asked = json.dumps([words, sorted((key, str(value)) for key, value in params.items())])
+    return f"sweep-{zlib.crc32(asked.encode()):08x}"
 
 
 def open_storage(url: str) -> BaseStorage:
-    """`sqlite:///file`, `journal:file`, `postgresql://…` or any other URL that SQLAlchemy knows. Raises SpaceError."""
+    """`sqlite:///file`, `journal:file`, `postgresql://…` or any other URL that SQLAlchemy knows. Raises
+    SpaceError.
+    """
     if url.startswith("journal:"):
         from optuna.storages.journal import JournalFileBackend
 
@@ -71,7 +76,9 @@ def open_storage(url: str) -> BaseStorage:
 
 @contextmanager
 def storage_errors_explained(options: Mapping[str, Any]) -> Iterator[None]:
-    """A database that fails while the sweep uses it, as a damaged file does, in one line. Raises SpaceError."""
+    """A database that fails while the sweep uses it, as a damaged file does, in one line. Raises
+    SpaceError.
+    """
     try:
         yield
     except (StorageInternalError, SQLAlchemyError) as error:
@@ -98,11 +105,20 @@ def load_study(description: Mapping[str, Any]) -> optuna.Study:
     """The job's view: the pruner is the sweep's, the sampler draws nothing."""
     storage = open_storage(str(description["storage"]))
     pruner = build_pruner(str(description["pruner"]), description["pruner_options"])
-    return optuna.load_study(study_name=description["study"], storage=storage, sampler=optuna.samplers.RandomSampler(), pruner=pruner)
+    return optuna.load_study(
+        study_name=description["study"],
+        storage=storage,
+        sampler=optuna.samplers.RandomSampler(),
+        pruner=pruner,
+    )
 
 
 def open_study(
-    storage: BaseStorage, name: str, directions: Sequence[str], sampler: optuna.samplers.BaseSampler, pruner: optuna.pruners.BasePruner
+    storage: BaseStorage,
+    name: str,
+    directions: Sequence[str],
+    sampler: optuna.samplers.BaseSampler,
+    pruner: optuna.pruners.BasePruner,
 ) -> optuna.Study:
     """Create the study, or go on with it. Raises SpaceError where it was begun with other directions."""
     for direction in directions:
@@ -119,7 +135,8 @@ def open_study(
     kept = [direction.name.lower() for direction in study.directions]
     if kept != list(directions):
         raise SpaceError(
-            f"the study {name} was begun with directions {', '.join(kept)}, not {', '.join(directions)}: take another study_name"
+            f"the study {name} was begun with directions {', '.join(kept)}, not {', '.join(directions)}: take"
+            " another study_name"
         )
     return study
 
@@ -127,7 +144,9 @@ def open_study(
 def build_sampler(
     name: str, options: Mapping[str, Any], seed: int | None, space: Mapping[str, BaseDistribution]
 ) -> optuna.samplers.BaseSampler:
-    """A sampler by its short name. Raises SpaceError for an unknown one, or an option that it does not have."""
+    """A sampler by its short name. Raises SpaceError for an unknown one, or an option that it
+    does not have.
+    """
     if name == "grid":
         grid_cells(space)  # raises for an interval
 
@@ -144,7 +163,8 @@ def build_sampler(
 class Numbered(optuna.samplers.BaseSampler):
     """A sampler whose draws follow from the seed and the trial's number.
 
-    With one generator for all trials, a restarted sweep would draw again what it drew at first, and two sweeps on one study the same.
+    With one generator for all trials, a restarted sweep would draw again what it drew at first, and two
+    sweeps on one study the same.
     """
 
     def __init__(self, build: Callable[[int], optuna.samplers.BaseSampler], seed: int) -> None:
@@ -155,13 +175,19 @@ class Numbered(optuna.samplers.BaseSampler):
         self._sampler = self._build(zlib.crc32(f"{self._seed} {trial.number}".encode()))
         self._sampler.before_trial(study, trial)
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         return self._sampler.infer_relative_search_space(study, trial)
 
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         return self._sampler.sample_relative(study, trial, search_space)
 
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
@@ -202,7 +228,10 @@ def _build(kind: str, name: str, table: Mapping[str, str], module: Any, options:
     known = [key for key in inspect.signature(made).parameters if key != "self"]
     for key in options:
         if key not in known:
-            raise SpaceError(f"hydra.sweeper.{kind}_options.{key}: {table[name]} has no such option (it has {', '.join(known)})")
+            raise SpaceError(
+                f"hydra.sweeper.{kind}_options.{key}: {table[name]} has no such option (it has"
+                f" {', '.join(known)})"
+            )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # experimental samplers

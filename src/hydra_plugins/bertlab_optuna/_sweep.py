@@ -1,8 +1,9 @@
 """The sweep: ask, launch, see what became of it, until the study holds its total.
 
-Nothing depends on what a launcher returns: the trials' states are in the storage, told by the jobs themselves. A trial that was not heard
-of for a while is given up and its point tried again. Several sweeps may work on one study at once: a trial that would be one too many is
-withdrawn by whoever asked for it, the trials' numbers decide.
+Nothing depends on what a launcher returns: the trials' states are in the storage, told by the jobs
+themselves. A trial that was not heard of for a while is given up and its point tried again. Several sweeps
+may work on one study at once: a trial that would be one too many is withdrawn by whoever asked for it, the
+trials' numbers decide.
 """
 
 import importlib
@@ -56,25 +57,42 @@ class Count:
     failed: int  # by themselves: neither withdrawn nor tried again
 
     def done(self, is_grid: bool) -> int:
-        """Trials that count to the total. A cell of a grid that failed is done: there is no other in its place."""
+        """Trials that count to the total. A cell of a grid that failed is done: there is no other in its
+        place.
+        """
         return self.finished + (self.failed if is_grid else 0)
 
 
-def run_sweep(options: Mapping[str, Any], arguments: Sequence[str], config: DictConfig, launcher: Launcher, loader: ConfigLoader) -> None:
-    """Work on the study until it holds `n_trials`; then write what came of it. Raises SpaceError for what the user can mend."""
+def run_sweep(
+    options: Mapping[str, Any],
+    arguments: Sequence[str],
+    config: DictConfig,
+    launcher: Launcher,
+    loader: ConfigLoader,
+) -> None:
+    """Work on the study until it holds `n_trials`; then write what came of it. Raises SpaceError for what the
+    user can mend.
+    """
     params = options["params"] or {}
     space = build_space(arguments, params, loader)
     name = options["study_name"] or study_name(arguments, params)
     if name in ("", ".", "..") or not NAME.fullmatch(name):
-        raise SpaceError(f"hydra.sweeper.study_name={name}: it names a folder; take up to 120 letters, digits and . _ = , + - @")
+        raise SpaceError(
+            f"hydra.sweeper.study_name={name}: it names a folder; take up to 120 letters, digits and . _ = ,"
+            " + - @"
+        )
     folder = Path(str(options["folder"])) / name
     folder.mkdir(parents=True, exist_ok=True)
     url = options["storage"] or default_storage(folder)
     for overrides in space.corners():
         loader.load_sweep_config(config, list(overrides))  # raises for a key that is not there
-    sampler = build_sampler(options["sampler"], options["sampler_options"] or {}, options["seed"], space.searched)
+    sampler = build_sampler(
+        options["sampler"], options["sampler_options"] or {}, options["seed"], space.searched
+    )
     pruner = build_pruner(options["pruner"], options["pruner_options"] or {})
-    study = open_study(open_storage(url), name, list(options["directions"] or [options["direction"]]), sampler, pruner)
+    study = open_study(
+        open_storage(url), name, list(options["directions"] or [options["direction"]]), sampler, pruner
+    )
     total = int(options["n_trials"])
     _warm_start(study, options["warm_start"] or [], space)
     _queue_forgotten(study)
@@ -83,7 +101,8 @@ def run_sweep(options: Mapping[str, Any], arguments: Sequence[str], config: Dict
         _queue_grid(study, space, total)
     extra = _suggest(options["space"])
     description = {
-        "storage": url, "study": name, "pruner": options["pruner"], "pruner_options": OmegaConf.to_container(OmegaConf.create(
+        "storage": url, "study": name, "pruner": options["pruner"],
+        "pruner_options": OmegaConf.to_container(OmegaConf.create(
             dict(options["pruner_options"] or {}))), "heartbeat_seconds": options["heartbeat_seconds"],
         "objectives": list(options["objectives"] or []),
     }  # fmt: skip
@@ -94,14 +113,17 @@ def run_sweep(options: Mapping[str, Any], arguments: Sequence[str], config: Dict
 
 
 def _side_by_side(launcher: DictConfig) -> int:
-    """Jobs that a launcher runs at a time, where its config says so; joblib counts from the end of the cores, -1 being all."""
+    """Jobs that a launcher runs at a time, where its config says so; joblib counts from the end of the cores,
+    -1 being all.
+    """
     told = int(launcher.get("n_jobs") or 1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return told if told > 0 else max(1, cores + 1 + told)
 
 
 def _work(
-    study: optuna.Study, space: Space, extra: Callable[..., Any] | None, total: int, options: Mapping[str, Any],
+    study: optuna.Study, space: Space, extra: Callable[..., Any] | None, total: int, options: Mapping[str,
+    Any],
     description: dict[str, Any], launcher: Launcher, at_once: int,
 ) -> None:  # fmt: skip
     alive, errors, waited = Alive(DEAD_AFTER * float(options["heartbeat_seconds"])), 0, False
@@ -111,7 +133,8 @@ def _work(
         begun = state.finished + state.running + state.failed
         if begun >= FEWEST_TO_JUDGE and state.failed > float(options["max_failure_rate"]) * begun:
             raise SpaceError(
-                f"{state.failed} of {begun} trials failed, the last one: {_last_failure(study)} (hydra.sweeper.max_failure_rate)"
+                f"{state.failed} of {begun} trials failed, the last one: {_last_failure(study)}"
+                " (hydra.sweeper.max_failure_rate)"
             )
         if end is not None and time.monotonic() > end:
             print(f"hydra.sweeper.max_hours is over: {state.finished} of {total} trials")
@@ -136,16 +159,26 @@ def _work(
                         _job(
                             overrides,
                             trial,
-                            {**description, "label": _label(space, trial, state.done(is_grid) + state.running + place, total)},
+                            {
+                                **description,
+                                "label": _label(
+                                    space, trial, state.done(is_grid) + state.running + place, total
+                                ),
+                            },
                         )
                         for place, (trial, overrides) in enumerate(asked, start=1)
                     ],
                     initial_job_idx=asked[0][0].number,
                 )
             errors = 0
-        except Exception as error:  # a killed worker, a launcher's own trouble: what the jobs told is in the study
+        except (
+            Exception
+        ) as error:  # a killed worker, a launcher's own trouble: what the jobs told is in the study
             errors += 1
-            print(f"the launcher stopped: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}", flush=True)
+            print(
+                f"the launcher stopped: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}",
+                flush=True,
+            )
             if errors >= LAUNCH_ERRORS:
                 raise
             continue
@@ -156,12 +189,16 @@ def _work(
 def ask(
     study: optuna.Study, space: Space, extra: Callable[..., Any] | None, total: int, is_grid: bool = False
 ) -> tuple[optuna.Trial, list[str]] | None:
-    """A new trial, or one that waits to be tried again, with its overrides; None where it would be one too many."""
+    """A new trial, or one that waits to be tried again, with its overrides; None where it would be one too
+    many.
+    """
     trial = study.ask(dict(space.searched))
     study._storage.set_trial_user_attr(trial._trial_id, OWNER, this_process())
     before = [other for other in study.get_trials(deepcopy=False) if other.number < trial.number]
     # Those that wait count, too: another process may have them next.
-    is_double = is_grid and any(not {WITHDRAWN, "dead"} & set(other.user_attrs) and other.params == trial.params for other in before)
+    is_double = is_grid and any(
+        not {WITHDRAWN, "dead"} & set(other.user_attrs) and other.params == trial.params for other in before
+    )
     if (retried := trial.user_attrs.get(RETRY_OF)) is not None:
         is_double |= any(other.user_attrs.get(RETRY_OF) == retried for other in before)
     if is_double or sum(other.state != TrialState.FAIL for other in before) >= total:
@@ -228,13 +265,23 @@ def count(study: optuna.Study) -> Count:
     """Trials by what became of them."""
     trials = study.get_trials(deepcopy=False)
     failed = [
-        trial for trial in trials if trial.state == TrialState.FAIL and WITHDRAWN not in trial.user_attrs and "dead" not in trial.user_attrs
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL
+        and WITHDRAWN not in trial.user_attrs
+        and "dead" not in trial.user_attrs
     ]
-    return Count(sum(trial.state in FINISHED for trial in trials), sum(trial.state == TrialState.RUNNING for trial in trials), len(failed))
+    return Count(
+        sum(trial.state in FINISHED for trial in trials),
+        sum(trial.state == TrialState.RUNNING for trial in trials),
+        len(failed),
+    )
 
 
 class Alive:
-    """Which trials somebody still works on. Clocks of several machines need not agree: a beat is dated when it is first seen here."""
+    """Which trials somebody still works on. Clocks of several machines need not agree: a beat is dated when
+    it is first seen here.
+    """
 
     def __init__(self, patience: float) -> None:
         self.patience = patience  # seconds without a beat
@@ -252,7 +299,9 @@ class Alive:
 
 
 def _after_retries(study: optuna.Study, alive: Alive) -> Count:
-    """Give up trials that nobody works on any more and queue their points again, each once whoever notices first."""
+    """Give up trials that nobody works on any more and queue their points again, each once whoever notices
+    first.
+    """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if alive(trial):
             continue
@@ -261,7 +310,9 @@ def _after_retries(study: optuna.Study, alive: Alive) -> Count:
             if retries <= RETRIES:
                 study._storage.set_trial_user_attr(trial._trial_id, "dead", True)
             else:
-                study._storage.set_trial_user_attr(trial._trial_id, "failure", f"its process died {retries} times")
+                study._storage.set_trial_user_attr(
+                    trial._trial_id, "failure", f"its process died {retries} times"
+                )
         except UpdateFinishedTrialError:
             continue
         if _give_up(study, trial._trial_id) and retries <= RETRIES:
@@ -272,7 +323,11 @@ def _after_retries(study: optuna.Study, alive: Alive) -> Count:
 
 def _queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
     original = trial.user_attrs.get("retried_trial_number", trial.number)
-    told = {RETRIED: int(trial.user_attrs.get(RETRIED, 0)) + 1, RETRY_OF: trial.number, "retried_trial_number": original}
+    told = {
+        RETRIED: int(trial.user_attrs.get(RETRIED, 0)) + 1,
+        RETRY_OF: trial.number,
+        "retried_trial_number": original,
+    }
     study.enqueue_trial(_point(trial), user_attrs=told)
 
 
@@ -299,12 +354,18 @@ def _give_up(study: optuna.Study, trial_id: int) -> bool:
 
 
 def _last_failure(study: optuna.Study) -> str:
-    reasons = [trial.user_attrs["failure"] for trial in study.get_trials(deepcopy=False) if "failure" in trial.user_attrs]
+    reasons = [
+        trial.user_attrs["failure"]
+        for trial in study.get_trials(deepcopy=False)
+        if "failure" in trial.user_attrs
+    ]
     return str(reasons[-1]) if reasons else "it did not say why"
 
 
 def _queue_grid(study: optuna.Study, space: Space, total: int) -> None:
-    """Queue the cells that the study does not hold yet. What two sweeps queue at once is run once: see `ask`."""
+    """Queue the cells that the study does not hold yet. What two sweeps queue at once is run
+    once: see `ask`.
+    """
     trials = study.get_trials(deepcopy=False)
     held = [_point(trial) for trial in trials if WITHDRAWN not in trial.user_attrs]
     for cell in grid_cells(space.searched)[:total]:
@@ -320,8 +381,12 @@ def _warm_start(study: optuna.Study, points: Sequence[Mapping[str, Any]], space:
     for point in points:
         for key in point:
             if key not in known:
-                raise SpaceError(f"hydra.sweeper.warm_start: {key} is not searched (searched: {', '.join(known)})")
-        study.enqueue_trial({known[key]: _as_distributed(space, known[key], value) for key, value in point.items()})
+                raise SpaceError(
+                    f"hydra.sweeper.warm_start: {key} is not searched (searched: {', '.join(known)})"
+                )
+        study.enqueue_trial(
+            {known[key]: _as_distributed(space, known[key], value) for key, value in point.items()}
+        )
 
 
 def _as_distributed(space: Space, key: str, value: Any) -> Any:
@@ -334,7 +399,9 @@ def _as_distributed(space: Space, key: str, value: Any) -> Any:
 
 
 def _suggest(place: str | None) -> Callable[..., Any] | None:
-    """The user's function that suggests what depends on other choices. Raises SpaceError where it cannot be found."""
+    """The user's function that suggests what depends on other choices. Raises SpaceError where it cannot be
+    found.
+    """
     if place is None:
         return None
     module, _, name = place.rpartition(".")

@@ -14,7 +14,9 @@ from omegaconf import DictConfig
 
 @dataclass
 class SamplerOptions:
-    """Of Optuna's samplers, by their names there; null = Optuna's default. One that the chosen sampler does not have is refused."""
+    """Of Optuna's samplers, by their names there; null = Optuna's default. One that the chosen sampler does
+    not have is refused.
+    """
 
     n_startup_trials: Optional[int] = None  # noqa: UP045  # tpe gp cmaes: random trials before the model begins
     n_ei_candidates: Optional[int] = None  # noqa: UP045  # tpe: candidates of which the best is taken
@@ -38,7 +40,9 @@ class SamplerOptions:
 
 @dataclass
 class PrunerOptions:
-    """Of Optuna's pruners, by their names there; steps are evaluations, numbered from 1. null = Optuna's default."""
+    """Of Optuna's pruners, by their names there; steps are evaluations, numbered from 1. null = Optuna's
+    default.
+    """
 
     n_startup_trials: Optional[int] = None  # noqa: UP045  # median percentile: trials that are never pruned
     n_warmup_steps: Optional[int] = None  # noqa: UP045  # median percentile: evaluations before the first pruning
@@ -63,7 +67,9 @@ class BertlabOptunaConf:
 
     _target_: str = "hydra_plugins.bertlab_optuna.sweeper.BertlabOptuna"
     params: Dict[str, Any] = field(default_factory=dict)  # noqa: UP006  # key -> what is tried, in Hydra's own words: interval(0,1), choice(a,b), tag(log,interval(1e-5,1e-3))
-    n_trials: int = 20  # trials that the study holds at the end, finished or pruned; a restart adds only what is missing
+    n_trials: int = (
+        20  # trials that the study holds at the end, finished or pruned; a restart adds only what is missing
+    )
     n_jobs: Optional[int] = None  # noqa: UP045  # trials handed to the launcher at a time; null: as many as it runs side by side (its n_jobs), or 1
     max_hours: Optional[float] = None  # noqa: UP045  # no new trial begins after this
     direction: str = "maximize"  # or minimize
@@ -75,12 +81,16 @@ class BertlabOptunaConf:
     pruner: str = "none"  # none median percentile hyperband asha wilcoxon patient
     pruner_options: PrunerOptions = field(default_factory=PrunerOptions)
     study_name: Optional[str] = None  # noqa: UP045  # default: the same for the same command
-    folder: str = "${oc.select:paths.output,multirun}/studies"  # trials.csv, best.yaml, plots, storage, in a folder of the study's name
+    folder: str = (  # trials.csv, best.yaml, plots, storage, in a folder of the study's name
+        "${oc.select:paths.output,multirun}/studies"
+    )
     storage: Optional[str] = None  # noqa: UP045  # sqlite:///file, journal:file, postgresql://…; default: SQLite in the study's folder
     warm_start: List[Dict[str, Any]] = field(default_factory=list)  # noqa: UP006  # points to try first
     space: Optional[str] = None  # noqa: UP045  # module.function(trial, overrides) that suggests what depends on other choices
     max_failure_rate: float = 0.5  # of the trials begun; more, after ten, stop the sweep
-    heartbeat_seconds: float = 10.0  # a trial that was not heard of for six times as long is dead, and tried again
+    heartbeat_seconds: float = (
+        10.0  # a trial that was not heard of for six times as long is dead, and tried again
+    )
 
 
 class BertlabOptuna(Sweeper):
@@ -93,7 +103,9 @@ class BertlabOptuna(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.config, self.hydra_context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=hydra_context, task_function=task_function)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            config=config, hydra_context=hydra_context, task_function=task_function
+        )
 
     def sweep(self, arguments: List[str]) -> None:  # noqa: UP006
         from hydra_plugins.bertlab_optuna._study import storage_errors_explained
@@ -104,4 +116,6 @@ class BertlabOptuna(Sweeper):
             run_sweep(self.options, arguments, self.config, self.launcher, self.hydra_context.config_loader)
 
 
-ConfigStore.instance().store(group="hydra/sweeper", name="bertlab_optuna", node=BertlabOptunaConf, provider="bertlab_optuna")
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="bertlab_optuna", node=BertlabOptunaConf, provider="bertlab_optuna"
+)

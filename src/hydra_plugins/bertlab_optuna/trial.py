@@ -1,7 +1,8 @@
-"""The job's side of a trial: it reports intermediate scores, learns whether to stop, beats while it lives, and tells its own result.
+"""The job's side of a trial: it reports intermediate scores, learns whether to stop, beats while it lives,
+and tells its own result.
 
-The sweeper names the trial in the job's environment. A job that is no trial gets None and needs no Optuna. Losing the sweeper, another
-worker or the launcher loses no result that a job has told.
+The sweeper names the trial in the job's environment. A job that is no trial gets None and needs no Optuna.
+Losing the sweeper, another worker or the launcher loses no result that a job has told.
 """
 
 import contextlib
@@ -46,7 +47,9 @@ def _machine() -> str:
 
 
 def _started(number: int) -> str:
-    """Start time of a process in the system's ticks; `gone` for one that has ended, empty where the system does not tell."""
+    """Start time of a process in the system's ticks; `gone` for one that has ended, empty where the system
+    does not tell.
+    """
     if not Path("/proc/self/stat").is_file():
         return ""
     try:
@@ -65,7 +68,8 @@ class Trial:
         self.study = load_study(description)
         self.name = str(description["study"])
         self.label = str(description["label"])  # `trial 3/20: optimizer.lr=4e-05`, for a person
-        self.objectives: list[str] = list(description["objectives"])  # names, for a job that knows several scores
+        # names, for a job that knows several scores
+        self.objectives: list[str] = list(description["objectives"])
         self.directions = [direction.name.lower() for direction in self.study.directions]
         self._storage = self.study._storage
         self._id, self._interval = int(description["trial"]), float(description["heartbeat_seconds"])
@@ -73,7 +77,9 @@ class Trial:
 
     @property
     def is_over(self) -> bool:
-        """Ended already: told by another process, or given up for dead and tried again elsewhere. Nothing is left to do."""
+        """Ended already: told by another process, or given up for dead and tried again elsewhere. Nothing is
+        left to do.
+        """
         return bool(self._storage.get_trial(self._id).state.is_finished())
 
     def __enter__(self) -> "Trial":
@@ -82,7 +88,9 @@ class Trial:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop.set()
         self._thread.join()
         if isinstance(error, Exception):
@@ -92,7 +100,8 @@ class Trial:
         beats = 0
         while not self._stop.wait(self._interval):
             beats += 1
-            with contextlib.suppress(Exception):  # a storage that is out of reach for a moment; the next beat may come through
+            # a storage that is out of reach for a moment; the next beat may come through
+            with contextlib.suppress(Exception):
                 self._set(BEAT, f"{this_process()}|{beats}")
 
     def _set(self, key: str, value: Any) -> None:
@@ -144,5 +153,6 @@ class Trial:
         from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        with contextlib.suppress(UpdateFinishedTrialError):  # told already, or given up for dead and tried again
+        # told already, or given up for dead and tried again
+        with contextlib.suppress(UpdateFinishedTrialError):
             self._storage.set_trial_state_values(self._id, TrialState[state], values)

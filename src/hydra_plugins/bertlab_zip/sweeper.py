@@ -1,7 +1,8 @@
-"""`hydra/sweeper=bertlab_zip`: Hydra's basic sweeper, but values of the keys named together in `zipped` go in pairs, not in products.
+"""`hydra/sweeper=bertlab_zip`: Hydra's basic sweeper, but values of the keys named together in `zipped` go in
+pairs, not in products.
 
-`a=1,2 b=3,4 hydra.sweeper.zipped=[[a,b]]` makes two jobs, `a=1 b=3` and `a=2 b=4`. It knows nothing of bertlab. Hydra runs this file at
-every start, so nothing heavy is imported here.
+`a=1,2 b=3,4 hydra.sweeper.zipped=[[a,b]]` makes two jobs, `a=1 b=3` and `a=2 b=4`. It knows nothing of
+bertlab. Hydra runs this file at every start, so nothing heavy is imported here.
 """
 
 import itertools
@@ -31,15 +32,23 @@ class BertlabZip(BasicSweeper):
         super().__init__(max_batch_size, params)
         self.zipped = [list(keys) for keys in zipped]
 
-    def split_arguments(self, overrides: List[Override], max_batch_size: Optional[int]) -> List[List[List[str]]]:  # type: ignore[override]  # noqa: UP006, UP045
-        """Batches of jobs: a product over keys, those that go together counting as one, in the order in which they were named first."""
+    def split_arguments(  # type: ignore[override]  # a static method there, which cannot know what is zipped
+        self,
+        overrides: List[Override],  # noqa: UP006
+        max_batch_size: Optional[int],  # noqa: UP045
+    ) -> List[List[List[str]]]:  # noqa: UP006
+        """Batches of jobs: a product over keys, those that go together counting as one, in the order in which
+        they were named first.
+        """
         values: dict[str, list[str]] = {}
         for override in overrides:
             if override.is_sweep_override() and not override.is_discrete_sweep():
                 raise HydraException(f"{override.input_line}: values that go together must be listed")
             key = override.get_key_element()
             several = override.is_sweep_override()
-            texts = list(override.sweep_string_iterator()) if several else [override.get_value_element_as_str()]
+            texts = (
+                list(override.sweep_string_iterator()) if several else [override.get_value_element_as_str()]
+            )
             values[key] = [f"{key}={text}" for text in texts]
         groups: dict[str, list[str]] = {}
         for key in values:
@@ -49,7 +58,11 @@ class BertlabZip(BasicSweeper):
                 raise HydraException(f"{', '.join(keys)}: values that go together must be as many")
         columns = [list(zip(*(values[key] for key in keys), strict=True)) for keys in groups.values()]
         jobs = [[word for part in job for word in part] for job in itertools.product(*columns)]
-        return [jobs] if max_batch_size is None else list(self.split_overrides_to_chunks(jobs, max_batch_size))
+        return (
+            [jobs] if max_batch_size is None else list(self.split_overrides_to_chunks(jobs, max_batch_size))
+        )
 
 
-ConfigStore.instance().store(group="hydra/sweeper", name="bertlab_zip", node=BertlabZipConf, provider="bertlab_zip")
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="bertlab_zip", node=BertlabZipConf, provider="bertlab_zip"
+)

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 Cli = Callable[..., tuple[int, str, str]]  # conftest's fixture
-TINY = "model.num_hidden_layers=1 model.hidden_size=16 model.num_attention_heads=2 debug=smoke compute=cpu compute.threads=1"
+TINY = (
+    "model.num_hidden_layers=1 model.hidden_size=16 model.num_attention_heads=2 debug=smoke compute=cpu"
+    " compute.threads=1"
+)
 SMALL = f"dataset.train_size=60 dataset.validation_size=20 dataset.test_size=20 {TINY} dataset.fraction=1"
 ROWS = [(f"the film number {index} was {'good' if index % 2 else 'bad'}", index % 2) for index in range(40)]
 GOOD = "text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS)
@@ -32,7 +35,9 @@ class Case:
     environment: dict[str, str] = field(default_factory=dict)
 
 
-def case(name: str, command: str, *says: str, files: dict[str, str | bytes] | None = None, **environment: str) -> Case:
+def case(
+    name: str, command: str, *says: str, files: dict[str, str | bytes] | None = None, **environment: str
+) -> Case:
     return Case(name, command, says, files or {}, environment)
 
 
@@ -42,7 +47,10 @@ def each(cases: list[Case]) -> pytest.MarkDecorator:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file and folder below, with the files' content."""
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b""
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 def lay_out(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +66,9 @@ def assert_refused(outcome: tuple[int, str, str], says: tuple[str, ...], before:
     """Status 2, one line that says what it must, and the folder as it was."""
     status, output, errors = outcome
     lines = errors.splitlines()
-    assert len(lines) == 1, f"{len(lines)} lines on standard error:\n{errors}\nand on standard output:\n{output}"
+    assert len(lines) == 1, (
+        f"{len(lines)} lines on standard error:\n{errors}\nand on standard output:\n{output}"
+    )
     assert lines[0].startswith("bertlab: ") and len(lines[0]) < 700, lines[0]
     assert not re.search(r"('[^']+'), did you mean \1", lines[0]), f"it suggests what was written: {lines[0]}"
     missing = [fragment for fragment in says if fragment not in lines[0]]
@@ -71,7 +81,9 @@ def assert_refused(outcome: tuple[int, str, str], says: tuple[str, ...], before:
 
 def data(name: str, file: str, content: str | bytes, *says: str, options: str = "") -> Case:
     """Training on one file of the user's; its line must name the file."""
-    return case(name, f"dataset=files dataset.train_file={file} {options} {TINY}", file, *says, files={file: content})
+    return case(
+        name, f"dataset=files dataset.train_file={file} {options} {TINY}", file, *says, files={file: content}
+    )
 
 
 def validation(name: str, content: str, *says: str) -> Case:

@@ -16,10 +16,16 @@ PROCESSES = [
 
 
 @each(PROCESSES)
-def test_a_refusal_prints_one_line_from_a_process_of_its_own(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_prints_one_line_from_a_process_of_its_own(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lay_out(case, monkeypatch)
     before = tree(Path())
     done = subprocess.run(
-        [sys.executable, "-m", "bertlab", *shlex.split(case.command)], capture_output=True, text=True, env=os.environ.copy(), timeout=120
+        [sys.executable, "-m", "bertlab", *shlex.split(case.command)],
+        capture_output=True,
+        text=True,
+        env=os.environ.copy(),
+        timeout=120,
     )
     assert_refused((done.returncode, done.stdout, done.stderr), case.says, before)

@@ -1,4 +1,6 @@
-"""Damaged runs, and finished ones misused: refused in one line that names the file. `{run}` stands for a finished run."""
+"""Damaged runs, and finished ones misused: refused in one line that names the file. `{run}` stands for a
+finished run.
+"""
 
 import io
 import shlex
@@ -51,12 +53,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "weights_cut_off": (cut("model.safetensors"), ("model.safetensors", "damaged")),
     "weights_empty": (put("model.safetensors", b""), ("model.safetensors", "damaged")),
     "weights_missing": (drop("model.safetensors"), ("model.safetensors", "no weights")),
-    "weights_of_another_model": (swap("config.yaml", "hidden_size: 16", "hidden_size: 32"), ("weights do not fit",)),
+    "weights_of_another_model": (
+        swap("config.yaml", "hidden_size: 16", "hidden_size: 32"),
+        ("weights do not fit",),
+    ),
     "summary_cut_off": (cut("summary.json"), ("summary.json", "damaged")),
     "summary_not_a_summary": (put("summary.json", "[]"), ("summary.json",)),
     "summary_not_utf8": (put("summary.json", b"\xff\xfe"), ("summary.json", "damaged")),
     "summary_missing": (drop("summary.json"), ("has not finished", "run its command again")),
-    "summary_interrupted": (swap("summary.json", '"finished"', '"interrupted"'), ("has not finished", "run its command again")),
+    "summary_interrupted": (
+        swap("summary.json", '"finished"', '"interrupted"'),
+        ("has not finished", "run its command again"),
+    ),
     "config_missing": (drop("config.yaml"), ("config.yaml",)),
     "config_empty": (put("config.yaml", ""), ("config.yaml",)),
     "config_broken": (put("config.yaml", "model: [\n"), ("config.yaml",)),
@@ -64,11 +72,26 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
         swap("config.yaml", "hidden_size: 16", "hidden_width: 16"),
         ("config.yaml", "hidden_width", "version"),
     ),
-    "config_without_a_group": (swap("config.yaml", "\nobjective:", "\ngoal:"), ("config.yaml", "objective", "version")),
-    "config_without_a_component": (swap("config.yaml", "component: bert", "kind: bert"), ("config.yaml", "version", "component")),
-    "config_of_an_unknown_component": (swap("config.yaml", "component: bert", "component: bertha"), ("config.yaml", "bertha")),
-    "config_with_a_wrong_type": (swap("config.yaml", "hidden_size: 16", "hidden_size: wide"), ("config.yaml", "hidden_size")),
-    "config_with_a_group_that_is_a_word": (put("config.yaml", "dataset: synthetic\nseed: 0\n"), ("config.yaml", "dataset")),
+    "config_without_a_group": (
+        swap("config.yaml", "\nobjective:", "\ngoal:"),
+        ("config.yaml", "objective", "version"),
+    ),
+    "config_without_a_component": (
+        swap("config.yaml", "component: bert", "kind: bert"),
+        ("config.yaml", "version", "component"),
+    ),
+    "config_of_an_unknown_component": (
+        swap("config.yaml", "component: bert", "component: bertha"),
+        ("config.yaml", "bertha"),
+    ),
+    "config_with_a_wrong_type": (
+        swap("config.yaml", "hidden_size: 16", "hidden_size: wide"),
+        ("config.yaml", "hidden_size"),
+    ),
+    "config_with_a_group_that_is_a_word": (
+        put("config.yaml", "dataset: synthetic\nseed: 0\n"),
+        ("config.yaml", "dataset"),
+    ),
     "tokenizer_missing": (drop("tokenizer.json"), ("tokenizer.json",)),
     "tokenizer_cut_off": (cut("tokenizer.json"), ("tokenizer.json",)),
     "labels_missing": (drop("labels.json"), ("labels.json",)),
@@ -86,7 +109,11 @@ def test_a_damaged_run_is_refused_by_the_file_that_is_damaged(
     (run / "manifest.json").unlink()
     damage(run)
     before = tree(Path())
-    assert_refused(cli("predict", f"run={run}", "text=a good film", "compute=cpu", "compute.threads=1"), (run.name, *says), before)
+    assert_refused(
+        cli("predict", f"run={run}", "text=a good film", "compute=cpu", "compute.threads=1"),
+        (run.name, *says),
+        before,
+    )
 
 
 def flip(name: str) -> Callable[[Path], object]:
@@ -115,16 +142,24 @@ CHECKED = (
 def exportable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bertlab.api import run
 
-    return run([*shlex.split(SMALL), "model=bert", f"paths.output={tmp_path_factory.mktemp('exportable')}"]).folder
+    return run(
+        [*shlex.split(SMALL), "model=bert", f"paths.output={tmp_path_factory.mktemp('exportable')}"]
+    ).folder
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_a_file_that_changed_since_the_run_finished_is_refused_by_its_checksum(name: str, exportable: Path, cli: Cli) -> None:
+def test_a_file_that_changed_since_the_run_finished_is_refused_by_its_checksum(
+    name: str, exportable: Path, cli: Cli
+) -> None:
     jobs = (("predict", "text=a good film"), ("evaluate", "split=test"), ("export", "to=exported"))
     for (job, *words), damage in zip(jobs, (flip, cut, drop), strict=True):
         run = Path(shutil.copytree(exportable, Path("multirun") / exportable.name))
         damage(name)(run)
-        says = ("config.yaml",) if (job, name) == ("export", "config.yaml") else (f"{name}: missing or damaged since the run finished",)
+        says = (
+            ("config.yaml",)
+            if (job, name) == ("export", "config.yaml")
+            else (f"{name}: missing or damaged since the run finished",)
+        )
         assert_refused(cli(job, f"run={run}", *words), (run.name, *says), tree(Path()))
         shutil.rmtree(run)
 
@@ -137,23 +172,69 @@ def test_checksums_that_are_damaged_themselves_are_refused(content: str, run: Pa
 
 USES = [
     case("run_nowhere", "predict run=nowhere text=x", "run=nowhere", "multirun"),
-    case("run_is_another_folder", "predict run=folder text=x", "folder", "not a run folder", files={"folder/a": ""}),
+    case(
+        "run_is_another_folder",
+        "predict run=folder text=x",
+        "folder",
+        "not a run folder",
+        files={"folder/a": ""},
+    ),
     case("run_is_a_file", "predict run=file.txt text=x", "run=file.txt", files={"file.txt": ""}),
     case("run_is_the_output_root", "predict run=multirun text=x", "multirun", "not a run folder"),
-    case("run_of_two_names", "predict run=synthetic text=x", "run=synthetic", "2 runs", files={"multirun/synthetic-x/config.yaml": ""}),
+    case(
+        "run_of_two_names",
+        "predict run=synthetic text=x",
+        "run=synthetic",
+        "2 runs",
+        files={"multirun/synthetic-x/config.yaml": ""},
+    ),
     case("text_and_file", "predict run={run} text=x file=y.txt", "text", "file", "not both"),
     case("second_text_of_a_single_text_run", "predict run={run} text=x text_pair=y", "text_pair"),
     case("second_text_alone", "predict run={run} text_pair=y", "text_pair", "give text"),
     case("empty_text", "predict run={run} 'text=\"\"'", "text"),
     case("file_missing", "predict run={run} file=nope.txt", "file=nope.txt", "no such file"),
     case("file_empty", "predict run={run} file=t.txt", "t.txt", "no text", files={"t.txt": "\n \n"}),
-    case("file_in_latin1", "predict run={run} file=t.txt", "t.txt", "UTF-8", "line 2", files={"t.txt": "a\n\xf6\n".encode("latin-1")}),
-    case("file_without_the_column", "predict run={run} file=t.csv", "t.csv", "'text'", "review", files={"t.csv": "review\na good film\n"}),
-    case("file_of_unknown_kind", "predict run={run} file=t.pdf", "t.pdf", "'.pdf'", ".csv", files={"t.pdf": b"%PDF-1.7"}),
+    case(
+        "file_in_latin1",
+        "predict run={run} file=t.txt",
+        "t.txt",
+        "UTF-8",
+        "line 2",
+        files={"t.txt": "a\n\xf6\n".encode("latin-1")},
+    ),
+    case(
+        "file_without_the_column",
+        "predict run={run} file=t.csv",
+        "t.csv",
+        "'text'",
+        "review",
+        files={"t.csv": "review\na good film\n"},
+    ),
+    case(
+        "file_of_unknown_kind",
+        "predict run={run} file=t.pdf",
+        "t.pdf",
+        "'.pdf'",
+        ".csv",
+        files={"t.pdf": b"%PDF-1.7"},
+    ),
     case("split_typo", "evaluate run={run} split=tset", "split=tset", "did you mean 'test'"),
-    case("split_and_file", "evaluate run={run} split=test file=t.csv", "split", "file", "not both", files={"t.csv": GOOD}),
+    case(
+        "split_and_file",
+        "evaluate run={run} split=test file=t.csv",
+        "split",
+        "file",
+        "not both",
+        files={"t.csv": GOOD},
+    ),
     case("scored_file_missing", "evaluate run={run} file=nope.csv", "file=nope.csv", "no such file"),
-    case("scored_file_without_labels", "evaluate run={run} file=t.csv", "t.csv", "'label'", files={"t.csv": "text\na good film\n"}),
+    case(
+        "scored_file_without_labels",
+        "evaluate run={run} file=t.csv",
+        "t.csv",
+        "'label'",
+        files={"t.csv": "text\na good film\n"},
+    ),
     case(
         "scored_file_with_unknown_labels",
         "evaluate run={run} file=t.csv",
@@ -163,17 +244,37 @@ USES = [
         files={"t.csv": "text,label\ngood,1\nbad,7\n"},
     ),
     case("scored_file_empty", "evaluate run={run} file=t.csv", "t.csv", "empty", files={"t.csv": ""}),
-    case("run_of_another_size", f"init=checkpoint init.path={{run}} {SMALL} model.hidden_size=32", "init.path=", "model.hidden_size=16"),
-    case("run_of_fewer_layers", f"init=checkpoint init.path={{run}} {SMALL} model.num_hidden_layers=2", "model.num_hidden_layers=1"),
-    case("weights_of_another_size", f"init=checkpoint init.path={{run}}/model.safetensors {SMALL} model.hidden_size=32", "shape"),
-    case("weights_of_more_layers", f"init=checkpoint init.path={{run}}/model.safetensors {SMALL} model.num_hidden_layers=2", "no weight"),
+    case(
+        "run_of_another_size",
+        f"init=checkpoint init.path={{run}} {SMALL} model.hidden_size=32",
+        "init.path=",
+        "model.hidden_size=16",
+    ),
+    case(
+        "run_of_fewer_layers",
+        f"init=checkpoint init.path={{run}} {SMALL} model.num_hidden_layers=2",
+        "model.num_hidden_layers=1",
+    ),
+    case(
+        "weights_of_another_size",
+        f"init=checkpoint init.path={{run}}/model.safetensors {SMALL} model.hidden_size=32",
+        "shape",
+    ),
+    case(
+        "weights_of_more_layers",
+        f"init=checkpoint init.path={{run}}/model.safetensors {SMALL} model.num_hidden_layers=2",
+        "no weight",
+    ),
 ]
 
 
 @each(USES)
-def test_a_finished_run_misused_is_refused(case: Case, run: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_misused_is_refused(
+    case: Case, run: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lay_out(case, monkeypatch)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a good film\n"))  # nothing but `predict` without text and file may read it
+    # nothing but `predict` without text and file may read it
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a good film\n"))
     words = shlex.split(case.command.replace("{run}", str(run)))
     assert_refused(cli(*words), case.says, tree(Path()))
 
@@ -189,7 +290,10 @@ INPUT_STREAMS: dict[str, tuple[object, tuple[str, ...]]] = {
     "nobody_types": (FakeTerminal(), ("nothing to label", "text=", "file=")),
     "closed": (None, ("nothing to label", "text=", "file=")),
     "empty": (io.StringIO("\n"), ("standard input", "no text")),
-    "not_utf8": (io.TextIOWrapper(io.BytesIO(b"good\n\xff\xfe\n"), encoding="utf-8"), ("standard input", "UTF-8")),
+    "not_utf8": (
+        io.TextIOWrapper(io.BytesIO(b"good\n\xff\xfe\n"), encoding="utf-8"),
+        ("standard input", "UTF-8"),
+    ),
 }
 
 

@@ -24,9 +24,17 @@ from refusals import (
 
 DATA = [
     case("files_without_a_file", f"dataset=files {TINY}", "no source", "dataset.train_file"),
-    case("file_missing", f"dataset=files dataset.train_file=nope.csv {TINY}", "dataset.train_file=nope.csv", "no such file"),
     case(
-        "file_is_a_folder", f"dataset=files dataset.train_file=texts.csv {TINY}", "dataset.train_file=texts.csv", files={"texts.csv/a": "b"}
+        "file_missing",
+        f"dataset=files dataset.train_file=nope.csv {TINY}",
+        "dataset.train_file=nope.csv",
+        "no such file",
+    ),
+    case(
+        "file_is_a_folder",
+        f"dataset=files dataset.train_file=texts.csv {TINY}",
+        "dataset.train_file=texts.csv",
+        files={"texts.csv/a": "b"},
     ),
     case(
         "validation_file_missing",
@@ -34,17 +42,49 @@ DATA = [
         "dataset.validation_file=v.csv",
         files={"t.csv": GOOD},
     ),
-    case("validation_without_train", f"dataset=files dataset.validation_file=t.csv {TINY}", "dataset.train_file", files={"t.csv": GOOD}),
-    data("text_column_missing", "t.csv", GOOD.replace("text,", "texts,", 1), "'text'", "dataset.text_column", "did you mean 'texts'"),
-    data("label_column_missing", "t.csv", GOOD.replace(",label", ",lable", 1), "'label'", "dataset.label_column", "did you mean 'lable'"),
-    data("pair_column_missing", "t.csv", GOOD, "'answer'", "dataset.text_pair_column", options="dataset.text_pair_column=answer"),
+    case(
+        "validation_without_train",
+        f"dataset=files dataset.validation_file=t.csv {TINY}",
+        "dataset.train_file",
+        files={"t.csv": GOOD},
+    ),
+    data(
+        "text_column_missing",
+        "t.csv",
+        GOOD.replace("text,", "texts,", 1),
+        "'text'",
+        "dataset.text_column",
+        "did you mean 'texts'",
+    ),
+    data(
+        "label_column_missing",
+        "t.csv",
+        GOOD.replace(",label", ",lable", 1),
+        "'label'",
+        "dataset.label_column",
+        "did you mean 'lable'",
+    ),
+    data(
+        "pair_column_missing",
+        "t.csv",
+        GOOD,
+        "'answer'",
+        "dataset.text_pair_column",
+        options="dataset.text_pair_column=answer",
+    ),
     data("semicolons", "t.csv", GOOD.replace(",", ";"), "'label'", "text;label", "dataset.delimiter"),
     data("empty_file", "t.csv", "", "empty"),
     data("blank_lines_only", "t.csv", "\n\n\n", "t.csv"),
     data("header_only", "t.csv", "text,label\n", "no rows"),
     data("too_many_fields_in_a_line", "t.csv", with_line(5, "a good film, and long,1"), "line 5", "3"),
     data("too_few_fields_in_a_line", "t.csv", with_line(5, "a good film"), "line 5", "label"),
-    data("too_many_fields_in_every_line", "t.csv", GOOD.replace("\n", ",x\n").replace(",x", "", 1), "line 2", "3"),
+    data(
+        "too_many_fields_in_every_line",
+        "t.csv",
+        GOOD.replace("\n", ",x\n").replace(",x", "", 1),
+        "line 2",
+        "3",
+    ),
     data(
         "fewer_names_than_columns",
         "t.csv",
@@ -52,7 +92,13 @@ DATA = [
         "column_names",
         options="'dataset.column_names=[text,label]'",
     ),
-    data("more_names_than_columns", "t.csv", GOOD.split("\n", 1)[1], "column_names", options="'dataset.column_names=[text,label,user]'"),
+    data(
+        "more_names_than_columns",
+        "t.csv",
+        GOOD.split("\n", 1)[1],
+        "column_names",
+        options="'dataset.column_names=[text,label,user]'",
+    ),
     data("unclosed_quote", "t.csv", with_line(9, '"a good film,1'), "line 9"),
     data(
         "two_encodings_in_one_file",
@@ -76,8 +122,16 @@ DATA = [
         "dataset.encoding=hex",
         files={"t.csv": GOOD},
     ),
-    case("delimiter_of_two_characters", "dataset=files dataset.train_file=t.csv 'dataset.delimiter=::'", "dataset.delimiter"),
-    case("empty_delimiter", "dataset=files dataset.train_file=t.csv 'dataset.delimiter=\"\"'", "dataset.delimiter"),
+    case(
+        "delimiter_of_two_characters",
+        "dataset=files dataset.train_file=t.csv 'dataset.delimiter=::'",
+        "dataset.delimiter",
+    ),
+    case(
+        "empty_delimiter",
+        "dataset=files dataset.train_file=t.csv 'dataset.delimiter=\"\"'",
+        "dataset.delimiter",
+    ),
     data("null_text", "t.jsonl", with_line(3, '{"text": null, "label": 0}', GOOD_JSONL), "row 3", "'text'"),
     data(
         "null_label",
@@ -88,11 +142,34 @@ DATA = [
         "no label",
         "dataset.drop_unlabelled=true",
     ),
-    data("no_label_in_a_csv", "t.csv", with_line(4, "fine,"), "row 3", "'label'", "no label", "dataset.drop_unlabelled=true"),
-    data("label_of_minus_one", "t.csv", with_line(4, "fine,-1"), "row 3", "no label (-1)", "dataset.drop_unlabelled=true"),
+    data(
+        "no_label_in_a_csv",
+        "t.csv",
+        with_line(4, "fine,"),
+        "row 3",
+        "'label'",
+        "no label",
+        "dataset.drop_unlabelled=true",
+    ),
+    data(
+        "label_of_minus_one",
+        "t.csv",
+        with_line(4, "fine,-1"),
+        "row 3",
+        "no label (-1)",
+        "dataset.drop_unlabelled=true",
+    ),
     data("no_text_at_all", "t.csv", "text,label\n" + " ,0\n ,1\n" * 20, "'text'", "no text"),
-    data("lists_for_texts", "t.parquet", parquet(text=[["a", "b"]] * 4, label=[0, 1, 0, 1]), "'text'", "list"),
-    data("numbers_for_texts", "t.parquet", parquet(text=[0.5, 1.5] * 20, label=[0, 1] * 20), "'text'", "dataset.text_column"),
+    data(
+        "lists_for_texts", "t.parquet", parquet(text=[["a", "b"]] * 4, label=[0, 1, 0, 1]), "'text'", "list"
+    ),
+    data(
+        "numbers_for_texts",
+        "t.parquet",
+        parquet(text=[0.5, 1.5] * 20, label=[0, 1] * 20),
+        "'text'",
+        "dataset.text_column",
+    ),
     data("json_broken_in_a_line", "t.jsonl", with_line(7, '{"text": "a", "label": ', GOOD_JSONL), "line 7"),
     data("json_of_two_types", "t.jsonl", with_line(7, '{"text": "a", "label": "good"}', GOOD_JSONL), "label"),
     data("json_of_one_object", "t.json", '{"text": "a", "label": 1}', "t.json"),
@@ -101,7 +178,9 @@ DATA = [
     data("garbage_csv", "t.csv", GARBAGE, "line ", "utf-8"),
     data("garbage_latin1_csv", "t.csv", GARBAGE, "t.csv", options="dataset.encoding=latin-1"),
     data("garbage_jsonl", "t.jsonl", GARBAGE, "line ", "utf-8"),
-    data("parquet_cut_off", "t.parquet", parquet(text=["a", "b"] * 500, label=[0, 1] * 500)[:-100], "parquet"),
+    data(
+        "parquet_cut_off", "t.parquet", parquet(text=["a", "b"] * 500, label=[0, 1] * 500)[:-100], "parquet"
+    ),
     data("unknown_ending", "t.xlsx", b"PK\x03\x04", "'.xlsx'", ".csv"),
     data("no_ending", "texts", GOOD, "unknown kind of file", ".csv"),
     data("one_class_only", "t.csv", GOOD.replace(",0", ",1"), "'label'", "fewer than two", "1"),
@@ -113,10 +192,32 @@ DATA = [
         "1200",
         "dataset.label_column",
     ),
-    data("label_nan", "t.jsonl", '{"text": "a b", "label": NaN}\n{"text": "c", "label": 1}\n', "fewer than two different labels"),
-    data("label_list", "t.jsonl", '{"text": "a b", "label": [0]}\n{"text": "c", "label": [1]}\n', "row 1 holds [0], no label"),
-    data("labels_with_fractions", "t.csv", with_line(4, "fine,2.25"), "'label'", "2.25 in row 3", "dataset.number_column=label"),
-    data("label_infinite", "t.jsonl", '{"text": "a b", "label": 0}\n{"text": "c", "label": Infinity}\n', "row 2 holds inf, no label"),
+    data(
+        "label_nan",
+        "t.jsonl",
+        '{"text": "a b", "label": NaN}\n{"text": "c", "label": 1}\n',
+        "fewer than two different labels",
+    ),
+    data(
+        "label_list",
+        "t.jsonl",
+        '{"text": "a b", "label": [0]}\n{"text": "c", "label": [1]}\n',
+        "row 1 holds [0], no label",
+    ),
+    data(
+        "labels_with_fractions",
+        "t.csv",
+        with_line(4, "fine,2.25"),
+        "'label'",
+        "2.25 in row 3",
+        "dataset.number_column=label",
+    ),
+    data(
+        "label_infinite",
+        "t.jsonl",
+        '{"text": "a b", "label": 0}\n{"text": "c", "label": Infinity}\n',
+        "row 2 holds inf, no label",
+    ),
     case(
         "every_label_different",
         f"dataset=files dataset.train_file=t.csv dataset.label_column=text {TINY}",
@@ -139,7 +240,15 @@ DATA = [
         "label_map",
         options="+dataset.label_map.7=bad +dataset.label_map.8=good dataset.drop_unmapped_labels=true",
     ),
-    data("label_beyond_the_names", "t.csv", with_line(4, "fine,2"), "'2'", "row 3", "known", options="'dataset.label_names=[bad,good]'"),
+    data(
+        "label_beyond_the_names",
+        "t.csv",
+        with_line(4, "fine,2"),
+        "'2'",
+        "row 3",
+        "known",
+        options="'dataset.label_names=[bad,good]'",
+    ),
     case(
         "map_to_no_name",
         "dataset=files dataset.train_file=t.csv +dataset.label_map.0=bda 'dataset.label_names=[bad,good]'",
@@ -160,13 +269,32 @@ DATA = [
         files={"t.csv": GOOD},
     ),
     validation("validation_label_unknown", with_line(4, "fine,7"), "'7'", "row 3", "options: 0, 1"),
-    validation("validation_label_in_words", GOOD.replace(",1", ",good").replace(",0", ",bad"), "'bad'", "row 1", "options: 0, 1"),
+    validation(
+        "validation_label_in_words",
+        GOOD.replace(",1", ",good").replace(",0", ",bad"),
+        "'bad'",
+        "row 1",
+        "options: 0, 1",
+    ),
     validation("validation_text_column_missing", GOOD.replace("text,", "review,", 1), "'text'", "review"),
     validation("validation_label_column_missing", GOOD.replace(",label", ",class", 1), "'label'", "class"),
     validation("validation_empty", "", "empty"),
     validation("validation_without_labels", "text,label\n" + "fine,\n" * 4, "'label'"),
-    case("no_network_and_no_mirror", f"dataset=sst2 {TINY}", "dataset=sst2", "stanfordnlp/sst2", "BERTLAB_DATA", "sst2/train.parquet"),
-    case("no_hub_and_no_mirror", f"dataset=sentiment140 {TINY}", "dataset=sentiment140", "BERTLAB_DATA", "sentiment140/training"),
+    case(
+        "no_network_and_no_mirror",
+        f"dataset=sst2 {TINY}",
+        "dataset=sst2",
+        "stanfordnlp/sst2",
+        "BERTLAB_DATA",
+        "sst2/train.parquet",
+    ),
+    case(
+        "no_hub_and_no_mirror",
+        f"dataset=sentiment140 {TINY}",
+        "dataset=sentiment140",
+        "BERTLAB_DATA",
+        "sentiment140/training",
+    ),
     case(
         "mirror_without_the_dataset",
         f"dataset=sst2 {TINY}",
@@ -192,9 +320,19 @@ DATA = [
         files={"mirror/sst2/train.parquet": b"", "mirror/sst2/validation.parquet": b""},
         BERTLAB_DATA="mirror",
     ),
-    case("mirror_variable_nowhere", f"dataset=sst2 {TINY}", "BERTLAB_DATA=nowhere", "not a folder", BERTLAB_DATA="nowhere"),
     case(
-        "mirror_setting_nowhere", f"dataset=sst2 paths.mirror=nowhere {TINY}", "paths.mirror=nowhere", "not a folder", BERTLAB_DATA="mirror"
+        "mirror_variable_nowhere",
+        f"dataset=sst2 {TINY}",
+        "BERTLAB_DATA=nowhere",
+        "not a folder",
+        BERTLAB_DATA="nowhere",
+    ),
+    case(
+        "mirror_setting_nowhere",
+        f"dataset=sst2 paths.mirror=nowhere {TINY}",
+        "paths.mirror=nowhere",
+        "not a folder",
+        BERTLAB_DATA="mirror",
     ),
     case(
         "mirror_of_an_unknown_split",
@@ -205,12 +343,19 @@ DATA = [
         BERTLAB_DATA="mirror",
     ),
     case("hub_name_that_is_none", f"dataset=files 'dataset.hub=no such/name' {TINY}", "no such/name"),
-    case("pair_objective_without_pairs", f"dataset=synthetic dataset.task=pairz {TINY}", "dataset.task=pairz", "did you mean 'pairs'"),
+    case(
+        "pair_objective_without_pairs",
+        f"dataset=synthetic dataset.task=pairz {TINY}",
+        "dataset.task=pairz",
+        "did you mean 'pairs'",
+    ),
 ]
 
 
 @each(DATA)
-def test_malformed_data_are_refused_by_file_and_place(case: Case, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_data_are_refused_by_file_and_place(
+    case: Case, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lay_out(case, monkeypatch)
     assert_refused(cli(*shlex.split(case.command)), case.says, tree(Path()))
 
@@ -220,7 +365,9 @@ def test_a_byte_order_mark_tells_the_encoding(cli: Cli) -> None:
     found = []
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         Path("t.csv").write_text(GOOD.replace("film", "fílm"), encoding=encoding)
-        status, _, err = cli(*shlex.split(f"dataset=files dataset.train_file=t.csv {TINY} paths.output={encoding}"))
+        status, _, err = cli(
+            *shlex.split(f"dataset=files dataset.train_file=t.csv {TINY} paths.output={encoding}")
+        )
         assert status == 0, err
         (run,) = Path(encoding).glob("files-*")
         found.append((run / "predictions" / "validation.jsonl").read_bytes())

@@ -27,7 +27,13 @@ COMMAND_LINES = [
     case("option_that_is_no_name", "model=3", "model=3"),
     case("option_that_is_a_mapping", "'model={hidden_size: 3}'", "model"),
     case("group_set_to_null", "model=null", "model"),
-    case("key_typo", "model.hiden_size=64", "command line", "'model.hiden_size'", "did you mean 'model.hidden_size'"),
+    case(
+        "key_typo",
+        "model.hiden_size=64",
+        "command line",
+        "'model.hiden_size'",
+        "did you mean 'model.hidden_size'",
+    ),
     case("key_typo_at_the_top", "sed=1", "'sed'", "did you mean 'seed'"),
     case("key_without_its_group", "lr=0.1", "'lr'", "did you mean 'optimizer.lr'"),
     case("key_in_the_wrong_group", "model.lr=0.1", "'model.lr'", "did you mean 'optimizer.lr'"),
@@ -36,12 +42,20 @@ COMMAND_LINES = [
     case("key_of_another_job", "predict run=x optimizer.lr=1", "optimizer"),
     case("new_key_added", "+model.depth=3", "command line", "model.depth", "unknown key"),
     case("new_key_added_at_the_top", "+new.key=1", "command line", "new", "unknown key"),
-    case("new_key_forced", "++optimizer.learning_rate=3", "command line", "optimizer.learning_rate", "unknown key"),
+    case(
+        "new_key_forced",
+        "++optimizer.learning_rate=3",
+        "command line",
+        "optimizer.learning_rate",
+        "unknown key",
+    ),
     case("typo_forced", "++seeed=3", "command line", "seeed", "did you mean 'seed'"),
     case("deleted_key", "~optimizer.lr", "optimizer.lr"),
     case("deleted_group", "~optimizer", "optimizer"),
     case("deleted_typo", "~optimiser", "optimiser"),
-    case("component_by_its_name", "optimizer.name=sgd", "command line", "optimizer.name=sgd", "optimizer=sgd"),
+    case(
+        "component_by_its_name", "optimizer.name=sgd", "command line", "optimizer.name=sgd", "optimizer=sgd"
+    ),
     case("word_for_a_number", "model.hidden_size=large", "command line", "model.hidden_size", "large"),
     case("fraction_for_a_whole_number", "model.hidden_size=64.5", "model.hidden_size", "64.5"),
     case("word_for_yes_or_no", "compute.compile=perhaps", "compute.compile", "perhaps"),
@@ -59,19 +73,53 @@ COMMAND_LINES = [
     case("fraction_above_one", "dataset.fraction=1.5", "dataset.fraction=1.5", "at most 1"),
     case("empty_batch", "budget.batch_size=0", "budget.batch_size=0", "at least 1"),
     case("vocabulary_too_small", "tokenizer.vocab_size=3", "tokenizer.vocab_size=3", "at least 8"),
-    case("unknown_choice", "model.activation=gleu", "command line", "model.activation=gleu", "did you mean 'gelu'"),
-    case("heads_against_width", "model.hidden_size=100 model.num_attention_heads=3", "num_attention_heads=3", "hidden_size=100", "e.g."),
-    case("rotary_with_odd_heads", "model.hidden_size=6 model.num_attention_heads=2 model.positions=rotary", "positions=rotary", "odd"),
-    case("texts_longer_than_positions", "objective.max_length=600", "objective.max_length=600", "model.max_position_embeddings=512"),
+    case(
+        "unknown_choice",
+        "model.activation=gleu",
+        "command line",
+        "model.activation=gleu",
+        "did you mean 'gelu'",
+    ),
+    case(
+        "heads_against_width",
+        "model.hidden_size=100 model.num_attention_heads=3",
+        "num_attention_heads=3",
+        "hidden_size=100",
+        "e.g.",
+    ),
+    case(
+        "rotary_with_odd_heads",
+        "model.hidden_size=6 model.num_attention_heads=2 model.positions=rotary",
+        "positions=rotary",
+        "odd",
+    ),
+    case(
+        "texts_longer_than_positions",
+        "objective.max_length=600",
+        "objective.max_length=600",
+        "model.max_position_embeddings=512",
+    ),
     case("two_budgets", "budget.steps=5 budget.epochs=1", "budget", "epochs", "steps", "keep one"),
     case("no_budget", "budget.epochs=null", "command line", "no budget", "steps"),
     case("hours_without_horizon", "budget=hours", "hours", "schedule=linear", "schedule=constant"),
-    case("same_special_tokens", "tokenizer.pad_token=X tokenizer.unk_token=X", "tokenizer", "special tokens", "X"),
+    case(
+        "same_special_tokens",
+        "tokenizer.pad_token=X tokenizer.unk_token=X",
+        "tokenizer",
+        "special tokens",
+        "X",
+    ),
     case("unclosed_bracket", "'model.hidden_size=[1'", "command line", "[1"),
     case("unclosed_quote", '"dataset.name=\'a"', "command line", "dataset.name='a"),
     case("no_key", "=3", "=3"),
     case("grid_without_multirun", "seed=0,1", "seed=0,1", "-m"),
-    case("parenthesis_in_a_file_name", "'dataset.train_file=reviews (1).csv'", "command line", "reviews (1).csv", "quote"),
+    case(
+        "parenthesis_in_a_file_name",
+        "'dataset.train_file=reviews (1).csv'",
+        "command line",
+        "reviews (1).csv",
+        "quote",
+    ),
     case("interpolation_of_nothing", "'optimizer.lr=${nothing.here}'", "nothing.here"),
     case("resolver_of_nothing", "'optimizer.lr=${nothing:here}'", "nothing"),
     case("required_path_of_a_tokenizer", "tokenizer=pretrained", "tokenizer.path", "required"),
@@ -79,22 +127,33 @@ COMMAND_LINES = [
     case("required_run", "predict text=hello", "run", "required"),
     case("predict_unknown_key", "predict run=x txt=hello", "'txt'", "did you mean 'text'"),
     case("evaluate_unknown_format", "evaluate run=x format=jsonn", "format=jsonn", "did you mean 'json'"),
-    case("sweep_option_typo", "-m model=bert_tiny,bert_tinny", "model=bert_tinny", "did you mean 'bert_tiny'"),
+    case(
+        "sweep_option_typo", "-m model=bert_tiny,bert_tinny", "model=bert_tinny", "did you mean 'bert_tiny'"
+    ),
     case("sweep_key_typo", "-m sede=0,1", "'sede'", "did you mean 'seed'"),
     case("sweep_value_out_of_range", "-m optimizer.lr=0.1,-1", "optimizer.lr=-1", "greater than 0"),
     case("sweep_value_of_wrong_type", "-m seed=0,x", "seed", "'x'"),
     case("sweep_impossible_run", "-m model.hidden_size=64,65", "num_attention_heads=2", "hidden_size=65"),
-    case("sweep_texts_longer_than_positions", "-m objective.max_length=64,600", "objective.max_length=600", "max_position_embeddings=512"),
+    case(
+        "sweep_texts_longer_than_positions",
+        "-m objective.max_length=64,600",
+        "objective.max_length=600",
+        "max_position_embeddings=512",
+    ),
     case("sweep_syntax", "-m 'seed=range(0,'", "seed=range(0,"),
     case("sweep_setting_typo", "-m seed=0,1 hydra.sweep.dri=x", "hydra.sweep.dri"),
-    case("launcher_typo", "-m seed=0,1 hydra/launcher=basicc", "hydra/launcher=basicc", "did you mean 'basic'"),
+    case(
+        "launcher_typo", "-m seed=0,1 hydra/launcher=basicc", "hydra/launcher=basicc", "did you mean 'basic'"
+    ),
     case("hydra_setting_typo", "hydra.rnu.dir=x", "hydra.rnu"),
     case("verbose_of_hydra_unknown", "hydra.job.chdri=true", "hydra.job.chdri"),
 ]
 
 
 @each(COMMAND_LINES)
-def test_a_malformed_command_line_is_refused_before_data_are_read(case: Case, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_malformed_command_line_is_refused_before_data_are_read(
+    case: Case, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fake_identify(*_: object) -> None:
         raise AssertionError("data were read, though the command line was wrong")
 

@@ -53,24 +53,35 @@ class RegressionObjective(contracts.Objective):
         numbers = split["number"][:] if "number" in split.column_names else [0.0] * len(ids)
         yield contracts.examples_of(ids, {"number": np.asarray(numbers, dtype=np.float64)})
 
-    def collate(self, examples: contracts.Examples, rows: np.ndarray, draw: contracts.Draw | None) -> contracts.Batch:
+    def collate(
+        self, examples: contracts.Examples, rows: np.ndarray, draw: contracts.Draw | None
+    ) -> contracts.Batch:
         ids, inside = contracts.pad_rows([examples[row] for row in rows], self.special.pad_id)
         tokens = torch.from_numpy(ids)
         targets = {"number": torch.from_numpy(examples.columns["number"][rows])}
-        return contracts.Batch(tokens, torch.zeros_like(tokens), torch.from_numpy(inside), targets, int(inside.sum()), len(rows))
+        return contracts.Batch(
+            tokens, torch.zeros_like(tokens), torch.from_numpy(inside), targets, int(inside.sum()), len(rows)
+        )
 
     def build_head(self, encoder: contracts.Encoder, initializer_range: float) -> contracts.Head:
         return RegressionHead(encoder.hidden_size)
 
     def loss(self, outputs: Tensor, batch: contracts.Batch) -> contracts.Loss:
-        return contracts.Loss(((outputs.float() - batch.targets["number"].float()) ** 2).sum(), batch.num_examples)
+        return contracts.Loss(
+            ((outputs.float() - batch.targets["number"].float()) ** 2).sum(), batch.num_examples
+        )
 
     def measure(self, outputs: Tensor, batch: contracts.Batch) -> dict[str, np.ndarray]:
         return {"said": outputs.double().cpu().numpy(), "number": batch.targets["number"].cpu().numpy()}
 
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
-        error, spread = measured["said"] - measured["number"], measured["said"].std() * measured["number"].std()
-        covariance = np.mean((measured["said"] - measured["said"].mean()) * (measured["number"] - measured["number"].mean()))
+        error, spread = (
+            measured["said"] - measured["number"],
+            measured["said"].std() * measured["number"].std(),
+        )
+        covariance = np.mean(
+            (measured["said"] - measured["said"].mean()) * (measured["number"] - measured["number"].mean())
+        )
         mean = float(np.mean(error**2))
         return {"rmse": mean**0.5, "pearson": float(covariance / spread) if spread > 0 else 0.0, "loss": mean}
 

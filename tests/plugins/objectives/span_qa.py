@@ -1,4 +1,6 @@
-"""Answers that stand in a text: windows over long contexts, a start and an end a window, the best span of all windows of a question."""
+"""Answers that stand in a text: windows over long contexts, a start and an end a window, the best span of all
+windows of a question.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -36,7 +38,11 @@ class SpanQa(ObjectiveConfig):
     stride: int = integer(32, "tokens from one window's beginning to the next one's", low=1)
     longest_answer: int = integer(30, "tokens of the longest answer that is given", low=1)
 
-    roles: ClassVar = (Role("question", "text"), Role("context", "text"), Role("answers", "spans", is_answer=True, about="context"))
+    roles: ClassVar = (
+        Role("question", "text"),
+        Role("context", "text"),
+        Role("answers", "spans", is_answer=True, about="context"),
+    )
     prepared_by: ClassVar = ("max_length", "stride")
     loss_unit: ClassVar = "nats per window"
 
@@ -71,9 +77,15 @@ class SpanQaObjective(Objective):
     def prepare(self, split: Any, encode: Encode) -> Iterator[Examples]:
         """Windows; `row` says of which question, token columns where each token stands in the context."""
         questions, contexts = encode(split["question"][:]), encode.with_offsets(split["context"][:])
-        answers = split["answers"][:] if "answers" in split.column_names else [{"text": [], "answer_start": []}] * len(questions)
+        answers = (
+            split["answers"][:]
+            if "answers" in split.column_names
+            else [{"text": [], "answer_start": []}] * len(questions)
+        )
         ids, rows, spans, starts, ends = [], [], [], [], []
-        for row, (question, (context, places), answer) in enumerate(zip(questions, contexts, answers, strict=True)):
+        for row, (question, (context, places), answer) in enumerate(
+            zip(questions, contexts, answers, strict=True)
+        ):
             head = [self.special.cls_id, *question[: self.config.max_length // 2], self.special.sep_id]
             room = self.config.max_length - len(head) - 1
             for begin in range(0, max(1, len(context) - room + self.config.stride), self.config.stride):
@@ -94,7 +106,11 @@ class SpanQaObjective(Objective):
             return 0, 0
         begin = answer["answer_start"][0]
         end = begin + len(answer["text"][0])
-        inside = [place for place, (first, last) in enumerate(told) if first >= begin and last <= end and last > first]
+        inside = [
+            place
+            for place, (first, last) in enumerate(told)
+            if first >= begin and last <= end and last > first
+        ]
         whole = inside and told[inside[0]][0] == begin and told[inside[-1]][1] == end
         return (inside[0], inside[-1]) if whole else (0, 0)
 
@@ -103,7 +119,10 @@ class SpanQaObjective(Objective):
         ids, inside = pad_rows([examples[row] for row in rows], self.special.pad_id)
         tokens = torch.from_numpy(ids)
         cut = [slice(examples.offsets[row], examples.offsets[row + 1]) for row in rows]
-        places = {name: pad_rows([examples.token_columns[name][part] for part in cut], -1)[0] for name in ("start", "end")}
+        places = {
+            name: pad_rows([examples.token_columns[name][part] for part in cut], -1)[0]
+            for name in ("start", "end")
+        }
         segments = torch.from_numpy((places["start"] >= 0).astype(np.int64))
         targets = {
             "span": torch.from_numpy(examples.columns["span"][rows]),
@@ -124,14 +143,23 @@ class SpanQaObjective(Objective):
     def loss(self, outputs: Tensor, batch: Batch) -> Loss:
         """Mean of both cross-entropies, summed over windows."""
         logits = self._logits(outputs, batch)
-        both = [F.cross_entropy(logits[:, :, side], batch.targets["span"][:, side], reduction="sum") for side in (0, 1)]
+        both = [
+            F.cross_entropy(logits[:, :, side], batch.targets["span"][:, side], reduction="sum")
+            for side in (0, 1)
+        ]
         return Loss((both[0] + both[1]) / 2, batch.num_examples)
 
     def measure(self, outputs: Tensor, batch: Batch) -> dict[str, np.ndarray]:
         """Of each window: nats, the best span's characters, and its score above that of no answer."""
         logits = self._logits(outputs, batch)
         start, end = logits[:, :, 0], logits[:, :, 1]
-        nats = sum(F.cross_entropy(logits[:, :, side], batch.targets["span"][:, side], reduction="none") for side in (0, 1)) / 2
+        nats = (
+            sum(
+                F.cross_entropy(logits[:, :, side], batch.targets["span"][:, side], reduction="none")
+                for side in (0, 1)
+            )
+            / 2
+        )
         pairs = start[:, :, None] + end[:, None, :]
         shape = torch.ones(pairs.shape[1:], dtype=torch.bool)
         pairs = pairs.masked_fill(~(shape.triu() & shape.tril(self.config.longest_answer - 1)), -1e9)
@@ -158,7 +186,9 @@ class SpanQaObjective(Objective):
     def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
         """Share of questions whose answer is one of those given, or rightly none."""
         said = [one["answer"] for one in self._answers(measured, rows)]
-        right = [answer in (given["text"] or [""]) for answer, given in zip(said, rows["answers"], strict=True)]
+        right = [
+            answer in (given["text"] or [""]) for answer, given in zip(said, rows["answers"], strict=True)
+        ]
         return {"exact_match": float(np.mean(right)), "loss": float(measured["nats"].mean())}
 
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:

@@ -20,16 +20,20 @@ class Choices(Kind):
 
         return pyarrow.list_(pyarrow.large_string())
 
-    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
+    def convert(
+        self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
+    ) -> list[Any]:
         """As many in every row as in the first."""
         for row, cell in enumerate(cells, start=before + 1):
             if not isinstance(cell, list) or len(cell) < 2 or not all(isinstance(text, str) for text in cell):
                 raise DataError(
-                    f"{self.column.where}: row {row} holds no list of two or more texts in {self.column.named} ({str(cell)[:40]})"
+                    f"{self.column.where}: row {row} holds no list of two or more texts in"
+                    f" {self.column.named} ({str(cell)[:40]})"
                 )
             self.count = self.count or len(cell)
             if len(cell) != self.count:
                 raise DataError(
-                    f"{self.column.where}: row {row} has {len(cell)} choices in {self.column.named}, the rows before it {self.count}"
+                    f"{self.column.where}: row {row} has {len(cell)} choices in {self.column.named}, the rows"
+                    f" before it {self.count}"
                 )
         return list(cells)

@@ -32,10 +32,15 @@ class Index(Kind):
         """All -1 or empty."""
         return self.given == 0
 
-    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
+    def convert(
+        self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
+    ) -> list[Any]:
         """Numbers; None where the row is left out."""
         choices = about or [None] * len(cells)
-        return [self._index(cell, texts, row) for row, (cell, texts) in enumerate(zip(cells, choices, strict=True), start=before + 1)]
+        return [
+            self._index(cell, texts, row)
+            for row, (cell, texts) in enumerate(zip(cells, choices, strict=True), start=before + 1)
+        ]
 
     def _index(self, cell: Any, texts: Sequence[str] | None, row: int) -> int | None:
         column = self.column
@@ -43,18 +48,22 @@ class Index(Kind):
             if column.dataset.drop_unlabelled:
                 return None
             raise DataError(
-                f"{column.where}: row {row} says in {column.named} of no choice that it is right: leave such rows out with "
-                "dataset.drop_unlabelled=true, or label them"
+                f"{column.where}: row {row} says in {column.named} of no choice that it is right: leave such"
+                " rows out with dataset.drop_unlabelled=true, or label them"
             )
         known, written = list(texts or ()), str(cell).strip()
-        if not isinstance(cell, bool) and re.fullmatch(r"\d+(\.0+)?", written) and (texts is None or int(float(written)) < len(known)):
+        if (
+            not isinstance(cell, bool)
+            and re.fullmatch(r"\d+(\.0+)?", written)
+            and (texts is None or int(float(written)) < len(known))
+        ):
             return int(float(written))
         if isinstance(cell, str) and known.count(cell) == 1:
             return known.index(cell)
         allowed = f"a number from 0{f' to {len(known) - 1}' if known else ''}"
         raise DataError(
-            f"{column.where}: row {row} holds {written[:40]!r} in {column.named}, which is none of its choices: write {allowed}, or one of "
-            "its choices as it stands"
+            f"{column.where}: row {row} holds {written[:40]!r} in {column.named}, which is none of its"
+            f" choices: write {allowed}, or one of its choices as it stands"
         )
 
 

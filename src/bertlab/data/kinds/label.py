@@ -1,7 +1,8 @@
 """One class a row: ids, raw labels or class names, as ids in the order of the names.
 
-Names are those that the dataset's config says (`label_names`, `label_map`), those that the data declare for their ids, or the distinct
-values of the training split. A number with a fraction is a class only where somebody says so.
+Names are those that the dataset's config says (`label_names`, `label_map`), those that the data declare for
+their ids, or the distinct values of the training split. A number with a fraction is a class only where
+somebody says so.
 """
 
 import re
@@ -44,8 +45,15 @@ class Label(Kind):
     def raw(self, cell: Any, row: int) -> str:
         """A label as labels are compared. Raises DataError for what can be none."""
         if isinstance(cell, list | dict | bytes) or cell in (float("inf"), float("-inf")):
-            hint = "; sets of classes are read by objective=multi_label from dataset.labels_column" if isinstance(cell, list) else ""
-            raise DataError(f"{self.column.where}: row {row} holds {str(cell)[:40]}, no label, in {self.column.named}{hint}")
+            hint = (
+                "; sets of classes are read by objective=multi_label from dataset.labels_column"
+                if isinstance(cell, list)
+                else ""
+            )
+            raise DataError(
+                f"{self.column.where}: row {row} holds {str(cell)[:40]}, no label, in"
+                f" {self.column.named}{hint}"
+            )
         return raw_label(cell)
 
     def is_unanswered(self) -> bool:
@@ -60,56 +68,83 @@ class Label(Kind):
             return given
         where, named = self.column.where, self.column.named
         if len(values) < 2:
-            raise DataError(f"{where}: {named} has fewer than two different labels ({', '.join(sorted(values)) or 'none'})")
+            raise DataError(
+                f"{where}: {named} has fewer than two different labels"
+                f" ({', '.join(sorted(values)) or 'none'})"
+            )
         if fractions := [value for value in values if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", value)]:
             example = min(fractions, key=lambda value: self.first[value])
             raise DataError(
-                f"{where}: {named} holds numbers with fractions ({example} in row {self.first[example]}), which are no classes: predict "
-                f"them as numbers (an objective with a number, dataset.number_column={self.column.name}), or name the classes in "
-                "dataset.label_names"
+                f"{where}: {named} holds numbers with fractions ({example} in row {self.first[example]}),"
+                " which are no classes: predict them as numbers (an objective with a number,"
+                f" dataset.number_column={self.column.name}), or name the classes in dataset.label_names"
             )
         if combined := self._combination(values):
             value, mark = combined
-            other = f" dataset.labels_separator='{mark}'" if mark != self.column.dataset.labels_separator else ""
+            other = (
+                f" dataset.labels_separator='{mark}'" if mark != self.column.dataset.labels_separator else ""
+            )
             raise DataError(
-                f"{where}: '{value}' in {named} (row {self.first[value]}) reads as several classes: objective=multi_label "
-                f"dataset.labels_column={self.column.name} dataset.label_column=null{other} reads sets of them; where each is one class, "
-                "name them all in dataset.label_names"
+                f"{where}: '{value}' in {named} (row {self.first[value]}) reads as several classes:"
+                f" objective=multi_label dataset.labels_column={self.column.name}"
+                f" dataset.label_column=null{other} reads sets of them; where each is one class, name them"
+                " all in dataset.label_names"
             )
         if len(values) > MOST_CLASSES:
             raise DataError(f"{where}: {named} has {len(values)} different values; is it the label?")
-        return sorted(values, key=lambda value: (0, int(value), value) if re.fullmatch(r"-?\d+", value) else (1, 0, value))
+        return sorted(
+            values,
+            key=lambda value: (0, int(value), value) if re.fullmatch(r"-?\d+", value) else (1, 0, value),
+        )
 
     def _combination(self, values: Collection[str]) -> tuple[str, str] | None:
-        """The first label whose parts, between one mark, all occur as labels or as parts of others; and the mark."""
+        """The first label whose parts, between one mark, all occur as labels or as parts of others; and the
+        mark.
+        """
         for mark in dict.fromkeys((self.column.dataset.labels_separator, *MARKS)):
             parts = {value: [part.strip() for part in value.split(mark)] for value in values}
-            several = {value: own for value, own in parts.items() if len(own) > 1 and all(own) and len(set(own)) == len(own)}
+            several = {
+                value: own
+                for value, own in parts.items()
+                if len(own) > 1 and all(own) and len(set(own)) == len(own)
+            }
             known = Counter(part for own in parts.values() for part in own)
             if several and all(known[part] > 1 for own in several.values() for part in own):
                 return min(several, key=lambda value: self.first[value]), mark
         return None
 
-    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
+    def convert(
+        self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
+    ) -> list[Any]:
         """Class ids; None where the row is left out."""
         known = self.known(names)
         return [known[self.raw(cell, row)] for row, cell in enumerate(cells, start=before + 1)]
 
     def known(self, names: Sequence[str]) -> dict[str, int | None]:
-        """Raw label -> class id, or None for rows to leave out. Raises DataError for a label that is neither."""
+        """Raw label -> class id, or None for rows to leave out. Raises DataError for a label that
+        is neither.
+        """
         dataset = self.column.dataset
         ids = {raw_label(name): index for index, name in enumerate(names)}
         known: dict[str, int | None] = {}
         if dataset.label_map:
-            known = {**ids, **{raw_label(raw): ids[raw_label(name)] for raw, name in dataset.label_map.items()}}
+            known = {
+                **ids,
+                **{raw_label(raw): ids[raw_label(name)] for raw, name in dataset.label_map.items()},
+            }
             if dataset.drop_unmapped_labels:
                 known = {raw: known.get(raw) for raw in self.counts}
                 if not any(value is not None for value in known.values()):
                     raise DataError(
-                        f"{self.column.where}: no row has a label that dataset.label_map knows ({', '.join(map(str, dataset.label_map))})"
+                        f"{self.column.where}: no row has a label that dataset.label_map knows"
+                        f" ({', '.join(map(str, dataset.label_map))})"
                     )
         else:
-            positions = {} if any(name.isdigit() for name in names) else {str(index): index for index in range(len(names))}
+            positions = (
+                {}
+                if any(name.isdigit() for name in names)
+                else {str(index): index for index in range(len(names))}
+            )
             known = {**positions, **ids}  # numeric class names mean themselves, not positions
         if dataset.drop_unlabelled:
             known |= {raw: None for raw in UNLABELLED if raw not in known}
@@ -124,17 +159,19 @@ class Label(Kind):
         if raw in UNLABELLED:
             written = "" if raw == "" else f" ({raw})"
             return (
-                f"{column.where}: {rows} no label{written} in {column.named}, the first is row {row}: leave such rows out with "
-                "dataset.drop_unlabelled=true, or label them"
+                f"{column.where}: {rows} no label{written} in {column.named}, the first is row {row}: leave"
+                " such rows out with dataset.drop_unlabelled=true, or label them"
             )
         return (
-            f"{column.where}: '{raw}' in {column.named} (row {row}, {count}x) is not a known label, {did_you_mean(raw, names)}; "
-            "see dataset.label_names and dataset.label_map"
+            f"{column.where}: '{raw}' in {column.named} (row {row}, {count}x) is not a known label,"
+            f" {did_you_mean(raw, names)}; see dataset.label_names and dataset.label_map"
         )
 
 
 def raw_label(value: Any) -> str:
-    """Labels as they are compared: 1, 1.0 and '1' are the same, so are true and 'true', é however it is written; missing ones are ''."""
+    """Labels as they are compared: 1, 1.0 and '1' are the same, so are true and 'true', é however it is
+    written; missing ones are ''.
+    """
     if value is None or value != value:
         return ""
     if isinstance(value, bool):
@@ -151,7 +188,14 @@ def given_names(column: Column, declared: Sequence[str] | None) -> list[str]:
     """Names in id order where somebody says them: the config, its map, or the data; else none."""
     dataset = column.dataset
     if dataset.label_names:
-        if declared and sorted(declared) == sorted(dataset.label_names) and list(declared) != list(dataset.label_names):
-            raise ConfigError(f"dataset.label_names={dataset.label_names}: {column.where} declares its ids in the order {list(declared)}")
+        if (
+            declared
+            and sorted(declared) == sorted(dataset.label_names)
+            and list(declared) != list(dataset.label_names)
+        ):
+            raise ConfigError(
+                f"dataset.label_names={dataset.label_names}: {column.where} declares its ids in the order"
+                f" {list(declared)}"
+            )
         return list(dataset.label_names)
     return list(dict.fromkeys(dataset.label_map.values())) or list(declared or ())

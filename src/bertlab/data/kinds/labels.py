@@ -1,4 +1,6 @@
-"""A set of classes a row: a list of names (JSONL, Parquet), or names in one text with `dataset.labels_separator` between them."""
+"""A set of classes a row: a list of names (JSONL, Parquet), or names in one text with
+`dataset.labels_separator` between them.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -41,22 +43,28 @@ class Labels(Kind):
         """Configured, declared by the data, or those of the training split."""
         return given_names(self.column, declared) or sorted(self.counts)
 
-    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
+    def convert(
+        self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
+    ) -> list[Any]:
         """Sorted ids; None where the row is left out."""
         ids = {raw_label(name): index for index, name in enumerate(names)}
-        known = ids if any(name.isdigit() for name in names) else {**{str(index): index for index in range(len(names))}, **ids}
+        known = (
+            ids
+            if any(name.isdigit() for name in names)
+            else {**{str(index): index for index in range(len(names))}, **ids}
+        )
         converted: list[list[int] | None] = []
         for row, cell in enumerate(cells, start=before + 1):
             classes = self._set(cell, row)
             if classes is None and not self.column.dataset.drop_unlabelled:
                 raise DataError(
-                    f"{self.column.where}: row {row} has no set of classes in {self.column.named}: leave such rows out with "
-                    "dataset.drop_unlabelled=true, or write an empty list"
+                    f"{self.column.where}: row {row} has no set of classes in {self.column.named}: leave such"
+                    " rows out with dataset.drop_unlabelled=true, or write an empty list"
                 )
             if unknown := [name for name in classes or () if name not in known]:
                 raise DataError(
-                    f"{self.column.where}: '{unknown[0]}' in {self.column.named} (row {row}) is not a known class, "
-                    f"{did_you_mean(unknown[0], names)}"
+                    f"{self.column.where}: '{unknown[0]}' in {self.column.named} (row {row}) is not a known"
+                    f" class, {did_you_mean(unknown[0], names)}"
                 )
             converted.append(None if classes is None else sorted(known[name] for name in classes))
         return converted
@@ -67,6 +75,11 @@ class Labels(Kind):
             return None
         if isinstance(cell, str):
             cell = [part for part in cell.split(self.column.dataset.labels_separator) if part.strip()]
-        if not isinstance(cell, list) or any(isinstance(name, list | dict | bytes | float) or name is None for name in cell):
-            raise DataError(f"{self.column.where}: row {row} holds {str(cell)[:40]}, no set of classes, in {self.column.named}")
+        if not isinstance(cell, list) or any(
+            isinstance(name, list | dict | bytes | float) or name is None for name in cell
+        ):
+            raise DataError(
+                f"{self.column.where}: row {row} holds {str(cell)[:40]}, no set of classes, in"
+                f" {self.column.named}"
+            )
         return list(dict.fromkeys(raw_label(name) for name in cell))

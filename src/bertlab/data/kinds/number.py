@@ -33,7 +33,9 @@ class Number(Kind):
         """Not one number."""
         return self.given == 0
 
-    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
+    def convert(
+        self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
+    ) -> list[Any]:
         """Numbers; None where the row is left out."""
         return [self._number(cell, row) for row, cell in enumerate(cells, start=before + 1)]
 
@@ -43,15 +45,18 @@ class Number(Kind):
             if column.dataset.drop_unlabelled:
                 return None
             raise DataError(
-                f"{column.where}: {self.missing} row{'s have' if self.missing > 1 else ' has'} no number in {column.named}, the first is "
-                f"row {row}: leave such rows out with dataset.drop_unlabelled=true, or fill them"
+                f"{column.where}: {self.missing} row{'s have' if self.missing > 1 else ' has'} no number in"
+                f" {column.named}, the first is row {row}: leave such rows out with"
+                " dataset.drop_unlabelled=true, or fill them"
             )
         try:
             value = math.nan if isinstance(cell, bool) else float(cell)
         except (TypeError, ValueError):
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{column.where}: row {row} holds {str(cell)[:40]!r}, no number, in {column.named}")
+            raise DataError(
+                f"{column.where}: row {row} holds {str(cell)[:40]!r}, no number, in {column.named}"
+            )
         return value
 
 

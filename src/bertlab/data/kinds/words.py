@@ -18,9 +18,14 @@ class Words(Kind):
 
         return pyarrow.list_(pyarrow.large_string())
 
-    def convert(self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None) -> list[Any]:
+    def convert(
+        self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
+    ) -> list[Any]:
         """As they are."""
         for row, cell in enumerate(cells, start=before + 1):
             if not isinstance(cell, list) or not cell or not all(isinstance(word, str) for word in cell):
-                raise DataError(f"{self.column.where}: row {row} holds no list of words in {self.column.named} ({str(cell)[:40]})")
+                raise DataError(
+                    f"{self.column.where}: row {row} holds no list of words in {self.column.named}"
+                    f" ({str(cell)[:40]})"
+                )
         return list(cells)
