@@ -498,6 +498,33 @@ def test_snapshots_change_no_bit_and_survive_a_kill(tmp_path: Path) -> None:
     assert summary["text"]["train"]["words"] > 1000 and (whole / "curves.png").stat().st_size > 1000
 
 
+def test_a_checkpoint_at_a_snapshot_holds_the_records_that_were_under_way(tmp_path: Path) -> None:
+    """The only checkpoint lies between two records of training: continued from there, all of them are those of a run that was not killed."""
+    file = tmp_path / "pairs.jsonl"
+    file.write_bytes(jsonl(*({**ROW, "sentence_good": good} for good in SENTENCES)))
+    words = [word for word in MLM if "budget" not in word]
+    words += ["budget.steps=90", "budget.batch_size=4", "evaluation.every_steps=1000", "compute.checkpoint_seconds=9999",
+              f"evaluation.pairs={file}", "evaluation.snapshots=[1000]"]  # fmt: skip
+    finish(*words, f"paths.output={tmp_path}/whole")
+    torn = tmp_path / "torn"
+    kill_when(
+        start(*words, f"paths.output={torn}"), lambda: any(torn.glob("*/checkpoints/step-*")), signal.SIGKILL
+    )
+    finish(*words, f"paths.output={torn}")
+
+    def told(run: Path) -> list[dict[str, Any]]:
+        lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+        return [
+            {key: value for key, value in record.items() if "per_s" not in key and "seconds" not in key}
+            for record in lines
+        ]
+
+    whole = told(only_run(tmp_path / "whole"))
+    (at,) = [record["step"] for record in whole if "pairs/accuracy" in record]
+    assert at % 20, "a step that is recorded anyway would prove nothing"
+    assert told(only_run(torn)) == whole
+
+
 def test_the_scorer_takes_its_sample(trained: FinishedRun, tmp_path: Path) -> None:
     import dataclasses
 

@@ -221,7 +221,12 @@ def fit(
             bar.update()
             is_last = progress.step == total or over_time(config, progress)
             wants_evaluation = "validation" in examples and (progress.step % evaluate_at == 0 or is_last)
-            wants_checkpoint = asked > 0 or unsaved >= config.compute.checkpoint_seconds or is_last
+            wants_snapshot = snapshots is not None and snapshots.due(
+                seen, snapshots.seen(progress.tokens, progress.epoch)
+            )
+            wants_checkpoint = (
+                asked > 0 or unsaved >= config.compute.checkpoint_seconds or is_last or wants_snapshot
+            )
             if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
                 check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
                 progress.loss_total = float(running)
@@ -254,10 +259,7 @@ def fit(
                 recorded_at, recorded_tokens = now, progress.tokens
             if over_time(config, progress):
                 progress.stopped = "budget.hours"
-            snapshot_due = snapshots is not None and snapshots.due(
-                seen, snapshots.seen(progress.tokens, progress.epoch)
-            )
-            if snapshots is not None and snapshot_due and processes.is_first:
+            if snapshots is not None and wants_snapshot and processes.is_first:
                 with averaged(average):
                     record(snapshots.record(progress.tokens, progress.epoch))
             if wants_evaluation:
@@ -272,7 +274,7 @@ def fit(
                     tqdm.write(describe(progress, metrics, objective.primary))
                     if is_best and processes.is_first:
                         progress.best_sha256 = save_best(folder, progress.step, model.state_dict())
-            if wants_evaluation or snapshot_due:
+            if wants_evaluation or wants_snapshot:
                 started += time.perf_counter() - now  # evaluation is not training time
                 recorded_at = time.perf_counter()
             prune = (
@@ -281,7 +283,7 @@ def fit(
                 and should_prune is not None
                 and should_prune()
             )
-            if wants_checkpoint or snapshot_due or progress.stopped or prune:
+            if wants_checkpoint or progress.stopped or prune:
                 checkpoint()
                 saved_at = time.perf_counter()
             if prune:
