@@ -54,6 +54,7 @@ def test_every_group_and_option_can_be_asked_for(group: str) -> None:
 def test_every_key_of_a_run_explains_itself() -> None:
     keys = [key for _, key in describe.every_key()]
     assert len(keys) > 200 and not [key.name for key in keys if not key.is_group and not key.help]
+    assert all(key.help for key in describe.keys_of_search())
     assert {item.name for item in dataclasses.fields(schema.Budget)} <= {
         key.name.partition(".")[2] for key in keys
     }

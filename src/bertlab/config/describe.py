@@ -28,10 +28,6 @@ PLAIN: dict[str, type[schema.Node]] = {
     "budget": schema.Budget, "evaluation": schema.Evaluation, "finetune": schema.Finetune,
     "compute": schema.Compute, "paths": schema.Paths,
 }  # fmt: skip
-PLACES_OF_SWEEPER = {
-    "BertlabOptunaConf": "hydra.sweeper",
-    "SamplerOptions": "hydra.sweeper.sampler_options", "PrunerOptions": "hydra.sweeper.pruner_options",
-}  # fmt: skip
 WIDTH = 132
 MOST_FOUND = 40
 
@@ -108,45 +104,14 @@ def value_text(value: Any) -> str:
 
 
 def keys_of_search() -> list[Key]:
-    """Options of the Optuna sweeper, whose comments explain them: its file is read, for it imports nothing of
-    ours.
-    """
-    source = (registry.ROOT.parent / "hydra_plugins" / "bertlab_optuna" / "sweeper.py").read_text(
-        encoding="utf-8"
-    )
-    lines, keys = source.splitlines(), []
-    for owner in (
-        node
-        for node in ast.parse(source).body
-        if isinstance(node, ast.ClassDef) and node.name in PLACES_OF_SWEEPER
-    ):
-        for line in (
-            node
-            for node in owner.body
-            if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "_target_") != "_target_"
-        ):
-            said = lines[line.lineno - 1].rpartition("  # ")[2] if "  # " in lines[line.lineno - 1] else ""
-            said = re.sub(r"^noqa: \w+\s*#?\s*", "", said)
-            said = re.sub(r"^.*?# noqa: \w+\s*#\s*", "", said)
-            value = "" if line.value is None else ast.unparse(line.value)
-            value = {
-                "field(default_factory=dict)": "{}",
-                "field(default_factory=list)": "[]",
-                "None": "null",
-            }.get(value, value.strip("'"))
-            is_group = value.startswith("field(")
-            kind = "group of keys" if is_group else _kind_of_annotation(ast.unparse(line.annotation))
-            name = f"{PLACES_OF_SWEEPER[owner.name]}.{getattr(line.target, 'id', '')}"
-            keys.append(Key(name, kind, "" if is_group else value, "", said, False, is_group))
-    return keys
+    """Options of the Optuna sweeper, those of its groups after them."""
+    from hydra_plugins.bertlab_optuna.sweeper import BertlabOptunaConf
 
-
-def _kind_of_annotation(name: str) -> str:
-    inner = name.removeprefix("Optional[").removesuffix("]") if name.startswith("Optional[") else name
-    word = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
-        inner, "list" if inner.startswith("List") else "mapping"
-    )
-    return f"{word} or null" if inner != name else word
+    place, options = "hydra.sweeper", BertlabOptunaConf()
+    keys = [*keys_of(options, place)]
+    for group in (key.name.removeprefix(f"{place}.") for key in keys if key.is_group):
+        keys += keys_of(getattr(options, group), f"{place}.{group}")
+    return [dataclasses.replace(key, decides=False) for key in keys if not key.name.endswith("._target_")]
 
 
 # --- options --------------------------------------------------------------------------------------

@@ -4,12 +4,18 @@ Hydra runs this file at every start, so nothing heavy is imported here.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional  # noqa: UP035  # Hydra runs this module outside sys.modules
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+
+def option(default: Any, help: str) -> Any:
+    """A field of an options class and what it is; of a class as `default` each gets a fresh instance."""
+    made = {"default_factory": default} if isinstance(default, type) else {"default": default}
+    return field(**made, metadata={"help": help})
 
 
 @dataclass
@@ -18,24 +24,26 @@ class SamplerOptions:
     not have is refused.
     """
 
-    n_startup_trials: Optional[int] = None  # noqa: UP045  # tpe gp cmaes: random trials before the model begins
-    n_ei_candidates: Optional[int] = None  # noqa: UP045  # tpe: candidates of which the best is taken
-    multivariate: Optional[bool] = None  # noqa: UP045  # tpe: parameters seen together
-    group: Optional[bool] = None  # noqa: UP045  # tpe: one joint model for each set of parameters that occur together (conditional spaces)
-    constant_liar: Optional[bool] = None  # noqa: UP045  # tpe: running trials count as bad ones
-    deterministic_objective: Optional[bool] = None  # noqa: UP045  # gp: the same point has always the same score
-    sigma0: Optional[float] = None  # noqa: UP045  # cmaes: first step size
-    popsize: Optional[int] = None  # noqa: UP045  # cmaes
-    consider_pruned_trials: Optional[bool] = None  # noqa: UP045  # cmaes
-    use_separable_cma: Optional[bool] = None  # noqa: UP045  # cmaes: a diagonal covariance
-    with_margin: Optional[bool] = None  # noqa: UP045  # cmaes: for discrete parameters
-    lr_adapt: Optional[bool] = None  # noqa: UP045  # cmaes
-    qmc_type: Optional[str] = None  # noqa: UP045  # qmc: sobol halton
-    scramble: Optional[bool] = None  # noqa: UP045  # qmc
-    population_size: Optional[int] = None  # noqa: UP045  # nsgaii
-    mutation_prob: Optional[float] = None  # noqa: UP045  # nsgaii
-    crossover_prob: Optional[float] = None  # noqa: UP045  # nsgaii
-    swapping_prob: Optional[float] = None  # noqa: UP045  # nsgaii
+    n_startup_trials: int | None = option(None, "tpe gp cmaes: random trials before the model begins")
+    n_ei_candidates: int | None = option(None, "tpe: candidates of which the best is taken")
+    multivariate: bool | None = option(None, "tpe: parameters seen together")
+    group: bool | None = option(
+        None, "tpe: one joint model for each set of parameters that occur together (conditional spaces)"
+    )
+    constant_liar: bool | None = option(None, "tpe: running trials count as bad ones")
+    deterministic_objective: bool | None = option(None, "gp: the same point has always the same score")
+    sigma0: float | None = option(None, "cmaes: first step size")
+    popsize: int | None = option(None, "cmaes")
+    consider_pruned_trials: bool | None = option(None, "cmaes")
+    use_separable_cma: bool | None = option(None, "cmaes: a diagonal covariance")
+    with_margin: bool | None = option(None, "cmaes: for discrete parameters")
+    lr_adapt: bool | None = option(None, "cmaes")
+    qmc_type: str | None = option(None, "qmc: sobol halton")
+    scramble: bool | None = option(None, "qmc")
+    population_size: int | None = option(None, "nsgaii")
+    mutation_prob: float | None = option(None, "nsgaii")
+    crossover_prob: float | None = option(None, "nsgaii")
+    swapping_prob: float | None = option(None, "nsgaii")
 
 
 @dataclass
@@ -44,21 +52,21 @@ class PrunerOptions:
     default.
     """
 
-    n_startup_trials: Optional[int] = None  # noqa: UP045  # median percentile: trials that are never pruned
-    n_warmup_steps: Optional[int] = None  # noqa: UP045  # median percentile: evaluations before the first pruning
-    interval_steps: Optional[int] = None  # noqa: UP045  # median percentile: evaluations between prunings
-    n_min_trials: Optional[int] = None  # noqa: UP045  # median percentile: scores at this evaluation to compare with
-    percentile: Optional[float] = None  # noqa: UP045  # percentile: the share that is kept (25)
-    min_resource: Optional[int] = None  # noqa: UP045  # hyperband asha: evaluations before the first pruning
-    max_resource: Optional[int] = None  # noqa: UP045  # hyperband: evaluations of a whole run
-    reduction_factor: Optional[int] = None  # noqa: UP045  # hyperband asha: one in so many goes on
-    min_early_stopping_rate: Optional[int] = None  # noqa: UP045  # asha
-    bootstrap_count: Optional[int] = None  # noqa: UP045  # hyperband asha: trials needed for a verdict
-    p_threshold: Optional[float] = None  # noqa: UP045  # wilcoxon
-    n_startup_steps: Optional[int] = None  # noqa: UP045  # wilcoxon
-    patience: Optional[int] = None  # noqa: UP045  # patient: evaluations without improvement (2)
-    min_delta: Optional[float] = None  # noqa: UP045  # patient: what counts as improvement
-    wrapped: Optional[str] = None  # noqa: UP045  # patient: a pruner that is asked then; null = prune
+    n_startup_trials: int | None = option(None, "median percentile: trials that are never pruned")
+    n_warmup_steps: int | None = option(None, "median percentile: evaluations before the first pruning")
+    interval_steps: int | None = option(None, "median percentile: evaluations between prunings")
+    n_min_trials: int | None = option(None, "median percentile: scores at this evaluation to compare with")
+    percentile: float | None = option(None, "percentile: the share that is kept (25)")
+    min_resource: int | None = option(None, "hyperband asha: evaluations before the first pruning")
+    max_resource: int | None = option(None, "hyperband: evaluations of a whole run")
+    reduction_factor: int | None = option(None, "hyperband asha: one in so many goes on")
+    min_early_stopping_rate: int | None = option(None, "asha")
+    bootstrap_count: int | None = option(None, "hyperband asha: trials needed for a verdict")
+    p_threshold: float | None = option(None, "wilcoxon")
+    n_startup_steps: int | None = option(None, "wilcoxon")
+    patience: int | None = option(None, "patient: evaluations without improvement (2)")
+    min_delta: float | None = option(None, "patient: what counts as improvement")
+    wrapped: str | None = option(None, "patient: a pruner that is asked then; null = prune")
 
 
 @dataclass
@@ -66,30 +74,46 @@ class BertlabOptunaConf:
     """Options of the sweeper; `bertlab --cfg hydra -m hydra/sweeper=bertlab_optuna` shows them."""
 
     _target_: str = "hydra_plugins.bertlab_optuna.sweeper.BertlabOptuna"
-    params: Dict[str, Any] = field(default_factory=dict)  # noqa: UP006  # key -> what is tried, in Hydra's own words: interval(0,1), choice(a,b), tag(log,interval(1e-5,1e-3))
-    n_trials: int = (
-        20  # trials that the study holds at the end, finished or pruned; a restart adds only what is missing
+    params: dict[str, Any] = option(
+        dict,
+        "key -> what is tried, in Hydra's own words: interval(0,1), choice(a,b), "
+        "tag(log,interval(1e-5,1e-3))",
     )
-    n_jobs: Optional[int] = None  # noqa: UP045  # trials handed to the launcher at a time; null: as many as it runs side by side (its n_jobs), or 1
-    max_hours: Optional[float] = None  # noqa: UP045  # no new trial begins after this
-    direction: str = "maximize"  # or minimize
-    directions: List[str] = field(default_factory=list)  # noqa: UP006  # of several objectives, instead of direction
-    objectives: List[str] = field(default_factory=list)  # noqa: UP006  # names of the scores that the job tells, one a direction; for a job that knows several
-    sampler: str = "tpe"  # tpe gp cmaes random qmc grid nsgaii
-    sampler_options: SamplerOptions = field(default_factory=SamplerOptions)
-    seed: Optional[int] = None  # noqa: UP045  # of the sampler; each trial's draws follow from it and the trial's number
-    pruner: str = "none"  # none median percentile hyperband asha wilcoxon patient
-    pruner_options: PrunerOptions = field(default_factory=PrunerOptions)
-    study_name: Optional[str] = None  # noqa: UP045  # default: the same for the same command
-    folder: str = (  # trials.csv, best.yaml, plots, storage, in a folder of the study's name
-        "${oc.select:paths.output,multirun}/studies"
+    n_trials: int = option(
+        20, "trials that the study holds at the end, finished or pruned; a restart adds only what is missing"
     )
-    storage: Optional[str] = None  # noqa: UP045  # sqlite:///file, journal:file, postgresql://…; default: SQLite in the study's folder
-    warm_start: List[Dict[str, Any]] = field(default_factory=list)  # noqa: UP006  # points to try first
-    space: Optional[str] = None  # noqa: UP045  # module.function(trial, overrides) that suggests what depends on other choices
-    max_failure_rate: float = 0.5  # of the trials begun; more, after ten, stop the sweep
-    heartbeat_seconds: float = (
-        10.0  # a trial that was not heard of for six times as long is dead, and tried again
+    n_jobs: int | None = option(
+        None,
+        "trials handed to the launcher at a time; null: as many as it runs side by side (its n_jobs), or 1",
+    )
+    max_hours: float | None = option(None, "no new trial begins after this")
+    direction: str = option("maximize", "or minimize")
+    directions: list[str] = option(list, "of several objectives, instead of direction")
+    objectives: list[str] = option(
+        list, "names of the scores that the job tells, one a direction; for a job that knows several"
+    )
+    sampler: str = option("tpe", "tpe gp cmaes random qmc grid nsgaii")
+    sampler_options: SamplerOptions = option(SamplerOptions, "of the sampler chosen")
+    seed: int | None = option(
+        None, "of the sampler; each trial's draws follow from it and the trial's number"
+    )
+    pruner: str = option("none", "none median percentile hyperband asha wilcoxon patient")
+    pruner_options: PrunerOptions = option(PrunerOptions, "of the pruner chosen")
+    study_name: str | None = option(None, "default: the same for the same command")
+    folder: str = option(
+        "${oc.select:paths.output,multirun}/studies",
+        "trials.csv, best.yaml, plots, storage, in a folder of the study's name",
+    )
+    storage: str | None = option(
+        None, "sqlite:///file, journal:file, postgresql://…; default: SQLite in the study's folder"
+    )
+    warm_start: list[dict[str, Any]] = option(list, "points to try first")
+    space: str | None = option(
+        None, "module.function(trial, overrides) that suggests what depends on other choices"
+    )
+    max_failure_rate: float = option(0.5, "of the trials begun; more, after ten, stop the sweep")
+    heartbeat_seconds: float = option(
+        10.0, "a trial that was not heard of for six times as long is dead, and tried again"
     )
 
 
@@ -107,7 +131,7 @@ class BertlabOptuna(Sweeper):
             config=config, hydra_context=hydra_context, task_function=task_function
         )
 
-    def sweep(self, arguments: List[str]) -> None:  # noqa: UP006
+    def sweep(self, arguments: list[str]) -> None:
         from hydra_plugins.bertlab_optuna._study import storage_errors_explained
         from hydra_plugins.bertlab_optuna._sweep import run_sweep
 
