@@ -402,7 +402,9 @@ def test_a_benchmark_is_one_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ["p", "q"],
         {"area": ["A", "B"]},
     )
-    with pytest.raises(UserError, match=r"broken\.yaml: good_colum: unknown key, did you mean 'good_column'"):
+    with pytest.raises(
+        UserError, match=r"broken\.yaml: unknown key 'good_colum', did you mean 'good_column'"
+    ):
         find_pairs("broken", paths)
     (tmp_path / "data" / "zorro" / "test.csv").write_text(
         "area,what,right,wrong\nA,p,one,two\nB,p,three,four\n"
@@ -499,12 +501,14 @@ def test_snapshots_change_no_bit_and_survive_a_kill(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_at_a_snapshot_holds_the_records_that_were_under_way(tmp_path: Path) -> None:
-    """The only checkpoint lies between two records of training: continued from there, all of them are those of a run that was not killed."""
+    """The only checkpoint lies between two records of training: continued from there, all of them are those
+    of a run that was not killed.
+    """
     file = tmp_path / "pairs.jsonl"
     file.write_bytes(jsonl(*({**ROW, "sentence_good": good} for good in SENTENCES)))
     words = [word for word in MLM if "budget" not in word]
-    words += ["budget.steps=90", "budget.batch_size=4", "evaluation.every_steps=1000", "compute.checkpoint_seconds=9999",
-              f"evaluation.pairs={file}", "evaluation.snapshots=[1000]"]  # fmt: skip
+    words += ["budget.steps=90", "budget.batch_size=4", "evaluation.every_steps=1000"]
+    words += ["compute.checkpoint_seconds=9999", f"evaluation.pairs={file}", "evaluation.snapshots=[1000]"]
     finish(*words, f"paths.output={tmp_path}/whole")
     torn = tmp_path / "torn"
     kill_when(

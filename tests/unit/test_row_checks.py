@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
+from bertlab.data import row_checks
 from bertlab.data.row_checks import count_rows, row_lines
 from bertlab.declarations import TEXT, Metric, Role
 from bertlab.runs.outcome import learnt_nothing
@@ -43,6 +44,16 @@ def test_what_ruins_a_result_is_told(
     train: list[tuple[str, int]], validation: list[tuple[str, int]], line: str
 ) -> None:
     assert line in told(train, validation)
+
+
+def test_what_is_too_much_to_compare_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, validation = [*CLEAN, ("Text 0!", 1)], [("text 3", 0), ("y", 1)]
+    monkeypatch.setattr(row_checks, "MOST_CHARACTERS", 10)
+    lines = told(train, validation).splitlines()
+    assert (
+        "more than 10 characters are not compared before a run" in lines[1] and "bertlab inspect" in lines[1]
+    )
+    assert len(lines) == 2
 
 
 def summary(

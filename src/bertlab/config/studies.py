@@ -1,19 +1,14 @@
 """Study files: a question and everything that is decided before its runs are made (`studies/NAME.yaml`)."""
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hydra.errors import OverrideParseException
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import MISSING
 
-from bertlab.config.schema import Node, choice, flag, integer, mapping, number, string, valid_keys, validate
+from bertlab.config.files import read_declared, word_in
+from bertlab.config.schema import Node, choice, flag, integer, mapping, number, string
 from bertlab.config.schema import words as word_list
-from bertlab.config.words import parse
 from bertlab.errors import ConfigError, did_you_mean
 
 FOLDER = Path("studies")
@@ -88,12 +83,7 @@ class StudyPlan(Node):
 
 
 def _check_word(where: str, text: str) -> None:
-    try:
-        word = parse(text)
-    except OverrideParseException:
-        raise ConfigError(f"{where}: '{text}' is no word of the form key=value") from None
-    if word.prefix or word.text is None or word.key.startswith("hydra"):
-        raise ConfigError(f"{where}: '{text}' must be of the form key=value")
+    word = word_in(where, text)
     if word.sweep:
         raise ConfigError(f"{where}: '{text}' has several values; each is an arm of its own")
     if word.name in ("seed", "init.seed"):
@@ -112,30 +102,7 @@ def study_file(given: str) -> Path:
 
 def read_study(file: Path) -> StudyPlan:
     """Raises ConfigError naming the file and the key that is wrong."""
-    try:
-        plan: Any = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(StudyPlan), OmegaConf.load(file))
-        )
-        validate(plan)
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or error.key or "")
-        if "not in" in str(error):
-            raise ConfigError(
-                f"{file}: unknown key '{key}', {did_you_mean(key, valid_keys(StudyPlan))}"
-            ) from None
-        missing = [
-            item.name
-            for item in dataclasses.fields(StudyPlan)
-            if f"'{item.name}'" in str(error) or item.name == key
-        ]
-        said = "must be given" if "issing mandatory" in str(error) else str(error).splitlines()[0]
-        raise ConfigError(f"{file}: {missing[0] if missing else key}: {said}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
-    except (YAMLError, OSError, UnicodeDecodeError, AssertionError, RecursionError) as error:
-        raise ConfigError(f"{file}: not valid YAML ({(str(error).splitlines() or ['?'])[0]})") from None
-    assert isinstance(plan, StudyPlan)
-    return plan
+    return read_declared(file, StudyPlan)
 
 
 def name_of(file: Path) -> str:

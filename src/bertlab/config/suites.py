@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.override_parser.types import ChoiceSweep
-from hydra.errors import OverrideParseException
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import MISSING
 
 from bertlab.config import registry
-from bertlab.config.schema import Node, choice, mapping, string, valid_keys, words
+from bertlab.config.files import read_declared, word_in
+from bertlab.config.schema import Node, choice, mapping, string, words
 from bertlab.config.words import Word, parse
 from bertlab.errors import ConfigError, did_you_mean
 
@@ -93,12 +91,7 @@ class Suite(Node):
 
 
 def _check_word(where: str, text: str, several: bool = False) -> Word:
-    try:
-        word = parse(text)
-    except OverrideParseException:
-        raise ConfigError(f"{where}: '{text}' is no word of the form key=value") from None
-    if word.prefix or word.text is None or word.key.startswith("hydra"):
-        raise ConfigError(f"{where}: '{text}' must be of the form key=value")
+    word = word_in(where, text)
     if word.name in NOT_A_TASKS:
         raise ConfigError(f"{where}: '{text}': {word.name}=… belongs to a whole command line, not to a task")
     if word.sweep and not several:
@@ -119,24 +112,7 @@ def read_suite(name: str) -> Suite:
     file = files().get(name)
     if file is None:
         raise ConfigError(f"{GROUP}={name}: unknown suite, {did_you_mean(name, sorted(files()))}")
-    try:
-        suite = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Suite), OmegaConf.load(file)))
-    except OmegaConfBaseException as error:
-        key = str(error.full_key or error.key or "")
-        known = (
-            did_you_mean(key, [*valid_keys(Suite), *valid_keys(Published)])
-            if "not in" in str(error)
-            else str(error).splitlines()[0]
-        )
-        raise ConfigError(f"{file}: {key}: {known}") from None
-    except (YAMLError, UnicodeDecodeError, AssertionError) as error:
-        raise ConfigError(f"{file}: not valid YAML ({(str(error).splitlines() or ['?'])[0]})") from None
-    assert isinstance(suite, Suite)
-    try:
-        suite.check("")
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from None
-    return suite
+    return read_declared(file, Suite)
 
 
 def words_of(option: str) -> list[str]:

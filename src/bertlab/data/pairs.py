@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING
 
 from bertlab.config import registry
-from bertlab.config.schema import Node, Paths, string, valid_keys, words
+from bertlab.config.files import read_declared
+from bertlab.config.schema import Node, Paths, string, words
 from bertlab.data.cleaning import CLEANERS
 from bertlab.data.reading import kind_of, read_pieces
 from bertlab.data.table import TableDataset, mirror_folder
-from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.errors import DataError, did_you_mean
 from bertlab.runs.files import file_digest
 
 FOLDER = "minimal_pairs"  # of conf/; were it called as the key `pairs`, Hydra would take that for a group
@@ -103,20 +103,7 @@ def find_pairs(asked: str, paths: Paths, key: str = "pairs") -> PairsFile:
 def _read_preset(name: str) -> PairsPreset:
     folders = [*(plugin / "conf" for plugin in registry.plugin_folders()), registry.conf_folder()]
     file = next(place for folder in folders if (place := folder / FOLDER / f"{name}.yaml").is_file())
-    try:
-        preset: Any = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(PairsPreset), OmegaConf.load(file))
-        )
-    except OmegaConfBaseException as error:
-        asked = str(error.full_key or error.key or "")
-        keys = valid_keys(PairsPreset)
-        hint = (
-            f"unknown key, {did_you_mean(asked, keys)}" if asked not in keys else str(error).splitlines()[0]
-        )
-        raise ConfigError(f"{file}: {asked}: {hint}") from None
-    except Exception as error:  # of YAML
-        raise ConfigError(f"{file}: cannot be read ({(str(error).splitlines() or [''])[0]})") from None
-    return preset  # type: ignore[no-any-return]  # to_object's own type
+    return read_declared(file, PairsPreset)
 
 
 def read_pairs(source: PairsFile, clean: str = "none", encoding: str = "utf-8") -> Pairs:

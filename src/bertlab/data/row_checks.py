@@ -46,11 +46,10 @@ def count_rows(
         if label is not None and names and len(rows):
             (common, count), *_ = Counter(rows[label][:]).most_common(1)
             found[split] |= {"commonest": names[common], "commonest_share": count / len(rows)}
-    if (
-        not answers
-        or not text_roles(roles)
-        or sum(_characters(rows, roles) for rows in splits.values()) > MOST_CHARACTERS
-    ):
+    if not answers or not text_roles(roles):
+        return found
+    if sum(_characters(rows, roles) for rows in splits.values()) > MOST_CHARACTERS:
+        found["train"]["not_compared"] = True
         return found
     read = set[str]()
     for split, rows in splits.items():  # train comes first
@@ -96,6 +95,11 @@ def row_lines(found: dict[str, dict[str, Any]], held_out: Sequence[str]) -> list
                 f"{train['commonest_share']:.1%} of the training rows are {train['commonest']}: accuracy says"
                 " little here; see objective.primary=f1_macro and objective.class_weights=balanced"
             )
+    if train.get("not_compared"):
+        lines.append(
+            f"texts of more than {MOST_CHARACTERS:,} characters are not compared before a run: for copies,"
+            " contradictions and rows of one split in another ask bertlab inspect"
+        )
     for name, split in found.items():
         told = [
             f"{split[key]:,} {words}"
