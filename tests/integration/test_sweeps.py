@@ -75,8 +75,8 @@ def test_a_sweep_goes_on_to_its_total_and_its_best_is_a_preset(cli: Any) -> None
     (best,) = [trial for trial in trials() if trial["best"] == "yes"][:1]
     preset = Path("multirun/studies/s/experiment/best.yaml").read_text()
     assert f"validation/accuracy {float(best['value']):.6g}, run {best['run']}" in preset
-    status, out, err = cli("--config-dir", "multirun/studies/s", "experiment=best", "debug=smoke")
-    assert status == 0, err
+    status, out, err = cli("--config-dir", "multirun/studies/s", "experiment=best")
+    assert status == 0 and out.splitlines()[-1] == f"run: {best['run']}", err
     point = [f"{key}={best[key]}" for key in ("optimizer.lr", "budget.batch_size")]
     status, out, err = cli("debug=smoke", *DATA, *point)
     summary = json.loads((Path(best["run"]) / "summary.json").read_text())

@@ -167,15 +167,29 @@ def test_one_trial_too_many_is_withdrawn_by_its_number(tmp_path: Path) -> None:
     assert (count(study).running, count(study).failed, len(study.trials)) == (2, 0, 3)
 
 
-def test_the_best_point_is_a_preset_that_composes() -> None:
-    from bertlab.config.composition import compose_schema
+@pytest.mark.parametrize(
+    "fixed",
+    [
+        ["experiment=bertsst2"],
+        ["debug=smoke"],
+        ["experiment=bertsst2", "debug=smoke", "tags=[a,b]"],
+        ["init=stage", "init.dataset=imdb", "debug=smoke_stage", "init.budget.steps=3"],
+        ["suite=glue_small/rte"],
+        ["evaluation.patience=null", "dataset.name=two", "schedule=cosine"],
+    ],
+    ids=" ".join,
+)
+def test_the_best_point_is_a_preset_that_makes_the_same_run(fixed: list[str], tmp_path: Path) -> None:
+    """Also where a group that is read after the experiments has a say: debug, suite."""
+    from bertlab.config.composition import compose_schema, compose_words, read_words
 
-    space = build_space(
-        ["experiment=bertsst2", "model=bert_tiny,bert_mini", "optimizer.lr=interval(0,1)"], {}, None
-    )
+    words = list(map(str, read_words("train", fixed)))
+    space = build_space([*words, "model=bert_tiny,bert_mini", "budget.batch_size=range(1,9)"], {}, None)
     trial = optuna.trial.create_trial(
-        params={"model": "bert_tiny", "optimizer.lr": 0.25}, distributions=space.searched, value=0.5
+        params={"model": "bert_mini", "budget.batch_size": 3}, distributions=space.searched, value=0.5
     )
-    text = best_preset(trial, space)
-    assert "- bertsst2" in text and "override /model: bert_tiny" in text and "lr: 0.25" in text
-    assert compose_schema("train", space.overrides(trial.params)).optimizer.lr == 0.25
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "best.yaml").write_text(best_preset(trial, space))
+    made = compose_schema("train", [f"hydra.searchpath=[file://{tmp_path}]", "experiment=best"])
+    assert made == compose_words("train", read_words("train", space.overrides(trial.params)))
+    assert made.budget.batch_size == 3 and made.model.hidden_size == 256

@@ -19,6 +19,11 @@ from hydra_plugins.bertlab_optuna._space import Space
 from hydra_plugins.bertlab_optuna.trial import NOTE
 
 LONGEST_LEGEND = 12
+PRESETS = (
+    "experiment",
+    "suite",
+    "debug",
+)  # groups of presets of a whole run, in the order that they are read
 UMASK = os.umask(0)
 os.umask(UMASK)
 
@@ -107,13 +112,14 @@ def trials_csv(study: optuna.Study) -> str:
 
 def best_preset(trial: FrozenTrial, space: Space) -> str:
     """The best point with all that was fixed, as a preset of the group `experiment`."""
-    defaults: list[Any] = []
+    presets: dict[str, str] = {}
+    choices: list[Any] = []
     tree: dict[str, Any] = {}
     for override in OverridesParser.create().parse_overrides(space.overrides(trial.params)):
         key, written = override.get_key_element().lstrip("+"), override.input_line or ""
         value = written.partition("=")[2]
-        if key == "experiment":
-            defaults.insert(0, value)
+        if key in PRESETS:
+            presets[key] = value
         elif key.startswith("hydra") or key == "search":
             continue
         elif "." in key.split("@")[0] or not isinstance(override.value(), str) or key in ("seed", "tags"):
@@ -123,11 +129,13 @@ def best_preset(trial: FrozenTrial, space: Space) -> str:
                 node = node.setdefault(part, {})
             node[last] = yaml.safe_load(value)
         else:
-            defaults.append({f"override /{key}": value})
+            choices.append({f"override /{key}": value})
     noted = "".join(f", {name} {text}" for name, text in notes_of(trial, but=("metric",)).items())
     head = f"# @package _global_\n# Best of a study: trial {trial.number}, {scores_text(trial)}{noted}.\n"
     command = "# Command: bertlab --config-dir STUDY-FOLDER experiment=best\n"
-    body = {"defaults": [*defaults, "_self_"], **tree} if defaults else tree
+    # as parts: a group that is read after the experiments cannot be overridden from within one
+    named = [f"/{key}/{presets[key]}" for key in PRESETS if key in presets]
+    body = {"defaults": [*named, *choices, "_self_"], **tree} if named or choices else tree
     return head + command + str(yaml.safe_dump(body, sort_keys=False))
 
 
