@@ -1,11 +1,12 @@
-"""Commands as processes of their own, really started and really killed; only the imports are made once, by a
-server that forks them.
+"""Commands as processes of their own, really started and really killed; only what comes before a command is
+done once, by a server that forks them (begun.py).
 
 Where the start itself is the promise (the module's name, the wheel, what is imported, launchers), tests start
 Python anew.
 """
 
 import contextlib
+import functools
 import json
 import multiprocessing
 import os
@@ -14,16 +15,47 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["bertlab.api", "bertlab.cli.entry", "bertlab.jobs.train",
-    "bertlab.trackers.local", "hydra._internal.hydra",
-                               "hydra_plugins.bertlab_optuna.sweeper", "matplotlib.backends.backend_agg",
-                               "torch._dynamo"])  # fmt: skip
 PATIENCE = 280  # seconds, after which a process is taken to hang
 TIMES = ("train/tokens_per_s", "seconds", "core_seconds", "tokens_per_s", "utilisation", "finished_at")
+
+
+@functools.cache
+def server() -> Any:
+    """Begun with this folder on its path, and with no folder of a test's in its environment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["begun"])
+    here, given = str(Path(__file__).parent), dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [given.get("PYTHONPATH")])])
+    for name in ("BERTLAB_DATA", "BERTLAB_PLUGINS"):
+        os.environ.pop(name, None)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(given)
+    return context
+
+
+def warm_up(*words: str) -> None:
+    """Run a command here, so that forks find everything imported."""
+    from hydra.core.global_hydra import GlobalHydra
+    from tqdm import tqdm
+
+    from bertlab.cli.entry import run_command
+
+    tqdm.monitor_interval = 0  # no thread of its own, which no fork would have
+    sys.argv = ["bertlab", *words]
+    with tempfile.TemporaryFile("w") as nowhere:
+        before, sys.stdout = sys.stdout, nowhere
+        try:
+            assert run_command(list(words)) == 0, words
+        finally:
+            sys.stdout = before
+            GlobalHydra.instance().clear()
 
 
 def _bertlab(
@@ -52,7 +84,7 @@ class Child:
         )
         for handle in handles:
             os.close(handle)
-        self._process = SERVER.Process(target=_bertlab, args=(words, dict(os.environ), *self._files, group))
+        self._process = server().Process(target=_bertlab, args=(words, dict(os.environ), *self._files, group))
         self._process.start()
 
     @property

@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "BERTLAB_CACHE": str(folder / "bertlab"),
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
+        "OMP_NUM_THREADS": "1",
     }
     for name in ("BERTLAB_DATA", "BERTLAB_PLUGINS"):
         os.environ.pop(name, None)

@@ -26,9 +26,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # by hand, as pytest does by itself
 
-from forks import Fork, warm_up
+from forks import Fork
 from kills import only, settled
 
+from children import warm_up
 from tiny import tiny
 
 PATIENCE = 60  # seconds: a command that takes longer hangs

@@ -68,19 +68,3 @@ class Fork:
     def kill(self) -> None:
         """With no chance to tidy up."""
         os.kill(self.pid, signal.SIGKILL)
-
-
-def warm_up(*words: str) -> None:
-    """Run a command here, so that forks find everything imported."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    from bertlab.cli.entry import run_command
-
-    sys.argv = ["bertlab", *words]
-    with tempfile.TemporaryFile("w") as nowhere:
-        before, sys.stdout = sys.stdout, nowhere
-        try:
-            assert run_command(list(words)) == 0, words
-        finally:
-            sys.stdout = before
-            GlobalHydra.instance().clear()
