@@ -62,12 +62,12 @@ def truncate(file: Path) -> None:
 @pytest.mark.parametrize("damage", [flip, truncate, Path.unlink])
 @pytest.mark.parametrize("what", ["weights.safetensors", "state.pt", "best"])
 def test_a_damaged_checkpoint_is_passed_over(
-    what: str, damage: Callable[[Path], None], whole: Path, at_seventy: Path, tmp_path: Path
+    what: str, damage: Callable[[Path], None], whole: Path, in_the_third_epoch: Path, tmp_path: Path
 ) -> None:
     """Its weights, its state, or the best weights so far that it goes with: the same command ends with the
     right weights.
     """
-    torn = only_run(copy_of(at_seventy, tmp_path))
+    torn = only_run(copy_of(in_the_third_epoch, tmp_path))
     newest = sorted(torn.glob("checkpoints/step-*"))[-1]
     damage(max(torn.glob("checkpoints/best-*")) if what == "best" else newest / what)
     finish(*RUN, f"paths.output={tmp_path}")
@@ -75,10 +75,10 @@ def test_a_damaged_checkpoint_is_passed_over(
 
 
 @pytest.fixture(scope="module")
-def at_seventy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RUN's output, killed after its second evaluation."""
+def in_the_third_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RUN's output, killed after its fourth evaluation."""
     output = tmp_path_factory.mktemp("torn")
-    assert list(torn_at(70, output).glob("checkpoints/best-*"))
+    assert list(torn_at(120, output).glob("checkpoints/best-*"))
     return output
 
 
@@ -126,14 +126,7 @@ def test_a_killed_maker_of_batches_is_told_in_one_line_and_loses_nothing(tmp_pat
 
 def test_finished_run_is_skipped_and_its_metric_returned(tmp_path: Path) -> None:
     """By processes that start anew, as a person starts them."""
-    command = [
-        sys.executable,
-        "-m",
-        "bertlab",
-        "debug=smoke",
-        "compute.threads=1",
-        f"paths.output={tmp_path}",
-    ]
+    command = [sys.executable, "-m", "bertlab", *tiny("budget.steps=2"), f"paths.output={tmp_path}"]
     first = subprocess.run(command, capture_output=True, text=True, timeout=200)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
     again = subprocess.run(
@@ -176,6 +169,7 @@ def test_killed_sweep_continues_to_the_same_results(tmp_path: Path) -> None:
 ARMS = tiny(
     "dataset=mixture", "+dataset@dataset.parts.a=synthetic", "+dataset@dataset.parts.b=synthetic",
     "dataset.parts.b.task=documents",
+    *(f"dataset.parts.{part}.{split}_size=20" for part in "ab" for split in ("validation", "test")),
     "dataset.parts.a.task=documents", "dataset.parts.a.train_size=150", "dataset.parts.b.train_size=60",
     "dataset.weights={b: 2}",
     "dataset.phases=[{from_tokens: 9000, weights: {a: 1}}]", "objective=mlm", "objective.max_length=32",
