@@ -3,6 +3,7 @@ for them.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -64,29 +65,44 @@ def test_every_experiment_says_what_it_is(experiment: Path) -> None:
         assert f"# {word}" in head.lower(), f"{experiment.name} does not open with its {word}"
 
 
-def heavy_modules(*words: str) -> tuple[int, set[str], str]:
-    code = (
-        "import sys; from bertlab.cli import run_command; status = run_command(sys.argv[1:]);heavy ="
-        " {'torch', 'transformers', 'datasets', 'wandb', 'optuna', 'pandas', 'matplotlib', 'hydra'} &"
-        " set(sys.modules);print('HEAVY', *sorted(heavy)); sys.exit(status)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=60)
-    return done.returncode, set(done.stdout.splitlines()[-1].split()[1:]), done.stderr
+HEAVY = """
+import contextlib, io, json, sys
+from bertlab.cli import run_command
+told = []
+for words in json.loads(sys.argv[1]):
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        status = run_command(words)
+    told.append([status, errors.getvalue()])
+heavy = {"torch", "transformers", "datasets", "wandb", "optuna", "pandas", "matplotlib", "hydra"}
+print(json.dumps([told, sorted(heavy & set(sys.modules))]))
+"""
+
+
+def heavy_modules(*lines: list[str]) -> tuple[list[tuple[int, str]], set[str]]:
+    """Of command lines one after the other in a process of their own: status and errors of each, and what all
+    have imported.
+    """
+    command = [sys.executable, "-c", HEAVY, json.dumps(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    told, heavy = json.loads(done.stdout)
+    return told, set(heavy)
 
 
 def test_help_imports_nothing_heavy() -> None:
-    for words in (["--help"], ["train", "--help"], ["evaluate", "-h"], ["predict", "--help"], ["--version"]):
-        status, heavy, _ = heavy_modules(*words)
-        assert status == 0 and heavy == set(), words
+    told, heavy = heavy_modules(
+        ["--help"], ["train", "--help"], ["evaluate", "-h"], ["predict", "--help"], ["--version"]
+    )
+    assert heavy == set() and all(status == 0 for status, _ in told), told
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["optimizer.lrr=1"], ["model=bert_minni"], ["optimizer.lr=-1"], ["-m", "seed=1,2", "optimizer.lrr=1"]],
-)
-def test_config_errors_import_at_most_torch(words: list[str]) -> None:
-    status, heavy, errors = heavy_modules(*words)
-    assert status == 2 and heavy <= {"torch", "hydra"} and len(errors.splitlines()) == 1
+def test_config_errors_import_at_most_torch() -> None:
+    told, heavy = heavy_modules(
+        ["optimizer.lrr=1"], ["model=bert_minni"], ["optimizer.lr=-1"], ["-m", "seed=1,2", "optimizer.lrr=1"]
+    )
+    assert heavy <= {"torch", "hydra"} and len(told) == 4
+    assert all(status == 2 and len(errors.splitlines()) == 1 for status, errors in told), told
 
 
 def test_help_names_every_group_and_option(cli: Cli) -> None:
@@ -103,21 +119,31 @@ def test_composed_config_is_shown_and_info_answers(cli: Cli) -> None:
     assert status == 0 and "bert_tiny" in out
 
 
-def test_tab_completion_knows_groups_and_keys() -> None:
-    for line, expected in (
-        ("bertlab mod", "model="),
-        ("bertlab model=bert_mi", "model=bert_mini"),
-        ("bertlab optimizer.weight", "optimizer.weight_decay="),
-        ("bertlab pre", "predict"),
-        ("bertlab predict fo", "format="),
-        ("bertlab evaluate spl", "split="),
-    ):
-        done = subprocess.run(
-            [sys.executable, "-m", "bertlab", "-sc", "query=bash"], capture_output=True, text=True,
-            timeout=60,
-            env={**__import__("os").environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
-        )  # fmt: skip
-        assert expected in done.stdout.split(), (line, done.stdout, done.stderr)
+COMPLETED = {
+    "bertlab mod": "model=",
+    "bertlab model=bert_mi": "model=bert_mini",
+    "bertlab optimizer.weight": "optimizer.weight_decay=",
+    "bertlab pre": "predict",
+    "bertlab predict fo": "format=",
+    "bertlab evaluate spl": "split=",
+}
+
+
+def test_tab_completion_knows_groups_and_keys(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for line, expected in COMPLETED.items():
+        monkeypatch.setenv("COMP_LINE", line)
+        monkeypatch.setenv("COMP_POINT", str(len(line)))
+        status, out, err = cli("-sc", "query=bash")
+        assert status == 0 and expected in out.split(), (line, out, err)
+
+
+def test_a_shell_asks_a_process_of_its_own_for_completions() -> None:
+    line, expected = next(iter(COMPLETED.items()))
+    done = subprocess.run(
+        [sys.executable, "-m", "bertlab", "-sc", "query=bash"], capture_output=True, text=True, timeout=60,
+        env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
+    )  # fmt: skip
+    assert expected in done.stdout.split(), (done.stdout, done.stderr)
 
 
 def test_budget_unit_on_the_command_line_replaces_the_presets() -> None:

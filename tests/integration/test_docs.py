@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pytest
 from bertlab.cli.entry import split_flags, split_job
 from bertlab.cli.help import help_text
 from bertlab.cli.sweeps import own_words
-from bertlab.config import registry
+from bertlab.config import composition, registry
 from bertlab.jobs.plan import Power
 
 ROOT = Path(__file__).parents[2]
@@ -221,7 +221,22 @@ def mine() -> None:
         )
 
 
-@pytest.mark.usefixtures("mine")
+@pytest.fixture
+def once_for_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of runs that differ by nothing but their seed, one is composed."""
+    composed: dict[tuple[str, ...], Any] = {}
+    compose = composition.compose_words
+
+    def once(job: str, words: Sequence[Any]) -> Any:
+        key = (job, *(str(word) for word in words if word.key != "seed"))
+        if key not in composed:
+            composed[key] = compose(job, words)
+        return composed[key]
+
+    monkeypatch.setattr(composition, "compose_words", once)
+
+
+@pytest.mark.usefixtures("mine", "once_for_all_seeds")
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_a_documented_command_is_one_that_bertlab_takes(
     command: Command, cli: Any, monkeypatch: pytest.MonkeyPatch
