@@ -19,7 +19,7 @@ from hydra_plugins.bertlab_optuna._space import Space
 from hydra_plugins.bertlab_optuna.trial import NOTE
 
 LONGEST_LEGEND = 12
-PRESETS = (
+PRESETS = ("experiment", "suite", "debug")  # groups of presets of a whole run, as they are read
     "experiment",
     "suite",
     "debug",
