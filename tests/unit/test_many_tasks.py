@@ -60,7 +60,10 @@ def report_of(root: Path, **options: object) -> tuple[str, object]:
 def test_arms_are_matched_over_tasks_and_the_mean_is_of_tasks(tmp_path: Path) -> None:
     text, studies = report_of(two_arms(tmp_path), baseline="init=scratch")
     many = many_tasks(studies)  # type: ignore[arg-type]
-    assert many is not None and [arm.name for arm in many.arms] == ["baseline", "init=pretrained"]
+    assert many is not None and [arm.name for arm in many.arms] == [
+        "init=scratch (baseline)",
+        "init=pretrained",
+    ]
     base, better = tasks_rows(many, {})
     assert (
         base.mean is not None and base.mean.mean == pytest.approx((0.3 + 0.8 + 0.6) / 3) and base.mean.n == 5

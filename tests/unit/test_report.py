@@ -31,8 +31,39 @@ def root(tmp_path: Path) -> Path:
 def test_arms_are_what_varies_but_for_seeds_and_speed(root: Path) -> None:
     (study,) = studies_of(find_runs([str(root)]))
     assert set(study.keys) == {"model.positions", "optimizer.lr"}
-    assert [arm.name for arm in study.arms] == ["baseline", "model.positions=rotary", "optimizer.lr=0.002"]
+    assert [arm.name for arm in study.arms] == [
+        "model.positions=learned optimizer.lr=0.001 (baseline)",
+        "model.positions=rotary",
+        "optimizer.lr=0.002",
+    ]
     assert all([seeds.inner for seeds in sorted(arm.runs)] == list(range(6)) for arm in study.arms)
+
+
+def test_the_baseline_is_meant_by_that_word_by_its_settings_and_by_its_new_name(root: Path) -> None:
+    def arms(**options: Any) -> list[str]:
+        (study,) = studies_of(find_runs([str(root)]), **options)
+        assert study.baseline.name == study.arms[0].name or options.get("order")
+        return [arm.name for arm in study.arms]
+
+    for words in ("baseline", "optimizer.lr=0.001 model.positions=learned"):
+        assert arms(names={words: "plain"})[0] == "plain"
+    assert arms(order=["optimizer.lr=0.002", "baseline"])[1].endswith("(baseline)")
+    turned = arms(baseline="turned", names={"model.positions=rotary": "turned"})
+    assert turned == ["turned", "model.positions=learned", "model.positions=learned optimizer.lr=0.002"]
+    (one, *others) = arms(baseline="optimizer.lr=0.002")
+    assert one == "model.positions=learned optimizer.lr=0.002 (baseline)" and "baseline" not in " ".join(
+        others
+    )
+
+
+def test_a_baseline_of_many_settings_is_called_so(tmp_path: Path) -> None:
+    keys = ("optimizer__lr", "budget__epochs", "objective__max_length", "tokenizer__vocab_size")
+    for seed in range(2):
+        write_run(tmp_path, f"a{seed}", seed, 0.8)
+        for key in keys:
+            write_run(tmp_path, f"{key}{seed}", seed, 0.8, **{key: 7})
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    assert study.baseline.name == "baseline" and len(study.arms) == 5
 
 
 def test_keys_that_follow_from_others_are_left_out(tmp_path: Path) -> None:
@@ -49,7 +80,11 @@ def test_keys_that_follow_from_others_are_left_out(tmp_path: Path) -> None:
     runs = find_runs([str(tmp_path)])
     assert varying_keys(runs) == ["init.component", "init.objective.rate"]
     (study,) = studies_of(runs, baseline="init=stage init.objective.rate=0.2")
-    assert {arm.name for arm in study.arms} == {"baseline", "init=scratch", "init.objective.rate=0.4"}
+    assert {arm.name for arm in study.arms} == {
+        "init=stage init.objective.rate=0.2 (baseline)",
+        "init=scratch",
+        "init.objective.rate=0.4",
+    }
 
 
 def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> None:

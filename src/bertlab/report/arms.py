@@ -13,6 +13,8 @@ from bertlab.runs.records import RunRecord
 
 SEEDS = ("seed", "init.seed", "dataset.fold")
 ABSENT = "–"
+BASELINE = "baseline"  # what an arm is called among others that has no shorter name, and its mark in a name
+MOST_IN_A_NAME = 3  # settings
 
 
 class Seeds(NamedTuple):
@@ -184,6 +186,8 @@ def studies_of(
                 (str(run.config["dataset.name"]), str(run.config["objective.component"])), []
             ).append(run)
     studies = []
+    # which may be called by the name that it is to have
+    wished = {new: old.removesuffix("?") for old, new in (names or {}).items()}.get(baseline or "", baseline)
     for (dataset, objective), members in sorted(groups.items()):
         chosen_metric = _metric(members, metric)
         tried = _tried(members, select)
@@ -194,7 +198,7 @@ def studies_of(
             [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)],
             chosen,
         )
-        first = _of_settings(arms, baseline) or _baseline(arms)
+        first = _of_settings(arms, wished) or _baseline(arms)
         for arm in arms:
             arm.name = arm_name(arm, first, chosen) if len(arms) > 1 else "all runs"
         studies.append(Study(dataset, objective, chosen_metric, chosen, arms, first))
@@ -457,57 +461,56 @@ def _of_settings(arms: list[Arm], wished: str | None) -> Arm | None:
 
 
 def arm_name(arm: Arm, baseline: Arm, keys: Sequence[str]) -> str:
-    """How an arm differs from the baseline, as one would write it on the command line."""
-    differing = [
-        key
-        for key in keys
-        if str(arm.settings[key]) != str(baseline.settings[key]) and arm.settings[key] != ABSENT
-    ]
-    parts = [f"{key.removesuffix('.component')}={arm.settings[key]}" for key in differing]
-    if parts:
-        return " ".join(parts)
-    lacking = [
-        key.removesuffix(".component")
-        for key in keys
-        if arm is not baseline and arm.settings[key] != baseline.settings[key]
-    ]
-    return f"without {' '.join(lacking)}" if lacking else "baseline"
+    """How an arm differs from the baseline, as one would write it on the command line; the baseline by its
+    own settings, `init=scratch (baseline)`, where they are few.
+    """
+    differing = [key for key in keys if str(arm.settings[key]) != str(baseline.settings[key])]
+    told = [key for key in (keys if arm is baseline else differing) if arm.settings[key] != ABSENT]
+    words = " ".join(f"{key.removesuffix('.component')}={arm.settings[key]}" for key in told)
+    if arm is baseline:
+        return f"{words} ({BASELINE})" if 0 < len(told) <= MOST_IN_A_NAME else BASELINE
+    return words or f"without {' '.join(key.removesuffix('.component') for key in differing)}"
+
+
+def _called(study: Study, name: str) -> Arm | None:
+    """The arm of a study that is called so, that has these settings, or its baseline by that word."""
+    by_name = {arm.name: arm for arm in reversed(study.arms)}
+    word = {BASELINE: study.baseline} if len(study.arms) > 1 else {}
+    return by_name.get(name) or _of_settings(study.arms, name) or word.get(name)
 
 
 def _rename(studies: list[Study], names: dict[str, str]) -> None:
     """Give arms the names that the reader wants; an arm is meant by its name or its settings, `?` after them:
     where there is one.
     """
-    arms = [arm for study in studies for arm in study.arms]
-    meant = {old: [arm for arm in arms if arm.name == old.removesuffix("?")] for old in names}
+    every = [arm.name for study in studies for arm in study.arms]
+    meant = {old: [_called(study, old.removesuffix("?")) for study in studies] for old in names}
     for old, new in names.items():
-        renamed = meant[old] or [
-            arm for study in studies if (arm := _of_settings(study.arms, old.removesuffix("?"))) is not None
-        ]
-        if not renamed and not old.endswith("?"):
-            raise ConfigError(
-                f"names: no arm is called '{old}', {did_you_mean(old, [arm.name for arm in arms], most=20)}"
-            )
-        for arm in renamed:
-            arm.name = new
+        if not any(meant[old]) and not old.endswith("?"):
+            raise ConfigError(f"names: no arm is called '{old}', {did_you_mean(old, every, most=20)}")
+        for arm in meant[old]:
+            if arm is not None:
+                arm.name = new
 
 
 def _order(studies: list[Study], order: Sequence[str], baseline: str | None) -> None:
     """Arms in the wished order; else the baseline first, then by name."""
     every = [arm.name for study in studies for arm in study.arms]
     for name in order:
-        if name not in every:
+        if not any(_called(study, name) for study in studies):
             raise ConfigError(f"order: no arm is called '{name}', {did_you_mean(name, every, most=20)}")
-    chosen = {
-        id(study.baseline)
-        for study in studies
-        if baseline is not None and _of_settings(study.arms, baseline) is study.baseline
-    }
-    if baseline is not None and baseline not in every and not chosen:
+    if baseline is not None and not any(_called(study, baseline) for study in studies):
         raise ConfigError(f"baseline={baseline}: no arm is that, {did_you_mean(baseline, every, most=20)}")
     for study in studies:
-        study.baseline = next((arm for arm in study.arms if arm.name == baseline), study.baseline)
-        place = {name: index for index, name in enumerate(order)}
+        place = {id(_called(study, name)): index for index, name in enumerate(order)}
+        wished = None if baseline is None else _called(study, baseline)
+        if wished is not None and wished is not study.baseline:
+            study.baseline.name = study.baseline.name.removesuffix(f" ({BASELINE})")
+            study.baseline = wished
         others = sorted((arm for arm in study.arms if arm is not study.baseline), key=lambda arm: arm.name)
-        # a stable sort
-        study.arms = sorted([study.baseline, *others], key=lambda arm: place.get(arm.name, len(place)))
+        study.arms = [
+            arm
+            for rank in range(len(place) + 1)
+            for arm in (study.baseline, *others)
+            if place.get(id(arm), len(place)) == rank
+        ]
