@@ -20,10 +20,6 @@ from hydra_plugins.bertlab_optuna.trial import NOTE
 
 LONGEST_LEGEND = 12
 PRESETS = ("experiment", "suite", "debug")  # groups of presets of a whole run, as they are read
-    "experiment",
-    "suite",
-    "debug",
-)  # groups of presets of a whole run, in the order that they are read
 UMASK = os.umask(0)
 os.umask(UMASK)
 
