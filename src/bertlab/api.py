@@ -162,11 +162,17 @@ class Run:
 
     def plot(self) -> Any:
         """The loss and the score over training, as a matplotlib Figure."""
-        name = str(self.summary["selected_by"])
-        primary = Metric.from_record(name.partition("/")[2], self.summary["metric_specs"][name])
+        selected_by = str(self.summary["selected_by"])
+        split, _, name = selected_by.partition("/")
+        primary = Metric.from_record(name, self.summary["metric_specs"][selected_by])
         best = self.metrics.get(f"best_possible/{primary.name}")
         return curves_figure(
-            RunFolder(self.folder).history(), primary, self.config.objective.loss_unit, self.folder.name, best
+            RunFolder(self.folder).history(),
+            primary,
+            self.config.objective.loss_unit,
+            self.folder.name,
+            best,
+            split,
         )
 
 

@@ -521,3 +521,4 @@ class RunInfo:
     loss_unit: str
     tags: Sequence[str] = ()
     sweep: str | None = None
+    split: str = "validation"  # what is scored during training, by its name in records

@@ -42,16 +42,11 @@ def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
             )
             continue
         name = summary["selected_by"].partition("/")[2]
+        reported = f"validation/{name}"
         metrics = summary["metrics"]
         test = f"{metrics[f'test/{name}']:.4f}" if f"test/{name}" in metrics else "-"
         rows.append(
-            [
-                *cells,
-                f"{metrics[summary['selected_by']]:.4f}",
-                test,
-                f"{summary['cost']['seconds'] / 60:.1f}",
-                folder,
-            ]
+            [*cells, f"{metrics[reported]:.4f}", test, f"{summary['cost']['seconds'] / 60:.1f}", folder]
         )
         arm = tuple(
             f"{key}={values[key]}" for key in keys if key not in ("seed", "dataset.fold") and key in values
@@ -62,8 +57,8 @@ def grid_lines(runs: Sequence[tuple[dict[str, str], Train]]) -> Iterator[str]:
             if dataset.folds is None or dataset.fold is None
             else (dataset.folds, dataset.split_seed, dataset.fold)
         )
-        scores.setdefault(arm, {}).setdefault(fold, []).append(metrics[summary["selected_by"]])
-        specs[arm] = (summary["selected_by"], summary["metric_specs"][summary["selected_by"]])
+        scores.setdefault(arm, {}).setdefault(fold, []).append(metrics[reported])
+        specs[arm] = (reported, summary["metric_specs"][reported])
     names = list(dict.fromkeys(name for name, _ in specs.values()))
     name = names[0] if len(names) == 1 else "validation"  # of several tasks each has its own score
     table = [[*keys, name, name.replace("validation", "test"), "minutes", "run"], *rows]

@@ -603,6 +603,15 @@ class Evaluation(Node):
     keep: str = choice(
         "best", "best", "last", help="weights of the best validation score, or of the last step"
     )
+    select_on: str = newer(
+        choice(
+            "validation",
+            "validation",
+            "half",
+            help="what chooses weights and ends trials: validation, whose score is reported too; half: a half"
+            " of its rows (split selection), and the other half's score is reported",
+        )
+    )
     batch_size: int = integer(256, "examples per evaluation batch; changes speed only", low=1, decides=False)
     save_predictions: bool = flag(True, "write predictions/SPLIT.jsonl for later statistics", decides=False)
     pairs: str | None = newer(
@@ -622,6 +631,11 @@ class Evaluation(Node):
             "tokens", "tokens", "words", help="unit of evaluation.snapshots; words: as white space cuts texts"
         )
     )
+
+    @property
+    def selects_by(self) -> str:
+        """The split that is scored during training and chooses the weights."""
+        return "selection" if self.select_on == "half" else "validation"
 
     def check(self, path: str) -> None:
         """Moments in order, and something to score at them."""

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from bertlab.config import registry
-from bertlab.config.schema import DatasetConfig, ObjectiveConfig, Paths
+from bertlab.config.schema import DatasetConfig, ObjectiveConfig, Paths, Train
 from bertlab.data.folds import deal, linked, strata_of
 from bertlab.declarations import Role
 from bertlab.errors import DataError
 
 SPLITS = ("train", "validation", "test")
+HALVED_SPLITS = ("train", "selection", "validation", "test")
 ROWS_AT_A_TIME = 1000
 
 
@@ -57,6 +58,44 @@ def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> 
     held_out = [split for split in splits if split not in given]
     notes += _rare_classes(config, splits, roles, loaded.label_names)
     return replace(loaded, splits=splits, held_out=held_out, notes=notes)
+
+
+def load_for(config: Train) -> LoadedDataset:
+    """What a run reads: the roles of its objective, validation in two halves where it says so. Raises
+    DataError.
+    """
+    roles = roles_for(config.dataset, config.objective)
+    loaded = load_dataset(config.dataset, config.paths, roles)
+    return halved(config.dataset, loaded, roles) if config.evaluation.select_on == "half" else loaded
+
+
+def halved(config: DatasetConfig, loaded: LoadedDataset, roles: Sequence[Role]) -> LoadedDataset:
+    """Validation's rows in two halves, `selection` and `validation`: equal texts together, classes in equal
+    shares, the same for every run on the dataset (by a hash, not a draw). Raises DataError where it has no
+    two different texts.
+    """
+    rows = loaded.splits["validation"]
+    try:
+        side = folds_of(replace(config, folds=2), rows, roles, lambda _: None)
+    except DataError:
+        raise DataError(
+            f"{config.name}: evaluation.select_on=half: the {len(rows)} rows of validation cannot be halved,"
+            " too few texts differ; give it more rows, or leave evaluation.select_on=validation"
+        ) from None
+    places = {"selection": np.flatnonzero(side == 0), "validation": np.flatnonzero(side == 1)}
+    ends = np.cumsum([0, *loaded.parts.get("validation", ())])
+    parts = {
+        split: np.diff(np.searchsorted(own, ends)).tolist() for split, own in places.items() if len(ends) > 1
+    }
+    splits = {**loaded.splits, **{split: rows.select(own) for split, own in places.items()}}
+    known = {split: best for split, best in loaded.best_possible.items() if split != "validation"}
+    return replace(
+        loaded,
+        splits={split: splits[split] for split in HALVED_SPLITS if split in splits},
+        best_possible=known,
+        held_out=[*loaded.held_out, "selection"] if "validation" in loaded.held_out else loaded.held_out,
+        parts={**loaded.parts, **parts},
+    )
 
 
 def _rare_classes(

@@ -13,7 +13,7 @@ import numpy as np
 
 from bertlab.config.schema import ObjectiveConfig, Train
 from bertlab.contracts import Encode, Examples, Objective
-from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for, text_roles
+from bertlab.data.dataset import LoadedDataset, load_for, roles_for, text_roles
 from bertlab.data.example_files import read_examples, write_examples
 from bertlab.data.mixture import describe_parts
 from bertlab.data.row_checks import count_rows, row_lines
@@ -82,7 +82,7 @@ def prepare(
         "roles": [dataclasses.asdict(role) for role in roles],
         "code": folder_version(Path(__file__).parent),
     }
-    dataset, texts_in = load_dataset(config.dataset, config.paths, roles), text_roles(roles)
+    dataset, texts_in = load_for(config), text_roles(roles)
     for line in () if looks_only else dataset.notes:
         print(line, flush=True)
     tokenizer = _tokenizer(config, dataset, texts_in, key, own, source)
@@ -109,6 +109,7 @@ def prepare(
         "objective": _deciding(config.objective),
         "objective_code": file_versions(config.objective),
         "labels": dataset.label_names,
+        "splits": list(dataset.splits),
     }
     folder = cached(config.paths, "examples", digest(key), fill)
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bertlab.contracts import Batch, join_examples
-from bertlab.data.dataset import load_dataset, roles_for
+from bertlab.data.dataset import load_for
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import RunError, UserError
 from bertlab.export import stranger
@@ -53,8 +53,7 @@ def validation_rows(trained: FinishedRun) -> Any:
     try:
         if config.dataset.fingerprint(config.paths) != trained.identity["inputs"]["dataset"]:
             return None
-        data = load_dataset(config.dataset, config.paths, roles_for(config.dataset, config.objective))
-        rows = data.splits["validation"]
+        rows = load_for(config).splits["validation"]
     except (UserError, OSError, KeyError):
         return None
     return rows.select(range(min(ROWS, len(rows))))

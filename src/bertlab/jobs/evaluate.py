@@ -24,7 +24,7 @@ from omegaconf import MISSING
 from bertlab.config.registry import Job
 from bertlab.config.schema import PAIRS_SCORING, Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
-from bertlab.data.dataset import load_dataset, roles_for
+from bertlab.data.dataset import load_for, roles_for
 from bertlab.data.pairs import find_pairs, read_pairs
 from bertlab.data.table import read_rows, rows_of_columns, table_of
 from bertlab.errors import ConfigError, DataError, RunError, did_you_mean
@@ -167,9 +167,7 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
             f"{trained.config.dataset.name}: its files are not those that the run was trained on, so its"
             " held-out rows may be others; score a file of your own with file=PATH"
         )
-    dataset = load_dataset(
-        trained.config.dataset, paths, roles_for(trained.config.dataset, trained.config.objective)
-    )
+    dataset = load_for(trained.config)
     split = config.split or "validation"
     if split not in dataset.splits:
         raise DataError(

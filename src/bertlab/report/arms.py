@@ -398,7 +398,9 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
         for settings, group in sorted(groups.items())
         if len({seeds_of(run) for run in group}) == most
         and (
-            scores := [score for run in group if (score := run.score("validation", metric.name)) is not None]
+            scores := [
+                score for run in group if (score := run.score(run.selects_by, metric.name)) is not None
+            ]
         )
     }
     best = (max if metric.higher_is_better else min)(means, key=lambda settings: means[settings])

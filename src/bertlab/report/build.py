@@ -67,7 +67,12 @@ def study_blocks(
     are none.
     """
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
-    selection = "validation, which also chose each run's checkpoint" + (
+    halves = sum(run.selects_by == "selection" for arm in study.arms for run in arm.in_order())
+    selection = (
+        "the half of validation that chose nothing; the other half chose each run's checkpoint"
+        if halves == sum(len(arm.runs) for arm in study.arms)
+        else "validation, which also chose each run's checkpoint"
+    ) + (
         "; the test split was scored once with that checkpoint and chooses nothing."
         if any(row.test is not None for row in rows)
         else "."

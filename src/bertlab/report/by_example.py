@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bertlab.config.schema import Train
-from bertlab.data.dataset import load_dataset, roles_for, text_roles
+from bertlab.data.dataset import load_for, roles_for, text_roles
 from bertlab.declarations import Metric, Role
 from bertlab.errors import UserError
 from bertlab.report import resampling, stats
@@ -70,7 +70,7 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
         raise UserError("each fold has examples of its own")
     run = next(iter(study.baseline.runs.values()))
     config = _config(run, mirror)
-    dataset = _dataset_of(config, run, roles_for(config.dataset, config.objective))
+    dataset = _dataset_of(config, run)
     if split not in dataset.splits:
         raise UserError(f"there is no {split} split")
     rows = dataset.splits[split]
@@ -115,7 +115,7 @@ def with_examples(study: Study, mirror: str | None) -> dict[str, WithExamples]:
         raise UserError("each fold has examples of its own")
     run = study.baseline.in_order()[0]
     config = _config(run, mirror)
-    dataset = _dataset_of(config, run, roles_for(config.dataset, config.objective))
+    dataset = _dataset_of(config, run)
     rows = dataset.splits["validation"]
     scores = {arm.name: _rescored(study, arm, rows, dataset.label_names, mirror) for arm in study.arms}
     base = scores[study.baseline.name]
@@ -283,18 +283,16 @@ def contaminations(
 def _evaluation_texts(study: Study, mirror: str | None) -> dict[str, list[str]]:
     run = study.baseline.in_order()[0]
     config = _config(run, mirror)
-    loaded = _dataset_of(config, run, roles_for(config.dataset, config.objective))
-    roles = roles_for(config.dataset, config.objective)
+    loaded, roles = _dataset_of(config, run), roles_for(config.dataset, config.objective)
     return {
         split: list(_rows_of(loaded.splits[split], roles))
-        for split in ("validation", "test")
+        for split in ("selection", "validation", "test")
         if split in loaded.splits
     }
 
 
 def _training_texts(config: Train) -> Iterator[str]:
-    roles = roles_for(config.dataset, config.objective)
-    yield from _rows_of(load_dataset(config.dataset, config.paths, roles).splits["train"], roles)
+    yield from _rows_of(load_for(config).splits["train"], roles_for(config.dataset, config.objective))
 
 
 def _rows_of(rows: Any, roles: Sequence[Role]) -> Iterator[str]:
@@ -311,9 +309,9 @@ def _config(run: RunRecord, mirror: str | None) -> Train:
     return replace(config, paths=replace(config.paths, mirror=mirror or config.paths.mirror))
 
 
-def _dataset_of(config: Train, run: RunRecord, roles: Sequence[Role]) -> Any:
+def _dataset_of(config: Train, run: RunRecord) -> Any:
     """The run's dataset, if it is still the one that the run was trained on. Raises UserError."""
     recorded = run.identity.get("inputs", {}).get("dataset")
     if recorded is not None and config.dataset.fingerprint(config.paths) != recorded:
         raise UserError(f"{config.dataset.name}'s files are not those that the runs were trained on")
-    return load_dataset(config.dataset, config.paths, roles)
+    return load_for(config)

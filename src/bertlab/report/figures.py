@@ -78,7 +78,8 @@ def _draw_curves(axes: Axes, study: Study, metric: Metric, histories: Sequence[S
     drawn = 0
     for index, (arm, of_seeds) in enumerate(zip(study.arms, histories, strict=False)):
         colour, style = COLOURS[index % len(COLOURS)], "-" if index < len(COLOURS) else "--"
-        if (curve := _over_seeds(of_seeds, f"validation/{metric.name}")) is None:
+        split = arm.in_order()[0].selects_by
+        if (curve := _over_seeds(of_seeds, f"{split}/{metric.name}")) is None:
             continue
         at, values = curve
         values = _scale(values, metric)

@@ -80,6 +80,11 @@ class RunRecord:
         return str(self.summary["selected_by"]).split("/", 1)[1]
 
     @property
+    def selects_by(self) -> str:
+        """The split that selected its checkpoint, scored during training."""
+        return str(self.summary["selected_by"]).partition("/")[0]
+
+    @property
     def stage(self) -> str | None:
         """The folder name of the pretraining it began from."""
         stage = self.summary.get("stage")

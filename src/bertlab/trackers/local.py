@@ -51,7 +51,7 @@ def draw_curves(
     records: list[dict[str, Any]], info: RunInfo, path: Path, best_possible: float | None = None
 ) -> None:
     """`curves_figure` as PNG."""
-    figure = curves_figure(records, info.primary, info.loss_unit, info.title, best_possible)
+    figure = curves_figure(records, info.primary, info.loss_unit, info.title, best_possible, info.split)
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=120, format="png"))
 
 
@@ -61,9 +61,10 @@ def curves_figure(
     loss_unit: str,
     title: str,
     best_possible: float | None = None,
+    split: str = "validation",
 ) -> Any:
-    """The loss and the primary metric over epochs, train and validation; snapshots on minimal pairs over
-    words seen.
+    """The loss and the primary metric over epochs, of training and of the split scored meanwhile; snapshots
+    on minimal pairs over words seen.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -81,8 +82,8 @@ def curves_figure(
         axes.spines[["top", "right"]].set_visible(False)
     for axes, name, label in (
         (loss, "train/loss", "training"),
-        (loss, "validation/loss", "validation"),
-        (score, f"validation/{primary.name}", "validation"),
+        (loss, f"{split}/loss", split),
+        (score, f"{split}/{primary.name}", split),
     ):
         factor = primary.factor if axes is score else 1
         points = [(record["epoch"], factor * record[name]) for record in records if name in record]

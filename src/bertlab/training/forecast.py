@@ -159,7 +159,8 @@ class Forecaster:
         self, config: Train, material: Material, order: BatchOrder, steps: int, done: int
     ) -> float:
         """Tokens that evaluations still to come will read."""
-        if "validation" not in material.examples:
+        selects_by = config.evaluation.selects_by
+        if selects_by not in material.examples:
             return 0.0
         interval = order.steps_between(config.evaluation, steps)
         remaining = -(-steps // interval) - done // interval
@@ -169,7 +170,7 @@ class Forecaster:
             if name != "train"
         }
         # and once more with the selected weights
-        return (remaining + 1) * lengths["validation"] + lengths.get("test", 0.0)
+        return remaining * lengths[selects_by] + sum(lengths.values())
 
     def _seconds_per_step(
         self, config: Train, model: Model, material: Material, order: BatchOrder, device: Device

@@ -37,7 +37,7 @@ from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pai
 from bertlab.training.spikes import COUNTED
 from bertlab.training.together import ALONE, Alone, meet
 
-SCORED = ("validation", "test")  # splits that are scored at the end, the test split once
+SCORED = ("selection", "validation", "test")  # splits that are scored at the end, test once
 OUT_OF_MEMORY = (  # a status: another run, with fewer examples a forward pass, stands for this one
     "out_of_memory"
 )
@@ -249,7 +249,7 @@ def compute(
         scored = [
             split
             for split in SCORED
-            if split in material.examples and (context.trial is None or split == "validation")
+            if split in material.examples and (context.trial is None or split != "test")
         ]
         metrics, predictions = final_scores(run, model, material, scored, processes)
         if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
@@ -275,9 +275,9 @@ def compute(
             "metrics": metrics,
             "metric_specs": specs,
             "answers": config.objective.answers(),
-            "selected_by": f"validation/{objective.primary.name}",
+            "selected_by": f"{config.evaluation.selects_by}/{objective.primary.name}",
             "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
-            "last": last_validation(progress),
+            "last": last_evaluation(progress, config.evaluation.selects_by),
             # which ones are scored and saved
             "weights": ("averaged" if config.optimizer.ema_decay > 0 else "trained"),
             "parts": drawn_of_parts(config, material.examples["train"], progress.step),  # of a mixture
@@ -362,11 +362,12 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
         labels=objective.label_names,
         primary=objective.primary,
         loss_unit=config.objective.loss_unit,
+        split=config.evaluation.selects_by,
         tags=[redact(tag) for tag in config.tags],
         sweep=context.sweep,
     )
     chosen = config.tracker.build(info)
-    reporting = [] if context.trial is None else [TrialTracker(context.trial, objective.primary)]
+    reporting = [] if context.trial is None else [TrialTracker(context.trial, objective.primary, info.split)]
     if context.trial is not None:  # of one that is pruned or killed, too
         context.trial.note("run", str(run.folder))
     return [LocalTracker(info), *([] if chosen is None else [chosen]), *reporting]
@@ -379,8 +380,8 @@ class TrialTracker(Tracker):
     of data.
     """
 
-    def __init__(self, trial: SweepTrial, primary: Metric) -> None:
-        self.trial, self.name, self.evaluations = trial, f"validation/{primary.name}", 0
+    def __init__(self, trial: SweepTrial, primary: Metric, split: str) -> None:
+        self.trial, self.name, self.evaluations = trial, f"{split}/{primary.name}", 0
         wanted = "maximize" if primary.higher_is_better else "minimize"
         if not trial.objectives and trial.directions != [wanted]:  # would choose the worst run
             raise ConfigError(
@@ -494,11 +495,9 @@ def spikes(config: Train, progress: Progress) -> dict[str, Any]:
     }
 
 
-def last_validation(progress: Progress) -> dict[str, float]:
+def last_evaluation(progress: Progress, split: str) -> dict[str, float]:
     """The last evaluation of training, for those who do not want the best of several."""
-    records = [
-        record for record in progress.records if any(name.startswith("validation/") for name in record)
-    ]
+    records = [record for record in progress.records if any(name.startswith(f"{split}/") for name in record)]
     return records[-1] if records else {}
 
 

@@ -163,7 +163,7 @@ def fit(
     # loss since the last record
     running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)
     losses: list[Loss] = []  # of the steps that note_spikes has not seen yet
-    skips = config.optimizer.skip_spikes is not None
+    skips, selects_by = config.optimizer.skip_spikes is not None, config.evaluation.selects_by
     with interruptible() as received, bar, worker_deaths_explained(), closing(steps):
         while not progress.stopped and (total is None or progress.step < total):
             step = next(steps)
@@ -220,7 +220,7 @@ def fit(
             _, progress.seconds, unsaved, _ = told[0].tolist()
             bar.update()
             is_last = progress.step == total or over_time(config, progress)
-            wants_evaluation = "validation" in examples and (progress.step % evaluate_at == 0 or is_last)
+            wants_evaluation = selects_by in examples and (progress.step % evaluate_at == 0 or is_last)
             wants_snapshot = snapshots is not None and snapshots.due(
                 seen, snapshots.seen(progress.tokens, progress.epoch)
             )
@@ -265,13 +265,13 @@ def fit(
             if wants_evaluation:
                 with averaged(average):
                     metrics, _ = score(
-                        model, objective, examples["validation"], device, config.evaluation.batch_size,
-                        "validation", rows["validation"],
+                        model, objective, examples[selects_by], device, config.evaluation.batch_size,
+                        selects_by, rows[selects_by],
                         processes,
                     )  # fmt: skip
                     record(scalars(metrics))
                     is_best = judge(config.evaluation, objective.primary, progress, metrics)
-                    tqdm.write(describe(progress, metrics, objective.primary))
+                    tqdm.write(describe(progress, metrics, f"{selects_by}/{objective.primary.name}"))
                     if is_best and processes.is_first:
                         progress.best_sha256 = save_best(folder, progress.step, model.state_dict())
             if wants_evaluation or wants_snapshot:
@@ -434,8 +434,8 @@ def judge(evaluation: Evaluation, primary: Metric, progress: Progress, metrics: 
     are the best so far.
     """
     value, loss = (
-        float(metrics[f"validation/{primary.name}"]),
-        float(metrics.get("validation/loss", math.inf)),
+        float(metrics[f"{evaluation.selects_by}/{primary.name}"]),
+        float(metrics.get(f"{evaluation.selects_by}/loss", math.inf)),
     )
     is_better = primary.better(value, progress.best_score)
     is_best = is_better or (value == progress.best_score and loss < progress.best_loss)
@@ -449,13 +449,11 @@ def judge(evaluation: Evaluation, primary: Metric, progress: Progress, metrics: 
     return is_best
 
 
-def describe(progress: Progress, metrics: dict[str, Any], primary: Metric) -> str:
+def describe(progress: Progress, metrics: dict[str, Any], selected_by: str) -> str:
     """One line an evaluation."""
-    name = f"validation/{primary.name}"
     star = " *" if progress.best_step == progress.step else ""
-    scores = "  ".join(
-        f"{key} {metrics[key]:.4f}" for key in dict.fromkeys((name, "validation/loss")) if key in metrics
-    )
+    names = dict.fromkeys((selected_by, f"{selected_by.partition('/')[0]}/loss"))
+    scores = "  ".join(f"{name} {metrics[name]:.4f}" for name in names if name in metrics)
     return f"step {progress.step}  epoch {progress.epoch:.2f}  {scores}{star}"
 
 
