@@ -4,7 +4,9 @@ compiles.
 
 import csv
 import io
+import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +15,8 @@ import pytest
 from runfolders import three_arms, write_run
 
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
-from bertlab.report.figures import _over_seeds
+from bertlab.report.arms import studies_of
+from bertlab.report.curves import curves, over_seeds
 from bertlab.report.page import (
     Figure,
     Heading,
@@ -26,9 +29,9 @@ from bertlab.report.page import (
     to_latex,
     to_markdown,
 )
-from bertlab.report.provenance import one_run_command
+from bertlab.report.provenance import WIDTH, one_run_command, wrapped
 from bertlab.runs.folder import RunFolder
-from bertlab.runs.records import read_run
+from bertlab.runs.records import find_runs, read_run
 
 
 @pytest.fixture
@@ -121,10 +124,44 @@ def test_curves_are_means_where_every_seed_has_been() -> None:
         [{"epoch": 1, "x": 1.0}, {"epoch": 3, "x": 3.0}, {"epoch": 3, "y": 0.0}],
         [{"epoch": 2, "x": 4.0}, {"epoch": 4, "x": 8.0}],
     ]
-    found = _over_seeds(histories, "x")
+    found = over_seeds(histories, "x")
     assert found is not None
     at, values = found
     assert (at[0], at[-1]) == (2, 3) and values[:, 0].tolist() == [2, 4] and values[:, -1].tolist() == [3, 6]
-    assert (
-        _over_seeds(histories, "z") is None and _over_seeds([histories[0][:1], histories[1]], "x") is None
-    ), "no epoch in common"
+    assert over_seeds(histories, "z") is None and over_seeds([histories[0][:1], histories[1]], "x") is None, (
+        "no epoch in common"
+    )
+
+
+def test_times_that_all_seeds_share_are_the_curves_own() -> None:
+    histories = [[{"epoch": at, "x": at + seed} for at in (0.5, 1, 3)] for seed in range(2)]
+    found = over_seeds(histories, "x")
+    assert found is not None and found[0].tolist() == [0.5, 1, 3] and found[1][1].tolist() == [1.5, 2, 4]
+
+
+@pytest.mark.parametrize(("evaluations", "words"), [(1, "once"), (2, "twice"), (3, "worst to best seed")])
+def test_few_evaluations_are_points_with_intervals_and_said_so(
+    evaluations: int, words: str, tmp_path: Path
+) -> None:
+    for seed in range(4):
+        folder = write_run(tmp_path, f"a{seed}", seed, 0.8 + 0.01 * seed)
+        records = [
+            {"step": step, "epoch": step, "validation/accuracy": 0.7 + 0.01 * seed}
+            for step in range(1, evaluations + 1)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    figure = curves(study)
+    assert figure is not None and words in figure.caption
+    assert ("too seldom for a curve" in figure.caption) == (evaluations < 3)
+
+
+def test_a_long_command_is_the_same_over_several_lines() -> None:
+    command = shlex.join(["bertlab", *(f"init.objective.key{number}=a b" for number in range(20)), "x" * 200])
+    lines = wrapped(command)
+    assert all(len(line) <= WIDTH + 2 for line in lines[:-1]) and len(lines) > 4
+    told = subprocess.run(
+        ["sh", "-c", "printf '%s\\n' " + "\n".join(lines)], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.splitlines() == shlex.split(command)
+    assert wrapped("bertlab seed=1") == ["bertlab seed=1"]

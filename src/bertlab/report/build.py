@@ -10,6 +10,7 @@ from bertlab.errors import UserError
 from bertlab.report import by_example, figures, stats
 from bertlab.report.arms import Arm, Seeds, Study, differing_keys
 from bertlab.report.comparison import Row, Versus, compare, last_scores, warnings_of
+from bertlab.report.curves import curves
 from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
 from bertlab.report.scaling import COSTS, scalings
@@ -111,7 +112,7 @@ def study_blocks(
     ]
     for figure in (
         figures.differences(study, rows),
-        figures.curves(study),
+        curves(study),
         figures.cost(study, rows),
         figures.best_of_k(study),
     ):

@@ -38,77 +38,6 @@ LONGEST_NAME = 44
 MOST_NAMED = 20  # arms in a legend
 
 
-def curves(study: Study) -> Figure | None:
-    """The validation score over training and, beside it, the losses: mean over seeds, band from the worst to
-    the best seed.
-    """
-    offered = {
-        metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()
-    }
-    metrics = [
-        study.metric,
-        *(offered[name] for name in ("loss",) if name in offered and name != study.metric.name),
-    ]
-    figure, panels = plt.subplots(
-        1, len(metrics), figsize=(9.5 if metrics[1:] else 7.5, 4.2), layout="constrained", squeeze=False
-    )
-    histories = [[run.source.history() for run in arm.in_order()] for arm in study.arms[:MOST_NAMED]]
-    drawn = [
-        _draw_curves(axes, study, metric, histories) for axes, metric in zip(panels[0], metrics, strict=True)
-    ]
-    if not drawn[0]:
-        plt.close(figure)
-        return None
-    for axes, metric, count in zip(panels[0], metrics, drawn, strict=True):
-        axes.set(xlabel="epoch of the training data", ylabel=_label(metric))
-        _dress(axes, count if axes is panels[0][0] else 0)
-    caption = (
-        f"Validation {study.metric.name} over"
-        f" training{' and the losses, dotted on training' if metrics[1:] else ''}"
-    )
-    return _finish(
-        figure, f"{_slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed."
-    )
-
-
-def _draw_curves(axes: Axes, study: Study, metric: Metric, histories: Sequence[Sequence[Any]]) -> int:
-    """One line an arm, two where training tells the score as well and it is not the one compared; how many
-    arms there were.
-    """
-    drawn = 0
-    for index, (arm, of_seeds) in enumerate(zip(study.arms, histories, strict=False)):
-        colour, style = COLOURS[index % len(COLOURS)], "-" if index < len(COLOURS) else "--"
-        split = arm.in_order()[0].selects_by
-        if (curve := _over_seeds(of_seeds, f"{split}/{metric.name}")) is None:
-            continue
-        at, values = curve
-        values = _scale(values, metric)
-        label, marker = f"{_short(arm.name)} (n={len(values)})", "." if len(at) == 1 else ""
-        axes.plot(at, values.mean(0), style, color=colour, label=label, linewidth=1.8, marker=marker)
-        if len(values) > 1:
-            axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
-        if metric != study.metric and (curve := _over_seeds(of_seeds, f"train/{metric.name}")) is not None:
-            axes.plot(curve[0], curve[1].mean(0), ":", color=colour, linewidth=1.2)
-        drawn += 1
-    return drawn
-
-
-def _over_seeds(
-    histories: Sequence[Sequence[dict[str, Any]]], name: str
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Points in epochs that all runs have passed, `(P,)`, and each run's value there, `(runs, P)`; None where
-    no run has the score.
-    """
-    lines = [line for history in histories if len(line := _curve(history, name))]
-    if not lines:
-        return None
-    start, end = max(line[0, 0] for line in lines), min(line[-1, 0] for line in lines)
-    if end < start:
-        return None
-    at = np.linspace(start, end, GRID_POINTS if end > start else 1)
-    return at, np.array([np.interp(at, line[:, 0], line[:, 1]) for line in lines])
-
-
 def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     """Each arm's difference to the baseline, with the interval at the level at which it was tested."""
     shown = [
@@ -137,20 +66,20 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     axes.axvline(0, color="#333333", linewidth=1)
     axes.set_yticks(
         range(len(shown)),
-        [f"{_short(row.arm.name)} (n={versus.difference.n})" for row, versus in reversed(shown)],
+        [f"{short(row.arm.name)} (n={versus.difference.n})" for row, versus in reversed(shown)],
     )
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel(
-        f"difference to {_short(study.baseline.name)} in {_label(study.metric)} ({study.metric.direction})"
+        f"difference to {short(study.baseline.name)} in {label_of(study.metric)} ({study.metric.direction})"
     )
-    _dress(axes, 0)
+    dress(axes, 0)
     left_out = len([row for row in rows if row.on_validation is not None]) - len(shown)
     caption = (
         f"Paired differences to {study.baseline.name}, t intervals at the level at which each was tested;"
         " coloured: better or worse after Holm's"
         f" correction{f'; {left_out} more arms are not drawn' if left_out else ''}."
     )
-    return _finish(figure, f"{_slug(study)}-differences", caption)
+    return finish(figure, f"{slug(study)}-differences", caption)
 
 
 def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
@@ -176,7 +105,7 @@ def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
             factor * line.law(at),
             color=colour,
             linewidth=1.6,
-            label=f"{_short(line.name)}: exponent {line.law.exponent:.3f}",
+            label=f"{short(line.name)}: exponent {line.law.exponent:.3f}",
         )
         axes.fill_between(
             line.x, factor * line.band[0], factor * line.band[1], color=colour, alpha=0.15, linewidth=0
@@ -192,16 +121,16 @@ def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
             capsize=4,
             alpha=0.8,
         )
-    name = f"1 − {study.metric.name} (%)" if study.metric.higher_is_better else _label(study.metric)
+    name = f"1 − {study.metric.name} (%)" if study.metric.higher_is_better else label_of(study.metric)
     axes.set(xscale="log", yscale="log", xlabel=cost, ylabel=f"validation {name}")
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
     axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
-    _dress(axes, len(lines))
+    dress(axes, len(lines))
     caption = (
         "Power laws of the loss; dots: seeds; open: the largest size, beside it what the smaller ones"
         " foretold, with its 95 % interval."
     )
-    return _finish(figure, f"{_slug(study)}-scaling", caption)
+    return finish(figure, f"{slug(study)}-scaling", caption)
 
 
 def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
@@ -215,22 +144,27 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
     for axes, label, costs in zip(
         panels, ("operations of training (FLOPs)", "minutes of training"), (flops, minutes), strict=True
     ):
-        for index, row in enumerate(shown):
+        wide = max(costs) > 8 * max(min(costs), 1e-9)
+        for index, (row, at) in enumerate(zip(shown, _side_by_side(costs, wide), strict=True)):
             score = row.validation
             assert score is not None
             half = 0.0 if math.isnan(score.sd) else score.high - score.mean
-            name = _short(row.arm.name) + (" †" if row.cost.pretrained_elsewhere else "")
+            name = short(row.arm.name) + (" †" if row.cost.pretrained_elsewhere else "")
             axes.errorbar(
-                costs[index], _scale(score.mean, study.metric), yerr=_scale(half, study.metric),
+                at, scaled(score.mean, study.metric), yerr=scaled(half, study.metric),
                 fmt="o" if index < 10 else "s",
                 color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
             )  # fmt: skip
-        if max(costs) > 8 * max(min(costs), 1e-9):
+        if wide:
             axes.set_xscale("log")
+        else:  # from nothing, so that nearly equal costs look so
+            axes.set_xlim(0, 1.15 * max(costs))
+            axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:.3g}"))
         but = ", but for †" if any(row.cost.pretrained_elsewhere for row in shown) else ""
         axes.set_xlabel(f"{label}, pretraining included{but}")
-        _dress(axes, 0)
-    panels[0].set_ylabel(_label(study.metric))
+        dress(axes, 0)
+    panels[0].set_ylabel(label_of(study.metric))
     if len(shown) <= MOST_NAMED:
         figure.legend(
             *panels[0].get_legend_handles_labels(),
@@ -244,9 +178,23 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
         if any(row.cost.pretrained_elsewhere for row in shown)
         else ""
     )
-    return _finish(
-        figure, f"{_slug(study)}-cost", f"Score against cost, means with 95 % intervals.{elsewhere}"
+    return finish(
+        figure,
+        f"{slug(study)}-cost",
+        f"Score against cost, means with 95 % intervals; arms of equal cost side by side.{elsewhere}",
     )
+
+
+def _side_by_side(costs: Sequence[float], is_log: bool) -> list[float]:
+    """Where to draw each, so that no two that cost the same lie upon each other."""
+    before = [
+        sum(abs(other - one) <= 0.01 * max(one, other) for other in costs[:index])
+        for index, one in enumerate(costs)
+    ]
+    return [
+        one * 1.04**place if is_log else one + 0.02 * place * max(costs)
+        for one, place in zip(costs, before, strict=True)
+    ]
 
 
 def calibration(study: Study, by_arm: dict[str, stats.Calibration]) -> Figure | None:
@@ -258,13 +206,13 @@ def calibration(study: Study, by_arm: dict[str, stats.Calibration]) -> Figure | 
     for index, (name, one) in enumerate(list(by_arm.items())[:10]):
         there = one.share > 0.002
         axes.plot(one.confidence[there], one.accuracy[there], "o-", color=COLOURS[index], markersize=4,
-                  label=f"{_short(name)}: ECE {100 * one.error:.1f} %")  # fmt: skip
+                  label=f"{short(name)}: ECE {100 * one.error:.1f} %")  # fmt: skip
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1.01), ylim=(0, 1.01))
-    _dress(axes, len(by_arm))
+    dress(axes, len(by_arm))
     caption = (
         "Calibration on validation, all seeds together: accuracy of predictions by their confidence, 15 bins."
     )
-    return _finish(figure, f"{_slug(study)}-calibration", caption)
+    return finish(figure, f"{slug(study)}-calibration", caption)
 
 
 def best_of_k(study: Study) -> Figure | None:
@@ -274,14 +222,14 @@ def best_of_k(study: Study) -> Figure | None:
     values = [value for arm in study.arms for value in arm.scores("validation", study.metric).values()]
     if len(study.arms) < 8 or len(values) > 2 * len(study.arms):
         return None
-    expected = _scale(stats.expected_best_of(values, study.metric.higher_is_better), study.metric)
+    expected = scaled(stats.expected_best_of(values, study.metric.higher_is_better), study.metric)
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
     axes.plot(np.arange(1, len(expected) + 1), expected, color=COLOURS[0])
-    axes.set(xlabel="trials", ylabel=f"expected best {_label(study.metric)}")
-    _dress(axes, 0)
-    return _finish(
+    axes.set(xlabel="trials", ylabel=f"expected best {label_of(study.metric)}")
+    dress(axes, 0)
+    return finish(
         figure,
-        f"{_slug(study)}-best-of-k",
+        f"{slug(study)}-best-of-k",
         "Expected best validation score after so many trials (Dodge et al. 2019).",
     )
 
@@ -300,10 +248,10 @@ def profiles(arms: dict[str, list[list[float]]]) -> Figure | None:
         drawn = np.mean([one[rng.integers(len(one), size=(500, len(one)))].mean(1) for one in above], axis=0)
         low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         axes.fill_between(100 * at, low, high, step="mid", color=colour, alpha=0.15, linewidth=0)
-        axes.step(100 * at, resampling.profile(tasks, at), where="mid", color=colour, label=_short(name))
+        axes.step(100 * at, resampling.profile(tasks, at), where="mid", color=colour, label=short(name))
     axes.set(xlabel="official score, times 100", ylabel="share of runs above it", ylim=(0, 1.02))
-    _dress(axes, len(arms))
-    return _finish(
+    dress(axes, len(arms))
+    return finish(
         figure,
         "tasks-profiles",
         "Performance profiles: the share of runs above each score, tasks weighing alike; 95 % bands over"
@@ -311,38 +259,37 @@ def profiles(arms: dict[str, list[list[float]]]) -> Figure | None:
     )
 
 
-def _curve(history: Sequence[dict[str, Any]], name: str) -> np.ndarray:
-    points = [(record["epoch"], record[name]) for record in history if name in record]
-    return np.array(points, dtype=np.float64).reshape(-1, 2)
-
-
-def _scale(values: Any, metric: Metric) -> Any:
+def scaled(values: Any, metric: Metric) -> Any:
+    """In the unit that is shown."""
     return metric.factor * values
 
 
-def _label(metric: Metric) -> str:
+def label_of(metric: Metric) -> str:
     """For an axis; a unit that is the score's own name is not said twice."""
     name = metric.name.replace("_", " ")
     return name if metric.unit == name else metric.label
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """For a legend."""
     return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
-def _slug(study: Study) -> str:
-    # a file's name, whatever a stranger calls a dataset
+def slug(study: Study) -> str:
+    """A file's name, whatever a stranger calls a dataset."""
     return re.sub(r"[^\w.-]+", "-", f"{study.dataset}-{study.objective}")
 
 
-def _dress(axes: Axes, entries: int) -> None:
+def dress(axes: Axes, entries: int) -> None:
+    """Lines, spines, and a legend where there is something to tell apart."""
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if entries:
         axes.legend(fontsize=8, frameon=False)
 
 
-def _finish(figure: Any, name: str, caption: str) -> Figure:
+def finish(figure: Any, name: str, caption: str) -> Figure:
+    """In all its forms; closed."""
     png, svg, pdf = io.BytesIO(), io.StringIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):  # the same bytes each time

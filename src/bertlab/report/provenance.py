@@ -12,6 +12,8 @@ from bertlab.report.arms import Study, counted
 from bertlab.report.page import Block, Heading, Listing, PageTable, Text
 from bertlab.runs.records import RunRecord
 
+WIDTH = 96  # letters of a line of a command
+
 
 def provenance_blocks(
     studies: Sequence[Study], runs: Sequence[RunRecord], stages: dict[str, RunRecord]
@@ -69,8 +71,21 @@ def provenance_blocks(
         "These commands make the runs again, or skip those that are there; `bertlab reproduce report=FOLDER`"
         " runs what is missing and compares the scores."
     )
-    blocks += [Heading("Again"), Text(words), Listing(list(commands))]
+    lines_of = [line for command in commands for line in wrapped(command)]
+    blocks += [Heading("Again"), Text(words), Listing(lines_of)]
     return blocks
+
+
+def wrapped(command: str) -> list[str]:
+    """A command over as many lines as a page is wide for; a shell takes them as one."""
+    lines = [""]
+    for word in map(shlex.quote, shlex.split(command)):
+        if lines[-1] and len(lines[-1]) + len(word) > WIDTH:
+            lines[-1] += " \\"
+            lines.append(f"    {word}")
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return lines
 
 
 def primary_of(run: RunRecord) -> Metric:
