@@ -64,6 +64,14 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
     return f"{guess}(options: {listed})" if names else guess.strip()
 
 
+def one_line(text: str) -> str:
+    """Text as one line that a terminal shows and does not obey: signs that do not print are escapes."""
+    line = " ".join(text.split())
+    if line.isprintable():
+        return line
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+
+
 def secrets() -> list[str]:
     """Values of the environment's variables that are called secret, as they are and as JSON, YAML and
     addresses write them.

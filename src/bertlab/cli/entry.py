@@ -30,7 +30,7 @@ from bertlab.cli.sweeps import (
 )
 from bertlab.config import registry
 from bertlab.config.registry import conf_folder
-from bertlab.errors import ConfigError, UserError, did_you_mean, redact
+from bertlab.errors import ConfigError, UserError, did_you_mean, one_line, redact
 from bertlab.runs.processes import place, speaks
 from bertlab.runs.streams import prepare_streams
 
@@ -425,7 +425,7 @@ def hydra_raises() -> Iterator[None]:
 
 def _refuse(error: UserError) -> int:
     if speaks(error):
-        print(f"bertlab: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"bertlab: {one_line(str(error))}", file=sys.stderr)
     return 2
 
 

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Train, number, string
-from bertlab.errors import UserError
+from bertlab.errors import UserError, one_line
 from bertlab.report.arms import SEEDS
 from bertlab.report.power import Design, pilot_spread, power_lines
 from bertlab.runs.machine import is_interactive
@@ -66,7 +66,7 @@ def show(runs: Sequence[Asked], trials: int | None, power: Power) -> int:
         except UserError as error:
             errors += 1
             words = f" ({' '.join(run.words)})" if run.words else ""
-            print(f"bertlab: run {place}{words}: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"bertlab: run {place}{words}: {one_line(str(error))}", file=sys.stderr)
     for line in describe(surveyed, list(forecaster.stages.values()), errors, trials):
         print(line)
     return 2 if errors else 0

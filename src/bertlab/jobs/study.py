@@ -39,7 +39,7 @@ from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, Train, flag, string
 from bertlab.config.studies import StudyPlan, name_of, read_study, study_file
 from bertlab.declarations import Metric
-from bertlab.errors import ConfigError, RunError, UserError
+from bertlab.errors import ConfigError, RunError, UserError, one_line
 from bertlab.jobs import report
 from bertlab.report import stats
 from bertlab.report.arms import counted, study_of_arms
@@ -233,7 +233,7 @@ def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list
                 )
             except UserError as error:
                 failures.append(f"{one.label}: {error}")
-                print(f"bertlab: {failures[-1]}", file=sys.stderr, flush=True)
+                print(f"bertlab: {one_line(failures[-1])}", file=sys.stderr, flush=True)
     return failures
 
 
