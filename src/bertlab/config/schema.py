@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_origin
 
 from omegaconf import MISSING
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bertlab.contracts import Encoder, Objective, ParameterGroup, RunInfo, Tracker, Vocabulary
+
+
+PARTS = {str: "a text", int: "a whole number", float: "a number"}  # of lists and mappings, in words
 
 
 # --- fields ---------------------------------------------------------------------------------------
@@ -829,8 +832,21 @@ def validate(node: Any, path: str = "") -> None:
             validate(value, key)
         elif value is not None:
             _check_value(key, value, item.metadata)
+            _check_parts(key, value, item.type)
     if isinstance(node, Node):
         node.check(path)
+
+
+def _check_parts(key: str, value: Any, kind: Any) -> None:
+    """The parts of a list or mapping, of which OmegaConf lets pass what is no scalar."""
+    if get_origin(kind) not in (list, dict) or not isinstance(value, list | dict):
+        return
+    inner = get_args(kind)[-1]
+    for name, held in value.items() if isinstance(value, dict) else enumerate(value):
+        if inner in PARTS and isinstance(held, list | dict):
+            what = "a list" if isinstance(held, list) else "a mapping"
+            raise ConfigError(f"{key}: holds {what} at {name}, where {PARTS[inner]} belongs")
+        _check_parts(f"{key}.{name}", held, inner)
 
 
 def _check_value(key: str, value: Any, rule: Any) -> None:
