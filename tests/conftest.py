@@ -9,9 +9,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from templates import Templates
 
 ROOT = Path(__file__).parents[1]
 # words of a command line -> (exit status, standard output, standard error)
@@ -93,6 +97,14 @@ def shared_data() -> Path:
             f"no real datasets in {folder}; set BERTLAB_TEST_DATA to a mirror (sst2/train.parquet, …)"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> "Templates":
+    """Small finished and interrupted runs, of which tests change copies."""
+    from templates import make_templates
+
+    return make_templates(tmp_path_factory.mktemp("templates"))
 
 
 @pytest.fixture(scope="session")

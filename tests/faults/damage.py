@@ -7,10 +7,15 @@ that failed:
     python tests/faults/damage.py --seed 1 --minutes 60
     python tests/faults/damage.py --scene cache --file examples/0123/train.json --kind flip_middle
 
+With `--log cases.jsonl` each case that was tried is a line there, and the same command goes on where the log
+ends; `--shard 1/2` and `--shard 2/2`, with a log each, share the cases. `--tell cases-1.jsonl cases-2.jsonl`
+prints the table of such logs.
+
 It prints a line for each failure, with the command that repeats it, and a table.
 """
 
 import argparse
+import io
 import json
 import os
 import random
@@ -21,8 +26,9 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # by hand, as pytest does by itself
 
@@ -345,6 +351,21 @@ def cured(scene: Scene, case: Case, place: Path) -> str:
     return "NOT CURED"
 
 
+def draw_nothing() -> None:
+    """Figures are no results, and take as long as all else of a command: here they are a few bytes."""
+    from matplotlib.figure import Figure
+
+    def savefig(_: Figure, place: Any, **__: Any) -> None:
+        if isinstance(place, io.StringIO):
+            place.write("drawn")
+        elif isinstance(place, io.BytesIO):
+            place.write(b"drawn")
+        else:
+            Path(place).write_bytes(b"drawn")
+
+    Figure.savefig = savefig
+
+
 @dataclass
 class Tally:
     """What became of all cases."""
@@ -352,8 +373,23 @@ class Tally:
     ends: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)  # (scene, file) -> ends
     kinds: dict[str, Counter[str]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    log: Path | None = None
+
+    def read(self, *logs: Path) -> set[Case]:
+        """Count what stands in the logs; the cases tried there. The last word on a case counts."""
+        told = [json.loads(line) for log in logs if log.exists() for line in log.read_text().splitlines()]
+        last = {Case(one["scene"], one["file"], one["kind"]): (one["ends"], one["cure"]) for one in told}
+        for case, (ends, cure) in last.items():
+            self._count(case, ends, cure)
+        return set(last)
 
     def add(self, case: Case, ends: dict[str, str], cure: str | None) -> None:
+        if self.log is not None:
+            with self.log.open("a") as log:
+                log.write(json.dumps({**asdict(case), "ends": ends, "cure": cure}) + "\n")
+        self._count(case, ends, cure)
+
+    def _count(self, case: Case, ends: dict[str, str], cure: str | None) -> None:
         wrong = [f"{name}: {end}" for name, end in ends.items() if end not in ("equal", "told")] + [cure] * (
             cure == "NOT CURED"
         )
@@ -378,18 +414,27 @@ class Tally:
 
 
 def campaign(
-    seed: int, minutes: float, most: int | None = None, scenes: Sequence[str] = (), wanted: Callable[[Case],
-    bool] = lambda _: True,
+    seed: int,
+    minutes: float,
+    most: int | None = None,
+    scenes: Sequence[str] = (),
+    wanted: Callable[[Case], bool] = lambda _: True,
     told: Callable[[str], None] = print,
-) -> Tally:  # fmt: skip
+    log: Path | None = None,
+    shard: tuple[int, int] = (1, 1),
+) -> Tally:
     """Cases of all scenes in an order that the seed draws, until there are no more, or the time is over, or
     `most` were tried.
+
+    Of `shard` (k, n) only every n-th from the k-th on; those in `log` are counted, and not tried again.
     """
-    tally, end = Tally(), time.monotonic() + 60 * minutes
+    tally, end = Tally(log=log), time.monotonic() + 60 * minutes
+    before = tally.read(log) if log else set()
     with tempfile.TemporaryDirectory(prefix="bertlab-damage-") as top:
         base = Path(top)
         chosen = {scene.name: scene for scene in SCENES if not scenes or scene.name in scenes}
         warm = base / "warm"
+        draw_nothing()
         warm_up(*RUN, f"paths.output={warm}/out", f"paths.cache={warm}/cache")
         warm_up("predict", f"run={only(warm / 'out')}", "text=a good film", "compute.threads=1")
         warm_up("report", f"runs={warm}/out", f"out={warm}/report", "formats=csv")
@@ -397,6 +442,7 @@ def campaign(
             make(scene, base)
         every = [case for scene in chosen.values() for case in cases(scene) if wanted(case)]
         random.Random(seed).shuffle(every)
+        every = [case for case in every[shard[0] - 1 :: shard[1]] if case not in before]
         tried = 0
         for case in every[:most]:
             if time.monotonic() > end:
@@ -408,9 +454,9 @@ def campaign(
                 if "told" in ends.values() and (tried % 4 == 0 or len(every) == 1)
                 else None
             )
-            before, tried = len(tally.wrong), tried + 1
+            so_far, tried = len(tally.wrong), tried + 1
             tally.add(case, ends, cure)
-            for line in tally.wrong[before:]:
+            for line in tally.wrong[so_far:]:
                 told(f"{tried}/{len(every)} {line}")
             if tried % 50 == 0:
                 told(f"{tried}/{len(every)} tried, {len(tally.wrong)} wrong")
@@ -428,11 +474,22 @@ if __name__ == "__main__":
     parser.add_argument("--scene", choices=[scene.name for scene in SCENES], action="append", default=[])
     parser.add_argument("--file", default="", help="only files with this in their path")
     parser.add_argument("--kind", choices=sorted(KINDS), action="append", default=[])
+    parser.add_argument("--log", type=Path, help="go on where this file of tried cases ends")
+    parser.add_argument("--shard", default="1/1", help="K/N: every N-th case from the K-th on")
+    parser.add_argument("--tell", type=Path, nargs="+", default=[], help="only the table of these logs")
     asked = parser.parse_args()
+    if asked.tell:
+        read = Tally()
+        read.read(*asked.tell)
+        print("\n".join([*read.wrong, read.table()]))
+        sys.exit(bool(read.wrong))
+    shard, shards = map(int, asked.shard.split("/"))
     made = campaign(
         asked.seed, asked.minutes, asked.most, asked.scene,
         lambda case: asked.file in case.file and (not asked.kind or case.kind in asked.kind),
         lambda line: print(line, flush=True),
+        asked.log,
+        (shard, shards),
     )  # fmt: skip
     print(made.table())
     sys.exit(bool(made.wrong))
