@@ -230,7 +230,7 @@ def check_words(flags: dict[str, str | None], overrides: list[str]) -> None:
 def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: str) -> None:
     import hydra
 
-    from bertlab.config.composition import install, read_words
+    from bertlab.config.composition import install, read_words, told_of_presets
 
     install()
     if any(word.startswith("query=") for word in overrides) and "--shell-completion" in flags:
@@ -270,6 +270,10 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     start = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(
         _task(job, command, labels)
     )
+    if composed is None:
+        with told_of_presets():  # Hydra shows, and calls nothing of ours
+            start(None)
+        return
     with telling(sweep, with_table=bool(labels) and job == "train") if several else nullcontext():
         start(None if several else composed)
 

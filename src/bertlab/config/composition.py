@@ -9,8 +9,8 @@ finds what `+key=value` added.
 import dataclasses
 import itertools
 import re
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -240,28 +240,29 @@ def compose_raw(
     """
     install()
     GlobalHydra.instance().clear()
-    with initialize_config_dir(
-        str((folder or registry.conf_folder()).absolute()), version_base="1.3", job_name=job
+    with (
+        initialize_config_dir(
+            str((folder or registry.conf_folder()).absolute()), version_base="1.3", job_name=job
+        ),
+        told_of_presets(),
     ):
-        try:
-            composed = compose(name or job, overrides=[str(word) for word in words], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, UnicodeDecodeError):
-            raise
-        except (
-            ValueError,
-            RecursionError,
-            AttributeError,
-            TypeError,
-        ) as error:  # of Hydra, where a preset's own shape is not one
-            deep = isinstance(error, RecursionError) or "recursion" in str(error)
-            why = (
-                "nested too deeply, or building on itself"
-                if deep
-                else (str(error).splitlines() or [type(error).__name__])[0][:200]
-            )
-            raise ConfigError(f"a preset, or a word of the command line, cannot be composed: {why}") from None
+        composed = compose(name or job, overrides=[str(word) for word in words], return_hydra_config=True)
     check_hydra(composed.hydra)
     return composed
+
+
+@contextmanager
+def told_of_presets() -> Iterator[None]:
+    """What Hydra meets where a preset's own shape is none becomes a ConfigError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, UnicodeDecodeError):
+        raise
+    except (ValueError, RecursionError, AttributeError, TypeError) as error:
+        deep = isinstance(error, RecursionError) or "recursion" in str(error)
+        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        why = "nested too deeply, or building on itself" if deep else said
+        raise ConfigError(f"a preset, or a word of the command line, cannot be composed: {why}") from None
 
 
 def combinations(words: list[Word]) -> list[list[Word]]:

@@ -207,8 +207,7 @@ def explain_word(word: str, job: str = "train") -> str:
         if shown := [key for key in keys_of_search() if key.name == name or key.name.startswith(f"{name}.")]:
             return _titled("of a search: bertlab -m search=…", shown)
         raise ConfigError(
-            f"{name}: not a key of the search,"
-            f" {did_you_mean(name, [key.name for key in keys_of_search()], most=40)}"
+            f"{name}: not a key of the search, {did_you_mean(name, [key.name for key in keys_of_search()])}"
         )
     if told := _key_in_words(name):
         return told

@@ -125,6 +125,8 @@ def pick(
 def lacking_column(name: str, columns: Sequence[str], config: Any) -> str:
     """What to say where a column is not there."""
     key = config.key_of_column(name)
+    if not columns:
+        return f"no column '{name}' ({key}): its rows have none"
     glued = next((mark for mark in (";", "\t", "|") for column in columns if mark in column), None)
     if glued is not None:
         header = ", ".join(columns)[:60]
