@@ -39,6 +39,7 @@ from bertlab.runs.files import (
     write_record,
     write_text,
 )
+from bertlab.runs.summaries import flaw
 
 LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 COMPONENTS = ("dataset", "tokenizer", "objective", "model", "init", "optimizer", "schedule", "tracker")
@@ -56,6 +57,7 @@ CHECKED = (
     "model.safetensors",
     "last.safetensors",
 )  # fmt: skip
+MOST_EXAMPLES = 1 << 31  # a forward pass
 DEEPEST = 50  # levels of a config
 BEFORE = (  # in the manifest: a kill between writing it and a new summary leaves the old one
     "summary.json, the one before"
@@ -131,27 +133,27 @@ class RunFolder:
             raise RunError(
                 f"{self}/summary.json: not a run's summary; remove the file to finish the run again"
             )
-        if summary["status"] == "finished" and not (
-            self._is_complete(summary) and self._is_as_written("summary.json")
-        ):
-            raise RunError(
-                f"{self}/summary.json: damaged (it says finished, but is not what was written, or lacks"
-                " scores); remove it to finish the run again"
-            )
-        if summary["status"] == "out_of_memory" and not isinstance(summary.get("micro_batch_size"), int):
-            raise RunError(
-                f"{self}/summary.json: damaged (no micro_batch_size); remove the file to finish the run again"
-            )
+        if summary["status"] == "finished":
+            lacking = flaw(summary)
+            if lacking or not self._is_as_written("summary.json"):
+                raise RunError(
+                    f"{self}/summary.json: damaged (it says finished, but"
+                    f" {f'lacks {lacking}' if lacking else 'is not what was written'}); remove it to finish"
+                    " the run again"
+                )
         return summary
 
-    @staticmethod
-    def _is_complete(summary: dict[str, Any]) -> bool:
-        metrics, cost = summary.get("metrics"), summary.get("cost")
-        return (
-            isinstance(metrics, dict)
-            and isinstance(cost, dict)
-            and isinstance(summary.get("selected_by"), str)
-        )
+    def smaller_parts(self, summary: dict[str, Any], now: int | None) -> int:
+        """Of a run that ran out of memory with `now` examples a forward pass (None: the whole batch), the
+        fewer ones of the run that stands for it. Raises RunError where they are none.
+        """
+        told = summary.get("micro_batch_size")
+        if type(told) is not int or not 1 <= told < (now or MOST_EXAMPLES):
+            raise RunError(
+                f"{self}/summary.json: damaged (no smaller micro_batch_size); remove the file to finish the"
+                " run again"
+            )
+        return told
 
     def finished(self) -> dict[str, Any] | None:
         """The summary of a finished run; None where there is still something to do."""

@@ -85,7 +85,7 @@ def locate(config: Train) -> Located:
     folder = run_folder(config, identity["id"])
     summary = folder.summary()
     if summary is not None and summary["status"] == OUT_OF_MEMORY:
-        return locate(in_parts(config, int(summary["micro_batch_size"])))
+        return locate(in_parts(config, folder.smaller_parts(summary, config.compute.micro_batch_size)))
     return Located(config, device, identity, folder, summary, stage)
 
 
@@ -133,6 +133,7 @@ def train_by_several(run: Located, context: Context) -> Outcome:
     does not suffice.
     """
     if run.summary is not None and run.summary["status"] == "finished":
+        run.folder.verify(READ_WHOLE)
         return Outcome(run.folder, run.summary, skipped=True)
     try:
         tree = yaml.safe_load(config_yaml(run.config))

@@ -3,6 +3,7 @@ finished run.
 """
 
 import io
+import json
 import shlex
 import shutil
 import sys
@@ -309,3 +310,17 @@ def test_a_finished_run_with_a_damaged_summary_is_not_trained_over(run: Path, cl
     (run / "summary.json").write_text("{")
     before = tree(Path())
     assert_refused(cli(*shlex.split(SMALL)), (run.name, "summary.json", "damaged"), before)
+
+
+@pytest.mark.parametrize("told", [4, 5, 0, -1, True, 2.0, "2", 10**400], ids=lambda told: str(told)[:5])
+def test_smaller_parts_that_are_not_smaller_are_damage(told: object, cli: Cli) -> None:
+    """A run that ran out of memory names the one that stands for it, with fewer examples a forward pass."""
+    from bertlab.config.composition import compose_schema
+    from bertlab.training.lifecycle import locate
+
+    words = [*shlex.split(SMALL), "compute.micro_batch_size=4"]
+    folder = locate(compose_schema("train", words)).folder.path
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text(json.dumps({"status": "out_of_memory", "micro_batch_size": told}))
+    says = (f"{folder}/summary.json", "damaged", "micro_batch_size", "remove the file")
+    assert_refused(cli(*words), says, tree(Path()))
