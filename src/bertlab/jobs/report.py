@@ -39,7 +39,8 @@ from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report import stats
 from bertlab.report.arms import Study, counted, studies_of
 from bertlab.report.build import build_page
-from bertlab.report.page import Page, PageTable, to_html, to_latex, to_markdown
+from bertlab.report.methods import METHODS
+from bertlab.report.page import Page, PageTable, Text, latex_text, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
 from bertlab.report.scaling import COSTS
 from bertlab.report.tasks import many_tasks, tasks_rows
@@ -247,10 +248,12 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
                         place = out / "figures" / f"{figure.name}.{ending}"
                         write_atomically(place, lambda file, content=content: file.write_bytes(content))  # type: ignore[misc]  # a lambda's default
             write_record(out / "report.md", to_markdown(page))
+            write_record(out / "methods.txt", methods_of(page))
         if "html" in formats:
             write_record(out / "report.html", to_html(page))
         if "tex" in formats:
             write_record(out / "report.tex", to_latex(page))
+            write_record(out / "methods.tex", latex_text(methods_of(page)))
         if "csv" in formats:
             write_record(out / "runs.csv", runs_csv(studies))
             for name, table in named_tables(page):
@@ -277,6 +280,13 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
                                                  "scores": scores_of(studies)}))  # fmt: skip
     except OSError as error:
         raise RunError(f"out={out}: cannot be written ({error.strerror or error})") from error
+
+
+def methods_of(page: Page) -> str:
+    """The paragraph that a paper can take as it stands."""
+    return "".join(
+        f"{block.text}\n" for block in page.blocks if isinstance(block, Text) and block.kind == METHODS
+    )
 
 
 def scores_of(studies: Sequence[Study]) -> dict[str, dict[str, float]]:

@@ -8,15 +8,15 @@ import numpy as np
 from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import UserError
 from bertlab.report import by_example, figures, stats
-from bertlab.report.arms import Arm, Seeds, Study, differing_keys
+from bertlab.report.arms import ABSENT, Arm, Seeds, Study
 from bertlab.report.comparison import Row, Versus, compare, last_scores, warnings_of
 from bertlab.report.curves import curves
+from bertlab.report.methods import methods_blocks
 from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
 from bertlab.report.scaling import COSTS, scalings
+from bertlab.report.settings import MOST_SIDE_BY_SIDE, apart_table, settings_blocks
 from bertlab.runs.records import RunRecord
-
-MOST_SIDE_BY_SIDE = 6  # arms
 
 
 def build_page(
@@ -44,6 +44,7 @@ def build_page(
             page.blocks += example_blocks(study, rows, with_texts, mirror)
         if with_contamination:
             page.blocks += contamination_blocks(study, stages, mirror)
+    page.blocks += [*methods_blocks(studies, test), *settings_blocks(studies)]
     page.blocks += provenance_blocks(studies, runs, stages)
     return page
 
@@ -104,11 +105,11 @@ def study_blocks(
         blocks.append(Text(f"Intervals are over seeds alone, for the examples at hand: {no}.", "warning"))
     blocks += [comparison_table(study, rows, examples or {}), *held_out_table(study, rows)]
     blocks += [
+        *apart_table(study),
         Text(conclusion(study, rows)),
         further_table(study, rows),
         *other_scores(study),
         cost_table(rows),
-        *settings_table(study),
     ]
     for figure in (
         figures.differences(study, rows),
@@ -300,60 +301,31 @@ def other_scores(study: Study) -> list[PageTable]:
     ]
 
 
-def settings_table(study: Study) -> list[PageTable]:
-    """Everything that sets the arms apart, key by key; nothing where arms are too many to stand
-    side by side.
-    """
-    keys = differing_keys(study.arms)
-    if len(study.arms) < 2 or len(study.arms) > MOST_SIDE_BY_SIDE:
-        return []
-    lines = [[key.removesuffix(".component"), *(arm.resolved(key) for arm in study.arms)] for key in keys]
-    lines.append(["parameters", *(arm.parameters for arm in study.arms)])
-    return [
-        PageTable(
-            ["key", *(arm.name for arm in study.arms)],
-            lines,
-            "What sets the arms apart",
-            left=1 + len(study.arms),
-            folded=True,
-        )
-    ]
-
-
 def cost_table(rows: Sequence[Row]) -> PageTable:
     """What each arm cost, pretraining beside: quality is never shown without it."""
-    headers = [
-        "arm",
-        "parameters",
-        "tokens",
-        "pretraining tokens",
-        "FLOPs",
-        "pretraining FLOPs",
-        "minutes",
-        "pretraining minutes",
-        "core-minutes",
-    ]
-    lines = []
-    for row in rows:
-        cost = row.cost
-        elsewhere = " †" if cost.pretrained_elsewhere else ""
-        lines.append(
-            [
-                row.arm.name + elsewhere,
-                f"{cost.parameters / 1e6:.1f} M",
-                f"{cost.tokens / 1e6:.2f} M",
-                f"{cost.pretraining_tokens / 1e6:.1f} M" if cost.pretraining_tokens else "–",
-                f"{cost.flops:.2g}",
-                f"{cost.pretraining_flops:.2g}" if cost.pretraining_flops else "–",
-                f"{cost.minutes:.1f}",
-                f"{cost.pretraining_minutes:.1f}" if cost.pretraining_minutes else "–",
-                f"{cost.core_minutes:.1f}",
-            ]
-        )
+    costs = [row.cost for row in rows]
+    columns = {
+        "parameters": [f"{cost.parameters / 1e6:.1f} M" for cost in costs],
+        "tokens": [f"{cost.tokens / 1e6:.2f} M" for cost in costs],
+        "pretraining tokens": [_or_none(cost.pretraining_tokens / 1e6, "{:.1f} M") for cost in costs],
+        "FLOPs": [f"{cost.flops:.2g}" for cost in costs],
+        "pretraining FLOPs": [_or_none(cost.pretraining_flops, "{:.2g}") for cost in costs],
+        "minutes": [f"{cost.minutes:.1f}" for cost in costs],
+        "pretraining minutes": [_or_none(cost.pretraining_minutes, "{:.1f}") for cost in costs],
+        "core-minutes": [f"{cost.core_minutes:.1f}" for cost in costs],
+    }
+    shown = {name: cells for name, cells in columns.items() if set(cells) != {ABSENT}}
+    names = [row.arm.name + (" †" if row.cost.pretrained_elsewhere else "") for row in rows]
+    headers = ["arm", *shown]
+    lines = [list(line) for line in zip(names, *shown.values(), strict=True)]
     caption = "Cost of one run (means); a pretraining that several seeds share is counted once a run"
     if any(row.cost.pretrained_elsewhere for row in rows):
         caption += ". † began from weights whose own cost is not on record"
     return PageTable(headers, lines, caption)
+
+
+def _or_none(number: float, form: str) -> str:
+    return form.format(number) if number else ABSENT
 
 
 def conclusion(study: Study, rows: Sequence[Row]) -> str:

@@ -21,7 +21,7 @@ class Heading:
 @dataclass(frozen=True)
 class Text:
     text: str
-    kind: str = "plain"  # plain | warning
+    kind: str = "plain"  # plain | warning | methods
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,9 @@ def to_latex(page: Page) -> str:
 
 
 def _latex_table(table: PageTable) -> str:
+    prose = max(5, 22 - 3 * (len(table.headers) - len(table.wide))) / max(1, len(table.wide))
     columns = "".join(
-        "p{5cm}" if index in table.wide else "l" if index < table.left else "r"
+        f"p{{{prose:.3g}cm}}" if index in table.wide else "l" if index < table.left else "r"
         for index in range(len(table.headers))
     )
 
@@ -248,7 +249,8 @@ def _html_table(table: PageTable) -> str:
             f'<td class="{kind(index)}">{html.escape(cell)}</td>' for index, cell in enumerate(row)
         )
         rows.append(f"<tr{' class=bold' if number in table.bold else ''}>{cells}</tr>")
-    markup = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    broad = " class=broad" if table.wide and len(table.headers) <= 3 else ""
+    markup = f"<table{broad}><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     if table.folded:
         return (
             f"<details><summary>{html.escape(table.caption)} ({len(table.rows)})</summary><div"

@@ -288,6 +288,7 @@ def compute(
             "seed": config.seed,
             "notes": material.dataset.notes,
             "text": material.texts,
+            "vocabulary": material.tokenizer.vocab_size,
             "rows": material.counted(config),
             "blind": blind_scores(material, scored),
             "command": context.command,
