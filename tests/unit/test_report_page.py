@@ -16,7 +16,7 @@ from runfolders import three_arms, write_run
 
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
 from bertlab.report.arms import studies_of
-from bertlab.report.curves import curves, over_seeds
+from bertlab.report.figures.curves import curves, over_seeds
 from bertlab.report.page import (
     Figure,
     Heading,

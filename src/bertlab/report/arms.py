@@ -114,6 +114,18 @@ class Arm:
         counts = dict.fromkeys(run.summary.get("cost", {}).get("parameters") for run in self.in_order())
         return ", ".join(f"{count / 1e6:.1f} M" if isinstance(count, int) else ABSENT for count in counts)
 
+    @property
+    def vocabulary(self) -> str:
+        """How many tokens its tokenizers know, as runs recorded it."""
+        sizes = dict.fromkeys(run.summary.get("vocabulary") for run in self.in_order())
+        return ", ".join(f"{size:,}" if isinstance(size, int) else ABSENT for size in sizes)
+
+    @property
+    def tokens_seen(self) -> float:
+        """In its own training, the mean over its runs."""
+        seen = [float(run.summary.get("cost", {}).get("tokens", 0)) for run in self.in_order()]
+        return sum(seen) / len(seen)
+
 
 @dataclass
 class Study:

@@ -7,16 +7,18 @@ import numpy as np
 
 from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import UserError
-from bertlab.report import by_example, figures, stats
-from bertlab.report.arms import ABSENT, Arm, Seeds, Study
+from bertlab.report import by_example, stats
+from bertlab.report.arms import ABSENT, Arm, Seeds, Study, differing_keys
 from bertlab.report.comparison import Row, Versus, compare, last_scores, warnings_of
-from bertlab.report.curves import curves
-from bertlab.report.methods import methods_blocks
+from bertlab.report.figures import plots
+from bertlab.report.figures.curves import curves
+from bertlab.report.methods import methods_blocks, settings_blocks
 from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
 from bertlab.report.scaling import COSTS, scalings
-from bertlab.report.settings import MOST_SIDE_BY_SIDE, apart_table, settings_blocks
 from bertlab.runs.records import RunRecord
+
+MOST_SIDE_BY_SIDE = 6  # arms
 
 
 def build_page(
@@ -112,10 +114,10 @@ def study_blocks(
         cost_table(rows),
     ]
     for figure in (
-        figures.differences(study, rows),
+        plots.differences(study, rows),
         curves(study),
-        figures.cost(study, rows),
-        figures.best_of_k(study),
+        plots.cost(study, rows),
+        plots.best_of_k(study),
     ):
         if figure is not None:
             blocks.append(figure)
@@ -301,6 +303,31 @@ def other_scores(study: Study) -> list[PageTable]:
     ]
 
 
+def apart_table(study: Study) -> list[PageTable]:
+    """Everything that sets the arms apart, key by key, what they are grouped by first, and what came of it:
+    vocabulary, parameters, tokens. More arms than fit side by side stand below each other, folded.
+    """
+    if len(study.arms) < 2:
+        return []
+    differing = differing_keys(study.arms)
+    asked = [key for key in study.keys if key in differing]
+    keys = asked + [key for key in differing if key not in asked]
+    facts = {
+        "vocabulary": [arm.vocabulary for arm in study.arms],
+        "parameters": [arm.parameters for arm in study.arms],
+        "tokens seen": [f"{arm.tokens_seen / 1e6:.2f} M" for arm in study.arms],
+    }
+    rows = [[key.removesuffix(".component"), *(arm.resolved(key) for arm in study.arms)] for key in keys]
+    rows += [[name, *values] for name, values in facts.items() if set(values) != {ABSENT}]
+    caption = "What sets the arms apart; bold: what they are grouped by"
+    headers = ["key", *(arm.name for arm in study.arms)]
+    if len(study.arms) <= MOST_SIDE_BY_SIDE:
+        return [PageTable(headers, rows, caption, frozenset(range(len(asked))), left=len(headers))]
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    lines = [[arm.name, *cells] for arm, cells in zip(study.arms, columns[1:], strict=True)]
+    return [PageTable(["arm", *columns[0]], lines, "What sets the arms apart", left=99, folded=True)]
+
+
 def cost_table(rows: Sequence[Row]) -> PageTable:
     """What each arm cost, pretraining beside: quality is never shown without it."""
     costs = [row.cost for row in rows]
@@ -417,7 +444,7 @@ def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[st
     return [
         Heading("Scaling", 3),
         PageTable(headers, lines, caption),
-        figures.scaling(study, laws, COSTS[cost][0]),
+        plots.scaling(study, laws, COSTS[cost][0]),
     ]
 
 
@@ -490,7 +517,7 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
             f"Confusion of {study.baseline.name}, mean counts over seeds",
         )
     )
-    if (figure := figures.calibration(study, calibrations)) is not None:
+    if (figure := plots.calibration(study, calibrations)) is not None:
         blocks.append(figure)
     if not with_texts:
         return blocks

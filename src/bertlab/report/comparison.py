@@ -10,7 +10,6 @@ from typing import Any
 from bertlab.declarations import BITS_PER_CHARACTER, Metric
 from bertlab.report import resampling, stats
 from bertlab.report.arms import ABSENT, Arm, Seeds, Study, counted, decides, differing_keys, partners
-from bertlab.report.settings import tokens_seen
 from bertlab.runs.records import RunRecord
 
 LEVEL = 0.05
@@ -369,7 +368,7 @@ def confounds(study: Study) -> list[str]:
     told = told if len(told) <= MOST_TOLD else [*told[:MOST_TOLD], f"{len(told) - MOST_TOLD} more keys"]
     if len(sizes) > 1 and not any(key.startswith("model.") for key in named):
         told.append(f"parameters ({' / '.join(sizes)})")
-    seen = [tokens_seen(arm) for arm in study.arms]
+    seen = [arm.tokens_seen for arm in study.arms]
     asked = any(key.startswith(("budget.", "dataset.")) for key in named)
     if max(seen) > MOST_APART * min(seen) and not asked:
         told.append(f"tokens seen ({' / '.join(dict.fromkeys(f'{one / 1e6:.3g} M' for one in seen))})")

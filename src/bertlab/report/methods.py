@@ -1,14 +1,14 @@
-"""A methods paragraph, ready to paste: what runs have on record; a clause without its fact is left out.
+"""A methods paragraph, ready to paste, and an appendix of all settings: what runs have on record.
 
-Where runs differ in a fact, every value is told.
+A clause without its fact is left out; where runs differ in a fact, every value is told.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from bertlab.report import stats
-from bertlab.report.arms import Study
-from bertlab.report.page import Block, Heading, Text
-from bertlab.report.settings import shown
+from bertlab.report.arms import Study, decides
+from bertlab.report.page import Block, Heading, PageTable, Text
 from bertlab.runs.records import RunRecord
 
 METHODS = "methods"  # the kind of text that is written to files of its own
@@ -265,3 +265,56 @@ def _machine(runs: Runs) -> str:
     own = told([run.environment.get("bertlab") for run in runs], "bertlab {}")
     versions = listed([own, told(clean, "revision {}"), python, *packages])
     return listed([listed([where, numbers], " "), versions], ", with ") if where else ""
+
+
+# --- the appendix ---------------------------------------------------------------------------------
+def settings_blocks(studies: Sequence[Study]) -> list[Block]:
+    """An appendix: every setting that all runs share; of several studies, also what each has to itself."""
+    of_study = [shared([run for arm in study.arms for run in arm.in_order()]) for study in studies]
+    common = shared([run for study in studies for arm in study.arms for run in arm.in_order()])
+    words = "What can change a result, as it was resolved; seeds and what is not set are left out."
+    blocks: list[Block] = [Heading("Settings"), Text(words), _table(common, "Settings that all runs share")]
+    for study, own in zip(studies, of_study, strict=True):
+        left = {key: value for key, value in own.items() if key not in common}
+        if len(studies) > 1 and left:
+            blocks.append(_table(left, f"Beside these, those of {study.title}"))
+    return blocks
+
+
+def shared(runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """Keys that decide results and have one value in all runs, in the order of their config."""
+    first, *others = runs
+    return {
+        key: value
+        for key, value in first.config.items()
+        if value not in (None, "[]")
+        and key not in ("tags", "paths")
+        and decides(key, runs)
+        and all(run.config.get(key) == value for run in others)
+    }
+
+
+def _table(settings: dict[str, Any], caption: str) -> PageTable:
+    """A line a part of the config: which component it is, and its keys."""
+    lines: dict[str, list[str]] = {}
+    chosen = {part_of(key)[0]: value for key, value in settings.items() if part_of(key)[1] == "component"}
+    for key, value in settings.items():
+        part, last = part_of(key)
+        lines.setdefault(part, [])
+        if last != "component" and (last != "name" or value != chosen.get(part)):
+            lines[part].append(f"{last} {shown(value)}")
+    rows = [[part, chosen.get(part, ""), "; ".join(told)] for part, told in lines.items()]
+    return PageTable(["part", "choice", "settings"], rows, caption, left=2, wide=(2,))
+
+
+def part_of(key: str) -> tuple[str, str]:
+    """`init.optimizer.lr` -> `init.optimizer`, `lr`."""
+    part, _, last = key.rpartition(".")
+    return (part, last) if part else ("run", last)
+
+
+def shown(value: Any) -> str:
+    """As one would write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.10g}" if isinstance(value, float) else str(value)

@@ -6,9 +6,10 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from bertlab.report import figures, stats
+from bertlab.report import stats
 from bertlab.report.arms import counted
 from bertlab.report.build import difference_cells
+from bertlab.report.figures.plots import profiles
 from bertlab.report.page import Block, Heading, PageTable, Text
 from bertlab.report.tasks import MEAN, ManyTasks, Task, TasksRow
 
@@ -24,7 +25,7 @@ def tasks_blocks(many: ManyTasks, rows: Sequence[TasksRow]) -> list[Block]:
         blocks.append(differences_table(many, rows))
     blocks += [task_by_task(many), *([sums_table(rows)] if any(row.mean is not None for row in rows) else [])]
     if (
-        figure := figures.profiles({row.arm.name: row.arm.lists() for row in rows if row.mean is not None})
+        figure := profiles({row.arm.name: row.arm.lists() for row in rows if row.mean is not None})
     ) is not None:
         blocks.append(figure)
     return blocks

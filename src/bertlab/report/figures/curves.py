@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from bertlab.declarations import Metric
 from bertlab.report import stats
 from bertlab.report.arms import Study
-from bertlab.report.figures import COLOURS, MOST_NAMED, dress, finish, label_of, scaled, short, slug
+from bertlab.report.figures.plots import COLOURS, MOST_NAMED, dress, finish, label_of, scaled, short, slug
 from bertlab.report.page import Figure
 
 GRID_POINTS = 60

@@ -1,4 +1,4 @@
-"""Plots of a study, each as PNG, SVG and PDF."""
+"""Plots of scores, differences, costs, laws, calibration; and how every plot is dressed."""
 
 import io
 import math

@@ -1,0 +1,1 @@
+"""Plots of a study, each as PNG, SVG and PDF."""
