@@ -96,6 +96,13 @@ class Encoder(nn.Module):
         """
         raise NotImplementedError(f"{type(self).__name__} lacks forward(…)")
 
+    def at_places(self, input_ids: Tensor, segment_ids: Tensor, places: Tensor) -> Tensor:
+        """`forward` of rows without padding at one place of each, `places (B,) int64`: `(B, D)`. An encoder
+        that need not compute the others for it says how.
+        """
+        hidden: Tensor = self(input_ids, segment_ids)
+        return hidden[torch.arange(len(hidden), device=hidden.device), places]
+
     def pool(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
         """`hidden (B, T, D)` to one vector a sequence `(B, D)`: the first token, or mean or maximum over real
         tokens.

@@ -167,6 +167,24 @@ def test_the_first_token_alone_is_the_first_of_all(options: dict[str, Any], atte
         torch.testing.assert_close(first[:, 0], whole[:, 0], **TOLERANCE)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("norm_placement", ["post", "pre"])
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary"])
+@pytest.mark.parametrize(
+    "options", [{}, {"global_every": 2, "local_window": 4}, {"qk_norm": "rms"}, {"value_embeddings": 1}]
+)
+def test_a_place_alone_is_that_place_of_all(
+    options: dict[str, Any], positions: str, norm_placement: str, attention: str
+) -> None:
+    encoder = encoder_of(attention=attention, positions=positions, norm_placement=norm_placement, **options)
+    ids, segments, _ = random_batch(encoder.config, 40, [11, 11, 11, 11])
+    places = torch.tensor([0, 10, 4, 7])
+    whole = encoder(ids, segments)[torch.arange(4), places]
+    torch.testing.assert_close(encoder.at_places(ids, segments, places), whole, **TOLERANCE)
+    computed = count_forward(lambda: encoder.at_places(ids, segments, places))
+    assert computed < count_forward(lambda: encoder(ids, segments))
+
+
 # --- norms of queries and keys, soft-cap, value embeddings ----------------------------------------
 def attended(layer: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`(B, H, T, d)` each: queries, keys, values before anything is done to them."""

@@ -28,6 +28,8 @@ from bertlab.errors import ConfigError
 from bertlab.kernels import dropout, in_autocast_dtype
 
 GATED = ("swiglu", "geglu")
+Only = tuple[Any, Any]  # an index into (B, T, …) that leaves one place a row, (B, 1, …)
+FIRST: Only = (slice(None), slice(1))
 
 
 @dataclass
@@ -308,6 +310,18 @@ class BertEncoder(Encoder):
         `pooled_only` the caller promises to look at `pool(hidden, …)` alone: under cls pooling the last layer
         then computes only the first token, and `hidden` is `(B, 1, D)`.
         """
+        only = FIRST if pooled_only and self.pooler is not None else None
+        return self._through(input_ids, segment_ids, attention_mask, only)
+
+    def at_places(self, input_ids: Tensor, segment_ids: Tensor, places: Tensor) -> Tensor:
+        """The last layer computes the places asked for alone."""
+        rows = torch.arange(len(places), device=places.device)
+        return self._through(input_ids, segment_ids, None, (rows[:, None], places[:, None]))[:, 0]
+
+    def _through(
+        self, input_ids: Tensor, segment_ids: Tensor | None, attention_mask: Tensor | None, only: Only | None
+    ) -> Tensor:
+        """`hidden (B, T, D)`, or `(B, 1, D)` of the places that `only` leaves."""
         length = input_ids.shape[1]
         if length > self.config.max_position_embeddings:
             raise ValueError(
@@ -333,10 +347,11 @@ class BertEncoder(Encoder):
             nearby = (_near_bias(bias, length, self.config.local_window // 2, x), local_rotary)
         values = [table(input_ids) for table in self.value_tables]  # (B, T, D) each
         for index, layer in enumerate(self.layers):
-            first_only = pooled_only and self.pooler is not None and index + 1 == len(self.layers)
             table = value_table_of(self.config, index)
             own = None if table is None else values[table]
-            x = layer(x, *(nearby if is_local(self.config, index) else everywhere), own, first_only)
+            is_last = index + 1 == len(self.layers)
+            seen = nearby if is_local(self.config, index) else everywhere
+            x = layer(x, *seen, own, only if is_last else None)
         hidden: Tensor = self.final_norm(x)  # (B, T, D)
         return hidden
 
@@ -428,14 +443,14 @@ class Layer(nn.Module):
         bias: Tensor | None,
         rotary: Tensor | None,
         values: Tensor | None = None,
-        first_only: bool = False,
+        only: Only | None = None,
     ) -> Tensor:
-        kept = x[:, :1] if first_only else x  # positions whose output is wanted; all are attended to
+        kept = x if only is None else x[only]  # positions whose output is wanted; all are attended to
         if self.pre:  # Xiong et al. 2020
-            x = kept + self.dropout(self.attention(self.attention_norm(x), bias, rotary, values, first_only))
+            x = kept + self.dropout(self.attention(self.attention_norm(x), bias, rotary, values, only))
             x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
         else:
-            x = self.attention_norm(kept + self.dropout(self.attention(x, bias, rotary, values, first_only)))
+            x = self.attention_norm(kept + self.dropout(self.attention(x, bias, rotary, values, only)))
             x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return x  # (B, T, D), or (B, 1, D)
 
@@ -469,21 +484,21 @@ class Attention(nn.Module):
         bias: Tensor | None,
         rotary: Tensor | None,
         values: Tensor | None = None,
-        first_only: bool = False,
+        only: Only | None = None,
     ) -> Tensor:
         x = in_autocast_dtype(x)  # once, instead of once for each of the three products
-        q, k, v = self.query(x[:, :1] if first_only else x), self.key(x), self.value(x)
+        q, k, v = self.query(x if only is None else x[only]), self.key(x), self.value(x)
         if self.gate is not None and values is not None:
             v = v + (self.gate * values).to(v.dtype)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))  # (B, H, T, d)
         if self.query_norm is not None and self.key_norm is not None:
             exact = self.query.weight.dtype  # float32, whatever autocast makes of products
             q, k = self.query_norm(q.to(exact)).to(v.dtype), self.key_norm(k.to(exact)).to(v.dtype)
-        if first_only and bias is not None and bias.shape[-2] > 1:
-            bias = bias[..., :1, :]
+        if only is not None and bias is not None:
+            bias = _bias_at(bias, only)
         if rotary is not None:
             rotary = rotary.to(q.dtype)
-            q, k = rotate(q, rotary[:, : q.shape[2]]), rotate(k, rotary)
+            q, k = rotate(q, rotary if only is None else _rotary_at(rotary, only)), rotate(k, rotary)
         p = self.dropout if self.training else 0.0
         if self.fuses(q, p):
             mixed = F.scaled_dot_product_attention(q, k, v, bias, p)  # (B, H, T, d)
@@ -628,6 +643,20 @@ def _near_bias(bias: Tensor | None, length: int, reach: int, like: Tensor) -> Te
     place = torch.arange(length, device=like.device)
     far = _closed((place[:, None] - place).abs() > reach, like.dtype)  # (T, T)
     return far if bias is None else torch.minimum(bias, far)
+
+
+def _bias_at(bias: Tensor, only: Only) -> Tensor:
+    """Of scores `(T, T)`, `(B, 1, 1, T)` or `(B, 1, T, T)` the rows of the places wanted."""
+    if bias.ndim == 2:
+        rows = bias[only[1]]  # (1, T), or (B, 1, T) of places that differ
+        return rows if rows.ndim == 2 else rows[:, None]
+    return bias if bias.shape[-2] == 1 else bias.transpose(1, 2)[only].transpose(1, 2)  # (B, 1, 1, T)
+
+
+def _rotary_at(table: Tensor, only: Only) -> Tensor:
+    """The angles `(2, T, d)` of the places wanted, for `rotate`."""
+    rows = table[:, only[1]]  # (2, 1, d), or (2, B, 1, d) of places that differ
+    return rows if rows.ndim == 3 else rows[:, :, None]
 
 
 def _closed(where: Tensor, dtype: torch.dtype) -> Tensor:

@@ -8,8 +8,8 @@ right where both are equal; the softmax's temperature is 1.
 
 What is exact and saves time: sentences of equal tokens are scored once; masked copies that are alike (the
 sentences of a pair often differ in one word alone, and it is masked) are computed once; a batch holds copies
-of one length, so that nothing is padded; logits are computed at the masked places alone. Scores are cached a
-piece of sentences at a time, under the content of all that they depend on.
+of one length, so that nothing is padded; the last layer and logits are computed at the masked places alone.
+Scores are cached a piece of sentences at a time, under the content of all that they depend on.
 
 Legend: N pairs, S sentences of T tokens, R masked copies, M logits rows, V vocabulary, U phenomena.
 """
@@ -235,13 +235,18 @@ def log_probabilities(reader: Reader, copies: MaskedCopies, part: slice, asked: 
     """Nats of the asked tokens, `(len(asked),) float64`; the softmax in float32."""
     inputs, places = torch.from_numpy(copies.inputs[part]), torch.from_numpy(copies.places[part])
     rows, labels = torch.from_numpy(copies.copy[asked] - part.start), torch.from_numpy(copies.labels[asked])
-    flat = torch.arange(len(inputs)) * inputs.shape[1] + places
-    targets = {"masked": flat, "label": torch.zeros_like(flat), "row": rows, "asked": labels}
+    # the head sees one place a row, `hidden (B, 1, D)`
+    masked = torch.arange(len(inputs))
+    targets = {"masked": masked, "label": torch.zeros_like(masked), "place": places}
+    targets |= {"row": rows, "asked": labels}
     batch = Batch(inputs, torch.zeros_like(inputs), None, targets, inputs.numel(), len(inputs)).to(
         reader.device.device
     )
     with reader.device.autocast():
-        logits: Tensor = reader.objective.token_logits(reader.model(batch))  # (M, V)
+        encoder = reader.model.encoder
+        hidden = encoder.at_places(batch.input_ids, batch.segment_ids, batch.targets["place"])
+        outputs = reader.model.head(encoder, hidden[:, None], batch)
+        logits: Tensor = reader.objective.token_logits(outputs)  # (M, V)
     rows, labels = batch.targets["row"], batch.targets["asked"]
     normalisers = torch.cat([some.float().logsumexp(1) for some in torch.split(logits, ROWS)])
     nats: np.ndarray = (logits[rows, labels].float() - normalisers[rows]).cpu().double().numpy()
