@@ -305,7 +305,7 @@ def _rows_of(rows: Any, roles: Sequence[Role]) -> Iterator[str]:
 
 
 def _config(run: RunRecord, mirror: str | None) -> Train:
-    config = run.typed_config()
+    config = run.typed_config
     return replace(config, paths=replace(config.paths, mirror=mirror or config.paths.mirror))
 
 

@@ -10,6 +10,7 @@ row a prediction with numbers in float32; both zstd-compressed.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -104,6 +105,7 @@ class RunRecord:
         value = self.summary.get("metrics", {}).get(f"{split}/{metric}")
         return float(value) if isinstance(value, int | float) else None
 
+    @cached_property
     def typed_config(self) -> Train:
         """Raises RunError where it does not fit this version."""
         return config_of(self.tree, f"{self.where}/config.yaml")

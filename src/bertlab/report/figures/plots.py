@@ -292,6 +292,7 @@ def finish(figure: Any, name: str, caption: str) -> Figure:
     """In all its forms; closed."""
     png, svg, pdf = io.BytesIO(), io.StringIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
+    figure.set_layout_engine("none")  # as it was fitted for the first: that takes as long as drawing
     with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):  # the same bytes each time
         figure.savefig(svg, format="svg", metadata={"Date": None})
     figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
