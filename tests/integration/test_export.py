@@ -2,8 +2,13 @@
 survive both ways.
 """
 
+import contextlib
+import functools
 import json
+import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +67,20 @@ def files() -> None:
     Path("tagged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+@functools.cache
+def made() -> Path:
+    """A finished classifier of DEVLIN's kind."""
+    with contextlib.chdir(tempfile.mkdtemp(dir=Path(os.environ["BERTLAB_CACHE"]).parent)):
+        return bertlab.run([*SMALL, *DATA, *DEVLIN]).folder.absolute()
+
+
+def classifier() -> Any:
+    """A copy of it in this test's own folder."""
+    return bertlab.load(shutil.copytree(made(), Path("multirun") / made().name))
+
+
 def exported(words: list[str], *more: str) -> tuple[Any, Path]:
-    run = bertlab.run([*SMALL, *words])
+    run = classifier() if words == [*DATA, *DEVLIN] else bertlab.run([*SMALL, *words])
     assert run_command(["export", f"run={run.folder}", "to=out", *more]) == 0
     return run, Path("out")
 
@@ -247,7 +264,7 @@ def test_a_folder_that_answers_otherwise_is_never_published(
 ) -> None:
     from safetensors.torch import load_file, save_file
 
-    run, write = bertlab.run([*SMALL, *DATA, *DEVLIN]), job.write_folder
+    run, write = classifier(), job.write_folder
 
     def off(trained: Any, folder: Path, config: Any) -> str:
         kind = write(trained, folder, config)
@@ -316,7 +333,7 @@ def test_a_folder_is_pushed_whole_and_privately(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_without_a_network_pushing_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    run = bertlab.run([*SMALL, *DATA, *DEVLIN])
+    run = classifier()
     assert run_command(["export", f"run={run.folder}", "to=out", "push_to_hub=user/name"]) == 2
     assert "can be uploaded later" in capsys.readouterr().err and (Path("out") / "config.json").is_file()
 

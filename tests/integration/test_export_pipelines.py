@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_export import DATA, DEVLIN, SMALL, TAGGED, exported, refused
+from test_export import DATA, DEVLIN, SMALL, TAGGED, classifier, exported, refused
 from test_hf import folder_of
 
 import bertlab
@@ -76,7 +76,7 @@ def test_class_names_of_any_script_survive() -> None:
 def test_class_names_that_a_config_cannot_hold_are_refused(
     given: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = bertlab.run([*SMALL, *DATA, *DEVLIN])
+    run = classifier()
     (run.folder / "manifest.json").unlink()  # a folder from elsewhere
     (run.folder / "labels.json").write_text(json.dumps(given))
     assert run_command(["export", f"run={run.folder}", "to=out"]) == 2
@@ -244,7 +244,7 @@ def test_a_cased_vocabulary_with_rows_to_spare_survives(tmp_path: Path) -> None:
 
 # --- awkward runs and places ----------------------------------------------------------------------
 def test_where_something_stands_nothing_is_written(capsys: pytest.CaptureFixture[str]) -> None:
-    run = bertlab.run([*SMALL, *DATA, *DEVLIN])
+    run = classifier()
     Path("file").write_text("mine")
     Path("empty").mkdir()
     Path("link").symlink_to("empty")
@@ -281,7 +281,7 @@ def test_where_something_stands_nothing_is_written(capsys: pytest.CaptureFixture
 def test_a_damaged_run_is_told_in_one_line(
     file: str, content: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = bertlab.run([*SMALL, *DATA, *DEVLIN])
+    run = classifier()
     (run.folder / file).write_text(content)
     assert run_command(["export", f"run={run.folder}", "to=out"]) == 2
     line = capsys.readouterr().err

@@ -121,7 +121,7 @@ def test_a_task_from_a_file_to_a_report(task: str, cli: Any) -> None:
         status == 0 and kind in out and "tokens and outputs equal to the run's on 8 validation rows" in out
     ), err
 
-    status, out, err = cli("-m", *SMALL, f"objective={task}", *columns, "budget.steps=2,3", "seed=0,1")
+    status, out, err = cli("-m", *SMALL, f"objective={task}", *columns, "budget.steps=6,3", "seed=0,1")
     assert status == 0, err
     status, out, err = cli("report", "runs=multirun")
     assert status == 0, err

@@ -2,6 +2,7 @@
 something to learn from.
 """
 
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -181,15 +182,21 @@ class Rows(dict[str, list[str]]):
         return {"text": self["text"][key]} if isinstance(key, slice) else super().__getitem__(key)
 
 
+@functools.cache
+def written(language: Callable[[random.Random], str]) -> tuple[list[str], Any]:
+    """Texts, and a tokenizer that was trained on them."""
+    rng = random.Random(0)
+    texts = [language(rng) for _ in range(1500)]
+    return texts, train_tokenizer(WordPiece(name="wordpiece", vocab_size=200, strip_accents=False), texts)
+
+
 @units
 @pytest.mark.parametrize("packing", ["blocks", "documents"])
 @pytest.mark.parametrize("language", [english, german, chinese, dna], ids=lambda language: language.__name__)
 def test_the_share_holds_in_texts_of_many_kinds(
     language: Callable[[random.Random], str], packing: str, unit: str
 ) -> None:
-    rng = random.Random(0)
-    texts = [language(rng) for _ in range(1500)]
-    tokenizer = train_tokenizer(WordPiece(name="wordpiece", vocab_size=200, strip_accents=False), texts)
+    texts, tokenizer = written(language)
     objective = Mlm(name="mlm", unit=unit, packing=packing, max_length=128).build(tokenizer.vocabulary(), ())
     examples = join_examples(objective.prepare(Rows(text=texts), tokenizer))
     numerator, denominator = 0.0, 0.0
