@@ -7,6 +7,7 @@ kernel and takes two seconds to load.
 """
 
 import contextlib
+import functools
 import math
 import sys
 import time
@@ -86,13 +87,20 @@ def training_flops(
     return total
 
 
-@torch.no_grad()
 def product_rate(
     device: torch.device, dtype: torch.dtype, size: int | None = None, seconds: float = 0.1
 ) -> float:
     """Operations a second of square matrix products on this device, with the threads that are set now; the
-    best of several.
+    best of several, measured once a process.
     """
+    return _measured_rate(device, dtype, size, seconds, torch.get_num_threads())
+
+
+@functools.cache
+@torch.no_grad()
+def _measured_rate(
+    device: torch.device, dtype: torch.dtype, size: int | None, seconds: float, _threads: int
+) -> float:
     size = size or (1024 if device.type == "cpu" else 8192)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best, started = math.inf, time.perf_counter()
