@@ -5,6 +5,8 @@ form: kills.py.
 import pytest
 from kills import JOBS, Job, campaign
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("job", JOBS, ids=[job.name for job in JOBS])
 def test_random_signals_change_nothing(job: Job) -> None:

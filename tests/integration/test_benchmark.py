@@ -108,6 +108,7 @@ def test_an_encoder_without_counterpart_meets_one_of_its_sizes(classification: T
     )
 
 
+@pytest.mark.slow
 def test_the_command_measures_in_turn_and_writes_it_down(cli: Any, tmp_path: Path) -> None:
     status, out, err = cli(
         "benchmark",

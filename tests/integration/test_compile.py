@@ -20,10 +20,13 @@ WORDS = tiny("objective=mlm", "objective.max_length=32", "model.num_hidden_layer
     "budget.batch_size=8",
              "evaluation.every_steps=8", "compute=cpu", sizes=(300, 40, 40))  # fmt: skip
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("g++") is None,
-    reason="torch.compile needs a C++ compiler on a CPU (Debian: apt install g++)",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("g++") is None,
+        reason="torch.compile needs a C++ compiler on a CPU (Debian: apt install g++)",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -218,9 +218,9 @@ def test_streams_may_be_closed_or_know_ascii_alone() -> None:
     shown = [sys.executable, "-m", "bertlab", "--cfg", "job", "tags=['größe']"]
     done = subprocess.run(shown, capture_output=True, text=True, env=ascii_only)
     assert done.returncode == 0 and "gr\\xf6\\xdfe" in done.stdout, done.stderr
-    for closed in ("2>&-", "<&- >&- 2>&-"):
+    for closed, command in (("2>&-", shown), ("<&- >&- 2>&-", words)):
         done = subprocess.run(
-            ["bash", "-c", f'"$@" {closed}', "bash", *words], capture_output=True, text=True
+            ["bash", "-c", f'"$@" {closed}', "bash", *command], capture_output=True, text=True
         )
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
 

@@ -23,6 +23,8 @@ DATA = [
 ]
 SEARCH = ["-m", "search=lr_batch", *DATA, "hydra.sweeper.study_name=s", "hydra.sweeper.heartbeat_seconds=0.3"]
 
+pytestmark = pytest.mark.slow
+
 
 def run(*words: str) -> str:
     done = subprocess.run(
@@ -37,17 +39,6 @@ def threads_of_runs() -> list[int]:
         json.loads(file.read_text())["threads"]
         for file in Path("multirun").glob("synthetic-*/environment.json")
     ]
-
-
-def test_joblib_runs_side_by_side_with_their_share_of_the_cores() -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'bertlab[joblib]'")
-    cores = len(os.sched_getaffinity(0))
-    run("-m", "hydra/launcher=cores", "hydra.launcher.n_jobs=2", *DATA, "seed=0,1")
-    assert threads_of_runs() == [max(1, cores // 2)] * 2
-    assert all(
-        json.loads(file.read_text())["status"] == "finished"
-        for file in Path("multirun").glob("synthetic-*/summary.json")
-    )
 
 
 def test_a_number_of_runs_side_by_side_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +67,8 @@ def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
     return found
 
 
-def test_a_search_outlives_a_killed_joblib_worker() -> None:
+def test_a_search_over_the_cores_outlives_a_killed_worker() -> None:
+    """Two runs at a time, each with its share of the cores."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install 'bertlab[joblib]'")
     words = [
         *SEARCH,
@@ -102,6 +94,7 @@ def test_a_search_outlives_a_killed_joblib_worker() -> None:
     assert killed and process.returncode == 0, out.decode()
     rows = list(csv.DictReader(Path("multirun/studies/s/trials.csv").read_text().splitlines()))
     assert sum(row["state"] in ("complete", "pruned") for row in rows) == 5, rows
+    assert set(threads_of_runs()) == {max(1, len(os.sched_getaffinity(0)) // 2)}
 
 
 def test_submitits_local_queue_runs_what_it_would_send_to_slurm() -> None:

@@ -27,6 +27,8 @@ RUN = tiny("budget.steps=50", "budget.batch_size=14", "evaluation.every_steps=20
            "optimizer.lr=3e-3", sizes=(90, 60, 30), heads=2)  # fmt: skip
 MLM = [*RUN, "dataset.task=documents", "objective=mlm", "objective.max_length=40", "dataset.train_size=30"]
 
+pytestmark = pytest.mark.slow
+
 
 def team(*words: str, of: int = 2) -> list[Child]:
     """The processes of one run, as torchrun starts them."""

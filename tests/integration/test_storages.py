@@ -35,6 +35,8 @@ SWEEP = [
     "hydra.sweeper.n_trials=4",
 ]
 
+pytestmark = pytest.mark.slow
+
 
 def start(storage: str, *words: str) -> Child:
     return Child(*SWEEP, f"hydra.sweeper.storage='{storage}'", *words, group=True)

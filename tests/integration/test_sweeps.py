@@ -58,6 +58,10 @@ def finished() -> int:
 def test_a_sweep_goes_on_to_its_total_and_its_best_is_a_preset(cli: Any) -> None:
     status, out, err = cli(*SWEEP, "hydra.sweeper.n_trials=2")
     assert status == 0 and len(trials()) == 2, err
+    lines = [line for line in out.splitlines() if line.startswith(("trial ", "accuracy: "))]
+    told = ["trial 1/2", "accuracy", "trial 2/2", "accuracy"]
+    assert [line.partition(": ")[0] for line in lines] == told, "each in a line before it and one after it"
+    assert "optimizer.lr=" in lines[0] and "budget.batch_size=" in lines[0] and "test" not in lines[1]
     status, out, err = cli(*SWEEP, "hydra.sweeper.n_trials=3")
     assert status == 0 and "2 of 3 trials are there" in out and len(trials()) == 3, err
     status, out, err = cli(*SWEEP, "hydra.sweeper.n_trials=3")
@@ -87,14 +91,6 @@ def test_a_sweep_goes_on_to_its_total_and_its_best_is_a_preset(cli: Any) -> None
     assert cli("evaluate", f"run={best['run']}", "split=test", "compute.threads=1")[0] == 0, (
         "the manifest is that of what is there"
     )
-
-
-def test_a_trial_is_told_before_and_after_it_in_a_line(cli: Any) -> None:
-    status, out, err = cli(*SWEEP, "hydra.sweeper.n_trials=2")
-    assert status == 0, err
-    lines = [line for line in out.splitlines() if line.startswith(("trial ", "accuracy: "))]
-    assert [line.partition(": ")[0] for line in lines] == ["trial 1/2", "accuracy", "trial 2/2", "accuracy"]
-    assert "optimizer.lr=" in lines[0] and "budget.batch_size=" in lines[0] and "test" not in lines[1]
 
 
 def test_values_that_go_together_make_a_grid(cli: Any) -> None:
