@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, overload
 from bertlab.config.composition import combinations, compose_schema, compose_words, read_words
 from bertlab.config.explain import explain, is_explained
 from bertlab.config.schema import Compute, FileColumns, Paths, Train, validate
+from bertlab.config.words import apart
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, did_you_mean
@@ -223,9 +224,11 @@ def sweep(overrides: Sequence[str]) -> list[Run]:
     for config in configs:
         check_combination(config)
     command = shlex.join(["bertlab", "-m", *overrides])
+    name = f"sweep-{zlib.crc32(command.encode()):08x}"
+    differs = [" ".join(f"{key}={value}" for key, value in own.items()) for own in apart(grid)]
     outcomes = [
-        train(config, Context(command, f"sweep-{zlib.crc32(command.encode()):08x}", in_grid=True))
-        for config in configs
+        train(config, Context(command, name, in_grid=True, differs=own))
+        for config, own in zip(configs, differs, strict=True)
     ]
     return [Run(outcome.folder.path, outcome.summary) for outcome in outcomes]
 

@@ -509,6 +509,11 @@ class Tracker(abc.ABC):
     def log(self, record: dict[str, Any]) -> None:
         """One record: `step`, `epoch` and metrics named `split/name`."""
 
+    def examples(self, split: str, rows: Any, predictions: list[dict[str, Any]]) -> None:  # noqa: B027  # optional
+        """A split that was scored at the end: its rows as they were read, and what was predicted of each, in
+        order. Not called where a run keeps no predictions.
+        """
+
     @abc.abstractmethod
     def finish(self, summary: dict[str, Any]) -> None:
         """The run ended; `summary["status"]` says how. Must leave nothing open."""
@@ -528,4 +533,6 @@ class RunInfo:
     loss_unit: str
     tags: Sequence[str] = ()
     sweep: str | None = None
+    answers: dict[str, str] = field(default_factory=dict)  # role -> kind of what it predicts
+    identity: dict[str, Any] = field(default_factory=dict)  # what its id is made of, beside its config
     split: str = "validation"  # what is scored during training, by its name in records

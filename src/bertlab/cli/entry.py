@@ -339,7 +339,12 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
                 print(label, flush=True)
             return registry.load_job(job).run(
                 to_schema(composed, settings),
-                Context(own_command(command, settings.overrides.task), sweep, in_grid=bool(labels)),
+                Context(
+                    own_command(command, settings.overrides.task),
+                    sweep,
+                    in_grid=bool(labels),
+                    differs=label.partition(": ")[2] if labels else "",
+                ),
             )
         except UserError as error:
             if sweep is None:
@@ -395,7 +400,10 @@ def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) ->
         try:
             print(trial.label, flush=True)
             trial.complete(
-                registry.load_job(job).run(config(), Context(command, trial.name, trial, in_grid=True))
+                registry.load_job(job).run(
+                    config(),
+                    Context(command, trial.name, trial, in_grid=True, differs=trial.label.partition(": ")[2]),
+                )
             )
         except Pruned:
             trial.prune()

@@ -36,11 +36,9 @@ class Sweep:
     @functools.cached_property
     def settings(self) -> list[dict[str, str]]:
         """Of each run, what sets it apart: key -> value."""
-        told = [[str(word) for word in words] for words in self.runs]
-        common = set(told[0]).intersection(*told[1:]) if told else set()
-        return [
-            {word.name: word.text or "" for word in words if str(word) not in common} for words in self.runs
-        ]
+        from bertlab.config.words import apart  # with Hydra, which help does not wait for
+
+        return apart(self.runs)
 
     @property
     def suites(self) -> list[str]:

@@ -375,3 +375,10 @@ def _element_texts(word: Word) -> list[str] | None:
 
 
 RULES: tuple[Callable[[str, Word], Word], ...] = (as_text, as_whole_number, into_stage)
+
+
+def apart(runs: "Sequence[list[Word]]") -> list[dict[str, str]]:
+    """Of each run of a sweep, what sets it apart from the others: key -> value."""
+    told = [[str(word) for word in words] for words in runs]
+    common = set(told[0]).intersection(*told[1:]) if told else set()
+    return [{word.name: word.text or "" for word in words if str(word) not in common} for words in runs]

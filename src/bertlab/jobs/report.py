@@ -18,6 +18,7 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   select="optimizer.lr"               for each arm and task the value with the best mean on validation; never by the test split
   metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
+  wandb=PROJECT                       upload it to W&B too, as an artifact with its page and tables
   formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make it again anywhere: runs=OUT
 """
 
@@ -49,6 +50,7 @@ from bertlab.runs.files import clear_orphans, to_json, write_atomically, write_r
 from bertlab.runs.listing import CONDITION, select
 from bertlab.runs.outcome import Context
 from bertlab.runs.records import RunRecord, find_runs, keep_runs, without_paths
+from bertlab.trackers.wandb import upload_report
 
 FORMATS = ("md", "html", "csv", "tex")
 
@@ -122,6 +124,9 @@ class Schema(Node):
     contamination: bool = flag(
         True, "look for evaluation texts in what was trained on, where the datasets are at hand"
     )
+    wandb: str | None = string(
+        None, "upload the report to this W&B project, PROJECT or ENTITY/PROJECT; WANDB_MODE=offline keeps it"
+    )
     paths: Paths = field(default_factory=Paths)
 
     def check(self, path: str) -> None:
@@ -156,6 +161,9 @@ def run(config: Schema, context: Context) -> None:
             f"{study.title}: {study.sizes}"
             + (f", baseline “{study.baseline.name}”" if len(study.arms) > 1 else "")
         )
+    if config.wandb is not None:
+        shown = {name: (table.headers, table.rows) for name, table in named_tables(page) if not table.folded}
+        upload_report(config.wandb, out, page.title, shown)
     if bad := [one for one in runs if one.problem]:
         print(
             f"{counted(len(bad), 'run')} without a result: "
@@ -261,7 +269,7 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
         request = {
             key: value
             for key, value in dataclasses.asdict(config).items()
-            if key not in ("paths", "out", "suite")
+            if key not in ("paths", "out", "suite", "wandb")
         }
         command = " ".join(
             word for word in command.split(" ") if not word.startswith(("out=", "'out=", "paths."))

@@ -38,6 +38,7 @@ class Context:
     sweep: str | None = None
     trial: SweepTrial | None = None
     in_grid: bool = False  # one of several runs, which are told beside each other at the end
+    differs: str = ""  # `optimizer.lr=4e-5 seed=1`: what sets it apart from the other runs of its sweep
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,8 @@ def train_located(run: Located, context: Context) -> Outcome:
     ):
         run.folder.verify(READ_WHOLE)
         return Outcome(run.folder, summary, skipped=True)
-    pretraining = (
-        None if run.stage is None else train_located(run.stage, dataclasses.replace(context, trial=None))
-    )
+    alone = dataclasses.replace(context, trial=None, differs="")
+    pretraining = None if run.stage is None else train_located(run.stage, alone)
     source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
     with threads(run.device.threads):
         material = processes.in_turn(lambda: prepare(run.config, run.folder.begun_tokenizer(), source))
@@ -268,6 +267,8 @@ def compute(
         folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
         for split, rows in predictions.items():
             folder.write_predictions(split, rows)
+            for tracker in trackers:
+                tracker.examples(split, material.dataset.splits[split], rows)
         for name, told in on_pairs.items():
             folder.write_evaluation(name, told)
         summary = {
@@ -355,10 +356,11 @@ def pairs_scorer(
 def start_trackers(run: Located, context: Context, material: Material) -> list[Tracker]:
     """Local files always, then the chosen tracker, then the sweep's."""
     config, objective = run.config, material.objective
+    differs = context.differs or f"seed {config.seed}"
     info = RunInfo(
         run_id=run.id,
         folder=run.folder.path,
-        title=f"{config.dataset.name} {config.objective.name} seed {config.seed} ({run.id})",
+        title=f"{config.dataset.name} {config.objective.name} {differs} ({run.id})",
         job="train",
         config=json.loads(redact(json.dumps(dataclasses.asdict(config)))),
         labels=objective.label_names,
@@ -367,6 +369,8 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
         split=config.evaluation.selects_by,
         tags=[redact(tag) for tag in config.tags],
         sweep=context.sweep,
+        answers=config.objective.answers(),
+        identity={name: run.identity[name] for name in ("numerics", "inputs", "code")},
     )
     chosen = config.tracker.build(info)
     reporting = [] if context.trial is None else [TrialTracker(context.trial, objective.primary, info.split)]
