@@ -151,7 +151,7 @@ def jobs_page() -> str:
 def sweeper_page() -> str:
     """Options of the Optuna sweeper."""
     parts = ["# A search\n", "Keys below `hydra.sweeper` of `bertlab -m search=…`. See [sweeps](../../guides/sweeps.md).\n"]
-    for place in describe.PLACES_OF_SWEEPER.values():
+    for place in dict.fromkeys(key.name.rpartition(".")[0] for key in describe.keys_of_search()):
         parts.append(f"## {place}\n\n| key | default | what it does |\n|---|---|---|")
         for key in describe.keys_of_search():
             if key.name.rpartition(".")[0] == place:
