@@ -115,6 +115,32 @@ def test_an_arm_that_lacks_a_task_has_no_mean(tmp_path: Path) -> None:
     assert "“init=stage” has no mean: it lacks cola, stsb." in warnings_of_tasks(many, list(rows.values()))
 
 
+def test_a_pretraining_that_a_task_lacks_leaves_the_interval_of_what_all_have(tmp_path: Path) -> None:
+    """The mean is of the seeds that every task has, and so is its interval."""
+    for task, (objective, metric, level) in TASKS.items():
+        for outer in range(3):
+            for seed in range(2):
+                if (task, outer) == ("rte", 2):
+                    continue
+                write_run(
+                    tmp_path,
+                    f"{task}-{outer}-{seed}",
+                    seed,
+                    level + 0.01 * outer + 0.002 * seed,
+                    metric=metric,
+                    dataset__name=task,
+                    objective__component=objective,
+                    init__component="stage",
+                    init__seed=outer,
+                )
+    many = many_tasks(studies_of(find_runs([str(tmp_path)])))
+    assert many is not None
+    (row,) = tasks_rows(many, {})
+    assert row.mean is not None and row.mean.n == 4
+    low, high = row.over_tasks
+    assert (low + high) / 2 == pytest.approx(row.mean.mean)
+
+
 def test_published_scores_stand_beside_with_their_split(tmp_path: Path) -> None:
     suite = Suite(
         tasks={

@@ -53,6 +53,20 @@ def test_sign_flip_p_by_hand() -> None:
     assert stats.sign_flip_p([0.0, 0.0, 0.0]) == 1.0
 
 
+@pytest.mark.parametrize("test", [stats.SIGN_FLIP, stats.T_TEST, stats.ANYTIME])
+@pytest.mark.parametrize("seeds", [2, 3, 8])
+def test_coarse_scores_do_not_pretend_to_have_no_spread(seeds: int, test: str) -> None:
+    """Of 50 examples two seeds often gain as much as each other: that is no evidence."""
+    rng = np.random.default_rng(1)
+    counts = np.round(rng.normal(0, 1, (1000, seeds)))
+    rejected = np.mean([stats.TESTS[test].p((row / 50).tolist()) <= 0.05 for row in counts])
+    assert rejected <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+    equal = stats.paired([0.02] * seeds, test=test)
+    assert equal.p >= stats.sign_flip_p([0.02] * seeds) or test == stats.ANYTIME
+    assert math.isnan(equal.low) == (equal.p > 0.05), "an interval says what the test says"
+    assert stats.paired([0.0] * seeds, test=test).low == 0
+
+
 def test_many_seeds_are_sampled_and_never_impossible() -> None:
     assert stats.sign_flip_p([0.01] * 40) == pytest.approx(1 / 100_001)
     values = np.random.default_rng(0).normal(0.3, 1, 20)

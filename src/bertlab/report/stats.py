@@ -76,24 +76,32 @@ def paired(differences: Sequence[float], level: float = 0.95, test: str = SIGN_F
     """
     if not len(differences) or not np.isfinite(differences).all():
         return Paired(len(differences), math.nan, math.nan, math.nan, math.nan, math.nan)
-    whole = summarize(differences, level)
-    half = TESTS[test].half_width(whole.n, level) * whole.sd / math.sqrt(whole.n) if whole.sd else whole.sd
-    return Paired(
-        whole.n, whole.mean, whole.sd, whole.mean - half, whole.mean + half, TESTS[test].p(differences)
-    )
+    whole, p = summarize(differences, level), TESTS[test].p(differences)
+    if _are_equal(np.asarray(differences, dtype=np.float64)) and whole.n > 1:  # no spread to go by
+        half = 0.0 if whole.mean == 0 or p <= 1 - level else math.nan
+    else:
+        half = TESTS[test].half_width(whole.n, level) * whole.sd / math.sqrt(whole.n)
+    return Paired(whole.n, whole.mean, whole.sd, whole.mean - half, whole.mean + half, p)
 
 
 def t_test_p(differences: Sequence[float]) -> float:
-    """Two-sided p of a paired t test; 1 for one pair or where all differences are 0."""
+    """Two-sided p of a paired t test; 1 for one pair or where all differences are 0.
+
+    Equal differences come of coarse scores (so many examples of 50), not of a spread of 0: where they show
+    none, p is that of their signs.
+    """
     values = np.asarray(differences, dtype=np.float64)
     if len(values) < 2 or not values.any():
         return 1.0
-    spread = float(values.std(ddof=1))
-    return (
-        0.0
-        if spread == 0
-        else float(2 * stats.t.sf(abs(values.mean()) / (spread / math.sqrt(len(values))), len(values) - 1))
-    )
+    if _are_equal(values):
+        return sign_flip_p(differences)
+    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(2 * stats.t.sf(abs(values.mean()) / error, len(values) - 1))
+
+
+def _are_equal(values: np.ndarray) -> bool:
+    """But for rounding."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 def anytime_p(differences: Sequence[float]) -> float:

@@ -52,11 +52,18 @@ class OverTasks(Arm):
 
     def scores(self, split: str, metric: Metric) -> dict[Seeds, float]:
         """Seeds -> mean over tasks, of the seeds that every task was run with."""
+        every = self.in_common(split)
+        return {seeds: sum(one[seeds] for one in every) / len(every) for seeds in every[0]} if every else {}
+
+    def in_common(self, split: str = "validation") -> list[dict[Seeds, float]]:
+        """Its scores on each task of the mean, of the seeds that every one was run with; empty where it lacks
+        a task.
+        """
         if self.lacks:
-            return {}
+            return []
         every = [self.on(task, split) for task in self.in_mean]
-        common = set(every[0]).intersection(*every[1:])
-        return {seeds: sum(scores[seeds] for scores in every) / len(every) for seeds in sorted(common)}
+        common = sorted(set(every[0]).intersection(*every[1:]))
+        return [{seeds: scores[seeds] for seeds in common} for scores in every]
 
     def on(self, task: str, split: str = "validation") -> dict[Seeds, float]:
         """Its scores on one task."""
@@ -233,8 +240,8 @@ def tasks_rows(
 
 
 def _nested(arm: OverTasks) -> list[dict[int, list[float]]]:
-    """Of each task, the seed of the pretraining -> scores on it."""
-    return [_by_outer(arm.on(task)) for task in arm.in_mean]
+    """Of each task, the seed of the pretraining -> scores on it; those that the mean is of."""
+    return [_by_outer(scores) for scores in arm.in_common()]
 
 
 def _by_outer(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
@@ -247,8 +254,7 @@ def _by_outer(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
 def _nested_differences(arm: OverTasks, base: OverTasks) -> list[dict[int, list[float]]]:
     """The same of differences to the baseline, over runs that are compared with each other."""
     nested = []
-    for task in arm.in_mean:
-        mine, theirs = arm.on(task), base.on(task)
+    for mine, theirs in zip(arm.in_common(), base.in_common(), strict=True):
         nested.append(_by_outer({own: mine[own] - theirs[other] for own, other in partners(mine, theirs)}))
     return nested
 
