@@ -74,6 +74,7 @@ def test_tensorboard_holds_scalars_at_their_steps(tmp_path: Path) -> None:
     assert [(event.step, event.value) for event in found.Scalars("train/loss")] == [(1, 1.0), (2, 0.5)]
 
 
+@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # MLflow's own
 def test_mlflow_goes_on_in_the_same_run(tmp_path: Path) -> None:
     pytest.importorskip("mlflow", reason="MLflow is not installed ('.[mlflow]')")
     from mlflow import MlflowClient
