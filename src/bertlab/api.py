@@ -162,7 +162,7 @@ class Run:
         }
 
     def plot(self) -> Any:
-        """The loss and the score over training, as a matplotlib Figure."""
+        """The loss and the score over training, as a matplotlib Figure that a notebook shows."""
         selected_by = str(self.summary["selected_by"])
         split, _, name = selected_by.partition("/")
         primary = Metric.from_record(name, self.summary["metric_specs"][selected_by])

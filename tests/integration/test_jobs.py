@@ -399,7 +399,7 @@ def test_python_scores_and_labels_frames_and_draws(run: Any) -> None:
     found = run.evaluate(frame[frame["text"].notna()])
     assert (found["rows"], found["left_out"]) == (1, 1) and found["accuracy"] in (0.0, 1.0)
     assert run.evaluate()["accuracy"] == pytest.approx(run.metrics["validation/accuracy"], abs=1e-6)
-    assert len(run.plot().axes) == 2
+    assert len(run.plot().axes) == 2 and run.plot()._repr_png_().startswith(b"\x89PNG")
     assert (
         repr(run).startswith(f"<bertlab run {run.folder.name}: validation/accuracy 0.")
         and len(repr(run)) < 250

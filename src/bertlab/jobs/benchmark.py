@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Train, flag, integer, string

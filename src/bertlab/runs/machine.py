@@ -179,7 +179,13 @@ def threads(count: int) -> Iterator[None]:
 
 
 def is_interactive() -> bool:
-    """Whether a person watches: progress bars only on a terminal, and of several processes from the first
-    alone.
+    """Whether a person watches: progress bars only on a terminal or in a notebook, and of several processes
+    from the first alone.
     """
-    return sys.stderr.isatty() and place().is_first
+    return (sys.stderr.isatty() or in_notebook()) and place().is_first
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook: Jupyter's own shell is the one that runs."""
+    kernel = sys.modules.get("ipykernel.zmqshell")  # loaded before anything of ours, where there is one
+    return kernel is not None and kernel.ZMQInteractiveShell.initialized()

@@ -2,6 +2,7 @@
 tracker there is.
 """
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,16 @@ def curves_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    class Shown(Figure):
+        """A picture in a notebook, also where nothing has told Jupyter of matplotlib."""
+
+        def _repr_png_(self) -> bytes:
+            stream = io.BytesIO()
+            self.savefig(stream, format="png", dpi=120)
+            return stream.getvalue()
+
     snapshots = [(record[SEEN], 100 * record[PAIRS]) for record in records if PAIRS in record]
-    figure = Figure(figsize=(15 if snapshots else 10, 3.8), layout="constrained")
+    figure = Shown(figsize=(15 if snapshots else 10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     loss, score, *more = figure.subplots(1, 3 if snapshots else 2)
     for axes in more:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from bertlab.contracts import Examples, Objective
 from bertlab.errors import DivergedError

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from bertlab.config.schema import Evaluation, Train
 from bertlab.contracts import Examples, Loss, Metric, Objective

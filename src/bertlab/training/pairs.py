@@ -28,7 +28,7 @@ import numpy as np
 import scipy.stats
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from bertlab.config.schema import Evaluation, ObjectiveConfig, Paths, Train
 from bertlab.contracts import Batch, Metric, Objective
