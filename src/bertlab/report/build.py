@@ -482,7 +482,7 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
             PageTable(
                 (
                     "arm",
-                    "95 % bootstrap interval over seeds and examples",
+                    "95 % interval over seeds and examples",
                     "over examples alone",
                     "McNemar p, seed by seed",
                 ),

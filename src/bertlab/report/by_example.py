@@ -58,7 +58,7 @@ class ExampleTest:
 
     low: float  # 95 % bootstrap interval over examples of the difference of accuracies, averaged over seeds
     high: float
-    both: tuple[float, float]  # the same with seeds drawn too
+    both: tuple[float, float]  # 95 %, for other seeds and other examples
     mcnemar: tuple[float, float]  # smallest and largest p over the seeds in common
 
 
@@ -176,7 +176,13 @@ def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTe
     by_seed = np.array([own[mine].astype(float) - base[theirs] for mine, theirs in pairs])
     low, high = stats.bootstrap_interval(by_seed.mean(0))
     p_values = [stats.mcnemar_p(own[mine], base[theirs]) for mine, theirs in pairs]
-    return ExampleTest(low, high, stats.bootstrap_of_both(by_seed), (min(p_values), max(p_values)))
+    gaps = [partial(_mean_of, gap) for gap in by_seed]
+    both = resampling.interval_over_examples(gaps, [mine.outer for mine, _ in pairs], by_seed.shape[1])
+    return ExampleTest(low, high, both, (min(p_values), max(p_values)))
+
+
+def _mean_of(values: np.ndarray, rows: np.ndarray) -> float:
+    return float(values[rows].mean())
 
 
 def calibrations(evaluated: Evaluated) -> dict[str, stats.Calibration]:

@@ -271,8 +271,8 @@ def tost_from(found: Paired, margin: float) -> float:
     if found.n < 2 or math.isnan(found.mean):
         return 1.0
     error = found.sd / math.sqrt(found.n)
-    if error == 0:
-        return 0.0 if abs(found.mean) < margin else 1.0
+    if error <= 1e-12 * max(margin, abs(found.mean)):  # equal differences: all that is known is their side
+        return 0.5**found.n if abs(found.mean) < margin else 1.0
     return float(
         max(
             stats.t.sf((found.mean + margin) / error, found.n - 1),
@@ -291,22 +291,6 @@ def family(sizes: Sequence[int], level: float = 0.05, test: str = SIGN_FLIP) -> 
         if sum(able) <= count:
             return able
     return [False] * len(sizes)
-
-
-def bootstrap_of_both(
-    differences: np.ndarray, level: float = 0.95, draws: int = 2_000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of the mean of `(seeds, examples)`, both drawn with replacement: would others say
-    the same?
-    """
-    rng = np.random.default_rng(seed)
-    seeds, examples = differences.shape
-    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws) / seeds  # (draws, seeds)
-    # (draws, examples)
-    by_example = rng.multinomial(examples, np.full(examples, 1 / examples), size=draws) / examples
-    means = ((by_seed @ differences) * by_example).sum(1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def sign_flip_p(differences: Sequence[float], seed: int = 0) -> float:
