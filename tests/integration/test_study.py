@@ -152,6 +152,7 @@ def test_a_failed_run_is_told_and_the_rest_is_reported(cli: Cli) -> None:
         ({"arms": {"low": [], "high": ["nonsense"]}}, "is no word of the form key=value"),
         ({"arms": {"low": [], "high": ["optimizer.rate=1"]}}, "arms.high: "),
         ({"pilot": ["nowhere"]}, "pilot=nowhere: no such folder"),
+        ({"equivalence": True, "test": "anytime"}, "equivalence: two one-sided t tests hold for a number"),
         ({"metric": "beauty"}, "metric=beauty"),
     ],
 )

@@ -73,6 +73,11 @@ class StudyPlan(Node):
         made = [(*self.words, *own) for own in self.arms.values()]
         if len({tuple(sorted(one)) for one in made}) < len(made):
             raise ConfigError("arms: two of them have the same words")
+        if self.equivalence and self.is_sequential:
+            raise ConfigError(
+                "equivalence: two one-sided t tests hold for a number of seeds that is fixed before, and"
+                " test=anytime stops by what it sees; take test=t"
+            )
         if self.pilot and self.spread is not None:
             raise ConfigError("spread: pilot says it already; keep one")
 
