@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from runfolders import change_summary, three_arms, write_run
 
 from bertlab.jobs.report import Schema, compare_runs, write_report
@@ -130,3 +131,33 @@ def test_other_numbers_of_tokens_are_a_confound_unless_asked_for(tmp_path: Path)
     assert any("tokens seen (1 M / 3 M)" in words for words in warnings_of(study))
     (study,) = studies_of([run for run in runs if run.name != "b"])
     assert not any("tokens seen" in words for words in warnings_of(study))
+
+
+def test_an_inherited_tokenizer_is_told_key_by_key(tmp_path: Path) -> None:
+    """As that of the pretraining; what only one arm's component has follows from the component."""
+    for seed in range(2):
+        write(tmp_path, f"a{seed}", seed, tokenizer__split="words")
+        of_stage = {"init__tokenizer__component": "bpe", "init__tokenizer__vocab_size": 500}
+        own = {"init__component": "stage", "tokenizer__component": "inherited"}
+        folder = write_run(tmp_path, f"b{seed}", seed, 0.8, stage="p", **own, **of_stage)
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        del config["tokenizer"]["vocab_size"]
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (study,) = studies_of(find_runs([str(tmp_path)]), baseline="init=scratch")
+    rows = {row[0]: list(row[1:]) for row in apart_table(study)[0].rows}
+    assert rows["tokenizer"] == ["wordpiece", "inherited: bpe"]
+    assert rows["tokenizer.vocab_size"] == ["8000", "500"]
+    assert "tokenizer.split" not in rows
+
+
+def test_several_tasks_are_told_in_a_sentence_and_lone_arms_by_their_task(tmp_path: Path) -> None:
+    for seed in range(3):
+        write(tmp_path, f"a{seed}", seed, optimizer__component="sgd")
+    for seed in range(2):
+        write(tmp_path, f"b{seed}", seed, dataset__name="else")
+        write(tmp_path, f"c{seed}", seed, dataset__name="else", optimizer__lr=0.5)
+    text = methods(tmp_path)
+    assert "The tasks are classification on else, with 3,000 examples" in text
+    assert "; classification on toy" in text
+    assert "In “classification on toy”: training is by sgd" in text and "all runs" not in text
+    assert "There are 2 or 3 runs an arm, seeds 0, 1, 2." in text

@@ -94,10 +94,12 @@ class Arm:
         return {seed: value for seed, value in scores.items() if value is not None}
 
     def resolved(self, key: str) -> str:
-        """What a key comes to in its runs; an inherited tokenizer is that of the pretraining."""
+        """What a key comes to in its runs; of an inherited tokenizer that of the pretraining."""
         values = []
         for run in self.in_order():
-            value = run.config.get(key, ABSENT)
+            inherits = key.startswith("tokenizer.") and run.config.get("tokenizer.component") == "inherited"
+            of_stage = run.config.get(f"init.{key}", ABSENT) if inherits else ABSENT
+            value = run.config.get(key, of_stage)
             if key == "tokenizer.component" and value == "inherited":
                 origin = (
                     run.config.get("init.tokenizer.component")

@@ -311,7 +311,12 @@ def apart_table(study: Study) -> list[PageTable]:
         return []
     differing = differing_keys(study.arms)
     asked = [key for key in study.keys if key in differing]
-    keys = asked + [key for key in differing if key not in asked]
+    # a key that only some have follows from another
+    keys = asked + [
+        key
+        for key in differing
+        if key not in asked and all(arm.resolved(key) != ABSENT for arm in study.arms)
+    ]
     facts = {
         "vocabulary": [arm.vocabulary for arm in study.arms],
         "parameters": [arm.parameters for arm in study.arms],

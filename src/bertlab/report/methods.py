@@ -25,10 +25,14 @@ def methods_blocks(studies: Sequence[Study], test: str) -> list[Block]:
 
 def paragraph(studies: Sequence[Study], test: str) -> str:
     """Data, models, weights, tokens, training, selection, seeds, statistics, machines: a sentence each."""
-    arms = [(arm.name, arm.in_order()) for study in studies for arm in study.arms]
+    arms = [
+        (arm.name if len(study.arms) > 1 else study.title, arm.in_order())
+        for study in studies
+        for arm in study.arms
+    ]
     runs = [run for _, own in arms for run in own]
     sentences = [
-        *(_data(study) for study in studies),
+        _data(studies),
         *_by_component(arms, "model", _model),
         *_by_component(arms, "init", _first_weights),
         *_by_component(arms, "tokenizer", _tokenizer),
@@ -36,7 +40,7 @@ def paragraph(studies: Sequence[Study], test: str) -> str:
         *_by_component(arms, "schedule", _schedule),
         _budget(runs),
         _selection(runs),
-        *(_seeds(study) for study in studies[:1]),
+        _seeds(studies),
         _statistics(studies, test),
         _machine(runs),
     ]
@@ -104,19 +108,21 @@ def _by_component(arms: Sequence[tuple[str, Runs]], part: str, words: Callable[[
 
 
 # --- sentences ------------------------------------------------------------------------------------
-def _data(study: Study) -> str:
-    runs = [run for arm in study.arms for run in arm.in_order()]
+def _data(studies: Sequence[Study]) -> str:
     words = {
         "train": "{} examples for training",
         "selection": "{} for selection",
         "validation": "{} for validation",
         "test": "{} for test",
     }
-    sizes = [
-        told([run.summary.get("rows", {}).get(split, {}).get("rows") for run in runs], form)
-        for split, form in words.items()
-    ]
-    return listed([f"the task is {study.title}", listed(sizes)], ", with ")
+    tasks = []
+    for study in studies:
+        rows = [run.summary.get("rows", {}) for arm in study.arms for run in arm.in_order()]
+        sizes = [
+            told([one.get(split, {}).get("rows") for one in rows], form) for split, form in words.items()
+        ]
+        tasks.append(listed([study.title, listed(sizes)], ", with "))
+    return f"the task{'s are' if len(tasks) > 1 else ' is'} {'; '.join(tasks)}"
 
 
 def _model(runs: Runs) -> str:
@@ -223,15 +229,17 @@ def _selection(runs: Runs) -> str:
     return better + (", on the test split once" if tested else "")
 
 
-def _seeds(study: Study) -> str:
-    counts = distinct([len(arm.runs) for arm in study.arms])
-    seeds = sorted({one.inner for arm in study.arms for one in arm.runs})
-    several = [arm.pretrainings for arm in study.arms if arm.pretrainings > 1]
+def _seeds(studies: Sequence[Study]) -> str:
+    arms = [arm for study in studies for arm in study.arms]
+    counts = distinct([len(arm.runs) for arm in arms])
+    seeds = sorted({one.inner for arm in arms for one in arm.runs})
+    several = [arm.pretrainings for arm in arms if arm.pretrainings > 1]
+    folds = [study.folds for study in studies if study.folds]
     clauses = [
         f"{' or '.join(counts)} run{'' if counts == ['1'] else 's'} an arm",
         f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if len(seeds) <= MOST_SEEDS else "",
         told(several, "{} pretrainings") if several else "",
-        f"{study.folds} folds" if study.folds else "",
+        told(folds, "{} folds") if folds else "",
     ]
     return f"there are {listed(clauses)}" if counts else ""
 
