@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 FRACTION = "fraction"  # a unit: a number of which 1 is the whole, shown in percent
+SCORED_SPLITS = ("selection", "validation", "test")  # of a run's data, test once
 BITS_PER_CHARACTER = "bits per character"  # a unit: of text, however a tokenizer cuts it
 
 

@@ -152,6 +152,37 @@ def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:
         )
 
 
+def test_scores_on_minimal_pairs_can_be_what_is_compared(tmp_path: Path) -> None:
+    """They are of no split of the data: pairs decide, though validation says the opposite."""
+    pairs = Metric("pairs/accuracy", higher_is_better=True)
+    for seed in range(7):
+        for name, lr, score, on_pairs in (("a", 0.1, 0.9, 0.60), ("b", 0.2, 0.8, 0.65)):
+            folder = write_run(tmp_path, f"{name}{seed}", seed, score + 0.001 * seed, optimizer__lr=lr)
+            file = folder / "summary.json"
+            summary = json.loads(file.read_text())
+            summary["metrics"][pairs.name] = on_pairs + 0.002 * seed
+            summary["metric_specs"][pairs.name] = pairs.record()
+            file.write_text(json.dumps(summary))
+    _, studies, page = compare_runs(
+        Schema(
+            runs=str(tmp_path),
+            metric=pairs.name,
+            baseline="optimizer.lr=0.1",
+            examples=False,
+            contamination=False,
+        )
+    )
+    text = to_markdown(page)
+    (study,) = studies
+    base, other = compare(study, {})
+    assert base.validation is not None and base.validation.mean == pytest.approx(0.606)
+    assert other.on_validation is not None and other.on_validation.verdict == "better" and other.test is None
+    assert "pairs/accuracy of the selected checkpoints" in text and "65.60 ±" in text
+    assert "pairs/accuracy" in to_markdown(
+        compare_runs(Schema(runs=str(tmp_path), examples=False, contamination=False))[2]
+    ), "beside the score that selected"
+
+
 def test_runs_that_mean_different_things_by_a_name_are_not_compared(tmp_path: Path) -> None:
     write_run(tmp_path, "a", 0, 2.0, metric="rmse")
     write_run(

@@ -16,7 +16,8 @@ Finds which keys vary and which arms that makes, pairs runs by seed, and says wh
   scaling=flops scaling_by="objective.masking_rate"    a power law through arms of several sizes, and the largest foretold from the rest
   suite=glue_small                    its tasks' names and order, published scores beside, what its grid chooses
   select="optimizer.lr"               for each arm and task the value with the best mean on validation; never by the test split
-  metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ
+  metric=accuracy                     default: what selected the checkpoints; bits_per_character where tokenizers differ;
+                                      pairs/accuracy: minimal pairs, of runs with evaluation.pairs
   examples=false contamination=false  leave out what reads the datasets     texts=false   leave out the texts of examples
   wandb=PROJECT                       upload it to W&B too, as an artifact with its page and tables
   formats=md,html,csv,tex             keep_runs=true   with the runs beside it, weights left out, to make it again anywhere: runs=OUT

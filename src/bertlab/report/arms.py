@@ -150,6 +150,12 @@ class Study:
         return _tokenizers_differ([run for arm in self.arms for run in arm.in_order()])
 
     @property
+    def is_of_rows(self) -> bool:
+        """Whether its score is of the dataset's rows, not of something beside them, such as minimal pairs."""
+        run, name = self.baseline.in_order()[0], self.metric.name
+        return run.recorded_as("validation", name) != name
+
+    @property
     def folds(self) -> int:
         """How many folds its runs were made on; 0 where none, or not all on as many."""
         counts = {seeds.fold[:1] for arm in self.arms for seeds in arm.runs}

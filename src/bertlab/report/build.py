@@ -73,7 +73,9 @@ def study_blocks(
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
     halves = sum(run.selects_by == "selection" for arm in study.arms for run in arm.in_order())
     selection = (
-        "the half of validation that chose nothing; the other half chose each run's checkpoint"
+        f"{study.metric.name} of the selected checkpoints"
+        if not study.is_of_rows
+        else "the half of validation that chose nothing; the other half chose each run's checkpoint"
         if halves == sum(len(arm.runs) for arm in study.arms)
         else "validation, which also chose each run's checkpoint"
     ) + (

@@ -407,6 +407,9 @@ def code_differences(study: Study) -> list[str]:
 
 def last_scores(arm: Arm, metric: Metric) -> stats.Summary | None:
     """The last step's validation scores: what no selection has flattered."""
-    scores = [run.summary.get("last", {}).get(f"{run.selects_by}/{metric.name}") for run in arm.in_order()]
+    scores = [
+        run.summary.get("last", {}).get(run.recorded_as(run.selects_by, metric.name))
+        for run in arm.in_order()
+    ]
     values = [float(value) for value in scores if isinstance(value, int | float)]
     return stats.summarize(values) if values else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bertlab.config.schema import Train
-from bertlab.declarations import Metric
+from bertlab.declarations import SCORED_SPLITS, Metric
 from bertlab.errors import RunError, redact
 from bertlab.runs.files import read_json, write_atomically
 from bertlab.runs.folder import RunFolder, config_of
@@ -92,18 +92,25 @@ class RunRecord:
         return str(stage["run"]) if stage else None
 
     def metrics(self, split: str = "validation") -> list[Metric]:
-        """What its scores on a split mean, by its own record."""
+        """What its scores on a split mean, by its own record; then those of no split, by their full names
+        (`pairs/accuracy`).
+        """
         specs = self.summary["metric_specs"]
-        return [
-            Metric.from_record(name.partition("/")[2], spec)
-            for name, spec in specs.items()
-            if name.startswith(f"{split}/")
-        ]
+        own = [(name.partition("/")[2], spec) for name, spec in specs.items() if name.startswith(f"{split}/")]
+        others = [(name, spec) for name, spec in specs.items() if name.partition("/")[0] not in SCORED_SPLITS]
+        return [Metric.from_record(name, spec) for name, spec in own + others]
 
     def score(self, split: str, metric: str) -> float | None:
         """One of its final scores."""
-        value = self.summary.get("metrics", {}).get(f"{split}/{metric}")
+        value = self.summary.get("metrics", {}).get(self.recorded_as(split, metric))
         return float(value) if isinstance(value, int | float) else None
+
+    def recorded_as(self, split: str, metric: str) -> str:
+        """The full name of a score in summary and history; one of no split is not told for test, which it is
+        not of.
+        """
+        is_of_none = split != "test" and metric in self.summary.get("metric_specs", {})
+        return metric if is_of_none else f"{split}/{metric}"
 
     @cached_property
     def typed_config(self) -> Train:

@@ -19,6 +19,7 @@ from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.batches import order_of
 from bertlab.data.material import Material, prepare
 from bertlab.data.mixture import drawn_of_parts
+from bertlab.declarations import SCORED_SPLITS
 from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, redact
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
@@ -37,7 +38,6 @@ from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pai
 from bertlab.training.spikes import COUNTED
 from bertlab.training.together import ALONE, Alone, meet
 
-SCORED = ("selection", "validation", "test")  # splits that are scored at the end, test once
 OUT_OF_MEMORY = (  # a status: another run, with fewer examples a forward pass, stands for this one
     "out_of_memory"
 )
@@ -246,11 +246,8 @@ def compute(
         )
         model.load_state_dict(selected)
         processes.spread(model)
-        scored = [
-            split
-            for split in SCORED
-            if split in material.examples and (context.trial is None or split != "test")
-        ]
+        there = scored_splits(material)
+        scored = [split for split in there if context.trial is None or split != "test"]
         metrics, predictions = final_scores(run, model, material, scored, processes)
         if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
             print(
@@ -294,7 +291,7 @@ def compute(
             "blind": blind_scores(material, scored),
             "command": context.command,
         }
-        if unscored := [split for split in SCORED if split in material.examples and split not in scored]:
+        if unscored := [split for split in there if split not in scored]:
             summary["unscored"] = unscored
         if pretraining is not None:
             summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
@@ -331,7 +328,7 @@ def follow(run: Located, material: Material, model: Model, processes: Alone) -> 
         broadcast([]), None, snapshots, processes,
     )  # fmt: skip
     processes.spread(model)
-    final_scores(run, model, material, [split for split in SCORED if split in material.examples], processes)
+    final_scores(run, model, material, scored_splits(material), processes)
     return Outcome(run.folder, processes.same(dict))
 
 
@@ -445,6 +442,11 @@ def blind_scores(material: Material, splits: Sequence[str]) -> dict[str, dict[st
     """What one scores on these splits who reads nothing; see contracts.Objective."""
     rows = material.dataset.splits
     return {split: material.objective.blind_scores(rows["train"], rows[split]) for split in splits}
+
+
+def scored_splits(material: Material) -> list[str]:
+    """Those that are scored at the end."""
+    return [split for split in SCORED_SPLITS if split in material.examples]
 
 
 def final_scores(

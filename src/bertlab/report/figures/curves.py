@@ -33,7 +33,7 @@ def curves(study: Study) -> Figure | None:
     histories = [[run.source.history() for run in arm.in_order()] for arm in study.arms[:MOST_NAMED]]
     most = max(
         (
-            len(_curve(run.source.history(), f"{run.selects_by}/{study.metric.name}"))
+            len(_curve(run.source.history(), run.recorded_as(run.selects_by, study.metric.name)))
             for arm in study.arms[:MOST_NAMED]
             for run in arm.in_order()
         ),
@@ -71,8 +71,8 @@ def _draw_curves(axes: Axes, study: Study, metric: Metric, histories: Histories)
     drawn = 0
     for index, (arm, of_seeds) in enumerate(zip(study.arms, histories, strict=False)):
         colour, style = COLOURS[index % len(COLOURS)], "-" if index < len(COLOURS) else "--"
-        split = arm.in_order()[0].selects_by
-        if (curve := over_seeds(of_seeds, f"{split}/{metric.name}")) is None:
+        first = arm.in_order()[0]
+        if (curve := over_seeds(of_seeds, first.recorded_as(first.selects_by, metric.name))) is None:
             continue
         at, values = curve
         values = scaled(values, metric)
@@ -97,7 +97,8 @@ def _points(study: Study, metrics: Sequence[Metric], histories: Histories, most:
     )  # fmt: skip
     for axes, metric in zip(panels[0], metrics, strict=True):
         for place, (arm, of_seeds) in enumerate(zip(arms, histories, strict=True)):
-            name = f"{arm.in_order()[0].selects_by}/{metric.name}"
+            first = arm.in_order()[0]
+            name = first.recorded_as(first.selects_by, metric.name)
             lines = [line for one in of_seeds if len(line := _curve(one, name))]
             if not lines:
                 continue
