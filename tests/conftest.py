@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
         "OMP_NUM_THREADS": "1",
+        "BERTLAB_PROGRESS": "off",  # a slow machine adds no lines
     }
     for name in ("BERTLAB_DATA", "BERTLAB_PLUGINS"):
         os.environ.pop(name, None)

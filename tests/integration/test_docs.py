@@ -20,7 +20,7 @@ from bertlab.cli.entry import split_flags, split_job
 from bertlab.cli.help import help_text
 from bertlab.cli.sweeps import own_words
 from bertlab.config import composition, registry
-from bertlab.jobs.plan import Power
+from bertlab.config.schema import Power
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

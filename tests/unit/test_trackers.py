@@ -12,7 +12,7 @@ import pytest
 
 from bertlab.contracts import Metric, RunInfo
 from bertlab.errors import ConfigError
-from bertlab.runs.machine import in_notebook, is_interactive
+from bertlab.runs.progress import in_notebook
 from bertlab.trackers.mlflow import Mlflow
 from bertlab.trackers.tensorboard import Tensorboard, flat
 
@@ -107,9 +107,9 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path: Path) -> None:
 def test_a_notebook_is_told_by_its_own_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its standard error is no terminal, and a person watches all the same."""
     kernel = types.ModuleType("ipykernel.zmqshell")
-    assert not in_notebook() and not is_interactive()
+    assert not in_notebook()
     for runs in (False, True):  # imported by somebody, or what this process is
         shell = types.SimpleNamespace(initialized=lambda runs=runs: runs)
         monkeypatch.setattr(kernel, "ZMQInteractiveShell", shell, raising=False)
         monkeypatch.setitem(sys.modules, "ipykernel.zmqshell", kernel)
-        assert in_notebook() is runs and is_interactive() is runs
+        assert in_notebook() is runs

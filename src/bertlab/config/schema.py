@@ -787,6 +787,18 @@ class Train(Node):
 
 
 @dataclass
+class Power(Node):
+    """Words of `bertlab plan` itself, beside those of the runs."""
+
+    effect: float | None = number(
+        None, "smallest difference of interest, in the metric's shown unit", above=0
+    )
+    pilot: str | None = string(
+        None, "earlier runs, separated by commas, by whose spread over seeds the needed ones are reckoned"
+    )
+
+
+@dataclass
 class FileColumns(Node):
     """How a file of the user's own differs from the data that a run was trained on; what is not set is as it
     was there.
@@ -821,19 +833,20 @@ class FileColumns(Node):
 
 
 # --- validation -----------------------------------------------------------------------------------
-def validate(node: Any, path: str = "") -> None:
-    """Ranges and choices of every field, then each dataclass's own `check(path)`, innermost first.
+def validate(node: Any, path: str = "", *, values_only: bool = False) -> None:
+    """Ranges and choices of every field, then (but for `values_only`) each dataclass's own `check(path)`,
+    innermost first.
 
     Raises ConfigError naming the dotted key, the value and what is allowed.
     """
     for item in dataclasses.fields(node):
         value, key = getattr(node, item.name), f"{path}.{item.name}" if path else item.name
         if dataclasses.is_dataclass(value):
-            validate(value, key)
+            validate(value, key, values_only=values_only)
         elif value is not None:
             _check_value(key, value, item.metadata)
             _check_parts(key, value, item.type)
-    if isinstance(node, Node):
+    if isinstance(node, Node) and not values_only:
         node.check(path)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bertlab.data.reading import PIECE, Rows, class_names, lacking_column
 from bertlab.errors import DataError
+from bertlab.runs.progress import working
 
 
 def load_from_hub(config: Any) -> dict[str, Any]:
@@ -29,7 +30,8 @@ def load_from_hub(config: Any) -> dict[str, Any]:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        return dict(datasets.load_dataset(config.hub, config.hub_config))
+        with working(f"getting {config.hub} from the hub"):
+            return dict(datasets.load_dataset(config.hub, config.hub_config))
     except Exception as error:  # of several libraries, none of them ours
         wanted = config.mirror_files.get("train", f"{config.name}/train.parquet")
         line = (

@@ -23,6 +23,7 @@ from bertlab.errors import DataError
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest, write_text
 from bertlab.runs.identity import file_versions, folder_version
+from bertlab.runs.progress import each, working
 
 
 @dataclass
@@ -59,9 +60,9 @@ class Material:
     def counted(self, config: Train) -> dict[str, dict[str, Any]]:
         """Rows of each split, and what of them quietly ruins a result: see data/row_checks.py."""
         if self._counted is None:
-            self._counted = count_rows(
-                self.dataset.splits, roles_for(config.dataset, config.objective), self.dataset.label_names
-            )
+            roles = roles_for(config.dataset, config.objective)
+            with working("counting rows, copies and overlaps"):
+                self._counted = count_rows(self.dataset.splits, roles, self.dataset.label_names)
         return self._counted
 
 
@@ -82,7 +83,8 @@ def prepare(
         "roles": [dataclasses.asdict(role) for role in roles],
         "code": folder_version(Path(__file__).parent),
     }
-    dataset, texts_in = load_for(config), text_roles(roles)
+    with working(f"reading {config.dataset.name}"):
+        dataset, texts_in = load_for(config), text_roles(roles)
     for line in () if looks_only else dataset.notes:
         print(line, flush=True)
     tokenizer = _tokenizer(config, dataset, texts_in, key, own, source)
@@ -91,17 +93,18 @@ def prepare(
     def fill(folder: Path) -> None:
         texts: dict[str, dict[str, Any]] = {}
         for split, rows in dataset.splits.items():
-            counted = CountedTexts(tokenizer)
+            of_parts = dataset.parts.get(split)
             try:
-                write_examples(
-                    folder,
-                    split,
-                    counted.watch(_prepared(objective, rows, dataset.parts.get(split), counted)),
-                )
+                with working(f"tokenising {split}", len(rows) * len(texts_in), "texts") as work:
+                    counted = CountedTexts(tokenizer, work)
+                    write_examples(
+                        folder, split, counted.watch(_prepared(objective, rows, of_parts, counted))
+                    )
             except DataError as error:
                 raise DataError(f"{config.dataset.name}, {split} split: {error}") from error
             texts[split] = counted.shares()
-        texts["train"] |= merged_words(tokenizer, batches_of_texts(dataset.splits["train"], texts_in))
+        with working("counting words that the tokenizer makes one"):
+            texts["train"] |= merged_words(tokenizer, batches_of_texts(dataset.splits["train"], texts_in))
         write_text(folder / "texts.json", json.dumps(texts, ensure_ascii=False))
 
     key |= {
@@ -155,12 +158,15 @@ def _tokenizer(
     """The run's own where there is one; else what its config makes, kept where it was learnt."""
     if own is not None and own.is_file():
         return read_tokenizer(own)
-    chosen, texts = config.tokenizer, batches_of_texts(dataset.splits["train"], texts_in)
+    chosen, train = config.tokenizer, dataset.splits["train"]
+    texts = batches_of_texts(train, texts_in)
     if not chosen.learns:
         return Tokenizer.from_json(chosen.make(texts, source))
 
     def fill(folder: Path) -> None:
-        write_text(folder / "tokenizer.json", chosen.make(texts, source))
+        read = each(texts, "reading texts for the tokenizer", len(train) * len(texts_in), "texts")
+        with working("training the tokenizer"):
+            write_text(folder / "tokenizer.json", chosen.make(read, source))
 
     folder = cached(config.paths, "tokenizers", digest({**key, "tokenizer": chosen.deciding()}), fill)
     return read_tokenizer(folder / "tokenizer.json")

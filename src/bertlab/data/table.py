@@ -40,6 +40,7 @@ from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest, file_digest
 from bertlab.runs.identity import folder_version
+from bertlab.runs.progress import working
 
 OF_SPLITS = (
     "name",
@@ -424,7 +425,7 @@ class _Part:
     ) -> None:
         self.max_words = max_words
         self.roles = {role: column for role in roles if (column := config.column_of(role.name)) is not None}
-        self.pieces, self.where = pieces, where
+        self.read, self.where = pieces, where
         self.kinds: dict[str, Kind] = {
             role.name: registry.load_kind(role.kind)(
                 Column(where, column, config.key_of_column(column), config)
@@ -432,6 +433,13 @@ class _Part:
             for role, column in self.roles.items()
         }
         self.declared: dict[str, list[str]] = {}
+
+    def pieces(self, columns: Sequence[str]) -> Iterator[Rows]:
+        """Some columns, a piece at a time."""
+        with working(f"reading {self.where}", unit="rows") as work:
+            for piece in self.read(columns):
+                yield piece
+                work.advance(len(piece))
 
     def look(self) -> None:
         """Let the kinds that look first see every cell."""

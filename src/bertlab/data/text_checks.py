@@ -17,6 +17,7 @@ from bertlab.contracts import Examples, shortened
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Role
 from bertlab.errors import DataError
+from bertlab.runs.progress import Work
 
 # `\w` would end words at the vowel signs of Indic scripts
 WORD = re.compile(r"[^\s!-/:-@\[-`{-~،。、，！？।]+")
@@ -33,7 +34,8 @@ class CountedTexts:
     sentence pairs: sentences).
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, work: Work | None = None) -> None:
+        self.work = work or Work("")
         self.tokenizer, self.unknown_id = tokenizer, tokenizer.special.unk_id
         special = tokenizer.special
         self.frame = [special.pad_id, special.cls_id, special.sep_id]
@@ -55,6 +57,7 @@ class CountedTexts:
             for item in self.tokenizer.backend.encode_batch(list(texts), add_special_tokens=False)
         ]
         self.texts += len(texts)
+        self.work.advance(len(texts))
         for text, (ids, item) in zip(texts, encoded, strict=True):
             self.tokens += len(ids)
             self.words += len(text.split())

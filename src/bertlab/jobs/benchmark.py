@@ -30,7 +30,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Train, flag, integer, string
@@ -41,8 +40,9 @@ from bertlab.report import stats
 from bertlab.report.page import Block, Page, PageTable, Text, to_markdown, to_plain
 from bertlab.runs.files import to_json, write_text
 from bertlab.runs.folder import config_yaml
-from bertlab.runs.machine import Device, is_interactive, package_version, provenance, threads
+from bertlab.runs.machine import Device, package_version, provenance, threads
 from bertlab.runs.outcome import Context
+from bertlab.runs.progress import each, say
 from bertlab.training.assembly import build_model
 from bertlab.training.flops import BACKWARD, count_forward, product_rate
 from bertlab.training.loop import LOG_EVERY
@@ -110,10 +110,10 @@ def run(config: Schema, context: Context) -> None:
     notes = notes_of(config, device, contestants)
     measurements: dict[str, list[Measured]] = {name: [] for name in contestants}
     order = [name for turn in range(asked.repeats) for name in rotated(contestants, turn)]
-    for name in tqdm(order, desc="benchmark", unit="run", leave=False, disable=not is_interactive()):
+    for name in each(order, "measuring", len(order), "runs"):
         measured = in_a_process(name, config, asked)
         measurements[name].append(measured)
-        tqdm.write(f"{CONTESTANTS[name]}: {measured.rate:,.0f} tokens/s")
+        say(f"{CONTESTANTS[name]}: {measured.rate:,.0f} tokens/s")
     page = page_of(config, device, measurements, notes, flops, reachable)
     print(to_plain(page))
     if asked.out is not None:

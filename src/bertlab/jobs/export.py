@@ -41,6 +41,7 @@ from bertlab.export.verification import validation_rows
 from bertlab.runs.files import clear_orphans, temporary_folder, write_record
 from bertlab.runs.folder import find_run
 from bertlab.runs.outcome import Context
+from bertlab.runs.progress import working
 from bertlab.training.finished import FinishedRun, load_run
 
 
@@ -91,10 +92,13 @@ def run(config: Schema, _context: Context) -> None:
             )
             write_record(temporary / "README.md", card)
             why = way.uncompared(trained, config.verify)
-            rows = None if why else validation_rows(trained)
-            checked = (
-                f"not compared with the run: {why}" if why else way.compare(trained, temporary, form, rows)
-            )
+            with working("comparing what was exported with the run"):
+                rows = None if why else validation_rows(trained)
+                checked = (
+                    f"not compared with the run: {why}"
+                    if why
+                    else way.compare(trained, temporary, form, rows)
+                )
             # fails where something has appeared there meanwhile; takes the place of an empty folder
             temporary.rename(to)
     except OSError as error:

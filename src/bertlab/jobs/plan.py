@@ -16,27 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from bertlab.config.registry import Job
-from bertlab.config.schema import Node, Train, number, string
+from bertlab.config.schema import Power, Train
 from bertlab.errors import UserError, one_line
 from bertlab.report.arms import SEEDS
 from bertlab.report.power import Design, pilot_spread, power_lines
-from bertlab.runs.machine import is_interactive
+from bertlab.runs.progress import each
 from bertlab.training.forecast import Forecast, Forecaster, free_bytes
-
-
-@dataclass
-class Power(Node):
-    """Words of `bertlab plan` itself, beside those of the runs."""
-
-    effect: float | None = number(
-        None, "smallest difference of interest, in the metric's shown unit", above=0
-    )
-    pilot: str | None = string(
-        None, "earlier runs, separated by commas, by whose spread over seeds the needed ones are reckoned"
-    )
 
 
 @dataclass
@@ -58,9 +44,7 @@ def show(runs: Sequence[Asked], trials: int | None, power: Power) -> int:
     ):
         print(line, flush=True)
     forecaster, surveyed, errors = Forecaster(), list[tuple[Asked, Forecast]](), 0
-    for place, run in enumerate(
-        tqdm(runs, desc="plan", unit="run", leave=False, disable=not is_interactive()), start=1
-    ):
+    for place, run in enumerate(each(runs, "surveying", len(runs), "runs"), start=1):
         try:
             surveyed.append((run, forecaster.survey(run.compose())))
         except UserError as error:

@@ -37,6 +37,7 @@ from bertlab.runs.files import write_atomically
 from bertlab.runs.folder import find_run
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Context
+from bertlab.runs.progress import working
 from bertlab.training.evaluation import measure
 from bertlab.training.finished import FinishedRun, load_run
 
@@ -270,7 +271,8 @@ def predict_rows(trained: FinishedRun, rows: Any, compute: Compute, batch_size: 
         )
     device = trained.device(compute)
     trained.model.to(device.device)
-    examples = join_examples(trained.objective.prepare(rows, trained.tokenizer))
+    with working("tokenising"):
+        examples = join_examples(trained.objective.prepare(rows, trained.tokenizer))
     with threads(device.threads):
         measured = measure(
             trained.model, trained.objective, examples, device, batch_size, label="predictions"

@@ -16,6 +16,7 @@ from bertlab.report.methods import methods_blocks, settings_blocks
 from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
 from bertlab.report.scaling import COSTS, scalings
+from bertlab.runs.progress import working
 from bertlab.runs.records import RunRecord
 
 MOST_SIDE_BY_SIDE = 6  # arms
@@ -37,15 +38,19 @@ def build_page(
     stages = {run.name: run for run in runs if not run.problem}
     page = Page(title)
     for study in studies:
-        rows = compare(study, stages, test, effect)
-        page.blocks += study_blocks(
-            study, rows, test, *(_examples_of(study, mirror) if with_examples else ())
-        )
+        with working(f"comparing on {study.title}"):
+            rows = compare(study, stages, test, effect)
+        with working(f"resampling examples of {study.title}"):
+            examples = _examples_of(study, mirror) if with_examples else ()
+        with working(f"tables and figures of {study.title}"):
+            page.blocks += study_blocks(study, rows, test, *examples)
         page.blocks += [] if scaling is None else scaling_blocks(study, rows, *scaling)
         if by_example.tells_classes(study) and with_examples:
-            page.blocks += example_blocks(study, rows, with_texts, mirror)
+            with working(f"comparing examples of {study.title}"):
+                page.blocks += example_blocks(study, rows, with_texts, mirror)
         if with_contamination:
-            page.blocks += contamination_blocks(study, stages, mirror)
+            with working(f"looking for evaluation texts of {study.title} in what was trained on"):
+                page.blocks += contamination_blocks(study, stages, mirror)
     page.blocks += [*methods_blocks(studies, test), *settings_blocks(studies)]
     page.blocks += provenance_blocks(studies, runs, stages)
     return page

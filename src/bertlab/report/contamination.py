@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bertlab.runs.progress import each
+
 NGRAM = 3
 NEAR = 0.85
 SHORTEST = 5  # words
@@ -76,7 +78,7 @@ def check_contamination(
         if 0 < len(words) < SHORTEST:
             phrases[max(words, key=len)].append((row, f" {' '.join(words)} "))
     whole, inside, short, near = (np.zeros(len(wanted), dtype=bool) for _ in range(4))
-    for text in trained:
+    for text in each(trained, f"looking for {split} texts in {source}", unit="texts"):
         words = words_of(text)
         joined = "".join(words)
         for row in by_letters.get(joined, ()):

@@ -14,6 +14,7 @@ from pathlib import Path
 from bertlab.config.schema import Paths
 from bertlab.errors import RunError
 from bertlab.runs.files import clear_orphans, file_digest, publish_folder, read_json
+from bertlab.runs.progress import working
 
 MANIFEST = "manifest.json"
 
@@ -30,7 +31,9 @@ def cached(paths: Paths, kind: str, key: str, fill: Callable[[Path], object]) ->
     root = cache_folder(paths)
     folder = root / kind / key
     try:
-        if folder.is_dir() and not _is_whole(folder):
+        with working(f"checking what is cached of {kind}"):
+            is_damaged = folder.is_dir() and not _is_whole(folder)
+        if is_damaged:
             print(f"{folder}: damaged, set aside and made again", flush=True)
             shutil.rmtree(folder.with_name(f"{key}.damaged"), ignore_errors=True)
             folder.rename(folder.with_name(f"{key}.damaged"))

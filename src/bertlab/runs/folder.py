@@ -39,6 +39,7 @@ from bertlab.runs.files import (
     write_record,
     write_text,
 )
+from bertlab.runs.progress import working
 from bertlab.runs.summaries import flaw
 
 LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -305,7 +306,8 @@ class RunFolder:
                 guard.acquire(timeout=0)
             except Timeout:
                 print(f"{self} is being computed by another process; waiting for it", flush=True)
-                guard.acquire()
+                with working(f"waiting for the other process that computes {self.path.name}"):
+                    guard.acquire()
         except OSError as error:
             raise RunError(
                 f"{self}: cannot be used ({error.strerror or error}); name another folder with paths.output"

@@ -6,7 +6,6 @@ import contextlib
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -176,16 +175,3 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def is_interactive() -> bool:
-    """Whether a person watches: progress bars only on a terminal or in a notebook, and of several processes
-    from the first alone.
-    """
-    return (sys.stderr.isatty() or in_notebook()) and place().is_first
-
-
-def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook: Jupyter's own shell is the one that runs."""
-    kernel = sys.modules.get("ipykernel.zmqshell")  # loaded before anything of ours, where there is one
-    return kernel is not None and kernel.ZMQInteractiveShell.initialized()

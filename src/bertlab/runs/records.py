@@ -19,6 +19,7 @@ from bertlab.declarations import SCORED_SPLITS, Metric
 from bertlab.errors import RunError, redact
 from bertlab.runs.files import read_json, write_atomically
 from bertlab.runs.folder import RunFolder, config_of
+from bertlab.runs.progress import each
 
 NO_RUNS = ("checkpoints", "predictions", "encoder", "sweeps")  # folders within which no run is looked for
 KEPT, KEPT_PREDICTIONS = "runs.parquet", "predictions.parquet"
@@ -164,7 +165,7 @@ def find_runs(paths: Sequence[str]) -> list[RunRecord]:
             raise RunError(
                 f"runs={given}: no run folder there or below (a run folder has a config.yaml), and no {KEPT}"
             )
-        for place in places:
+        for place in each(places, f"reading {given}", unit="runs"):
             if place.resolve() not in records:
                 records[place.resolve()] = (
                     read_kept(place) if place.name == KEPT else [read_run(RunFolder(place))]

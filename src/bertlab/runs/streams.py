@@ -5,11 +5,14 @@ secrets.
 import io
 import os
 import sys
+import threading
 from typing import TextIO
 
 from bertlab.errors import redact, secrets
 
 HIDDEN: list[str] = []  # the environment's secrets at the start
+_drawn: list[str] = []  # what of a terminal's last line will be written over
+_drawing = [threading.RLock()]
 
 
 class Redacted(io.TextIOWrapper):
@@ -18,9 +21,31 @@ class Redacted(io.TextIOWrapper):
     """
 
     def write(self, text: str, /) -> int:
-        """Write text without its secrets."""
-        super().write(redact(text, HIDDEN))
+        """Write text without its secrets, in place of what was drawn."""
+        with _drawing[0]:
+            write_over("")
+            super().write(redact(text, HIDDEN))
         return len(text)
+
+
+def write_over(text: str) -> None:
+    """Draw the last line of a terminal anew; empty takes it away. Whatever is printed comes in its place."""
+    with _drawing[0]:
+        if text or _drawn:
+            stream = sys.stderr
+            _drawn[:] = []  # so that what is written here is no print
+            stream.write(f"\r\x1b[K{text}")
+            stream.flush()
+            _drawn[:] = [text] if text else []
+
+
+def _forget_drawing() -> None:
+    """In a forked process, where whoever held the lock is not there to let it go."""
+    _drawing[:], _drawn[:] = [threading.RLock()], []
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_drawing)
 
 
 def prepare_streams() -> None:

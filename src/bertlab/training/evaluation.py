@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm.auto import tqdm
 
 from bertlab.contracts import Examples, Objective
 from bertlab.errors import DivergedError
-from bertlab.runs.machine import Device, is_interactive
+from bertlab.runs.machine import Device
+from bertlab.runs.progress import each
 from bertlab.training.together import ALONE, Alone
 
 
@@ -36,13 +36,8 @@ def measure(
     order = np.argsort(examples.lengths, kind="stable")
     parts = []
     starts = range(0, len(order), batch_size)
-    for start in tqdm(
-        starts[processes.rank :: processes.of],
-        desc=label,
-        unit="batch",
-        leave=False,
-        disable=not (label and is_interactive()),
-    ):
+    own = starts[processes.rank :: processes.of]
+    for start in each(own, f"scoring {label}".strip(), len(own), "batches"):
         batch = objective.collate(examples, order[start : start + batch_size], None).to(device.device)
         with device.autocast():
             outputs = model(batch)

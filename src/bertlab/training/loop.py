@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from bertlab.config.schema import Evaluation, Train
 from bertlab.contracts import Examples, Loss, Metric, Objective
@@ -30,7 +29,8 @@ from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
 from bertlab.errors import DataError, DivergedError, RunError
 from bertlab.kernels import Part, as_part
 from bertlab.runs.checkpoints import ResumeState, best_file, load_checkpoint, save_best, save_checkpoint
-from bertlab.runs.machine import Device, is_interactive
+from bertlab.runs.machine import Device
+from bertlab.runs.progress import say, working
 from bertlab.training.assembly import Learner, Model
 from bertlab.training.averaging import Average, average_of, averaged
 from bertlab.training.evaluation import scalars, score
@@ -156,15 +156,13 @@ def fit(
     started_cores = time.process_time() - (progress.core_seconds if processes.is_first else 0.0)
     started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
     recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
-    bar = tqdm(
-        total=total, initial=progress.step, unit="step", dynamic_ncols=True, disable=not is_interactive()
-    )
+    shown = working("training", total, "steps", progress.step)
     steps = feed.steps(progress.step, device, config.compute.workers)
     # loss since the last record
     running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)
     losses: list[Loss] = []  # of the steps that note_spikes has not seen yet
     skips, selects_by = config.optimizer.skip_spikes is not None, config.evaluation.selects_by
-    with interruptible() as received, bar, worker_deaths_explained(), closing(steps):
+    with interruptible() as received, shown as bar, worker_deaths_explained(), closing(steps):
         while not progress.stopped and (total is None or progress.step < total):
             step = next(steps)
             at = (
@@ -218,7 +216,7 @@ def fit(
             )
             asked, progress.core_seconds = int(told[:, 0].max()), float(told[:, 3].sum())
             _, progress.seconds, unsaved, _ = told[0].tolist()
-            bar.update()
+            bar.advance()
             is_last = progress.step == total or over_time(config, progress)
             wants_evaluation = selects_by in examples and (progress.step % evaluate_at == 0 or is_last)
             wants_snapshot = snapshots is not None and snapshots.due(
@@ -248,7 +246,7 @@ def fit(
                         },
                     }
                 )
-                bar.set_postfix_str(f"loss {progress.loss_total / progress.loss_count:.4f}", refresh=False)
+                bar.note = f"loss {progress.loss_total / progress.loss_count:.4f}, {speed:,.0f} tokens/s"
                 progress.loss_total, progress.loss_count, progress.loss_largest, progress.counts = (
                     0.0,
                     0.0,
@@ -271,7 +269,7 @@ def fit(
                     )  # fmt: skip
                     record(scalars(metrics))
                     is_best = judge(config.evaluation, objective.primary, progress, metrics)
-                    tqdm.write(describe(progress, metrics, f"{selects_by}/{objective.primary.name}"))
+                    say(describe(progress, metrics, f"{selects_by}/{objective.primary.name}"))
                     if is_best and processes.is_first:
                         progress.best_sha256 = save_best(folder, progress.step, model.state_dict())
             if wants_evaluation or wants_snapshot:
@@ -415,7 +413,7 @@ def note_spikes(config: Train, progress: Progress, losses: list[Loss], step: int
                     if asked
                     else "optimizer.skip_spikes would leave such updates out"
                 )
-                tqdm.write(
+                say(
                     f"step {number}: loss {value:.4g} is a spike; {done}"
                     + "; no more are told" * (len(progress.spikes) == TOLD_SPIKES)
                 )

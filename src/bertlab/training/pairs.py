@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from bertlab.config.schema import Evaluation, ObjectiveConfig, Paths, Train
 from bertlab.contracts import Batch, Metric, Objective
@@ -38,7 +36,8 @@ from bertlab.errors import ConfigError, DataError, DivergedError
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest
 from bertlab.runs.identity import code_version, file_versions
-from bertlab.runs.machine import Device, is_interactive
+from bertlab.runs.machine import Device
+from bertlab.runs.progress import working
 from bertlab.training.assembly import Model
 
 ACCURACY = Metric("pairs/accuracy", higher_is_better=True)  # mean over phenomena; ties count one half
@@ -117,15 +116,7 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
     model.eval()
     pieces, cost = [], dict.fromkeys(COSTS, 0.0)
     try:
-        bar = tqdm(
-            total=len(sentences),
-            desc="pairs",
-            unit="sentence",
-            unit_scale=True,
-            leave=False,
-            disable=not is_interactive(),
-        )
-        with bar:
+        with working("scoring pairs", len(sentences), "sentences") as bar:
             for start in range(0, len(sentences), PIECE):
                 piece = sentences[start : start + PIECE]
 
@@ -141,7 +132,7 @@ def score_pairs(reader: Reader, pairs: Pairs, paths: Paths, scoring: str = "toke
                 pieces.append(np.load(folder / "scores.npy"))
                 for name, value in json.loads((folder / "cost.json").read_text(encoding="utf-8")).items():
                     cost[name] += value
-                bar.update(len(piece))
+                bar.advance(len(piece))
     finally:
         model.train(was_training)
     lengths = np.array([len(ids) for ids in sentences])
@@ -256,7 +247,9 @@ def log_probabilities(reader: Reader, copies: MaskedCopies, part: slice, asked: 
 # --- accuracy -------------------------------------------------------------------------------------
 def wilson(right: float, count: int) -> tuple[float, float]:
     """Interval of a share, `right` of `count` (Wilson 1927); at `LEVEL`."""
-    z2 = float(scipy.stats.norm.ppf((1 + LEVEL) / 2)) ** 2
+    from scipy import stats  # a second to import, which a skipped run does not wait for
+
+    z2 = float(stats.norm.ppf((1 + LEVEL) / 2)) ** 2
     middle, share = (right + z2 / 2) / (count + z2), right / count
     half = math.sqrt(z2 * (count * share * (1 - share) + z2 / 4)) / (count + z2)
     return max(0.0, middle - half), min(1.0, middle + half)
@@ -316,9 +309,10 @@ def summarise(scored: Scored) -> dict[str, Any]:
         "cost": {name: round(value, 3) for name, value in scored.cost.items()},
     }
     if len(shares) > 1:
-        half = float(
-            scipy.stats.t.ppf((1 + LEVEL) / 2, len(shares) - 1) * shares.std(ddof=1) / math.sqrt(len(shares))
-        )
+        from scipy import stats
+
+        t = stats.t.ppf((1 + LEVEL) / 2, len(shares) - 1)
+        half = float(t * shares.std(ddof=1) / math.sqrt(len(shares)))
         low, high = float(shares.mean()) - half, float(shares.mean()) + half
         told["pairs/interval_over_phenomena"] = [max(0.0, low), min(1.0, high)]
     return told
