@@ -97,14 +97,6 @@ def test_help_imports_nothing_heavy() -> None:
     assert heavy == set() and all(status == 0 for status, _ in told), told
 
 
-def test_config_errors_import_at_most_torch() -> None:
-    told, heavy = heavy_modules(
-        ["optimizer.lrr=1"], ["model=bert_minni"], ["optimizer.lr=-1"], ["-m", "seed=1,2", "optimizer.lrr=1"]
-    )
-    assert heavy <= {"torch", "hydra"} and len(told) == 4
-    assert all(status == 2 and len(errors.splitlines()) == 1 for status, errors in told), told
-
-
 def test_help_names_every_group_and_option(cli: Cli) -> None:
     _, out, _ = cli("--help")
     for group, option in OPTIONS:

@@ -5,6 +5,7 @@ bug of ours (traceback).
 """
 
 import errno
+import gc
 import logging
 import os
 import re
@@ -28,10 +29,12 @@ from bertlab.cli.sweeps import (
     telling,
     with_folder,
 )
-from bertlab.config import registry
+from bertlab.config import outlines, registry
 from bertlab.config.registry import conf_folder
 from bertlab.errors import ConfigError, UserError, did_you_mean, one_line, redact
+from bertlab.runs.outlines import know_outlines
 from bertlab.runs.processes import place, speaks
+from bertlab.runs.progress import working
 from bertlab.runs.streams import prepare_streams
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ CHOICES = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
+SHOWING = {"--cfg", "--info", "--shell-completion", "--hydra-help"}
 COMMANDS = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 OUTSIDE = {  # what a disk or its owner refuses: no bug of ours
     errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EISDIR, errno.ELOOP, errno.EMFILE,
@@ -82,6 +86,7 @@ WITHOUT_KEY = {"list": "what", "study": "file"}  # jobs of which a plain word is
 def main() -> None:
     """Console script and `python -m bertlab`."""
     prepare_streams()
+    gc.disable()  # until the job is imported: nothing is to be collected, and it takes a tenth less
     # UTF-8 in any locale
     sys.exit(run_command([os.fsencode(word).decode("utf-8", "surrogateescape") for word in sys.argv[1:]]))
 
@@ -109,9 +114,12 @@ def run_command(arguments: list[str]) -> int:
             if job == "plan" or "--dry-run" in flags:
                 if job not in ("plan", "train"):
                     raise ConfigError(f"--dry-run plans training runs, not {job}")
-                return plan(flags, overrides)
+                with working("planning"):
+                    return plan(flags, overrides)
             told = [redact(word) for word in rest]
-            _run(job, flags, overrides, shlex.join(["bertlab", *([job] if job != "train" else []), *told]))
+            command = shlex.join(["bertlab", *([job] if job != "train" else []), *told])
+            with nullcontext() if SHOWING & set(flags) else working(f"bertlab {job}"):
+                _run(job, flags, overrides, command)
         return 0
     except (
         SystemExit
@@ -228,59 +236,77 @@ def check_words(flags: dict[str, str | None], overrides: list[str]) -> None:
 
 
 def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: str) -> None:
-    import hydra
-
-    from bertlab.config.composition import install, read_words, told_of_presets
+    from bertlab.config.composition import install, to_schema, told_of_presets
 
     install()
+    know_outlines()
     if any(word.startswith("query=") for word in overrides) and "--shell-completion" in flags:
         job = job_being_completed(job)
         job = "train" if job == "plan" else job  # which takes train's words
-    several = "--multirun" in flags
-    words = read_words(job, overrides, () if several else TAKEN_AS_TEXT.get(job, ()))
-    words = choose_sweeper(words) if several else words
-    given = [name if value is None else f"{name}={value}" for name, value in flags.items()]
-    sys.argv = [sys.argv[0], *given, *map(str, words)]
-    if searches(words) and not several and "--cfg" not in flags:
-        raise ConfigError("a search makes several runs: add -m")
-    if not several and any(word.zipped is not None for word in words):
-        raise ConfigError("zip(…) makes several runs: add -m")
-    if (
-        not several
-        and (suite := next((word for word in words if word.key == "suite" and word.sweep), None)) is not None
-    ):
-        raise ConfigError(
-            "a suite makes several runs: add -m, or choose one of its tasks,"
-            f" {suite.key}={suite.singles()[0].plain}"
-        )
-    if searches(words) and "--cfg" not in flags and not registry.load_job(job).has_score:
-        raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
+    several, shows = "--multirun" in flags, bool(SHOWING & set(flags))  # what shows a config calls nothing
+    with outlines.outlined():  # what is wrong is told before torch is imported
+        words = _words_of_runs(job, flags, overrides)
+        given = [name if value is None else f"{name}={value}" for name, value in flags.items()]
+        sys.argv = [sys.argv[0], *given, *map(str, words)]
+        if shows:
+            with told_of_presets():  # Hydra shows, and calls nothing of ours
+                _starting(job, command, [])(None)
+            return
+        common = [word for word in words if not word.sweep] if several else words
+        composed, settings = compose_job(job, flags, common)
+        if not several:
+            to_schema(composed, settings)  # which the task does again, with the components' code
     if searches(words):
         from hydra_plugins.bertlab_optuna import _outgoing
 
         _outgoing.clean = redact
     sweep = check_sweep(job, flags, words) if several else Sweep([])
+    with working("importing torch and the like"):
+        declared = registry.load_job(job)
+    gc.enable()
+    if searches(words) and not declared.has_score:
+        raise ConfigError(f"search: bertlab {job} has no score to search by; leave the search out")
     labels = (
         [] if any(word.key == "hydra/sweeper" and word.plain != PAIRS for word in words) else sweep.labels
     )
-    composed = None
-    # those show; they call nothing
-    if not {"--cfg", "--info", "--shell-completion", "--hydra-help"} & set(flags):
-        composed = compose_job(job, flags, [word for word in words if not word.sweep] if several else words)
-    start = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)(
-        _task(job, command, labels)
-    )
-    if composed is None:
-        with told_of_presets():  # Hydra shows, and calls nothing of ours
-            start(None)
-        return
     with telling(sweep, with_table=bool(labels) and job == "train") if several else nullcontext():
-        start(None if several else composed)
+        _starting(job, command, labels)(None if several else composed)
 
 
-def compose_job(job: str, flags: dict[str, str | None], words: "list[Word]") -> Any:
-    """The config of one run, or what all runs of a sweep have in common; Hydra's own part is checked and at
-    hand for the task.
+def _starting(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
+    import hydra
+
+    decorated = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)
+    started: Callable[[Any], Any] = decorated(_task(job, command, labels))
+    return started
+
+
+def _words_of_runs(job: str, flags: dict[str, str | None], overrides: list[str]) -> "list[Word]":
+    """The words as Hydra is to read them. Raises ConfigError for those that make several runs where one is
+    asked for.
+    """
+    from bertlab.config.composition import read_words
+
+    several = "--multirun" in flags
+    words = read_words(job, overrides, () if several else TAKEN_AS_TEXT.get(job, ()))
+    if several:
+        return choose_sweeper(words)
+    if searches(words) and "--cfg" not in flags:
+        raise ConfigError("a search makes several runs: add -m")
+    if any(word.zipped is not None for word in words):
+        raise ConfigError("zip(…) makes several runs: add -m")
+    suite = next((word for word in words if word.key == "suite" and word.sweep), None)
+    if suite is not None:
+        raise ConfigError(
+            "a suite makes several runs: add -m, or choose one of its tasks,"
+            f" {suite.key}={suite.singles()[0].plain}"
+        )
+    return words
+
+
+def compose_job(job: str, flags: dict[str, str | None], words: "list[Word]") -> tuple[Any, Any]:
+    """The config of one run, or what all runs of a sweep have in common, and Hydra's own part, which is
+    checked and at hand for the task.
     """
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
@@ -289,12 +315,13 @@ def compose_job(job: str, flags: dict[str, str | None], words: "list[Word]") -> 
 
     folder = Path(given) if (given := flags.get("--config-path")) else None
     composed = compose_raw(job, with_folder(flags, words), folder, flags.get("--config-name"))
+    settings = composed.hydra
     HydraConfig.instance().set_config(composed)
     if "--multirun" not in flags:  # there Hydra sets it for each job, and puts it back
-        os.environ.update({name: str(value) for name, value in composed.hydra.job.env_set.items()})
+        os.environ.update({name: str(value) for name, value in settings.job.env_set.items()})
     with open_dict(composed):
         del composed["hydra"]
-    return composed
+    return composed, settings
 
 
 def job_being_completed(job: str) -> str:
@@ -337,15 +364,14 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
                 return _run_trial(trial, job, lambda: to_schema(composed, settings), command)
             if labels:
                 print(label, flush=True)
-            return registry.load_job(job).run(
-                to_schema(composed, settings),
-                Context(
-                    own_command(command, settings.overrides.task),
-                    sweep,
-                    in_grid=bool(labels),
-                    differs=label.partition(": ")[2] if labels else "",
-                ),
+            context = Context(
+                own_command(command, settings.overrides.task),
+                sweep,
+                in_grid=bool(labels),
+                differs=label.partition(": ")[2] if labels else "",
             )
+            with working(label or f"bertlab {job}"):  # also in a process that a launcher started
+                return registry.load_job(job).run(to_schema(composed, settings), context)
         except UserError as error:
             if sweep is None:
                 sys.exit(_refuse(error))

@@ -34,6 +34,7 @@ FLAGS = """flags
 environment
   BERTLAB_DATA        folder with local copies of datasets, e.g. sst2/train.parquet (also paths.mirror)
   BERTLAB_CACHE       tokenizers and tokenised data (default ~/.cache/bertlab)
+  BERTLAB_PROGRESS    seconds until what takes long is told, and told again, without a terminal (default 5,30), or off
   BERTLAB_PLUGINS     folders with components and presets of your own: models/ objectives/ optimizers/ trackers/ conf/"""
 
 
@@ -44,7 +45,9 @@ def answer(job: str, words: Sequence[str]) -> str:
     if not words:
         return help_text("train" if job == "help" else job)
     from bertlab.jobs.help import show
+    from bertlab.runs.outlines import know_outlines
 
+    know_outlines()
     keys = [
         (
             word

@@ -4,6 +4,7 @@ planned, summed up after the last.
 
 import dataclasses
 import functools
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -12,8 +13,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
-from bertlab.config import registry
+from bertlab.config import outlines, registry
+from bertlab.config.schema import Power
 from bertlab.errors import ConfigError, UserError
+from bertlab.runs.progress import each
 
 if TYPE_CHECKING:
     from bertlab.config.words import Word
@@ -68,13 +71,18 @@ def check_sweep(job: str, flags: dict[str, str | None], words: "list[Word]") -> 
     """Compose and validate the runs of a sweep before the first of them starts. Raises what a bad
     one raises.
     """
-    from bertlab.config.composition import compose_words
+    from bertlab.config.composition import compose_apart, to_schema
 
     if "--config-name" in flags or "--config-path" in flags:
         return Sweep([])  # not our primary config
-    sweep = runs_of(job, flags, words)
-    for run in sweep.runs[:LARGEST_CHECKED_SWEEP]:
-        config = compose_words(job, run)
+    with outlines.outlined():  # what is wrong is told before torch is imported
+        sweep = runs_of(job, flags, words)
+        first = sweep.runs[:LARGEST_CHECKED_SWEEP]
+        composed = [compose_apart(job, run) for run in each(first, "checking", len(first), "runs")]
+        for config, hydra in composed:
+            to_schema(config, hydra)
+    for untyped, hydra in composed:
+        config = to_schema(untyped, hydra)
         if job == "train":
             from bertlab.training.assembly import check_combination
 
@@ -118,20 +126,27 @@ def check_direction(sweep: Sweep, config: Any) -> None:
 
 def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
     """`bertlab plan`; the exit status."""
-    from bertlab.config.composition import compose_words, install, read_words
-    from bertlab.jobs.plan import Asked, Power, show
+    from bertlab.config.composition import compose_raw, compose_words, install, read_words
+    from bertlab.runs.outlines import know_outlines
 
     if unfit := [name for name in flags if name not in ("--multirun", "--config-dir", "--dry-run")]:
         raise ConfigError(f"{unfit[0]} does not go together with plan or --dry-run")
     install()
+    know_outlines()
     power, overrides = own_words(Power, overrides)
-    words = read_words("train", overrides)
-    if "--multirun" in flags or searches(words):
-        sweep = runs_of("train", flags, choose_sweeper(words))
-    else:
-        sweep = Sweep([with_folder(flags, words)])
+    with outlines.outlined():  # a typo is told before torch is imported
+        words = read_words("train", overrides)
+        compose_raw("train", with_folder(flags, [word for word in words if not word.sweep]))
+        if "--multirun" in flags or searches(words):
+            sweep = runs_of("train", flags, choose_sweeper(words))
+        else:
+            sweep = Sweep([with_folder(flags, words)])
     if not sweep.runs:
         raise ConfigError("plan: this sweeper makes its runs as it goes; there is no list of them before")
+
+    from bertlab.jobs.plan import Asked, show
+
+    gc.enable()  # see entry.main
 
     def composing(run: "list[Word]") -> Callable[[], Any]:
         def compose() -> Any:

@@ -25,7 +25,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from bertlab.config import registry, suites
+from bertlab.config import outlines, registry, suites
 from bertlab.config.schema import Budget, Component, valid_keys, validate
 from bertlab.config.trust import check_hydra, guard_environment
 from bertlab.config.words import RULES, Word, check_option, parse, parts_of_mixture, read
@@ -54,7 +54,7 @@ class ComponentSource(ConfigSource):
             )
         if option not in registry.options(group):
             raise ConfigLoadError(f"Config not found: {config_path}")
-        node = OmegaConf.structured(registry.load_schema(group, option), flags={"allow_objects": False})
+        node = OmegaConf.structured(outlines.to_compose(group, option), flags={"allow_objects": False})
         for key in node:
             if isinstance(child := node._get_node(key), DictConfig) and OmegaConf.get_type(child) is dict:
                 OmegaConf.set_struct(child, False)  # a mapping's keys are the user's
@@ -200,12 +200,17 @@ def compose_schema(job: str, overrides: Iterable[str]) -> Any:
 
 
 def compose_words(job: str, words: Iterable[Word]) -> Any:
-    """The same of words that are complete: to check sweeps."""
+    """The same of words that are complete."""
+    return to_schema(*compose_apart(job, words))
+
+
+def compose_apart(job: str, words: Iterable[Word]) -> tuple[DictConfig, DictConfig]:
+    """A run's config and Hydra's own part, as `to_schema` takes them."""
     composed = compose_raw(job, words)
     hydra = composed.hydra
     with open_dict(composed):
         del composed["hydra"]
-    return to_schema(composed, hydra)
+    return composed, hydra
 
 
 def declared_tasks(suite: suites.Suite) -> dict[tuple[str, str], str]:
@@ -292,8 +297,9 @@ def to_schema(composed: DictConfig, hydra: Any) -> Any:
         if missing:
             raise ConfigError(f"{missing[0]}: required, but not set; add {missing[0]}=… to the command line")
         schema = OmegaConf.to_object(composed)
+        schema = schema if outlines.is_outlined() else outlines.with_code(schema)
         _check_names(schema)
-        validate(schema)
+        validate(schema, values_only=outlines.is_outlined())
     except OmegaConfBaseException as error:  # an interpolation of what is not there
         key = str(error.full_key or error.key or "")
         line = str(error).splitlines()[0].removeprefix("ConfigError raised while resolving interpolation: ")
@@ -410,7 +416,7 @@ def _is_preset_name(group: str) -> bool:
 
 def all_keys(job: str) -> list[str]:
     """Dotted keys of a job's config with every component, for suggestions."""
-    schema = registry.load_schema("schema", job)
+    schema = outlines.to_ask("schema", job)
     keys = valid_keys(schema)
     for group in (*registry.FOLDERS, *registry.TABLE):
         if hasattr(schema, group):
@@ -423,5 +429,5 @@ def keys_of_components(group: str) -> dict[str, list[str]]:
     by_component = {}
     for option in registry.options(group):
         with suppress(ConfigError):
-            by_component[option] = valid_keys(registry.load_schema(group, option), group)
+            by_component[option] = valid_keys(outlines.to_ask(group, option), group)
     return by_component

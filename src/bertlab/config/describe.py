@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from bertlab.config import registry, schema
+from bertlab.config import outlines, registry, schema
 from bertlab.errors import ConfigError, did_you_mean, nearest
 
 COMPONENTS: dict[str, type[schema.Component]] = {
@@ -125,8 +125,7 @@ def summary_of(group: str, option: str) -> str:
     if (file := preset_of(group, option)) is not None:
         return re.split(r"(?<=\.) (?=[A-Z`])", header_of(file))[0]
     if group in registry.FOLDERS:
-        file = next((file for file in registry.source_files(group) if file.stem == option), None)
-        return "" if file is None else _first_line(_docstring(file))
+        return _first_line(_docstring_of(group, option))
     module, _, name = registry.TABLE.get(group, {}).get(option, ":").partition(":")
     return (
         _first_line(_docstring(registry.ROOT.parent.joinpath(*module.split(".")).with_suffix(".py"), name))
@@ -162,6 +161,12 @@ def built_on(file: Path) -> str:
     """The option that a preset is built on, by its defaults list; empty where it is on none."""
     first_default = re.search(r"^defaults:\n\s+- (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     return first_default.group(1) if first_default else ""
+
+
+def _docstring_of(group: str, option: str) -> str:
+    """Of the option's own file; empty where there is none."""
+    file = next((file for file in registry.source_files(group) if file.stem == option), None)
+    return "" if file is None else _docstring(file)
 
 
 def _docstring(file: Path, name: str | None = None) -> str:
@@ -224,7 +229,7 @@ def explain_word(word: str, job: str = "train") -> str:
 
 def keys_of_job(job: str) -> list[Key]:
     """Keys that a job has beside those of a run; of train, its own few."""
-    node = registry.load_schema("schema", job)
+    node = outlines.to_ask("schema", job)
     run = (
         {item.name for item in dataclasses.fields(schema.Train)}
         if isinstance(node, schema.Train) and job != "train"
@@ -304,9 +309,9 @@ def _option(group: str, option: str) -> str:
         elif preset:
             lines += ["", "sets", *(f"  {key}={value_text(value)}" for key, value in preset.items())]
         return "\n".join(lines)
-    node = registry.load_schema(group, component)
+    node = outlines.to_ask(group, component)
     said = inspect.getdoc(type(node)) or ""
-    module = _docstring(Path(inspect.getfile(type(node)))) if group in registry.FOLDERS else ""
+    module = _docstring_of(group, component) if group in registry.FOLDERS else ""
     for text in dict.fromkeys((module, "" if said.startswith(f"{type(node).__name__}(") else said)):
         lines += [line for part in text.split("\n\n") for line in (_wrapped(part), "") if line]
     if isinstance(node, schema.ObjectiveConfig):
@@ -387,7 +392,7 @@ def every_key() -> Iterator[tuple[str, Key]]:
     for group in COMPONENTS:
         for option in registry.options(group):
             with suppress(ConfigError):
-                yield from ((option, key) for key in keys_of(registry.load_schema(group, option), group))
+                yield from ((option, key) for key in keys_of(outlines.to_ask(group, option), group))
 
 
 def _of_jobs(matching: Sequence[tuple[str, Key]]) -> str:

@@ -129,6 +129,11 @@ def _files(group: str) -> dict[str, Path]:
     }
 
 
+def is_plugin(group: str, option: str) -> bool:
+    """Whether an option's file lies in one of the user's folders."""
+    return group in FOLDERS and not _files(group)[option].is_relative_to(ROOT)
+
+
 def source_files(group: str) -> list[Path]:
     """Files of a group's Python options, ours and of plugins; none for what is no group."""
     if group in FOLDERS:

@@ -14,14 +14,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal, TextIO
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from bertlab.errors import RunError, redact
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 if sys.platform != "win32":
     import fcntl
@@ -181,16 +179,21 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def save_weights(path: Path, weights: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_weights(path: Path, weights: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
     """A safetensors file, atomically."""
+    from safetensors.torch import save
+
     content = save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, metadata or {}
     )
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
+def load_weights(path: Path) -> "dict[str, Tensor]":
     """Inverse of `save_weights`. Raises RunError for a file that is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(plain(path))
     except FileNotFoundError:
@@ -199,10 +202,12 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         raise RunError(f"{path}: damaged weights ({error})") from error
 
 
-def check_weights(weights: dict[str, Tensor], own: dict[str, Tensor], where: str) -> None:
+def check_weights(weights: "dict[str, Tensor]", own: "dict[str, Tensor]", where: str) -> None:
     """Refuse what torch would cast without a word: numbers of another kind, and numbers that are none. Raises
     RunError naming the first.
     """
+    import torch  # which caches and records do without
+
     for name, value in weights.items():
         if name in own and value.is_floating_point() != own[name].is_floating_point():
             raise RunError(

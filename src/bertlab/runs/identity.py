@@ -103,7 +103,7 @@ def code_version(file: Path) -> str:
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node) is not None
+            and ast.get_docstring(node, clean=False) is not None
         ):
             node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(ascii(_structure(tree)).encode()).hexdigest()[:16]
