@@ -79,7 +79,8 @@ def test_a_killed_suite_goes_on_and_ends_in_the_same_table(cli: Any) -> None:
     assert status == 0, err
     report = Path("report/report.md").read_text()
     assert "## Over tasks" in report and "| somebody ‡ | 80.0 | 50.0 | 65.0 |" in report
-    assert re.search("^    bertlab suite=mine/marks .*model=bert_tiny", report, re.MULTILINE)
+    commands = report.replace(" \\\n        ", " ")  # each in one line
+    assert re.search("^    bertlab suite=mine/marks .*model=bert_tiny", commands, re.MULTILINE)
     assert report.count("| 95 % interval | examples too |") == 2, report  # by accuracy and by correlation
 
 
