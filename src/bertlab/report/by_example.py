@@ -5,20 +5,26 @@ Reads the datasets that the runs were made on; where they are not at hand, that 
 report stands.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bertlab.config import registry
 from bertlab.config.schema import Train
 from bertlab.data.dataset import load_for, roles_for, text_roles
 from bertlab.declarations import Metric, Role
 from bertlab.errors import UserError
-from bertlab.report import resampling, stats
+from bertlab.report import contamination, resampling, stats
 from bertlab.report.arms import Arm, Seeds, Study, partners, seeds_of
 from bertlab.report.contamination import Contamination, check_contamination
+from bertlab.runs.cache import remembered
+from bertlab.runs.files import digest, file_digest
+from bertlab.runs.identity import code_version, folder_version
 from bertlab.runs.records import RunRecord
 
 ACCURACY = Metric("accuracy", higher_is_better=True)
@@ -277,19 +283,44 @@ def contaminations(
         if run.config.get("init.component") in ("pretrained", "checkpoint"):
             skipped.append(f"{arm.name}: what its weights from elsewhere were trained on is not on record")
     seen = []
-    evaluated = _evaluation_texts(study, mirror)
+    run = study.baseline.in_order()[0]
+    evaluated = _config(run, mirror)
+    _check_data(evaluated, run)
     for key, (name, config) in texts_of.items():
-        for split, texts in evaluated.items():
-            seen.append(
-                SeenBy(check_contamination(split, name, texts, _training_texts(config)), readers[key])
-            )
+        seen += [SeenBy(found, readers[key]) for found in _contaminations_by(name, config, evaluated)]
     return seen, sorted(set(skipped))
 
 
-def _evaluation_texts(study: Study, mirror: str | None) -> dict[str, list[str]]:
-    run = study.baseline.in_order()[0]
-    config = _config(run, mirror)
-    loaded, roles = _dataset_of(config, run), roles_for(config.dataset, config.objective)
+def _contaminations_by(name: str, trained: Train, evaluated: Train) -> list[Contamination]:
+    """The evaluation splits of one run in the training texts of another; computed once for their content."""
+
+    def compute() -> list[dict[str, Any]]:
+        return [
+            check_contamination(split, name, texts, _training_texts(trained)).record()
+            for split, texts in _evaluation_texts(evaluated).items()
+        ]
+
+    made_of = [_content(trained), _content(evaluated), code_version(Path(contamination.__file__))]
+    records = remembered(evaluated.paths, "contamination", digest(made_of), compute)
+    return [Contamination.from_record(record, name) for record in records]
+
+
+def _content(config: Train) -> dict[str, Any]:
+    """What decides the texts that a run reads."""
+    roles = roles_for(config.dataset, config.objective)
+    kinds = {role.kind: inspect.getfile(registry.load_kind(role.kind)) for role in roles}
+    return {
+        "data": config.dataset.fingerprint(config.paths),
+        "dataset": config.dataset.reading(),
+        "roles": [asdict(role) for role in roles],
+        "kinds": {kind: file_digest(Path(file)) for kind, file in kinds.items()},
+        "select_on": config.evaluation.select_on,
+        "code": folder_version(Path(inspect.getfile(load_for)).parent),
+    }
+
+
+def _evaluation_texts(config: Train) -> dict[str, list[str]]:
+    loaded, roles = load_for(config), roles_for(config.dataset, config.objective)
     return {
         split: list(_rows_of(loaded.splits[split], roles))
         for split in ("selection", "validation", "test")
@@ -317,7 +348,12 @@ def _config(run: RunRecord, mirror: str | None) -> Train:
 
 def _dataset_of(config: Train, run: RunRecord) -> Any:
     """The run's dataset, if it is still the one that the run was trained on. Raises UserError."""
+    _check_data(config, run)
+    return load_for(config)
+
+
+def _check_data(config: Train, run: RunRecord) -> None:
+    """Raises UserError where the dataset is not the one that the run was trained on."""
     recorded = run.identity.get("inputs", {}).get("dataset")
     if recorded is not None and config.dataset.fingerprint(config.paths) != recorded:
         raise UserError(f"{config.dataset.name}'s files are not those that the runs were trained on")
-    return load_for(config)

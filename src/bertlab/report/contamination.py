@@ -10,8 +10,9 @@ training text. `inside`: it stands within a longer one, at word borders. `near`:
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from bertlab.runs.progress import each
 NGRAM = 3
 NEAR = 0.85
 SHORTEST = 5  # words
+KINDS = ("whole", "inside", "short", "near")
 COMMON = (
     200  # training texts that a 3-gram may occur in before it tells nothing about where a text comes from
 )
@@ -42,6 +44,17 @@ class Contamination:
         """(rows,) bool: whole, inside or near; stock phrases are not held against a score."""
         seen_rows: np.ndarray = self.whole | self.inside | self.near
         return seen_rows
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it: of each kind the rows' numbers."""
+        found = {name: np.flatnonzero(getattr(self, name)).tolist() for name in KINDS}
+        return {"split": self.split, "rows": self.rows, **found}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], source: str) -> "Contamination":
+        """Inverse of `record`."""
+        found = {name: np.isin(np.arange(record["rows"]), record[name]) for name in KINDS}
+        return cls(record["split"], source, record["rows"], **found)
 
 
 def words_of(text: str) -> list[str]:

@@ -10,13 +10,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bertlab.config.schema import Paths
 from bertlab.errors import RunError
-from bertlab.runs.files import clear_orphans, file_digest, publish_folder, read_json
+from bertlab.runs.files import clear_orphans, file_digest, publish_folder, read_json, write_text
 from bertlab.runs.progress import working
 
-MANIFEST = "manifest.json"
+MANIFEST, VALUE = "manifest.json", "value.json"
 
 
 def cache_folder(paths: Paths) -> Path:
@@ -45,6 +46,14 @@ def cached(paths: Paths, kind: str, key: str, fill: Callable[[Path], object]) ->
         raise RunError(
             f"paths.cache={root}: cannot be used ({error.strerror or error}); name another folder"
         ) from error
+
+
+def remembered(paths: Paths, kind: str, key: str, compute: Callable[[], Any]) -> Any:
+    """What `compute()` gives, JSON-ready: computed once, then read from the cache. Raises RunError as
+    `cached` does.
+    """
+    folder = cached(paths, kind, key, lambda place: write_text(place / VALUE, json.dumps(compute())))
+    return read_json(folder / VALUE)
 
 
 def _fill(temporary: Path, fill: Callable[[Path], object]) -> None:
