@@ -2,14 +2,15 @@
 settings of the user's.
 """
 
+import copy
 import importlib.util
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -53,6 +54,28 @@ def one_thread_for_all() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def presets_read_once() -> Iterator[None]:
+    """Hydra reads a preset again for each config that it composes, which is a quarter of composing. Where all
+    of them are ours, and stay as they are, what was read is copied.
+    """
+    from hydra._internal.config_repository import ConfigRepository
+
+    load, known = ConfigRepository.load_config, {}
+    ours = {("hydra", "hydra.conf"), ("main", str(ROOT / "conf")), ("bertlab", "components"), ("schema", "")}
+
+    def once(repository: Any, config_path: str) -> Any:
+        if not {(source.provider, source.path) for source in repository.get_sources()} <= ours:
+            return load(repository, config_path=config_path)
+        if config_path not in known:
+            known[config_path] = load(repository, config_path=config_path)
+        return copy.deepcopy(known[config_path])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", once)
+        yield
 
 
 @pytest.fixture(autouse=True)
