@@ -19,7 +19,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 280  # seconds, after which a process is taken to hang
+PATIENCE = 1200  # seconds, after which a process is taken to hang; no machine is so slow otherwise
 TIMES = ("train/tokens_per_s", "seconds", "core_seconds", "tokens_per_s", "utilisation", "finished_at")
 
 
@@ -151,7 +151,7 @@ def kill_when(
     """Signal the process, or its whole group, as soon as `ready()` holds; its output."""
     wait_until(ready, child)
     child.kill(number, group)
-    return child.wait(60)
+    return child.wait()
 
 
 def newest_step(output: Path) -> int:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TextIO
 
-PATIENCE = 60  # seconds of a case
+PATIENCE = 600  # seconds of a case
 LONGEST = 1000  # letters of a line that a person should read
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {  # event -> which arguments are paths, and which is the folder that they are relative to

@@ -38,7 +38,7 @@ from kills import only, settled
 from children import warm_up
 from tiny import tiny
 
-PATIENCE = 60  # seconds: a command that takes longer hangs
+PATIENCE = 600  # seconds: a command that takes longer hangs
 ROWS = (60, 20, 20)
 FAST = [
     "compute.checkpoint_seconds=0",

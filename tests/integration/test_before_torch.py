@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bertlab.runs.outlines import know_outlines
+from children import PATIENCE
 
 HEAVY = {
     "torch", "transformers", "datasets", "wandb", "optuna", "pandas", "matplotlib", "scipy", "pyarrow",
@@ -47,7 +48,7 @@ def loaded_by(words: Sequence[str], **environment: str) -> tuple[int, set[str], 
         f"print('HEAVY', *sorted({HEAVY!r} & set(sys.modules))); sys.exit(status)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300,
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=PATIENCE,
         env={**os.environ, **environment},
     )  # fmt: skip
     out, _, heavy = done.stdout.rpartition("HEAVY")

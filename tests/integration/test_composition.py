@@ -19,6 +19,7 @@ from bertlab.config import registry
 from bertlab.config.composition import compose_schema, declared_tasks, read_words
 from bertlab.config.registry import GROUPS, conf_folder
 from bertlab.config.suites import read_suite
+from children import PATIENCE
 
 CONF = conf_folder()
 Cli = Callable[..., tuple[int, str, str]]  # conftest's fixture
@@ -85,7 +86,7 @@ def heavy_modules(*lines: list[str]) -> tuple[list[tuple[int, str]], set[str]]:
     have imported.
     """
     command = [sys.executable, "-c", HEAVY, json.dumps(lines)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     told, heavy = json.loads(done.stdout)
     return told, set(heavy)
@@ -133,7 +134,8 @@ def test_tab_completion_knows_groups_and_keys(cli: Cli, monkeypatch: pytest.Monk
 def test_a_shell_asks_a_process_of_its_own_for_completions() -> None:
     line, expected = next(iter(COMPLETED.items()))
     done = subprocess.run(
-        [sys.executable, "-m", "bertlab", "-sc", "query=bash"], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-m", "bertlab", "-sc", "query=bash"],
+        capture_output=True, text=True, timeout=PATIENCE,
         env={**os.environ, "COMP_LINE": line, "COMP_POINT": str(len(line))},
     )  # fmt: skip
     assert expected in done.stdout.split(), (done.stdout, done.stderr)

@@ -21,6 +21,7 @@ from bertlab.cli.help import help_text
 from bertlab.cli.sweeps import own_words
 from bertlab.config import composition, registry
 from bertlab.config.schema import Power
+from children import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -445,7 +446,7 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", str(ROOT / "mkdocs.yml"), "-d",
         str(tmp_path / "site")],
-        capture_output=True, text=True, timeout=240,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "reference" / "keys" / "optimizer" / "index.html").read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 import bertlab
+from children import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +37,7 @@ def build(kind: str, source: Path, place: Path) -> Path:
         cwd=source,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert built.returncode == 0, built.stderr
     (made,) = place.iterdir()
@@ -94,7 +95,7 @@ def test_what_the_container_copies_builds_the_same_wheel(wheel: Path, tmp_path: 
     asked = re.search(r"\$\((grep [^)]+)\)", install)
     assert asked is not None
     pin = subprocess.run(
-        ["bash", "-c", asked[1]], cwd=tmp_path / "copied", capture_output=True, text=True, timeout=60
+        ["bash", "-c", asked[1]], cwd=tmp_path / "copied", capture_output=True, text=True, timeout=PATIENCE
     ).stdout.split()
     assert len(pin) == 1 and pin[0].startswith("torch=="), pin
     assert '["bertlab"]' in dict(steps)["ENTRYPOINT"] and "bertlab" in project["scripts"]
@@ -107,7 +108,7 @@ def test_installed_wheel_brings_its_presets(wheel: Path, tmp_path: Path) -> None
         [sys.executable, "-c",
         "import bertlab, sys; sys.argv = ['bertlab', 'debug=smoke', 'compute.threads=1'];"
          "print(bertlab.__file__); from bertlab.cli import main; main()"],
-        cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=120, env={**os.environ,
+        cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=PATIENCE, env={**os.environ,
         "PYTHONPATH": str(tmp_path / "site")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -123,7 +124,7 @@ def test_installed_wheel_brings_its_presets(wheel: Path, tmp_path: Path) -> None
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-m", "bertlab", *words]
     done = subprocess.run(
-        command, cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=120, env=environment
+        command, cwd=tmp_path / "elsewhere", capture_output=True, text=True, timeout=PATIENCE, env=environment
     )
     assert done.returncode == 0 and (tmp_path / "elsewhere/multirun/studies/s/trials.csv").is_file(), (
         done.stderr
@@ -132,7 +133,7 @@ def test_installed_wheel_brings_its_presets(wheel: Path, tmp_path: Path) -> None
 
 def test_module_and_package_agree_on_the_version() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bertlab", "--version"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "bertlab", "--version"], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stdout.strip() == f"bertlab {bertlab.__version__}"
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import bertlab
 from bertlab.errors import ConfigError, RunError
 from bertlab.training.loop import MemoryExhausted
+from children import PATIENCE
 from tiny import tiny
 
 WORDS = (
@@ -142,7 +143,7 @@ def wandb_records(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--summary", "--json", str(place)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), list(place.glob("*.wandb"))

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from children import PATIENCE
+
 DATA = [
     "debug=smoke",
     "dataset.train_size=200",
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 def run(*words: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "bertlab", *words], capture_output=True, text=True, timeout=250
+        [sys.executable, "-m", "bertlab", *words], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -90,7 +92,7 @@ def test_a_search_over_the_cores_outlives_a_killed_worker() -> None:
             os.kill(worker, signal.SIGKILL)
             killed += 1
         time.sleep(0.05)
-    out, _ = process.communicate(timeout=250)
+    out, _ = process.communicate(timeout=PATIENCE)
     assert killed and process.returncode == 0, out.decode()
     rows = list(csv.DictReader(Path("multirun/studies/s/trials.csv").read_text().splitlines()))
     assert sum(row["state"] in ("complete", "pruned") for row in rows) == 5, rows

@@ -16,7 +16,7 @@ import pytest
 import bertlab
 from bertlab.data.feeding import Feed
 from bertlab.training.loop import Interrupted
-from children import finish, kill_when, newest_step, only_run, result, start, wait_until
+from children import PATIENCE, finish, kill_when, newest_step, only_run, result, start, wait_until
 from tiny import tiny
 
 RUN = tiny("budget.epochs=4", "budget.batch_size=8", "objective.token_dropout=0.1",
@@ -127,10 +127,10 @@ def test_a_killed_maker_of_batches_is_told_in_one_line_and_loses_nothing(tmp_pat
 def test_finished_run_is_skipped_and_its_metric_returned(tmp_path: Path) -> None:
     """By processes that start anew, as a person starts them."""
     command = [sys.executable, "-m", "bertlab", *tiny("budget.steps=2"), f"paths.output={tmp_path}"]
-    first = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    first = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
     again = subprocess.run(
-        [*command, "tracker=local", "tags=[other]"], capture_output=True, text=True, timeout=200
+        [*command, "tracker=local", "tags=[other]"], capture_output=True, text=True, timeout=PATIENCE
     )
     assert first.returncode == again.returncode == 0, first.stderr + again.stderr
     assert "finished already" in again.stdout

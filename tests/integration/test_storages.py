@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from children import Child
+from children import PATIENCE, Child
 
 DATA = [
     "debug=smoke",
@@ -106,7 +106,7 @@ def postgresql() -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [binaries[-1] / "initdb", "-D", folder / "data", "-U", "bertlab", "-A", "trust", "--no-sync"]
-    subprocess.run(command, check=True, timeout=120, **options)  # type: ignore[call-overload]
+    subprocess.run(command, check=True, timeout=PATIENCE, **options)  # type: ignore[call-overload]
     settings = [
         "-c",
         "listen_addresses=127.0.0.1",

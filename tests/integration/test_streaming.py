@@ -13,6 +13,7 @@ from bertlab.config.schema import Paths
 from bertlab.data.dataset import load_dataset
 from bertlab.declarations import TEXT, TEXT_PAIR, Role
 from bertlab.errors import DataError
+from children import PATIENCE
 
 TEXTS, LABEL = (TEXT, TEXT_PAIR), Role("label", "label", is_answer=True)
 
@@ -55,7 +56,7 @@ def test_memory_does_not_grow_with_the_corpus() -> None:
             [sys.executable, "-c", MEASURE, "dataset=files", f"dataset.train_file={megabytes}.jsonl",
             "dataset.label_column=null",
              "objective=mlm", "tokenizer=wordlevel", "paths.cache=cache"],
-            capture_output=True, text=True, timeout=240,
+            capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         tokens, peak = map(int, done.stdout.split())

@@ -12,6 +12,7 @@ from runfolders import write_run
 
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report.page import to_html
+from children import PATIENCE
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
@@ -52,7 +53,7 @@ def test_a_browser_shows_it_whole(page: str, width: int, tmp_path: Path) -> None
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
         "--virtual-time-budget=5000",
                "--dump-dom", (tmp_path / "page.html").as_uri()]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     found = re.search(
         r"<title>wide=(\d+) window=(\d+) broken=(\d+) tables=(\d+) requests=(\d+)</title>", done.stdout
     )

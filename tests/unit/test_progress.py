@@ -12,6 +12,7 @@ import pytest
 from bertlab.errors import ConfigError
 from bertlab.runs import progress
 from bertlab.runs.progress import each, working
+from children import PATIENCE
 
 
 class Heard(progress.Teller):
@@ -29,7 +30,7 @@ class Heard(progress.Teller):
     def wait_for(self, lines: int) -> list[str]:
         """So many more lines; fails where they do not come."""
         for _ in range(lines):
-            assert self.came.acquire(timeout=20), f"heard only {self.lines}"
+            assert self.came.acquire(timeout=PATIENCE), f"heard only {self.lines}"
         return list(self.lines)
 
 
@@ -185,6 +186,6 @@ def test_a_forked_process_tells_for_itself() -> None:
     """The thread that looks at the clock is not there after a fork."""
     environment = {**os.environ, "BERTLAB_PROGRESS": "0.05,0.1"}
     done = subprocess.run(
-        [sys.executable, "-c", FORKED, "2"], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FORKED, "2"], env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
     assert "in the child: " in done.stderr and "before: " in done.stderr

@@ -13,6 +13,7 @@ from runfolders import three_arms
 
 from bertlab.contracts import Metric, RunInfo
 from bertlab.trackers.wandb import Wandb, worst_errors
+from children import PATIENCE
 from tiny import tiny
 
 
@@ -22,7 +23,7 @@ def records(place: Path) -> list[dict[str, Any]]:
         [str(Path(sys.executable).parent / "wandb"), "leet", "inspect", "--json", str(place)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

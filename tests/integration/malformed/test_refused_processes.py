@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from refusals import Case, assert_refused, case, data, each, lay_out, tree, with_line
 
+from children import PATIENCE
+
 PROCESSES = [
     case("config", "optimizer.lrr=1", "command line", "'optimizer.lrr'", "did you mean 'optimizer.lr'"),
     data("csv", "t.csv", with_line(5, "a good film, and long,1"), "line 5"),
@@ -26,6 +28,6 @@ def test_a_refusal_prints_one_line_from_a_process_of_its_own(
         capture_output=True,
         text=True,
         env=os.environ.copy(),
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert_refused((done.returncode, done.stdout, done.stderr), case.says, before)
