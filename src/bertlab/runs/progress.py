@@ -50,7 +50,7 @@ class Work:
         """As a pipe gets it: what, how far, how fast, how long still."""
         seconds = time.monotonic() - self.started
         if not self.unit:
-            told = [f"{_duration(seconds)} so far"]
+            told = ["just begun" if seconds < 1 else f"{_duration(seconds)} so far"]
         else:
             rate = (self.done - self.at_first) / max(seconds, 1e-9)
             share = "" if not self.total else f" of {self.total:,.0f} ({self.done / self.total:.0%})"
