@@ -43,6 +43,11 @@ class Metric:
     bounds: tuple[float | None, float | None] = (0.0, 1.0)  # None: none on this side
     per_token: bool = False  # whether it is about tokens, and so in another unit for every tokenizer
 
+    def __post_init__(self) -> None:
+        low, high = self.bounds
+        if low is not None and high is not None and low >= high:
+            raise ValueError(f"metric {self.name}: bounds={self.bounds} must be (lowest, highest)")
+
     def better(self, new: float, old: float | None) -> bool:
         """Whether `new` beats `old` (anything beats None)."""
         return old is None or (new > old if self.higher_is_better else new < old)
@@ -90,6 +95,10 @@ class Metric:
             f"{self.factor * value:{'+' if sign else ''}.{digits if self.unit == FRACTION else digits + 1}f}"
         )
         return text.replace("-", "−")  # a minus is no hyphen
+
+    def holds(self, value: float) -> bool:
+        """Whether it is a value that the metric can have."""
+        return self.clip(value) == value
 
     def clip(self, value: float) -> float:
         """Within its bounds: what an interval may not leave."""

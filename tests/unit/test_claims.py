@@ -25,9 +25,14 @@ def rows(root: Path, test: str = stats.SIGN_FLIP, **options: Any) -> tuple[dict[
 
 
 def arm(root: Path, name: str, seeds: int, gain: float, **settings: Any) -> None:
+    """No two seeds gain equally much."""
     for seed in range(seeds):
         write_run(
-            root, f"{name}-{seed}", seed, 0.8 + SPREAD[seed] + gain + 0.3 * SPREAD[-1 - seed], **settings
+            root,
+            f"{name}-{seed}",
+            seed,
+            0.8 + SPREAD[seed] + gain * (1 + 3 * SPREAD[seed]) + 0.3 * SPREAD[-1 - seed],
+            **settings,
         )
 
 

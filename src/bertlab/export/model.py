@@ -129,6 +129,7 @@ def write_model(
     """
     form = form_of(config, what)
     check_names(label_names)
+    check_head(form, model, config.objective.name)
     if config.model.hub_name() is not None:
         return _write_hf(folder, model, label_names, form)
     described, state = (
@@ -206,6 +207,18 @@ def described_head(form: Form, label_names: Sequence[str]) -> dict[str, Any]:
     return {**names, **form.head.config}
 
 
+def check_head(form: Form, model: Model, objective: str) -> None:
+    """Every weight of the head must have a place in the class that it leaves as. Raises ConfigError naming
+    those that have none.
+    """
+    own = () if form.head is None else model.head.exported_state()
+    if lost := [name for name in own if form.head and _module_of(name, form.head.names) is None]:
+        raise ConfigError(
+            f"objective={objective}: its head has {', '.join(lost[:4])}{' …' if lost[4:] else ''}, for which"
+            f" hf_head() names no place in {form.kind}; {ENCODER_ALONE}"
+        )
+
+
 def _head_state(form: Form, model: Model) -> dict[str, Tensor]:
     """The head's weights under BERT's names."""
     if form.head is None:
@@ -220,10 +233,14 @@ def _renamed(name: str, names: Mapping[str, str]) -> str:
     """A weight's name with the longest module of it that `names` knows replaced; as it is where there is
     none.
     """
-    module = max(
-        (known for known in names if name == known or name.startswith(f"{known}.")), key=len, default=None
-    )
+    module = _module_of(name, names)
     return name if module is None else names[module] + name.removeprefix(module)
+
+
+def _module_of(name: str, names: Mapping[str, str]) -> str | None:
+    """The longest module that a weight is of, among those known."""
+    known = (one for one in names if name == one or name.startswith(f"{one}."))
+    return max(known, key=len, default=None)
 
 
 def _double_bias(state: dict[str, Tensor]) -> None:

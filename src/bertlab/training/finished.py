@@ -1,5 +1,6 @@
 """A finished run, ready to score and predict."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from bertlab.errors import DataError, RunError
 from bertlab.models.hf import Hf
 from bertlab.runs.files import check_weights
 from bertlab.runs.folder import RunFolder
+from bertlab.runs.identity import file_versions
 from bertlab.runs.machine import Device, choose_device
 from bertlab.training.assembly import Model, build_model
 
@@ -34,6 +36,13 @@ class FinishedRun:
         return choose_device(compute.device, precision, compute.threads)
 
 
+def changed_components(config: Train, identity: dict[str, Any]) -> list[str]:
+    """Files of the run's objective and model whose content is another than when it was made."""
+    recorded = identity["code"]
+    now = {**file_versions(config.objective), **file_versions(config.model)}
+    return sorted(name for name, version in now.items() if recorded.get(name, version) != version)
+
+
 def load_run(folder: RunFolder) -> FinishedRun:
     """Everything of a finished run. Raises RunError where the folder is damaged or of another version."""
     folder.verify()
@@ -55,5 +64,11 @@ def load_run(folder: RunFolder) -> FinishedRun:
             f"{folder}: its weights do not fit this version's model"
             f" ({str(error).splitlines()[1].strip()[:160]})"
         ) from error
+    if changed := changed_components(config, identity):
+        print(
+            f"bertlab: note: {', '.join(changed)} has changed since this run was made: what it computes now"
+            f" may not be what the run recorded ({folder})",
+            file=sys.stderr,
+        )
     model.eval()
     return FinishedRun(folder, config, tokenizer, objective, model, identity)

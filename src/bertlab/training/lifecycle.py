@@ -256,6 +256,9 @@ def compute(
                 flush=True,
             )
         specs = metric_specs(objective.metrics, metrics)
+        broken = outside_bounds(metrics, specs)
+        for line in broken:
+            print(line, flush=True)
         on_pairs = (
             {} if scorer is None else {pairs_name(scorer.source, config.evaluation.pairs_scoring): scorer()}
         )
@@ -284,7 +287,7 @@ def compute(
             "stopped": progress.stopped or "budget",
             "spikes": spikes(config, progress),
             "seed": config.seed,
-            "notes": material.dataset.notes,
+            "notes": [*material.dataset.notes, *broken],
             "text": material.texts,
             "vocabulary": material.tokenizer.vocab_size,
             "rows": material.counted(config),
@@ -488,6 +491,16 @@ def metric_specs(declared: tuple[Metric, ...], metrics: dict[str, Any]) -> dict[
         for name, short in full.items()
         if short in named and not name.startswith("best_possible/")
     }
+
+
+def outside_bounds(metrics: dict[str, Any], specs: dict[str, Any]) -> list[str]:
+    """A line on each score that its own metric says cannot be."""
+    wrong = [name for name, spec in specs.items() if not Metric.from_record(name, spec).holds(metrics[name])]
+    return [
+        f"{name} is {metrics[name]:.4g}, outside the bounds {specs[name]['bounds']} that its objective"
+        " declares: one of them is wrong"
+        for name in wrong
+    ]
 
 
 def spikes(config: Train, progress: Progress) -> dict[str, Any]:
