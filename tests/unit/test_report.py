@@ -152,6 +152,15 @@ def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:
         )
 
 
+def test_an_arm_that_learnt_nothing_is_told(root: Path) -> None:
+    for number, folder in enumerate(sorted(root.glob("toy-classification-a*"))[:3]):
+        rows = {"train": {"rows": 9, "commonest": "yes"}, "validation": {"rows": 1000}}
+        change_summary(folder, rows=rows, blind={"validation": {"accuracy": 0.95 - 0.01 * number}})
+    (study,) = studies_of(find_runs([str(root)]))
+    told = " ".join(warnings_of(study))
+    assert "3 of 6 runs learnt nothing that shows beyond chance" in told and told.count("learnt nothing") == 1
+
+
 def test_scores_on_minimal_pairs_can_be_what_is_compared(tmp_path: Path) -> None:
     """They are of no split of the data: pairs decide, though validation says the opposite."""
     pairs = Metric("pairs/accuracy", higher_is_better=True)

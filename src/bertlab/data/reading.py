@@ -355,7 +355,8 @@ def _csv_records(config: Any, file: Path, delimiter: str, quoted: bool, tell: Te
                 raise DataError(
                     f"{file}: line {reader.line_num} has {len(fields)} fields, not {len(names)}"
                     f" ({', '.join(names)[:80]}); quote texts that hold the delimiter, or see"
-                    " dataset.delimiter, dataset.quoting and dataset.column_names"
+                    " dataset.delimiter (delimiter in evaluate and predict), dataset.quoting and"
+                    " dataset.column_names"
                 )
             if reader.line_num - first >= LONG_ROW and delimiter == "\t":
                 tell(

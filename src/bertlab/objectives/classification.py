@@ -353,8 +353,9 @@ def f1_of_classes(confusion: np.ndarray) -> np.ndarray:
 
 
 def f1_macro(confusion: np.ndarray) -> float:
-    """Unweighted mean of the classes' F1."""
-    return float(np.mean(f1_of_classes(confusion)))
+    """Unweighted mean of the F1 of classes that occur, in truth or predicted, as in scikit-learn."""
+    occurs = confusion.sum(0) + confusion.sum(1) > 0
+    return float(np.mean(f1_of_classes(confusion)[occurs]))
 
 
 def balanced_accuracy(confusion: np.ndarray) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from bertlab.declarations import BITS_PER_CHARACTER, Metric
 from bertlab.report import resampling, stats
 from bertlab.report.arms import ABSENT, Arm, Seeds, Study, counted, decides, differing_keys, partners
+from bertlab.runs.outcome import learnt_nothing
 from bertlab.runs.records import RunRecord
 
 LEVEL = 0.05
@@ -283,6 +284,12 @@ def warnings_of(study: Study) -> list[str]:
             " spread is not of seeds alone."
         )
     for arm in study.arms:
+        if blind := [run for run in arm.in_order() if learnt_nothing(run.summary)]:
+            every = "every run" if len(blind) == len(arm.runs) else f"{len(blind)} of {len(arm.runs)} runs"
+            warnings.append(
+                f"In “{arm.name}” {every} learnt nothing that shows beyond chance: what reads nothing scores"
+                " as much, or nearly so."
+            )
         if arm.passed_over:
             warnings.append(
                 f"“{arm.name}” is {arm.chosen}, chosen by the mean validation score over seeds;"

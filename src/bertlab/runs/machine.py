@@ -161,7 +161,10 @@ def git_state(folder: Path) -> dict[str, Any] | None:
         top = Path(git("rev-parse", "--show-toplevel"))
         if not (top / "src" / "bertlab").is_dir():
             return None  # installed somewhere inside another project's checkout
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        return {
+            "revision": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        }
     except (OSError, subprocess.SubprocessError):
         return None
 
