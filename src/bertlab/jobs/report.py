@@ -42,7 +42,7 @@ from bertlab.report import stats
 from bertlab.report.arms import Study, counted, studies_of
 from bertlab.report.build import build_page
 from bertlab.report.methods import METHODS
-from bertlab.report.page import Page, PageTable, Text, latex_text, to_html, to_latex, to_markdown
+from bertlab.report.page import Page, PageTable, Text, latex_text, plain, to_html, to_latex, to_markdown
 from bertlab.report.provenance import one_run_command
 from bertlab.report.scaling import COSTS
 from bertlab.report.tasks import many_tasks, tasks_rows
@@ -294,7 +294,7 @@ def write_report(out: Path, page: Page, studies: Sequence[Study], config: Schema
 def methods_of(page: Page) -> str:
     """The paragraph that a paper can take as it stands."""
     return "".join(
-        f"{block.text}\n" for block in page.blocks if isinstance(block, Text) and block.kind == METHODS
+        f"{plain(block.text)}\n" for block in page.blocks if isinstance(block, Text) and block.kind == METHODS
     )
 
 
