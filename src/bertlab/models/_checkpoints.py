@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -266,7 +266,7 @@ def config_of(described: Described, asked: str) -> Bert:
     them.
     """
     kind = described.get("model_type")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ConfigError(
             f"{asked}: the checkpoint has model_type={kind}; own BERT loads {', '.join(FAMILIES)}: use a"
             " model=hf_* preset for others"
@@ -274,6 +274,7 @@ def config_of(described: Described, asked: str) -> Bert:
     try:
         config = FAMILIES[kind].config(described)
         validate(config)
+        _check_types(config)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"{asked}: its config.json is damaged ({type(error).__name__}: {str(error)[:120]})"
@@ -281,6 +282,15 @@ def config_of(described: Described, asked: str) -> Bert:
     except ConfigError as error:
         raise ConfigError(f"{asked}: {error}") from None
     return config
+
+
+def _check_types(config: Bert) -> None:
+    """Raises TypeError for an option of another type than ours has."""
+    for item in dataclasses.fields(config):
+        kinds, value = get_args(item.type) or (item.type,), getattr(config, item.name)
+        known = (*kinds, int) if float in kinds else kinds
+        if not isinstance(value, known) or (isinstance(value, bool) and bool not in kinds):
+            raise TypeError(f"{item.name} is {str(value)[:40]!r}")
 
 
 def differences(config: Bert, theirs: Bert) -> list[str]:

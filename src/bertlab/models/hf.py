@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import MISSING
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from bertlab.config.hub import resolve
@@ -30,6 +32,8 @@ HIDDEN_DROPOUT = (
     "mlp_dropout",
     "embedding_dropout",
 )  # what architectures call it
+LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")  # what architectures call their number
+MOST_LAYERS = 1000
 ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
@@ -205,11 +209,6 @@ def build(config: Hf, vocab_size: int, _pad_id: int = 0) -> HfEncoder:
     cannot be opened.
     """
     described = _described(config)
-    if vocab_size > int(described.vocab_size):
-        raise ConfigError(
-            f"the tokenizer has {vocab_size} tokens, {config.name_or_path} {described.vocab_size}; take its"
-            " own: tokenizer=inherited"
-        )
     stated = described.to_dict()
     for value, names in (
         (config.hidden_dropout, HIDDEN_DROPOUT),
@@ -219,11 +218,39 @@ def build(config: Hf, vocab_size: int, _pad_id: int = 0) -> HfEncoder:
             if name in stated:
                 setattr(described, name, value)
     try:
-        return HfEncoder(config, described)
-    except (ValueError, KeyError, AttributeError, ImportError) as error:
+        if (tokens := int(described.vocab_size)) < vocab_size:
+            raise ConfigError(
+                f"the tokenizer has {vocab_size} tokens, {config.name_or_path} {tokens}; take its own:"
+                " tokenizer=inherited"
+            )
+        _check_layers(stated)
+        encoder = HfEncoder(config, described)
+        _try(encoder)
+        return encoder
+    except ConfigError:
+        raise
+    except Exception as error:  # of whatever its config.json says, in libraries that are not ours
         raise ConfigError(
             f"model.name_or_path={config.name_or_path}: not an encoder that can be built ({_line(error)})"
         ) from error
+
+
+def _check_layers(stated: dict[str, Any]) -> None:
+    """Libraries build until memory is full. Raises ValueError for more layers than any model has."""
+    for name in LAYERS:
+        if isinstance(stated.get(name), int) and not 0 <= stated[name] <= MOST_LAYERS:
+            raise ValueError(f"{name}={stated[name]}")
+
+
+@torch.no_grad()
+def _try(encoder: HfEncoder) -> None:
+    """Two tokens there and back, without dropout: what is no encoder of texts raises its own errors here."""
+    encoder.eval()
+    ids = torch.ones(1, min(2, encoder.longest or 2), dtype=torch.long)
+    shape = encoder(ids, torch.zeros_like(ids), torch.ones_like(ids, dtype=torch.bool)).shape
+    if tuple(shape) != (*ids.shape, encoder.hidden_size):
+        raise ValueError(f"{tuple(ids.shape)} tokens became {tuple(shape)} numbers")
+    encoder.train()
 
 
 def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
@@ -249,11 +276,29 @@ def load_pretrained(encoder: HfEncoder, config: Hf, folder: Path) -> None:
             f" {lacking[0]}{f' and {len(lacking) - 1} more' * (len(lacking) > 1)}"
         )
     own = encoder.model.state_dict()
+    _check_kinds(folder, own)
     taken = {
         name: value for name, value in loaded.state_dict().items() if name in own and name not in missing
     }
     check_weights(taken, own, f"init=pretrained: {folder}")
     encoder.model.load_state_dict({**own, **taken})
+
+
+def _check_kinds(folder: Path, own: dict[str, Tensor]) -> None:
+    """Refuse whole or complex numbers in the place of real ones, which transformers casts without a word.
+
+    Raises DataError naming the first.
+    """
+    real = {name for name, value in own.items() if value.is_floating_point()}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118  # no mapping
+                kind = weights.get_slice(name).get_dtype()
+                is_ours = any(f".{name}".endswith(f".{ours}") for ours in real)
+                if is_ours and not kind.startswith(("F", "BF")):
+                    raise DataError(
+                        f"init=pretrained: {file}: '{name}' holds {kind}, where this model has real numbers"
+                    )
 
 
 def _described(config: Hf) -> Any:

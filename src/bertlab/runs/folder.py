@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from bertlab.config import registry
-from bertlab.config.schema import Budget, Component, Compute, Evaluation, Finetune, Paths, Train
+from bertlab.config.schema import Budget, Component, Compute, Evaluation, Finetune, Paths, Train, validate
 from bertlab.errors import ConfigError, RunError, redact
 from bertlab.runs.files import (
     clear_temporaries,
@@ -59,6 +59,7 @@ CHECKED = (
     "last.safetensors",
 )  # fmt: skip
 MOST_EXAMPLES = 1 << 31  # a forward pass
+PRECISIONS = ("float32", "bfloat16")  # that a run computes in
 DEEPEST = 50  # levels of a config
 BEFORE = (  # in the manifest: a kill between writing it and a new summary leaves the old one
     "summary.json, the one before"
@@ -180,7 +181,9 @@ class RunFolder:
         """`identity.json`: what the id is a hash of."""
         try:
             identity = self._json("identity.json")
-            identity["numerics"]["precision"], identity["inputs"]["dataset"]  # what is needed of it
+            if (precision := identity["numerics"]["precision"]) not in PRECISIONS:
+                raise ValueError(f"precision {precision}")
+            identity["inputs"]["dataset"]  # is there
             return identity
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self}/identity.json: damaged ({type(error).__name__}: {error})") from error
@@ -244,7 +247,7 @@ class RunFolder:
                     expected,
                     former,
                 )
-            except OSError:
+            except (OSError, ValueError):  # of a name that no file can have
                 is_whole = False
             if not is_whole:
                 raise RunError(
@@ -463,6 +466,9 @@ def config_of(tree: dict[str, Any], where: str) -> Train:
             if item.name not in ("seed", "tags") and not isinstance(value, dict):
                 raise TypeError(f"{item.name} is not a group of keys")
             setattr(config, item.name, _typed(item.name, value))
+        if type(config.seed) is not int or not all(isinstance(tag, str) for tag in config.tags):
+            raise TypeError("seed is a whole number, tags are texts")
+        validate(config)
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise RunError(

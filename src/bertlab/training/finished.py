@@ -1,6 +1,7 @@
 """A finished run, ready to score and predict."""
 
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +55,9 @@ def load_run(folder: RunFolder) -> FinishedRun:
     objective = build_objective(config, tokenizer, folder.labels())
     if isinstance(config.model, Hf) and folder.description is not None:
         config.model.name_or_path = str(folder.description)
-    model = build_model(config, tokenizer, objective)
+    with warnings.catch_warnings():  # of a damaged run's head without classes, whose weights do not fit it
+        warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
+        model = build_model(config, tokenizer, objective)
     weights = folder.weights()
     check_weights(weights, model.state_dict(), str(folder.weights_file))
     try:
