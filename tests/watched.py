@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TextIO
 
-PATIENCE = 600  # seconds of a case
+COMPUTING, WAITING = 60, 600  # seconds of a case: of the processor, and by the clock
 LONGEST = 1000  # letters of a line that a person should read
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = {  # event -> which arguments are paths, and which is the folder that they are relative to
@@ -185,7 +185,7 @@ def command(*words: str, place: Path) -> Ending:
     os.chdir(place)
     sys.argv = ["bertlab", *words]
     try:
-        with captured() as printed, warnings.catch_warnings(), patience(PATIENCE):
+        with captured() as printed, warnings.catch_warnings(), patience(COMPUTING, WAITING):
             warnings.simplefilter("default")
             tempfile.tempdir = own
             _watches.append(watch)
@@ -210,19 +210,22 @@ def command(*words: str, place: Path) -> Ending:
 
 
 @contextlib.contextmanager
-def patience(seconds: int) -> Iterator[None]:
-    """Raises HangsError in whatever takes longer."""
+def patience(computing: int, waiting: int) -> Iterator[None]:
+    """Raises HangsError in whatever computes for longer, or waits for something that does not come."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise HangsError
 
-    former = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+    timers = ((signal.SIGPROF, signal.ITIMER_PROF, computing), (signal.SIGALRM, signal.ITIMER_REAL, waiting))
+    former = [signal.signal(number, stop) for number, _, _ in timers]
+    for _, timer, seconds in timers:
+        signal.setitimer(timer, seconds)
     try:
         yield
     finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, former)
+        for (number, timer, _), handler in zip(timers, former, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

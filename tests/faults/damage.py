@@ -38,7 +38,7 @@ from kills import only, settled
 from children import warm_up
 from tiny import tiny
 
-PATIENCE = 600  # seconds: a command that takes longer hangs
+PATIENCE = 900  # seconds by the clock: a command that takes longer hangs, however busy the machine is
 ROWS = (60, 20, 20)
 FAST = [
     "compute.checkpoint_seconds=0",

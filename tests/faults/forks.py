@@ -9,21 +9,22 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 
 class Fork:
-    """One command line that was started."""
+    """One command line that was started; `first` is what its process does before."""
 
-    def __init__(self, *words: str) -> None:
+    def __init__(self, *words: str, first: Callable[[], None] | None = None) -> None:
         handle, name = tempfile.mkstemp(prefix="bertlab-fork-")
         os.close(handle)
         self._files = Path(name), Path(f"{name}.err")
         self.pid = os.fork()
         if self.pid == 0:
-            self._be_the_command(words)
+            self._be_the_command(words, first)
 
-    def _be_the_command(self, words: tuple[str, ...]) -> None:
+    def _be_the_command(self, words: tuple[str, ...], first: Callable[[], None] | None) -> None:
         status = 1
         try:
             for file, stream in zip(self._files, (1, 2), strict=True):
@@ -31,6 +32,9 @@ class Fork:
             sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115  # theirs
             sys.argv = ["bertlab", *words]
             from bertlab.cli import main
+
+            if first is not None:
+                first()
 
             main()
         except SystemExit as stop:

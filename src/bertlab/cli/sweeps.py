@@ -217,6 +217,11 @@ def runs_of(job: str, flags: dict[str, str | None], words: "list[Word]") -> Swee
         and not word.key.startswith("hydra.launcher")
     ]
     sweeper: Any = OmegaConf.to_container(compose_hydra(job, with_folder(flags, plain)).sweeper, resolve=True)
+    if not {"params", "directions", "objectives", "n_trials"} <= set(sweeper):
+        raise ConfigError(
+            "search: the preset builds on no sweeper that searches; add `defaults: [{override"
+            " /hydra/sweeper: bertlab_optuna}]` at its top"
+        )
     # what glob(*) asks of a loader
     groups: Any = SimpleNamespace(get_group_options=lambda group, **_: registry.options_of(group))
     try:

@@ -8,6 +8,7 @@ finds what `+key=value` added.
 
 import dataclasses
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,8 +28,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertlab.config import outlines, registry, suites
 from bertlab.config.schema import Budget, Component, valid_keys, validate
-from bertlab.config.trust import check_hydra, guard_environment
-from bertlab.config.words import RULES, Word, check_option, parse, parts_of_mixture, read
+from bertlab.config.trust import check_hydra, guard_environment, guard_files
+from bertlab.config.words import MOST_RUNS, RULES, Word, check_option, parse, parts_of_mixture, read
 from bertlab.errors import ConfigError, did_you_mean
 
 SCHEME = "bertlab"
@@ -129,6 +130,7 @@ def install() -> None:
     repeated.
     """
     guard_environment()
+    guard_files()
     plugins = Plugins.instance()
     plugins.register(ComponentSource)
     plugins.register(SearchPath)
@@ -273,7 +275,7 @@ def told_of_presets() -> Iterator[None]:
 def combinations(words: list[Word]) -> list[list[Word]]:
     """Every run of a grid (`a=1,2 b=range(3)`), in Hydra's order; of a `zip(…)`, values go together.
 
-    Raises ValueError where its values cannot be listed.
+    Raises ValueError where its values cannot be listed, ConfigError where they are too many.
     """
     # what is said twice holds as said last
     last = {(word.prefix, word.key, word.package): word for word in words}
@@ -281,6 +283,8 @@ def combinations(words: list[Word]) -> list[list[Word]]:
     for key, word in last.items():
         groups.setdefault(key if word.zipped is None else word.zipped, []).append(word)
     columns = [list(zip(*(word.singles() for word in group), strict=True)) for group in groups.values()]
+    if math.prod(map(len, columns)) > MOST_RUNS:
+        raise ConfigError(f"this grid has {math.prod(map(len, columns)):,} runs, more than {MOST_RUNS:,}")
     return [[word for part in run for word in part] for run in itertools.product(*columns)]
 
 

@@ -9,6 +9,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from bertlab.config.schema import Node, valid_keys, validate
+from bertlab.config.trust import load
 from bertlab.config.words import Word, parse
 from bertlab.errors import ConfigError, did_you_mean
 
@@ -21,7 +22,7 @@ def read_declared(file: Path, declared: type[Declared]) -> Declared:
     Raises ConfigError naming the file and the key that is wrong.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(declared), OmegaConf.load(file))
+        merged = OmegaConf.merge(OmegaConf.structured(declared), load(file))
         read = OmegaConf.to_object(merged)
         assert isinstance(read, declared)
         validate(read)

@@ -6,9 +6,13 @@ YAML from outside is data. Code comes from installed packages and from the folde
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from yaml import MarkedYAMLError
 
 from bertlab.errors import ConfigError
 
@@ -23,6 +27,9 @@ SET = (  # what `hydra.job.env_set` may set
     "TOKENIZERS_PARALLELISM", "WANDB_MODE",
 )  # fmt: skip
 # launchers and sweepers of installed packages
+MOST_NODES = 100_000  # of a preset; ours have dozens
+LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+_plain_load = OmegaConf.load
 INSTALLED = ("hydra._internal.core_plugins.", "hydra_plugins.", "optuna.samplers.")
 LOGGING = ("logging.", "colorlog.")  # handlers and formatters
 CODE = ("_target_", "()", "class", "factory")  # keys whose value Hydra, or logging.config, calls
@@ -46,6 +53,57 @@ def _read(name: str, *default: str) -> str | None:
             f"${{oc.env:{name}}}: the environment has no {name}; set it, or write ${{oc.env:{name},DEFAULT}}"
         )
     return os.environ.get(name, *default)
+
+
+def guard_files() -> None:
+    """Let OmegaConf load no YAML that unfolds to more than any config; harmless when repeated."""
+    OmegaConf.load = staticmethod(load)  # type: ignore[assignment]  # Hydra's own reading goes there, too
+
+
+def load(file: Any) -> Any:
+    """As OmegaConf loads a file or stream. Raises YAMLError for one that unfolds to more than any config."""
+    if isinstance(file, str | Path):
+        with Path(file).open(encoding="utf-8") as stream:
+            return load(stream)
+    check_unfolded(file)
+    file.seek(0)
+    return _plain_load(file)
+
+
+def check_unfolded(stream: Any) -> None:
+    """Raises YAMLError for what refers to itself, or repeats by reference until it fills the memory."""
+    sizes: dict[str, int] = {}  # of what has been anchored
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # anchor and size so far, the outermost first
+    for event in _events(stream):
+        size = 0
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise MarkedYAMLError(
+                    problem=f"*{event.anchor} means itself, or nothing", problem_mark=event.start_mark
+                )
+            size = sizes[event.anchor]
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+            if event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 1))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = size
+        anchor, before = open_nodes.pop()
+        open_nodes.append((anchor, before + size))
+        if before + size > MOST_NODES:
+            problem = f"its references unfold to more than {MOST_NODES:,} values"
+            raise MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
+def _events(stream: Any) -> Iterator[Any]:
+    try:
+        yield from yaml.parse(stream, Loader=LOADER)
+    except yaml.YAMLError:  # whoever loads it says what is wrong
+        return
 
 
 def check_hydra(hydra: DictConfig) -> None:

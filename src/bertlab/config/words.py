@@ -8,6 +8,7 @@ instead of importing them, so that a setting costs neither torch nor a plugin's 
 import ast
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -31,6 +32,7 @@ from hydra.core.override_parser.types import (
 from bertlab.config import registry, schema
 from bertlab.errors import ConfigError, did_you_mean
 
+MOST_RUNS = 100_000  # of a grid: more are a slip of the hand, and fill the memory before the first
 PREFIXES = {
     OverrideType.CHANGE: "",
     OverrideType.ADD: "+",
@@ -80,16 +82,17 @@ class Word:
 
     def singles(self) -> list["Word"]:
         """A word for each of its values, in order. Raises ValueError where they cannot be listed: of an
-        interval, or a pattern.
+        interval, or a pattern; ConfigError where they are too many.
         """
         if isinstance(self.value, IntervalSweep | Glob):
             raise ValueError(f"{self}: its values cannot be listed")
         if not isinstance(self.value, ChoiceSweep | RangeSweep):
             return [self]
-        return [
-            self.with_value(value)
-            for value in (self.value.list if isinstance(self.value, ChoiceSweep) else self.value.range())
-        ]
+        values = self.value.list if isinstance(self.value, ChoiceSweep) else self.value.range()
+        listed = list(itertools.islice(values, MOST_RUNS + 1))
+        if len(listed) > MOST_RUNS:
+            raise ConfigError(f"{self}: more than {MOST_RUNS:,} values, each of which would be a run")
+        return [self.with_value(value) for value in listed]
 
 
 def parse(override: str) -> Word:

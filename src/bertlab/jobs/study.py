@@ -19,7 +19,6 @@ studies/NAME/report: the answer, the plan, every deviation from it, and the comp
 
 import dataclasses
 import itertools
-import json
 import shlex
 import shutil
 import subprocess
@@ -47,7 +46,7 @@ from bertlab.report.build import build_page
 from bertlab.report.comparison import LEVEL, Row, compare
 from bertlab.report.power import Design, Spread, pilot_spread, power_lines
 from bertlab.report.preregistered import Frozen, is_decided, opening
-from bertlab.runs.files import digest, to_json, write_record
+from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
 from bertlab.runs.records import RunRecord, keep_runs, read_run
 from bertlab.training.lifecycle import Located, locate, train_located
@@ -174,7 +173,7 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
     ids = {f"{one.arm} {one.outer} {one.inner}": one.run.id for one in itertools.chain.from_iterable(rounds)}
     if file.is_file():
         try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
+            kept = read_json(file)
             changed = [
                 f"{key} was {kept['plan'].get(key)}, is {now[key]}"
                 for key in now
@@ -182,7 +181,7 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
             ]
             others = [key for key in ids if key in kept["runs"] and kept["runs"][key] != ids[key]]
             seal, at, told = str(kept["seal"]), str(kept["at"]), [str(line) for line in kept["power"]]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 f"{file}: damaged ({type(error).__name__}: {error}); take it out of the way to freeze the"
                 " plan anew"

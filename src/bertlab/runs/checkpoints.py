@@ -44,7 +44,10 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
         copied = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
         (temporary / "weights.safetensors").write_bytes(save(copied))
         buffer = io.BytesIO()  # torch writes to files itself, and says of a full disk something else
-        torch.save(state.state, buffer)
+        try:
+            torch.save(state.state, buffer)
+        except RuntimeError as error:  # torch's word for a buffer that cannot grow
+            raise MemoryError(f"a checkpoint's state does not fit: {error}") from error
         (temporary / "state.pt").write_bytes(buffer.getbuffer())
         sums = {name: file_digest(temporary / name) for name in ("weights.safetensors", "state.pt")}
         (temporary / "manifest.json").write_text(

@@ -184,6 +184,8 @@ class RunFolder:
             if (precision := identity["numerics"]["precision"]) not in PRECISIONS:
                 raise ValueError(f"precision {precision}")
             identity["inputs"]["dataset"]  # is there
+            if not isinstance(identity["code"], dict):
+                raise TypeError("no versions of code")
             return identity
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(f"{self}/identity.json: damaged ({type(error).__name__}: {error})") from error

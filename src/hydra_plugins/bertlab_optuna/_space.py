@@ -67,15 +67,19 @@ def ends_of(distribution: BaseDistribution) -> list[Any]:
     return [distribution.low, distribution.high]
 
 
-def build_space(arguments: Sequence[str], params: Mapping[str, Any], loader: ConfigLoader | None) -> Space:
+def build_space(
+    arguments: Sequence[str], params: Mapping[str, Any] | None, loader: ConfigLoader | None
+) -> Space:
     """From the command line and, where that says nothing, `hydra.sweeper.params`. Raises SpaceError, or
     Hydra's own errors.
     """
+    if params is not None and not isinstance(params, Mapping):
+        raise SpaceError(f"hydra.sweeper.params={params}: not keys with what is searched of each")
     parser = OverridesParser.create(config_loader=loader)
     given = parser.parse_overrides(list(arguments))
     taken = {override.get_key_element().lstrip("+") for override in given}
     preset = parser.parse_overrides(
-        [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in taken]
+        [f"{key}={value}" for key, value in (params or {}).items() if key.lstrip("+") not in taken]
     )
     fixed, searched = [], {}
     for override in [*preset, *given]:
