@@ -2,8 +2,8 @@
 trackers.
 
 Each contract is a base class. What a component can do it says by overriding; what it leaves alone is refused
-with one clear line. The declarations that need no torch (roles, metrics, …) stand in declarations.py and are
-handed on here.
+with one clear line. What it must override is marked `abc.abstractmethod`, and promises.py sees to it. The
+declarations that need no torch (roles, metrics, …) stand in declarations.py and are handed on here.
 
 Legend: B batch, T tokens, D width, C classes, N examples.
 """
@@ -81,6 +81,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
 
+    @abc.abstractmethod
     def forward(
         self,
         input_ids: Tensor,
@@ -179,6 +180,10 @@ class Head(nn.Module):
     reads_pooled_only = False  # whether the encoder may leave out what pooling does not read
     rewrites = False  # whether the encoder reads what `rewrite` makes of the batch
     drops_tokens = False  # whether its dropout is of (B, T, …) and not of one vector an example
+
+    @abc.abstractmethod
+    def forward(self, _encoder: Encoder, _hidden: Tensor, _batch: "Batch", /) -> Any:
+        """Outputs, which only its objective reads, of `hidden (B, T, D)`."""
 
     def rewrite(self, _encoder: Encoder, batch: "Batch") -> "Batch":
         """The batch as the encoder reads it, e.g. with tokens of a generator."""
@@ -380,7 +385,7 @@ class Vocabulary:
         return len(self.continues)
 
 
-class Objective(abc.ABC):
+class Objective:
     """What is learned: how texts become examples, examples a batch, hidden states a loss, outputs a score.
 
     Its config (`config.schema.ObjectiveConfig`) declares the columns it reads, its metrics and its options;
@@ -402,7 +407,7 @@ class Objective(abc.ABC):
         of.
         """
 
-    def fit_to(self, train: Examples) -> None:  # noqa: B027  # most have nothing to learn here
+    def fit_to(self, train: Examples) -> None:  # most have nothing to learn here
         """Look at the training split, once, before a head is built. What is learned of it must go into the
         head's weights or buffers.
 
@@ -502,14 +507,14 @@ class ParameterGroup:
         }
 
 
-class Tracker(abc.ABC):
+class Tracker:
     """Where a run's progress goes."""
 
     @abc.abstractmethod
     def log(self, record: dict[str, Any]) -> None:
         """One record: `step`, `epoch` and metrics named `split/name`."""
 
-    def examples(self, split: str, rows: Any, predictions: list[dict[str, Any]]) -> None:  # noqa: B027  # optional
+    def examples(self, split: str, rows: Any, predictions: list[dict[str, Any]]) -> None:  # optional
         """A split that was scored at the end: its rows as they were read, and what was predicted of each, in
         order. Not called where a run keeps no predictions.
         """

@@ -42,6 +42,7 @@ class Metric:
     unit: str = FRACTION
     bounds: tuple[float | None, float | None] = (0.0, 1.0)  # None: none on this side
     per_token: bool = False  # whether it is about tokens, and so in another unit for every tokenizer
+    may_lack: bool = False  # whether a split may have no such score: of kinds of examples that it lacks
 
     def __post_init__(self) -> None:
         low, high = self.bounds

@@ -1,5 +1,5 @@
-"""What a user did wrong, said in one line, and no secret in it. Anything else that escapes is a bug of ours
-and keeps its traceback.
+"""What a user did wrong, said in one line, and no secret in it. Anything else that escapes is a bug, of ours
+or of a plugin, and keeps its traceback.
 """
 
 import difflib

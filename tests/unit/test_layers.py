@@ -12,7 +12,7 @@ import bertlab
 ROOT = Path(bertlab.__file__).parent
 FLOORS = (
     ("errors", "kernels"),
-    ("declarations",),
+    ("declarations", "promises"),
     ("contracts",),
     ("config",),
     ("runs",),

@@ -1,7 +1,7 @@
 """The one entrypoint: job word, help, sweep check, Hydra, and an exit status that tells whose fault it was.
 
 0 done · 2 something the user can mend (one line on standard error) · 128 + n interrupted by signal n · 1 a
-bug of ours (traceback).
+bug (traceback): the user's where its last line names their plugin, else ours.
 """
 
 import errno
@@ -32,6 +32,7 @@ from bertlab.cli.sweeps import (
 from bertlab.config import outlines, registry
 from bertlab.config.registry import conf_folder
 from bertlab.errors import ConfigError, UserError, did_you_mean, one_line, redact
+from bertlab.promises import place_within
 from bertlab.runs.outlines import know_outlines
 from bertlab.runs.processes import place, speaks
 from bertlab.runs.progress import working
@@ -471,5 +472,7 @@ def _explain_or_raise(error: Exception, job: str) -> int:
     from bertlab.config.explain import explain, is_explained
 
     if not is_explained(error):
+        if place := place_within(error, registry.plugin_folders()):
+            error.add_note(f"in your plugin {place}")
         raise error
     return _refuse(ConfigError(explain(error, job)))

@@ -314,7 +314,9 @@ def _option(group: str, option: str) -> str:
     module = _docstring_of(group, component) if group in registry.FOLDERS else ""
     for text in dict.fromkeys((module, "" if said.startswith(f"{type(node).__name__}(") else said)):
         lines += [line for part in text.split("\n\n") for line in (_wrapped(part), "") if line]
-    if isinstance(node, schema.ObjectiveConfig):
+    if missing := registry.lacking(group, component):
+        lines += [f"  {'lacks' if place == 0 else '':<8} {method}" for place, method in enumerate(missing)]
+    elif isinstance(node, schema.ObjectiveConfig):
         lines += list(_declared(node))
     return "\n".join([*lines, "", "keys", *listed([_with(key, preset) for key in keys_of(node, group)])])
 

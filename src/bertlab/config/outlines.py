@@ -127,7 +127,7 @@ def all_outlines(*, of_plugins: bool) -> dict[str, dict[str, Any]]:
     for group in (*registry.FOLDERS, *registry.TABLE):
         for option in registry.options(group) if group != "kind" else ():
             if registry.is_plugin(group, option) is of_plugins:
-                with contextlib.suppress(ConfigError, NoOutlineError):
+                with contextlib.suppress(Exception if of_plugins else NoOutlineError, ConfigError):
                     node = registry.load_schema(group, option)
                     book.setdefault(group, {})[option] = {**to_data(type(node)), **_declared(node)}
     return book

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bertlab import promises
 from bertlab.config import schema
 from bertlab.declarations import Kind
 from bertlab.errors import ConfigError, did_you_mean
@@ -160,9 +161,32 @@ def load_schema(group: str, option: str) -> Any:
     return kind() if group == "schema" else kind(name=option)
 
 
+def lacking(group: str, option: str) -> list[str]:
+    """What the classes in a plugin's file lack of their contracts, as `CLASS.method(…)`; classes that others
+    there derive from are not asked.
+    """
+    if group not in FOLDERS or not is_plugin(group, option):
+        return []
+    module = _load_file(group, option)
+    own = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and item.__module__ == module.__name__
+    ]
+    return [f"{kind.__name__}.{method}" for kind in _last(own) for method in promises.lacking(kind)]
+
+
+def _last(kinds: list[type]) -> list[type]:
+    """Those that none of the others derives from."""
+    return [
+        item for item in kinds if not any(issubclass(other, item) and other is not item for other in kinds)
+    ]
+
+
 def load_kind(name: str) -> type[Kind]:
     """How cells of this kind are read. Raises ConfigError for a kind that there is not."""
     kind: type[Kind] = _load_class("kind", name)
+    promises.refuse_lacking(kind)
     return kind
 
 
@@ -175,7 +199,7 @@ def _load_class(group: str, option: str) -> Any:
         for item in vars(module).values()
         if isinstance(item, type) and issubclass(item, base) and item.__module__ == module.__name__
     ]
-    last = [item for item in own if not any(issubclass(other, item) and other is not item for other in own)]
+    last = _last(own)
     if len(last) != 1:
         raise ConfigError(
             f"{module.__file__}: needs exactly one class derived from {base.__module__}.{base.__name__}, not"

@@ -7,6 +7,7 @@ file, derived from a base class here. This module imports neither torch nor Hydr
 at once.
 """
 
+import abc
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -144,6 +145,7 @@ class ModelConfig(Component):
         False  # whether the modelling file of exports (export/modeling_bertlab.py) holds its encoder
     )
 
+    @abc.abstractmethod
     def build(self, vocab_size: int, pad_id: int) -> "Encoder":
         """The encoder with fresh weights from torch's generator."""
         raise NotImplementedError(f"{type(self).__name__} lacks build(vocab_size, pad_id)")
@@ -217,12 +219,14 @@ class ObjectiveConfig(Component):
         True  # whether a batch's loss is the sum of its parts': else one process must see all of it
     )
 
+    @abc.abstractmethod
     def metrics(self, label_names: Sequence[str]) -> tuple[Metric, ...]:
         """Every number that it scores by, the one that selects first; without names, those that do not depend
         on them.
         """
         raise NotImplementedError(f"{type(self).__name__} lacks metrics(label_names)")
 
+    @abc.abstractmethod
     def build(self, vocabulary: "Vocabulary", label_names: Sequence[str]) -> "Objective":
         """The objective for one tokenizer's vocabulary and one dataset's classes."""
         raise NotImplementedError(f"{type(self).__name__} lacks build(vocabulary, label_names)")
@@ -305,6 +309,7 @@ class OptimizerConfig(Component):
             if name != "skip_spikes" or value is not None
         }
 
+    @abc.abstractmethod
     def build(self, groups: "list[ParameterGroup]") -> "torch.optim.Optimizer":
         """The optimizer over these groups; each torch group holds `peak_lr`, which the schedule
         multiplies.
@@ -316,6 +321,7 @@ class OptimizerConfig(Component):
 class TrackerConfig(Component):
     """Base of every tracker's config (trackers/*.py). Local files are always written beside it."""
 
+    @abc.abstractmethod
     def build(self, info: "RunInfo") -> "Tracker | None":
         """A tracker for one run; None where there is nothing beside the local files."""
         raise NotImplementedError(f"{type(self).__name__} lacks build(info)")

@@ -4,13 +4,14 @@ computed once, then cached.
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bertlab import promises
 from bertlab.config.schema import ObjectiveConfig, Train
 from bertlab.contracts import Encode, Examples, Objective
 from bertlab.data.dataset import LoadedDataset, load_for, roles_for, text_roles
@@ -130,11 +131,11 @@ def _prepared(
     its own.
     """
     if parts is None:
-        yield from objective.prepare(rows, encode)
+        yield from pieces_of(objective, rows, encode)
         return
     start = 0
     for number, count in enumerate(parts):
-        for piece in objective.prepare(rows.select(range(start, start + count)), encode) if count else ():
+        for piece in pieces_of(objective, rows.select(range(start, start + count)), encode) if count else ():
             columns = {**piece.columns, "part": np.full(len(piece), number, dtype=np.int32)}
             if "row" in columns:
                 columns["row"] = columns["row"] + start
@@ -142,9 +143,30 @@ def _prepared(
         start += count
 
 
+def pieces_of(objective: Objective, rows: Any, encode: Encode) -> Iterator[Examples]:
+    """What the objective makes of rows. Raises ConfigError for what are no examples."""
+    pieces, right = objective.prepare(rows, encode), f"it must yield {promises.in_words(Examples)}"
+    if not isinstance(pieces, Iterable):
+        raise promises.broken(objective, "prepare", f"returned {promises.told(pieces)}", right)
+    count = 0
+    for count, piece in enumerate(pieces, start=1):  # noqa: B007  # how many there were
+        if not isinstance(piece, Examples):
+            raise promises.broken(objective, "prepare", f"yielded {promises.told(piece)}", right)
+        yield piece
+    if count == 0:
+        raise promises.broken(objective, "prepare", f"yielded nothing of {len(rows)} rows", right)
+
+
 def build_objective(config: Train, tokenizer: Tokenizer, label_names: Sequence[str]) -> Objective:
     """The objective for this tokenizer and these classes."""
-    return config.objective.for_task(config.dataset).build(tokenizer.vocabulary(), label_names)
+    chosen = config.objective.for_task(config.dataset)
+    objective: Objective = promises.built(
+        chosen.build(tokenizer.vocabulary(), label_names), Objective, chosen, "build"
+    )
+    if "primary" not in vars(objective):
+        call = "super().__init__(config, vocabulary, label_names)"
+        raise promises.broken(objective, "__init__", f"does not call {call}", "begin with it")
+    return objective
 
 
 def _tokenizer(

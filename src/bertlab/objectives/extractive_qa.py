@@ -75,12 +75,12 @@ class ExtractiveQa(ObjectiveConfig):
 
     def metrics(self, _label_names: Sequence[str]) -> tuple[Metric, ...]:
         """See `ExtractiveQaObjective.scores`."""
-        names = [
-            "f1",
-            "exact_match",
-            *(("f1_answerable", "accuracy_unanswerable") if self.unanswerable else ()),
-        ]
-        return (*(Metric(name, higher_is_better=True) for name in names), loss_metric(self.loss_unit))
+        kinds = ("f1_answerable", "accuracy_unanswerable") if self.unanswerable else ()
+        return (
+            *(Metric(name, higher_is_better=True) for name in ("f1", "exact_match")),
+            *(Metric(name, higher_is_better=True, may_lack=True) for name in kinds),
+            loss_metric(self.loss_unit),
+        )
 
     def build(self, vocabulary: Vocabulary, _label_names: Sequence[str]) -> "ExtractiveQaObjective":
         """The objective for one tokenizer's vocabulary."""

@@ -165,7 +165,7 @@ def _rescored(
         if score is None or recorded is None:
             raise UserError(
                 f"objective={run.config['objective.component']} does not say how {study.metric.name} comes of"
-                " single rows"
+                " single rows: its config has no score_of(metric, rows, predictions, label_names) for it"
             )
         if abs(score(np.arange(len(rows))) - recorded) > TOLERANCE:
             raise UserError(f"{run.name}: its predictions do not give the score on record")

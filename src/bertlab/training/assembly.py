@@ -1,5 +1,6 @@
 """From a typed config to a model and its optimizer, and what only the parts of a config together show."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bertlab.config.schema import Finetune, Train, validate
-from bertlab.contracts import Batch, Encoder, Head, Objective, ParameterGroup
+from bertlab.contracts import Batch, Encoder, Head, Loss, Objective, ParameterGroup
 from bertlab.data.tokenizer import Tokenizer
+from bertlab.declarations import Metric
 from bertlab.errors import ConfigError
 from bertlab.kernels import Part, WholeDraws, keep_freed_memory, part
+from bertlab.promises import broken, built, expect, in_words, refuse_lacking, told
 from bertlab.runs.machine import Device
 from bertlab.training.randomness import seed_everything
 
@@ -65,7 +68,7 @@ class Learner(nn.Module):
         """(nats, count)."""
         with self.device.autocast():
             outputs = self.model(batch)
-        loss = self.objective.loss(outputs, batch)
+        loss: Loss = expect(self.objective.loss(outputs, batch), Loss, self.objective, "loss")
         return loss.total, loss.count
 
 
@@ -76,6 +79,7 @@ def check_combination(config: Train) -> None:
     """
     if (stage := config.init.stage(config)) is not None:
         _check_stage(stage)
+    _check_promises(config)
     longest, objective, dataset = config.model.longest(), config.objective, config.dataset
     if longest is not None and objective.max_length > longest:
         raise ConfigError(
@@ -126,6 +130,26 @@ def check_combination(config: Train) -> None:
     objective.for_task(dataset).primary_metric()
 
 
+def _check_promises(config: Train) -> None:
+    """Of what components declare, what shows before they are built."""
+    for component in (config.model, config.objective, config.optimizer, config.tracker):
+        refuse_lacking(type(component))
+    objective = config.objective
+    if not objective.roles:
+        raise ConfigError(
+            f"objective={objective.name} declares no roles; its config says which columns it reads, e.g."
+            ' roles: ClassVar = (TEXT, Role("label", "label", is_answer=True))'
+        )
+    metrics, right = objective.metrics(()), f"it must return a tuple of {in_words(Metric)}"
+    if not (isinstance(metrics, Sequence) and metrics):
+        raise broken(
+            objective, "metrics", f"returned {told(metrics)}" if metrics != () else "returned none", right
+        )
+    for metric in metrics:
+        if not isinstance(metric, Metric):
+            raise broken(objective, "metrics", f"returned {told(metric)} among them", right)
+
+
 def _check_stage(stage: Train) -> None:
     """The same for the pretraining that a run describes; what is wrong there stands below `init`."""
     try:
@@ -142,10 +166,13 @@ def build_model(
     """Encoder and head with random weights from torch's generator, which `head_seed` sets anew between the
     two.
     """
-    encoder = config.model.build(tokenizer.vocab_size, tokenizer.special.pad_id)
+    encoder = built(
+        config.model.build(tokenizer.vocab_size, tokenizer.special.pad_id), Encoder, config.model, "build"
+    )
     if head_seed is not None:
         seed_everything(head_seed)
-    return Model(encoder, objective.build_head(encoder, config.model.head_range()))
+    head = objective.build_head(encoder, config.model.head_range())
+    return Model(encoder, built(head, Head, objective, "build_head"))
 
 
 def build_initialized(
@@ -229,4 +256,14 @@ def parameter_groups(model: Model, layer_lr_decay: float = 1.0) -> list[Paramete
 
 def build_optimizer(config: Train, model: Model) -> torch.optim.Optimizer:
     """The chosen optimizer over the model's parameter groups."""
-    return config.optimizer.build(parameter_groups(model, config.finetune.layer_lr_decay))
+    groups = parameter_groups(model, config.finetune.layer_lr_decay)
+    kind = torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer = expect(config.optimizer.build(groups), kind, config.optimizer, "build")
+    if any("peak_lr" not in group for group in optimizer.param_groups):
+        raise broken(
+            config.optimizer,
+            "build",
+            "returned a torch group without peak_lr",
+            "make each by ParameterGroup.to_torch(lr, weight_decay)",
+        )
+    return optimizer

@@ -21,6 +21,7 @@ from bertlab.data.material import Material, prepare
 from bertlab.data.mixture import drawn_of_parts
 from bertlab.declarations import SCORED_SPLITS
 from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, redact
+from bertlab.promises import built
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
 from bertlab.runs.folder import READ_WHOLE, RunFolder, config_of, config_yaml, run_folder
@@ -35,6 +36,7 @@ from bertlab.training.flops import product_rate, training_flops
 from bertlab.training.launch import run_together
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
+from bertlab.training.rehearsal import rehearse
 from bertlab.training.spikes import COUNTED
 from bertlab.training.together import ALONE, Alone, meet
 
@@ -167,6 +169,8 @@ def train_located(run: Located, context: Context) -> Outcome:
     with threads(run.device.threads):
         material = processes.in_turn(lambda: prepare(run.config, run.folder.begun_tokenizer(), source))
         model = build_initialized(run.config, material.tokenizer, material.objective, source)
+        if processes.of == 1:
+            rehearse(run.config, model, material)
         if processes.of > 1 and run.device.device.type == "cuda":  # whose dropout is each one's own
             torch.cuda.manual_seed(int(digest([run.config.seed, processes.rank]), 16) % 2**63)
         with run.folder.locked() if processes.is_first else nullcontext():
@@ -373,6 +377,8 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
         identity={name: run.identity[name] for name in ("numerics", "inputs", "code")},
     )
     chosen = config.tracker.build(info)
+    if chosen is not None:
+        built(chosen, Tracker | None, config.tracker, "build")
     reporting = [] if context.trial is None else [TrialTracker(context.trial, objective.primary, info.split)]
     if context.trial is not None:  # of one that is pruned or killed, too
         context.trial.note("run", str(run.folder))
