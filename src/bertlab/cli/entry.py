@@ -135,14 +135,12 @@ def run_command(arguments: list[str]) -> int:
         return 2
     except UserError as error:
         return _refuse(error)
-    except MemoryError as error:
-        return _refuse(
-            UserError(
-                f"out of memory ({error or 'an allocation failed'}); take smaller batches, a smaller model or"
-                " less text"
-            )
-        )
     except Exception as error:
+        if _lacks_memory(error):
+            lacking = (str(error).splitlines() or [""])[0][:200] or "an allocation failed"
+            return _refuse(
+                UserError(f"out of memory ({lacking}); take smaller batches, a smaller model or less text")
+            )
         if type(error).__name__ == "SpaceError":  # the sweeper's own word for what the user can mend
             return _refuse(UserError(str(error)))
         if isinstance(error, OSError) and error.errno in OUTSIDE:
@@ -153,6 +151,15 @@ def run_command(arguments: list[str]) -> int:
                 )
             )
         return _explain_or_raise(error, job)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Python's own word for it, or what torch says, which has no class for a processor's memory."""
+    if isinstance(error, MemoryError) or not isinstance(error, RuntimeError):
+        return isinstance(error, MemoryError)
+    from bertlab.training.loop import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def split_job(arguments: list[str]) -> tuple[str, list[str]]:

@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from bertlab.errors import RunError
-from bertlab.runs.files import file_digest, load_weights, publish_folder, read_json, save_weights, unusable
+from bertlab.runs.files import (
+    file_digest,
+    load_weights,
+    publish_folder,
+    read_json,
+    save_weights,
+    serialized,
+    unusable,
+)
 
 KEPT = 2  # newest checkpoints that stay on disk
 
@@ -42,7 +49,7 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
 
     def fill(temporary: Path) -> None:
         copied = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
-        (temporary / "weights.safetensors").write_bytes(save(copied))
+        (temporary / "weights.safetensors").write_bytes(serialized(copied))
         buffer = io.BytesIO()  # torch writes to files itself, and says of a full disk something else
         try:
             torch.save(state.state, buffer)

@@ -26,6 +26,7 @@ if sys.platform != "win32":
 
 UMASK = os.umask(0)
 os.umask(UMASK)
+SPARE = 1 << 24  # bytes beside what is asked for
 OLD = 24 * 3600.0  # seconds after which nobody is at a temporary file any more, where locks cannot tell
 
 
@@ -179,13 +180,21 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def save_weights(path: Path, weights: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file, atomically."""
+def serialized(weights: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> bytes:
+    """Weights in the processor's memory as safetensors bytes. Raises MemoryError where they do not fit, which
+    would stop the library for good.
+    """
     from safetensors.torch import save
 
-    content = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, metadata or {}
-    )
+    bytearray(3 * sum(weight.nbytes for weight in weights.values()) + SPARE)  # is there; it is not touched
+    content: bytes = save(weights, metadata or {})
+    return content
+
+
+def save_weights(path: Path, weights: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file, atomically."""
+    here = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    content = serialized(here, metadata)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
