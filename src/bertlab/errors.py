@@ -16,6 +16,7 @@ PASSWORD_BEFORE_HOST = re.compile(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"\\]*@")
 PASSWORD_IN_QUERY = re.compile(
     r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"\\]+", re.IGNORECASE
 )
+LONGEST = 900  # letters of a line that somebody reads
 SHORTEST_SECRET = 8  # letters; shorter values are words that occur by themselves
 
 
@@ -67,6 +68,8 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
 def one_line(text: str) -> str:
     """Text as one line that a terminal shows and does not obey: signs that do not print are escapes."""
     line = " ".join(text.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 4 :]}"
     if line.isprintable():
         return line
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)

@@ -361,7 +361,8 @@ def draw_nothing() -> None:
         elif isinstance(place, io.BytesIO):
             place.write(b"drawn")
         else:
-            Path(place).write_bytes(b"drawn")
+            with Path(place).open("w+b") as file:  # as drawing does, which waits for no reader of a pipe
+                file.write(b"drawn")
 
     Figure.savefig = savefig
 

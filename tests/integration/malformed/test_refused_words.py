@@ -119,6 +119,7 @@ COMMAND_LINES = [
     ),
     case("unclosed_bracket", "'model.hidden_size=[1'", "command line", "[1"),
     case("a_terminal_s_commands", "'seed=\x1b]0;mine\x07\u202e'", r"\x1b]0;mine\x07\u202e"),
+    case("a_value_of_ten_thousand_letters", f"seed={'a' * 5000},{'b' * 5000}", "seed=aaa", " … "),
     case("a_terminal_s_commands_in_a_key", "'se\x1b[2Jed=1'", r"\x1b[2J"),
     case("unclosed_quote", '"dataset.name=\'a"', "command line", "dataset.name='a"),
     case("no_key", "=3", "=3"),
