@@ -113,3 +113,5 @@ def test_a_search_looks_at_the_half_that_chooses_and_a_report_says_which(tmp_pat
     finish("report", f"runs={tmp_path}/runs", f"out={tmp_path}/report")
     page = (tmp_path / "report" / "report.md").read_text()
     assert "the half of validation that chose nothing; the other half chose each run's checkpoint" in page
+    assert "Selection accuracy over training" in page or "the last selection scores" in page
+    assert "alidation accuracy over training" not in page and "the last validation scores" not in page

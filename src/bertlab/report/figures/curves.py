@@ -56,12 +56,17 @@ def curves(study: Study) -> Figure | None:
         axes.set(xlabel="epoch of the training data", ylabel=label_of(metric))
         dress(axes, count if axes is panels[0][0] else 0)
     caption = (
-        f"Validation {study.metric.name} over"
+        f"{_of(study).capitalize()} {study.metric.name} over"
         f" training{' and the losses, dotted on training' if metrics[1:] else ''}"
     )
     return finish(
         figure, f"{slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed."
     )
+
+
+def _of(study: Study) -> str:
+    """The split that was scored during training; of arms that differ in it, the baseline's."""
+    return study.baseline.in_order()[0].selects_by
 
 
 def _draw_curves(axes: Axes, study: Study, metric: Metric, histories: Histories) -> int:
@@ -117,7 +122,7 @@ def _points(study: Study, metrics: Sequence[Metric], histories: Histories, most:
     panels[0][0].set_ylim(len(arms) - 0.5, -0.5)
     times = "once" if most == 1 else "twice at most"
     caption = (
-        f"Runs were evaluated {times}, too seldom for a curve over training: the last validation scores;"
+        f"Runs were evaluated {times}, too seldom for a curve over training: the last {_of(study)} scores;"
         " strokes: seeds, dot and line: mean and 95 % t interval."
     )
     return finish(figure, f"{slug(study)}-curves", caption)
