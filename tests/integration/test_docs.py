@@ -34,7 +34,7 @@ PAGES = [
 KEYS = "docs/reference/keys/"  # pages that are made from the schema
 WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 SETTING = re.compile(r"zip\(|[+~]*[\w.@/-]+=")
-PLACEHOLDERS = {"experiment=…": "experiment=bertsst2", "…": "X"}
+PLACEHOLDERS = {"experiment=…": "experiment=bertsst2", "objective=NAME": "objective=mlm", "…": "X"}
 SMALL = [
     "budget.epochs=null", "budget.tokens=null", "budget.examples=null", "budget.hours=null", "budget.steps=2",
     "budget.batch_size=4",
