@@ -191,6 +191,12 @@ class Kind(abc.ABC):
         """
         return []
 
+    def why_left_out(self, cell: Any) -> str:
+        """Of a cell that `convert` made None: what rows left out are counted as, in words that follow their
+        number (`14 without an answer`).
+        """
+        return "without an answer"
+
     def finish(self) -> None:  # noqa: B027  # most kinds have nothing to say
         """After all cells were converted. Raises DataError where they cannot be what was meant."""
 

@@ -2,6 +2,7 @@
 masked.
 """
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,12 @@ def test_counts_are_those_of_the_file(cli: Any) -> None:
     assert "good 23 (88.5 %) 1 (50.0 %)" in lines and "bad 3 (11.5 %) 1 (50.0 %)" in lines
     assert "train 2 (7.7 %) 3" in lines  # two copies of "a fine film"; of the three rows one says bad
     assert "validation train 1 (50.0 %)" in lines
+    assert "train a fine film train.csv 1 good" in lines and "train a fine, film train.csv 3 bad" in lines
+    assert "row 4 of train.csv: dull and slow" in out
+    with (Path("page") / "contradictions.csv").open(newline="") as stream:
+        header, *listed = csv.reader(stream)
+    assert header == ["split", "text", "source", "row", "answer"]
+    assert [(row[3], row[4]) for row in listed] == [("1", "good"), ("2", "good"), ("3", "bad")]
     assert (
         "A run would stop here: tokenizer=wordlevel: 100% of the validation split's tokens are unknown" in out
     )

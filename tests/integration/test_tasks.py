@@ -311,7 +311,12 @@ def row_of(task: str, **changes: Any) -> dict[str, Any]:
 
 
 MALFORMED = [
-    ("regression", {"score": "many"}, "train.jsonl: column 'score' mixes"),
+    (
+        "regression",
+        {"score": "n/a"},
+        "train.jsonl: column 'score' mixes float and str: row 11 holds str, \"n/a\" (line 11); write one kind"
+        " of value, null where there is none",
+    ),
     (
         "regression",
         {"score": float("nan")},

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import NAMES, PATHS, as_jsonl, classified, load, rows
+from tables import LABEL, NAMES, PATHS, as_jsonl, classified, load, rows
 
 from bertlab.config.composition import compose_schema
 from bertlab.config.schema import Paths
 from bertlab.data import table as module
-from bertlab.data.dataset import load_dataset, stratified_sample
+from bertlab.data.dataset import halved, load_dataset, stratified_sample
 from bertlab.data.table import TableDataset, fingerprint, first_words
 from bertlab.declarations import TEXT
 from bertlab.errors import ConfigError, DataError
@@ -51,6 +51,42 @@ def test_the_fingerprint_tells_splits_apart() -> None:
         fingerprint(TableDataset(**{"name": "own", "train_file": "a.csv", **files}), PATHS) for files in named
     ]
     assert len(set(prints)) == 4
+
+
+# --- where rows come from -------------------------------------------------------------------------
+def test_every_row_knows_its_row_of_its_file() -> None:
+    """Through what is left out, held out, drawn and halved; a header is no row."""
+    lines = [f"text {row},{('yes', 'no', '', 'who')[row % 4]}" for row in range(1, 401)]
+    Path("t.csv").write_text("text,label\n" + "\n".join(lines) + "\n")
+    config = TableDataset(
+        name="own", train_file="t.csv", label_map={"yes": "yes", "no": "no"}, drop_unlabelled=True,
+        drop_unmapped_labels=True, fraction=0.5, validation_fraction=0.3, test_fraction=0.2,
+    )  # fmt: skip
+    loaded = classified(config)
+    in_halves = halved(config, loaded, (TEXT, LABEL))
+    for split, found in in_halves.splits.items():
+        origin = in_halves.origins[split]
+        assert [origin.said(place) for place in range(len(found))] == [
+            f"row {text.removeprefix('text ')} of t.csv" for text in found["text"]
+        ], split
+    told = {"read": 400, "without an answer": 100, "with a label that dataset.label_map lacks": 100}
+    assert loaded.left_out["t.csv"] == told
+    drawn = loaded.left_out["the train split"]
+    assert drawn["by dataset.fraction=0.5"] == drawn["read"] - len(loaded.splits["train"])
+
+
+def test_rows_of_several_files_and_folds_keep_theirs() -> None:
+    for name in ("a", "b"):
+        Path(f"{name}.csv").write_text(
+            "text,label\n" + "".join(f"{name} {row},{row % 2}\n" for row in range(1, 31))
+        )
+    own = TableDataset(name="own", train_file="a.csv", validation_file="b.csv")
+    loaded = classified(replace(own, folds=3, fold=1))
+    assert loaded.left_out["the validation split"] == {"read": 30, "in favour of dataset.folds": 30}
+    for split, found in loaded.splits.items():
+        assert [loaded.origins[split].said(place) for place in range(len(found))] == [
+            "row {1} of {0}.csv".format(*text.split()) for text in found["text"]
+        ], split
 
 
 # --- hold-out -------------------------------------------------------------------------------------

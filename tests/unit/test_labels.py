@@ -197,6 +197,7 @@ def test_rows_without_a_label_are_told_or_left_out(missing: str) -> None:
     loaded = both("t.csv", drop_unlabelled=True)
     assert loaded.label_names == ["no", "yes"] and rows(loaded) == {"text": ["a", "c"], "label": [1, 0]}
     assert any("4 rows, 2 without an answer left out" in note for note in loaded.notes)
+    assert loaded.left_out["t.csv"] == {"read": 4, "without an answer": 2}
 
 
 def test_a_null_is_no_label() -> None:

@@ -207,8 +207,8 @@ def test_a_run_shows_its_first_rows_as_read_as_tokens_and_decoded_back(tokenizer
     )
     assert status == 0, errors
     lines = output.splitlines()
-    assert "row 1 as read: text='काम good film dull'  label='0'" in lines
-    assert "row 2 as read: text='काम good film well made'  label='1'" in lines
+    assert "row 1 of t.csv as read: text='काम good film dull'  label='0'" in lines
+    assert "row 2 of t.csv as read: text='काम good film well made'  label='1'" in lines
     (tokens,) = [line for line in lines if line.startswith("first of 60 examples as tokens: ")]
     assert tokens.split(": ")[1].split()[0] == "[CLS]" and tokens.split()[-1] == "[SEP]"
     (back,) = [line for line in lines if line.startswith("decoded back: ")]

@@ -24,6 +24,48 @@ ROWS_AT_A_TIME = 1000
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a split's rows stand in what was read: in which source (a file, a split of the hub), and as which
+    row of it, counted from 1, a header left out.
+    """
+
+    sources: tuple[str, ...]
+    source: np.ndarray  # (N,) place in `sources`
+    row: np.ndarray  # (N,)
+
+    @classmethod
+    def of(cls, source: str, rows: np.ndarray | int) -> "Origin":
+        """Rows of one source: these, or the first so many."""
+        own = np.arange(1, rows + 1, dtype=np.int32) if isinstance(rows, int) else rows
+        return cls((source,), np.zeros(len(own), dtype=np.int16), own)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Origin"]) -> "Origin":
+        """One after the other."""
+        before = np.cumsum([0, *(len(part.sources) for part in parts)])
+        return cls(
+            tuple(source for part in parts for source in part.sources),
+            np.concatenate(
+                [part.source + np.int16(start) for part, start in zip(parts, before, strict=False)]
+            ),
+            np.concatenate([part.row for part in parts]),
+        )
+
+    def select(self, places: np.ndarray) -> "Origin":
+        """Of some of the split's rows."""
+        return Origin(self.sources, self.source[places], self.row[places])
+
+    def at(self, place: int) -> tuple[str, int]:
+        """Source and row of the split's row `place`."""
+        return self.sources[self.source[place]], int(self.row[place])
+
+    def said(self, place: int) -> str:
+        """`row 17 of reviews.csv`."""
+        source, row = self.at(place)
+        return f"row {row:,} of {source}"
+
+
+@dataclass(frozen=True)
 class LoadedDataset:
     """Splits ready for any objective, and what is known about them."""
 
@@ -35,6 +77,9 @@ class LoadedDataset:
     held_out: Sequence[str] = ()  # splits that were taken out of train
     # of a mixture: split -> rows of each part, one part after the other
     parts: dict[str, list[int]] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)  # of every split, once it is loaded
+    # source -> {"read": rows of it, why some were left out: how many}
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def roles_for(dataset: DatasetConfig, objective: ObjectiveConfig) -> tuple[Role, ...]:
@@ -54,7 +99,12 @@ def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> 
     """Load these roles, check, split. Raises DataError naming file, column, label or row, and what to do."""
     loaded: LoadedDataset = config.read(paths, roles)
     given, notes = list(loaded.splits), list(loaded.notes)
-    splits = _hold_out(config, loaded.splits, roles, notes.append)
+    origins = {
+        split: loaded.origins.get(split) or Origin.of(split, len(rows))
+        for split, rows in loaded.splits.items()
+    }
+    loaded = replace(loaded, origins=origins, left_out=dict(loaded.left_out))
+    splits = _hold_out(config, loaded, roles, notes.append)
     held_out = [split for split in splits if split not in given]
     notes += _rare_classes(config, splits, roles, loaded.label_names)
     return replace(loaded, splits=splits, held_out=held_out, notes=notes)
@@ -88,6 +138,8 @@ def halved(config: DatasetConfig, loaded: LoadedDataset, roles: Sequence[Role]) 
         split: np.diff(np.searchsorted(own, ends)).tolist() for split, own in places.items() if len(ends) > 1
     }
     splits = {**loaded.splits, **{split: rows.select(own) for split, own in places.items()}}
+    origin = loaded.origins.get("validation") or Origin.of("validation", len(rows))
+    origins = {split: origin.select(own) for split, own in places.items()}
     known = {split: best for split, best in loaded.best_possible.items() if split != "validation"}
     return replace(
         loaded,
@@ -95,6 +147,7 @@ def halved(config: DatasetConfig, loaded: LoadedDataset, roles: Sequence[Role]) 
         best_possible=known,
         held_out=[*loaded.held_out, "selection"] if "validation" in loaded.held_out else loaded.held_out,
         parts={**loaded.parts, **parts},
+        origins={**loaded.origins, **origins},
     )
 
 
@@ -133,18 +186,20 @@ def as_dataset(file: Path, in_memory: bool = False) -> Any:
 
 
 def _hold_out(
-    config: DatasetConfig, splits: dict[str, Any], roles: Sequence[Role], tell: Callable[[str], None]
+    config: DatasetConfig, loaded: LoadedDataset, roles: Sequence[Role], tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Validation (and test, if wished) out of train where they are missing, then the fraction of train,
     seeded, stratified by class.
 
-    Of folds, validation is the one that is asked for, whatever the dataset has.
+    Of folds, validation is the one that is asked for, whatever the dataset has. Where rows come from, and
+    what is left out, is noted in `loaded`.
 
     A row's side depends on its text alone (`places_of`), not on the labels, the objective or the rows around
     it: what is held out from a classifier is held out from its pretraining on the same file too, and copies
     of one text stay together.
     """
-    train = splits["train"]
+    splits, origins, left_out = loaded.splits, loaded.origins, loaded.left_out
+    train, of_train = splits["train"], origins["train"]
     classes = next((role.name for role in roles if role.kind == "label"), None)
     labels = np.zeros(len(train), dtype=np.int8) if classes is None else np.asarray(train[classes][:])
     rest = np.arange(len(labels))
@@ -167,7 +222,7 @@ def _hold_out(
                     f"{config.name}: {split} cannot be held out of train, where {why}; add rows or give a"
                     f" {split} split{hint}"
                 )
-            splits[split] = train.select(np.sort(held))
+            splits[split], origins[split] = train.select(np.sort(held)), of_train.select(np.sort(held))
             rest = np.setdiff1d(rest, held)
     if config.folds is not None:
         if "validation" in splits:
@@ -176,11 +231,16 @@ def _hold_out(
                 f"{config.name}: dataset.folds={config.folds} makes validation of train; the {own:,} rows of"
                 " its own are left out"
             )
+            left_out["the validation split"] = {"read": own, "in favour of dataset.folds": own}
         folds = folds_of(config, train.select(rest), roles, tell)
-        splits["validation"], rest = train.select(rest[folds == config.fold]), rest[folds != config.fold]
+        fold, rest = rest[folds == config.fold], rest[folds != config.fold]
+        splits["validation"], origins["validation"] = train.select(fold), of_train.select(fold)
     if config.fraction < 1:
+        whole = len(rest)
         rest = rest[stratified_sample(labels[rest], config.fraction, config.split_seed, "fraction")]
-    splits["train"] = train.select(rest)
+        reason = f"by dataset.fraction={config.fraction:g}"
+        left_out["the train split"] = {"read": whole, reason: whole - len(rest)}
+    splits["train"], origins["train"] = train.select(rest), of_train.select(rest)
     return {split: splits[split] for split in SPLITS if split in splits}
 
 

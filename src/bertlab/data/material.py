@@ -49,6 +49,7 @@ class Material:
             self.dataset.label_names,
             self.examples["train"],
             self.tokenizer,
+            self.dataset.origins["train"],
         )
         parts = describe_parts(config, self.examples["train"])
         return [
@@ -63,7 +64,9 @@ class Material:
         if self._counted is None:
             roles = roles_for(config.dataset, config.objective)
             with working("counting rows, copies and overlaps"):
-                self._counted = count_rows(self.dataset.splits, roles, self.dataset.label_names)
+                self._counted = count_rows(
+                    self.dataset.splits, roles, self.dataset.label_names, self.dataset.origins
+                )
         return self._counted
 
 

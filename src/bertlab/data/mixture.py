@@ -27,7 +27,7 @@ from bertlab.config.schema import (
 )
 from bertlab.contracts import Examples
 from bertlab.data.batches import order_of
-from bertlab.data.dataset import SPLITS, LoadedDataset, load_dataset
+from bertlab.data.dataset import SPLITS, LoadedDataset, Origin, load_dataset
 from bertlab.declarations import Mixing, Role
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.files import digest
@@ -186,16 +186,21 @@ class Mixture(DatasetConfig):
             )
         splits: dict[str, Any] = {}
         rows: dict[str, list[int]] = {}
+        origins: dict[str, Origin] = {}
         for split in SPLITS:
-            taken = [
-                one.splits.get(split) if split == "train" or name in (self.scored or self.parts) else None
-                for name, one in loaded.items()
-            ]
-            if any(part is not None for part in taken):
-                splits[split] = concatenate_datasets([part for part in taken if part is not None])
-                rows[split] = [0 if part is None else len(part) for part in taken]
+            read = [name for name in self.parts if split == "train" or name in (self.scored or self.parts)]
+            taken = {name: loaded[name] for name in read if split in loaded[name].splits}
+            if taken:
+                splits[split] = concatenate_datasets([one.splits[split] for one in taken.values()])
+                rows[split] = [len(taken[name].splits[split]) if name in taken else 0 for name in loaded]
+                origins[split] = Origin.joined([one.origins[split] for one in taken.values()])
         notes = [f"{name}: {note}" for name, one in loaded.items() for note in one.notes]
-        return LoadedDataset(splits, list(names), notes=notes, parts=rows)
+        left_out = {
+            f"{source} ({name})": found
+            for name, one in loaded.items()
+            for source, found in one.left_out.items()
+        }
+        return LoadedDataset(splits, list(names), notes=notes, parts=rows, origins=origins, left_out=left_out)
 
 
 # --- what was drawn -------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def read_whole(config: Any, file: Path, tell: Tell) -> dict[str, list[Any]]:
         except (pyarrow.ArrowException, OSError) as error:
             raise DataError(f"{file}: cannot be read as Parquet ({_first_line(error)})") from error
     elif kind in (".json", ".jsonl"):
-        names = list(dict.fromkeys(name for record in _json_records(config, file) for name in record))
+        names = list(dict.fromkeys(name for _, record in _json_records(config, file) for name in record))
     elif kind == ".txt":
         names = [config.text_column]
     else:
@@ -96,6 +96,13 @@ def read_whole(config: Any, file: Path, tell: Tell) -> dict[str, list[Any]]:
 def delimiter_of(config: Any, file: Path) -> str:
     """What separates a CSV's fields: as configured, else by the file's ending."""
     return config.delimiter or ("\t" if kind_of(file) == ".tsv" else ",")
+
+
+def has_mark(file: Path) -> bool:
+    """Whether a text file begins with a byte-order mark."""
+    with _open(file) as stream:
+        start = stream.read(len(codecs.BOM_UTF8))
+    return bool(start.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)))
 
 
 def kind_of(file: Path) -> str:
@@ -383,14 +390,15 @@ def _json_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Row
     known: dict[str, type] = {}
     seen: dict[str, None] = {}
     before = 0
-    for piece in _in_pieces(_json_records(config, file)):
+    for numbered in _in_pieces(_json_records(config, file)):
+        piece = [record for _, record in numbered]
         seen.update((name, None) for record in piece for name in record)
         for name in wanted:
             if name not in seen:
                 pick({key: [] for key in seen}, wanted, config, file)
         columns = {name: [record.get(name) for record in piece] for name in wanted}
         for name, values in columns.items():
-            for row, value in enumerate(values, start=before + 1):
+            for place, value in enumerate(values):
                 if value is not None:
                     kind = (
                         float
@@ -398,31 +406,45 @@ def _json_pieces(config: Any, file: Path, wanted: Sequence[str]) -> Iterator[Row
                         else type(value)
                     )
                     if known.setdefault(name, kind) is not kind:
-                        both = " and ".join(sorted((kind.__name__, known[name].__name__)))
-                        holds = f"row {row} holds {type(value).__name__}"
-                        raise DataError(
-                            f"{file}: column '{name}' mixes {both}: {holds}; write one kind of value"
-                        )
+                        where = f"row {before + place + 1}", numbered[place][0]
+                        raise DataError(f"{file}: {_mixed(name, (kind, known[name]), where, value)}")
         yield Rows(columns)
         before += len(piece)
 
 
-def _json_records(config: Any, file: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSONL file one by one, or those of one JSON list."""
+def _mixed(name: str, kinds: Sequence[type], where: tuple[str, int], value: Any) -> str:
+    """What to say of a column with two kinds of value: which, and the first that is of another."""
+    both = " and ".join(sorted(kind.__name__ for kind in kinds))
+    row, line = where
+    written = json.dumps(value, ensure_ascii=False)
+    shown = (written if len(written) <= 60 else f"{written[:59]}…") + (f" (line {line})" if line else "")
+    return (
+        f"column '{name}' mixes {both}: {row} holds {type(value).__name__}, {shown}; write one kind of value,"
+        " null where there is none"
+    )
+
+
+def _json_records(config: Any, file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSONL file one by one, with their lines; or those of one JSON list, whose lines are 0:
+    nobody knows them.
+    """
     lines = enumerate(read_lines(config, file), start=1)
     first = next((numbered for numbered in lines if numbered[1].strip()), (1, ""))
     if first[1].lstrip().startswith("["):
-        records = iter(_parse(file, first[0], first[1] + "".join(line for _, line in lines)))
+        listed = _parse(file, first[0], first[1] + "".join(line for _, line in lines))
+        records = ((0, record) for record in listed)
     else:
         records = (
-            _parse(file, number, line) for number, line in itertools.chain([first], lines) if line.strip()
+            (number, _parse(file, number, line))
+            for number, line in itertools.chain([first], lines)
+            if line.strip()
         )
-    for row, record in enumerate(records, start=1):
+    for row, (number, record) in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise DataError(
                 f'{file}: row {row} is not an object with named fields, e.g. {{"text": …, "label": …}}'
             )
-        yield record
+        yield number, record
 
 
 def _parse(file: Path, number: int, content: str) -> Any:

@@ -14,10 +14,13 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bertlab.config import registry
 from bertlab.config.schema import (
@@ -32,7 +35,7 @@ from bertlab.config.schema import (
     words,
 )
 from bertlab.data.cleaning import CLEANERS
-from bertlab.data.dataset import SPLITS, LoadedDataset, as_dataset
+from bertlab.data.dataset import SPLITS, LoadedDataset, Origin, as_dataset
 from bertlab.data.hub import hub_pieces, load_from_hub
 from bertlab.data.reading import Rows, pick, read_pieces
 from bertlab.declarations import Column, Kind, Role
@@ -387,7 +390,23 @@ def read(config: TableDataset, paths: Paths, roles: Sequence[Role]) -> LoadedDat
     from datasets import concatenate_datasets
 
     joined = {split: concatenate_datasets(given) for split, given in splits.items() if given}
-    return LoadedDataset(joined, told["names"], notes=told["notes"])
+    names = {part: Path(table.where).name if files else table.where for part, table in tables.items()}
+    if len(set(names.values())) < len(
+        {table.where for table in tables.values()}
+    ):  # files of one name in several folders
+        names = {part: f"{name} ({part})" for part, name in names.items()}
+    origins = {
+        split: Origin.joined(
+            [
+                Origin.of(names[part], np.load(folder / f"{part}.rows.npy"))
+                for part in parts[split]
+                if (folder / f"{part}.arrow").is_file()
+            ]
+        )
+        for split in joined
+    }
+    left_out = {names[part]: found for part, found in told["left_out"].items()}
+    return LoadedDataset(joined, told["names"], notes=told["notes"], origins=origins, left_out=left_out)
 
 
 def _where(config: TableDataset, part: str, files: dict[str, Path]) -> str:
@@ -410,6 +429,15 @@ def _plugin_version(role: Role) -> str:
     """Content of a kind's own file, where it is a plugin's."""
     file = sys.modules[registry.load_kind(role.kind).__module__].__file__
     return file_digest(Path(str(file)))
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a file's rows."""
+
+    read: int
+    left_out: dict[str, int]  # why -> how many
+    rows: np.ndarray  # (N,) those that are there, counted from 1 in the file
 
 
 class _Part:
@@ -466,12 +494,14 @@ class _Part:
         """Whether a role that is to be predicted has no answer in any row."""
         return any(self.kinds[role.name].is_unanswered() for role in self.roles if role.is_answer)
 
-    def write(self, file: Path, names: Sequence[str]) -> tuple[int, int]:
-        """Converted columns as an Arrow stream; how many rows were read, and how many left out."""
+    def write(self, file: Path, names: Sequence[str]) -> Written:
+        """Converted columns as an Arrow stream."""
         import pyarrow
 
         schema = pyarrow.schema([(role.name, self.kinds[role.name].arrow_type()) for role in self.roles])
-        read, dropped, words_left = 0, 0, self.max_words
+        read, words_left = 0, self.max_words
+        left_out: Counter[str] = Counter()
+        rows: list[np.ndarray] = []
         with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
             for piece in self.pieces(list(dict.fromkeys(self.roles.values()))):
                 converted: dict[str, list[Any]] = {}
@@ -480,13 +510,12 @@ class _Part:
                     converted[role.name] = self.kinds[role.name].convert(
                         piece.columns[column], read, names, about
                     )
-                read += len(piece)
                 kept = [
                     row
                     for row in range(len(piece))
                     if all(cells[row] is not None for cells in converted.values())
                 ]
-                dropped += len(piece) - len(kept)
+                left_out.update(self._reasons(piece, converted, set(kept)))
                 if len(kept) < len(piece):
                     converted = {name: [cells[row] for row in kept] for name, cells in converted.items()}
                 if words_left is not None:
@@ -495,6 +524,9 @@ class _Part:
                         "text": taken
                     }
                     words_left -= sum(len(text.split()) for text in taken)
+                    kept = kept[: len(taken)]
+                rows.append(np.array(kept, dtype=np.int32) + np.int32(read + 1))
+                read += len(piece)
                 writer.write_table(pyarrow.table(converted, schema=schema))
                 if words_left == 0:
                     break
@@ -504,11 +536,18 @@ class _Part:
                 f"{self.where}: holds {has:,} words, fewer than the {self.max_words:,} that dataset.max_words"
                 " asks for"
             )
-        if read == dropped:
+        if read == left_out.total():
             raise DataError(f"{self.where}: no row has an answer in {self.answers()}")
         for kind in self.kinds.values():
             kind.finish()
-        return read, dropped
+        return Written(read, dict(left_out), np.concatenate(rows))
+
+    def _reasons(self, piece: Rows, converted: Mapping[str, Sequence[Any]], kept: set[int]) -> Iterator[str]:
+        """Of each row of a piece that is left out: why, by the first cell that has nothing to say."""
+        for row in range(len(piece)):
+            if row not in kept:
+                role = next(role for role in self.roles if converted[role.name][row] is None)
+                yield self.kinds[role.name].why_left_out(piece.columns[self.roles[role]][row])
 
 
 def first_words(texts: Sequence[str], count: int) -> list[str]:
@@ -532,18 +571,21 @@ def _convert(
     for part in tables.values():
         part.look()
     names = tables[parts["train"][0]].names()
+    left_out: dict[str, dict[str, int]] = {}
     for name, part in tables.items():
         if part.is_unanswered():
             if name not in parts["test"]:
                 raise DataError(f"{part.where}: no row of the {name} split has an answer in {part.answers()}")
             notes.setdefault(f"{part.where}: none of its rows has an answer; there will be no test score")
             continue
-        read, dropped = part.write(folder / f"{name}.arrow", names)
-        if dropped:
-            notes.setdefault(f"{part.where}: {read:,} rows, {dropped:,} without an answer left out")
-    (folder / "told.json").write_text(
-        json.dumps({"names": names, "notes": list(notes)}, ensure_ascii=False), encoding="utf-8"
-    )
+        written = part.write(folder / f"{name}.arrow", names)
+        np.save(folder / f"{name}.rows.npy", written.rows)
+        left_out[name] = {"read": written.read, **written.left_out}
+        if written.left_out:
+            why = " and ".join(f"{count:,} {reason}" for reason, count in written.left_out.items())
+            notes.setdefault(f"{part.where}: {written.read:,} rows, {why} left out")
+    told = {"names": names, "notes": list(notes), "left_out": left_out}
+    (folder / "told.json").write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
 
 
 def read_rows(
@@ -591,8 +633,8 @@ def _rows_of(
     import tempfile
 
     with tempfile.TemporaryDirectory() as place:
-        _, left_out = part.write(Path(place) / "rows.arrow", label_names)
-        return as_dataset(Path(place) / "rows.arrow", in_memory=True), left_out
+        written = part.write(Path(place) / "rows.arrow", label_names)
+        return as_dataset(Path(place) / "rows.arrow", in_memory=True), sum(written.left_out.values())
 
 
 def _warn(line: str) -> None:

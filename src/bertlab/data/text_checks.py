@@ -14,6 +14,8 @@ import numpy as np
 
 from bertlab.config.schema import Train
 from bertlab.contracts import Examples, shortened
+from bertlab.data.dataset import Origin
+from bertlab.data.row_checks import answer_text
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Role
 from bertlab.errors import DataError
@@ -156,20 +158,22 @@ def refuse_unknown(config: Train, texts: dict[str, dict[str, Any]]) -> None:
 
 
 def head_lines(
-    rows: Any, roles: Sequence[Role], names: Sequence[str], examples: Examples, tokenizer: Tokenizer
+    rows: Any,
+    roles: Sequence[Role],
+    names: Sequence[str],
+    examples: Examples,
+    tokenizer: Tokenizer,
+    origin: Origin,
 ) -> list[str]:
     """The first rows as they were read, the first example as tokens and decoded back: what the model sees,
     for a person who looks.
     """
-
-    def shown(role: Role, value: Any) -> Any:
-        if role.is_answer and names and role.kind in ("label", "labels", "tags"):
-            return [names[one] for one in value] if isinstance(value, list) else names[value]
-        return value
-
     lines = [
-        f"row {place + 1} as read: "
-        + "  ".join(f"{role.name}={shortened(repr(shown(role, rows[place][role.name])))}" for role in roles)
+        f"{origin.said(place)} as read: "
+        + "  ".join(
+            f"{role.name}={shortened(repr(answer_text(role, rows[place][role.name], names)))}"
+            for role in roles
+        )
         for place in range(min(HEAD, len(rows)))
     ]
     ids = [int(token) for token in examples[0]]

@@ -6,7 +6,8 @@ Takes the words of `bertlab train` and trains nothing. Data is read and tokenise
 shown: splits and their lengths, answers, unknown tokens, equal texts and conflicting answers, overlap of splits, telling words, the first
 rows as read, as tokens, and as the model sees them (what is masked, by this seed's draw).
 
-  inspect.out=FOLDER     also writes inspect.md, inspect.html and figures/
+  inspect.out=FOLDER     also writes inspect.md, inspect.html and figures/; and contradictions.csv, every row whose text stands elsewhere
+                         in its split with another answer (rows are counted from 1, a header left out)
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from bertlab.config.schema import Node, Train, string
 from bertlab.data.material import prepare
 from bertlab.data.text_checks import refuse_unknown
 from bertlab.errors import ConfigError, DataError, RunError
-from bertlab.report.dataset_page import dataset_page
+from bertlab.report.dataset_page import dataset_page, write_clashes
 from bertlab.report.page import Text, to_html, to_markdown, to_plain
 from bertlab.runs.files import write_atomically, write_record
 from bertlab.runs.outcome import Context
@@ -65,8 +66,13 @@ def run(config: Schema, _context: Context) -> None:
                 )
             write_record(out / "inspect.md", to_markdown(page))
             write_record(out / "inspect.html", to_html(page))
+            clashing = write_clashes(out / "contradictions.csv", config, material)
         except OSError as error:
             raise RunError(f"inspect.out={out}: cannot be written ({error.strerror or error})") from error
+        if clashing:
+            print(
+                f"{clashing:,} rows whose text stands elsewhere with another answer: {out}/contradictions.csv"
+            )
         print(f"inspect: {out}")
 
 

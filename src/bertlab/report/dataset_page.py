@@ -2,10 +2,12 @@
 examples as the model sees them.
 """
 
+import csv
 import io
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from bertlab.config.schema import Train
 from bertlab.contracts import Draw
 from bertlab.data.dataset import roles_for
 from bertlab.data.material import Material
-from bertlab.data.row_checks import letters_of, texts_of
+from bertlab.data.row_checks import contradictions, is_empty, letters_of, places_by_text, texts_of
 from bertlab.data.text_checks import WORD
 from bertlab.declarations import Role
 from bertlab.report.page import Block, Figure, Heading, Listing, Page, PageTable, Text
@@ -23,6 +25,8 @@ WORDS = 10  # shown of each class
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and ideographs: each by itself
 WORD_OR_CHARACTER = re.compile(rf"[{CJK}]|(?:(?![{CJK}]){WORD.pattern[:-1]})+")
 LONGEST = 300  # letters of a text that is shown
+CLASHING = 20  # texts with several answers that are shown
+MOST_LINES = 100  # and rows of them
 
 
 def dataset_page(config: Train, material: Material) -> Page:
@@ -38,7 +42,7 @@ def dataset_page(config: Train, material: Material) -> Page:
         lengths_figure(config, material),
     ]
     page.blocks += answer_blocks(material, roles)
-    page.blocks += [Heading("Copies"), copies_table(material, roles, texts), overlaps_table(texts)]
+    page.blocks += [Heading("Copies"), *copies_blocks(material, roles, texts), overlaps_table(texts)]
     page.blocks += word_blocks(material, roles, texts["train"])
     page.blocks += example_blocks(config, material, texts["train"])
     return page
@@ -74,7 +78,7 @@ def splits_table(material: Material, texts: dict[str, list[str]]) -> PageTable:
         )
         cut = examples.columns.get("cut")  # None: this objective cuts nothing off, or counts it nowhere
         lines.append([
-            split, f"{len(texts[split]):,}", str(sum(not text.strip(" |") for text in texts[split])),
+            split, f"{len(texts[split]):,}", str(sum(map(is_empty, texts[split]))),
             f"{len(examples):,}",
             f"{lengths.mean():.1f}",
             *(f"{np.percentile(lengths, share):.0f}" for share in (50, 95)), str(lengths.max()),
@@ -161,32 +165,67 @@ def answer_blocks(material: Material, roles: Sequence[Role]) -> list[Block]:
 
 
 # --- copies, overlaps, words ----------------------------------------------------------------------
-def copies_table(material: Material, roles: Sequence[Role], texts: dict[str, list[str]]) -> PageTable:
-    """Equal texts within a split, and those of them whose answers differ."""
-    answers = [role.name for role in roles if role.is_answer]
-    lines = []
+CLASHES = ["split", "text", "source", "row", "answer"]
+
+
+def clashing_rows(
+    material: Material, roles: Sequence[Role], texts: dict[str, list[str]]
+) -> dict[str, list[list[list[str]]]]:
+    """Split -> each text with several answers -> its rows, as CLASHES."""
+    found = {}
     for split, rows in material.dataset.splits.items():
-        told = zip(*(rows[name][:] for name in answers), strict=True) if answers else [()] * len(texts[split])
-        by_text: dict[str, set[str]] = defaultdict(set)
-        counts: Counter[str] = Counter()
-        for text, answer in zip(texts[split], told, strict=True):
-            by_text[letters_of(text)].add(repr(answer))
-            counts[letters_of(text)] += 1
-        copies = sum(count - 1 for count in counts.values())
-        conflicting = sum(counts[text] for text, said in by_text.items() if len(said) > 1)
-        lines.append(
-            [split, f"{copies:,} ({share_text(copies / max(1, len(texts[split])))})", f"{conflicting:,}"]
+        origin, names = material.dataset.origins[split], material.dataset.label_names
+        clashes = contradictions(rows, roles, names, origin, texts[split], places_by_text(texts[split]))
+        found[split] = [
+            [
+                [split, text, source, str(row), answer]
+                for text, (source, row, answer) in zip(clash.texts, clash.rows, strict=True)
+            ]
+            for clash in clashes
+        ]
+    return found
+
+
+def copies_blocks(material: Material, roles: Sequence[Role], texts: dict[str, list[str]]) -> list[Block]:
+    """Equal texts within a split, those of them whose answers differ, and which rows these are."""
+    clashes, lines = clashing_rows(material, roles, texts), []
+    for split, own in texts.items():
+        copies = sum(len(same) - 1 for same in places_by_text(own).values())
+        conflicting = sum(map(len, clashes[split]))
+        lines.append([split, f"{copies:,} ({share_text(copies / max(1, len(own)))})", f"{conflicting:,}"])
+    blocks: list[Block] = [
+        PageTable(
+            ["split", "copies of an earlier row", "rows whose copies have other answers"],
+            lines,
+            "Equal texts (letters and digits, case aside; empty ones are counted above)",
         )
-    return PageTable(
-        ["split", "copies of an earlier row", "rows whose copies have other answers"],
-        lines,
-        "Equal texts (letters and digits, case aside)",
-    )
+    ]
+    every = [clash for of_split in clashes.values() for clash in of_split]
+    if every:
+        shown = [[*line[:1], shorten(line[1], 80), *line[2:]] for clash in every[:CLASHING] for line in clash]
+        more = f"; the first {CLASHING} of {len(every):,} texts" if len(every) > CLASHING else ""
+        caption = f"One text, other answers (rows are counted from 1, a header left out){more}"
+        blocks.append(PageTable(CLASHES, shown[:MOST_LINES], caption, left=3, wide=(1,)))
+    return blocks
+
+
+def write_clashes(file: Path, config: Train, material: Material) -> int:
+    """Every row whose text stands elsewhere in its split with another answer, as a CSV; how many
+    there are.
+    """
+    roles = roles_for(config.dataset, config.objective)
+    texts = {split: texts_of(rows, roles) for split, rows in material.dataset.splits.items()}
+    of_splits = clashing_rows(material, roles, texts).values()
+    lines = [line for clashes in of_splits for clash in clashes for line in clash]
+    if lines:
+        with file.open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([CLASHES, *lines])
+    return len(lines)
 
 
 def overlaps_table(texts: dict[str, list[str]]) -> PageTable:
     """Rows of one split that stand in another."""
-    sets = {split: {letters_of(text) for text in own} for split, own in texts.items()}
+    sets = {split: set(places_by_text(own)) for split, own in texts.items()}
     lines = [
         [split, other, f"{count:,} ({share_text(count / max(1, len(texts[split])))})"]
         for split in texts
@@ -259,7 +298,8 @@ def example_blocks(config: Train, material: Material, texts: Sequence[str]) -> l
     """
     examples, token_of = material.examples["train"], material.tokenizer.backend.id_to_token
     count = min(EXAMPLES, len(examples))
-    rows = [f"{place}: {shorten(texts[place])}" for place in range(min(EXAMPLES, len(texts)))]
+    said = material.dataset.origins["train"].said
+    rows = [f"{said(place)}: {shorten(texts[place])}" for place in range(min(EXAMPLES, len(texts)))]
     tokens = [" ".join(token_of(int(token)) for token in examples[place][:80]) for place in range(count)]
     batch = material.objective.collate(examples, np.arange(count), Draw(config.seed, 0))
     seen = material.objective.show(batch, token_of)

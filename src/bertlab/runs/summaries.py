@@ -10,6 +10,7 @@ from typing import Any
 COSTS = ("steps", "tokens", "seconds", "parameters")
 STAGE_COSTS = ("tokens", "seconds")
 UNSCORED = ("validation", "test")
+MAPPINGS = ("metric_specs", "blind", "rows", "left_out")  # of mappings
 
 
 def flaw(summary: dict[str, Any]) -> str:
@@ -28,7 +29,7 @@ def flaw(summary: dict[str, Any]) -> str:
         return "its pretraining's cost"
     if not _is_list_of(summary.get("unscored", []), UNSCORED):
         return "splits to be scored that there are"
-    if not all(_is_mapping_of_mappings(summary.get(name, {})) for name in ("metric_specs", "blind", "rows")):
+    if not all(_is_mapping_of_mappings(summary.get(name, {})) for name in MAPPINGS):
         return "what its scores mean"
     return "" if _says_what_chance_is(summary, selected) else "what its scores stand against"
 

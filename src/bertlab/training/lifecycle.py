@@ -44,6 +44,7 @@ OUT_OF_MEMORY = (  # a status: another run, with fewer examples a forward pass, 
     "out_of_memory"
 )
 FIRST_SPIKES = 100  # of which a summary tells the step
+TOLD: set[str] = set()  # what this process has said of data before the runs of grids
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def compute(
         f"{folder.name}: {config.objective.name} on {config.dataset.name},"
         f" {len(material.examples['train']):,} training examples"
     )
-    for line in (title, *material.describe(config)):
+    for line in (title, *described(config, material, context)):
         print(line, flush=True)
     folder.begin(
         config,
@@ -295,6 +296,7 @@ def compute(
             "text": material.texts,
             "vocabulary": material.tokenizer.vocab_size,
             "rows": material.counted(config),
+            "left_out": material.dataset.left_out,
             "blind": blind_scores(material, scored),
             "command": context.command,
         }
@@ -323,6 +325,18 @@ def compute(
         finish(trackers, summary)
     processes.same(lambda: summary)
     return Outcome(folder, summary)
+
+
+def described(config: Train, material: Material, context: Context) -> list[str]:
+    """What is about to be learnt from; of the runs of a grid that read the same, before the first alone."""
+    lines = material.describe(config)
+    if not context.in_grid:
+        return lines
+    content = digest(lines)
+    if content in TOLD:
+        return ["reads what an earlier run of this sweep read: rows, tokens and examples as told there"]
+    TOLD.add(content)
+    return lines
 
 
 def follow(run: Located, material: Material, model: Model, processes: Alone) -> Outcome:

@@ -120,6 +120,11 @@ class Label(Kind):
         known = self.known(names)
         return [known[self.raw(cell, row)] for row, cell in enumerate(cells, start=before + 1)]
 
+    def why_left_out(self, cell: Any) -> str:
+        """Nothing was said, or what the map does not know."""
+        is_silent = raw_label(cell) in UNLABELLED
+        return super().why_left_out(cell) if is_silent else "with a label that dataset.label_map lacks"
+
     def known(self, names: Sequence[str]) -> dict[str, int | None]:
         """Raw label -> class id, or None for rows to leave out. Raises DataError for a label that
         is neither.
