@@ -342,6 +342,22 @@ def test_predictions_stand_beside_every_row_and_column_of_the_input(
     )
 
 
+def test_a_labelled_file_keeps_delimiter_and_mark(run: Any, cli: Any, tmp_path: Path) -> None:
+    given = tmp_path / "in.csv"
+    given.write_bytes(b'\xef\xbb\xbftext;note\n"a fine; film";x\n')
+    words = ["predict", f"run={run.folder}", f"file={given}", "delimiter=';'"]
+    for ending, mark, header in (
+        ("csv", b"\xef\xbb\xbf", b"text;note;predicted_label;"), ("tsv", b"\xef\xbb\xbf", b"text\tnote\t")
+    ):  # fmt: skip
+        status, _, err = cli(*words, f"out={tmp_path / f'out.{ending}'}")
+        assert status == 0, err
+        assert (tmp_path / f"out.{ending}").read_bytes().startswith(mark + header)
+    given.write_bytes(given.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    assert cli(*words, f"out={tmp_path / 'out.csv'}")[0] == 0
+    assert (tmp_path / "out.csv").read_bytes().startswith(b"text;note;predicted_label")
+    assert b'"a fine; film";x;' in (tmp_path / "out.csv").read_bytes()
+
+
 def test_predict_refuses_what_would_lose_something(run: Any, cli: Any, tmp_path: Path) -> None:
     file = tmp_path / "in.csv"
     file.write_text("text,predicted_label\ngood,x\n")

@@ -9,8 +9,10 @@ number of a choice, an answer and where it stands. What reads more than texts (c
 
   file=reviews.csv out=labelled.csv     every row and column of the file in its order, what is predicted beside them (.csv .tsv .jsonl
                                         .parquet); rows without a text stay, unlabelled, and are counted
+                                        a CSV keeps the delimiter and the byte-order mark of the file; written in UTF-8
   id_column=ticket                      shown before each prediction that is printed
   batch_size=64                         for little memory
+  compute.precision=bfloat16            faster where training was in it; float32 otherwise, as an exported folder computes
 """
 
 import codecs
@@ -30,7 +32,7 @@ from bertlab.config.registry import Job
 from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
-from bertlab.data.reading import pick, read_whole
+from bertlab.data.reading import delimiter_of, has_mark, kind_of, pick, read_whole
 from bertlab.data.table import from_texts, read_rows, rows_of_columns, table_of
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.files import write_atomically
@@ -41,6 +43,7 @@ from bertlab.runs.progress import working
 from bertlab.training.evaluation import measure
 from bertlab.training.finished import FinishedRun, load_run
 
+PRECISION = "float32"  # unless another is asked for: an exported model's, so that both say the same
 BARE = ("text", "text_pair", "tokens")  # roles that bare texts can stand for
 
 
@@ -117,6 +120,7 @@ def run(config: Schema, _context: Context) -> None:
                 read, {name: value for name, value in row.items() if name not in given}
             )
             print(line if ids is None else f"{ids[place]}  {line}")
+    tell_precision(trained, config.compute)
 
 
 def ids_of(trained: FinishedRun, config: Schema) -> list[Any] | None:
@@ -161,12 +165,47 @@ def label_table(trained: FinishedRun, config: Schema, out: Path) -> None:
         config.batch_size,
         config.prefix,
     )
-    write_atomically(out, lambda place: OUTPUTS[out.suffix](table, place))
+    form = form_of(trained, config, out)
+    write_atomically(out, lambda place: OUTPUTS[out.suffix](table, place, form))
     total = len(next(iter(table.values())))
     print(
         f"{total - left_out:,} rows labelled"
         + (f", {left_out:,} without a text left as they are" if left_out else "")
         + f": {out}"
+    )
+    tell_precision(trained, config.compute)
+
+
+def tell_precision(trained: FinishedRun, compute: Compute) -> None:
+    """Beside what is asked for: in which precision was computed, where training's was another."""
+    used = trained.device(compute, PRECISION).precision
+    if used != trained.precision:
+        print(
+            f"predicted in {used}, as an exported folder computes; the run was trained and scored in"
+            f" {trained.precision} (compute.precision={trained.precision} predicts in it)",
+            file=sys.stderr,
+        )
+
+
+@dataclass(frozen=True)
+class Delimited:
+    """How a CSV is written."""
+
+    delimiter: str
+    marked: bool = False  # begins with a byte-order mark
+
+
+def form_of(trained: FinishedRun, config: Schema, out: Path) -> Delimited:
+    """That of the file which was read, where it is of the same kind."""
+    own = Delimited("\t" if out.suffix == ".tsv" else ",")
+    if config.file in (None, "-"):
+        return own
+    file = Path(str(config.file)).expanduser()
+    if kind_of(file) not in (".csv", ".tsv"):
+        return own
+    table = table_of(trained.config.dataset, config)
+    return Delimited(
+        delimiter_of(table, file) if kind_of(file) == out.suffix else own.delimiter, has_mark(file)
     )
 
 
@@ -223,23 +262,20 @@ def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return flattened
 
 
-def _write_delimited(delimiter: str) -> Callable[[Mapping[str, Sequence[Any]], Path], None]:
-    def write(table: Mapping[str, Sequence[Any]], file: Path) -> None:
-        with file.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-            writer.writerow(table)
-            for cells in zip(*table.values(), strict=True):
-                writer.writerow(
-                    [
-                        json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
-                        for cell in cells
-                    ]
-                )
-
-    return write
+def _write_delimited(table: Mapping[str, Sequence[Any]], file: Path, form: Delimited) -> None:
+    with file.open("w", encoding="utf-8-sig" if form.marked else "utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter=form.delimiter, lineterminator="\n")
+        writer.writerow(table)
+        for cells in zip(*table.values(), strict=True):
+            writer.writerow(
+                [
+                    json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
+                    for cell in cells
+                ]
+            )
 
 
-def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path) -> None:
+def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path, _form: Delimited) -> None:
     with file.open("w", encoding="utf-8") as stream:
         for cells in zip(*table.values(), strict=True):
             stream.write(
@@ -247,16 +283,15 @@ def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path) -> None:
             )
 
 
-def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path) -> None:
+def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path, _form: Delimited) -> None:
     import pyarrow
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table({name: list(cells) for name, cells in table.items()}), file)
 
 
-OUTPUTS: dict[str, Callable[[Mapping[str, Sequence[Any]], Path], None]] = {
-    ".csv": _write_delimited(","), ".tsv": _write_delimited("\t"), ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
+OUTPUTS: dict[str, Callable[[Mapping[str, Sequence[Any]], Path, Delimited], None]] = {
+    ".csv": _write_delimited, ".tsv": _write_delimited, ".jsonl": _write_jsonl, ".parquet": _write_parquet,
 }  # fmt: skip
 
 
@@ -269,7 +304,7 @@ def predict_rows(trained: FinishedRun, rows: Any, compute: Compute, batch_size: 
             f"{trained.folder}: objective={trained.config.objective.name} pretrains and has no labels to"
             f" give; `bertlab evaluate` scores it, init=checkpoint init.path={trained.folder} fine-tunes it"
         )
-    device = trained.device(compute)
+    device = trained.device(compute, PRECISION)
     trained.model.to(device.device)
     with working("tokenising"):
         examples = join_examples(trained.objective.prepare(rows, trained.tokenizer))

@@ -29,12 +29,17 @@ class FinishedRun:
     model: Model
     identity: dict[str, Any]
 
-    def device(self, compute: Compute) -> Device:
-        """Where to compute; the precision is that of training unless another is asked for."""
-        precision = (
-            self.identity["numerics"]["precision"] if compute.precision == "auto" else compute.precision
-        )
-        return choose_device(compute.device, precision, compute.threads)
+    @property
+    def precision(self) -> str:
+        """That of its training."""
+        return str(self.identity["numerics"]["precision"])
+
+    def device(self, compute: Compute, auto: str | None = None) -> Device:
+        """Where to compute; the precision is `auto`, by default that of training, unless another is
+        asked for.
+        """
+        asked = (auto or self.precision) if compute.precision == "auto" else compute.precision
+        return choose_device(compute.device, asked, compute.threads)
 
 
 def changed_components(config: Train, identity: dict[str, Any]) -> list[str]:
