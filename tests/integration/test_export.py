@@ -117,6 +117,32 @@ def test_a_classifier_is_a_pipeline_with_equal_answers() -> None:
     )
 
 
+def test_a_run_in_bfloat16_predicts_as_its_folder_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """And says so; its scores are those of training."""
+    run, folder = exported([*DATA, *DEVLIN, "compute.precision=bfloat16"])
+    texts = ["The plot was brilliant.", "nothing but a dull film"]
+    pipe = transformers.pipeline("text-classification", model=str(folder), top_k=None)
+    for ours, theirs in zip(run.predict(texts), pipe(texts), strict=True):
+        assert {row["label"]: row["score"] for row in theirs} == pytest.approx(
+            ours["probabilities"], abs=1e-6
+        )
+    capsys.readouterr()
+    words = ["predict", f"run={run.folder}", f"text={texts[0]}"]
+    assert run_command(words) == 0
+    assert "predicted in float32, as an exported folder computes" in capsys.readouterr().err
+    assert run_command([*words, "compute.precision=bfloat16"]) == 0
+    assert "predicted in" not in capsys.readouterr().err
+    assert run.evaluate()["accuracy"] == pytest.approx(run.metrics["validation/accuracy"], abs=1e-6)
+
+
+def test_the_card_of_a_swept_run_has_its_own_command() -> None:
+    words = [*DATA, *DEVLIN, *SMALL, "optimizer.lr=1e-3,2e-3", "seed=range(2)"]
+    made = bertlab.sweep(words)[3]
+    assert run_command(["export", f"run={made.folder}", "to=swept"]) == 0
+    card = Path("swept/README.md").read_text()
+    assert "optimizer.lr=0.002" in card and "seed=1" in card and "range" not in card and " -m " not in card
+
+
 def test_a_pair_classifier_reads_pairs_as_the_run_does() -> None:
     rows = [
         {
@@ -295,7 +321,8 @@ def test_without_transformers_it_is_written_the_same_and_said(
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "transformers", None)
         assert run_command(["export", f"run={run.folder}", "to=other"]) == 0
-    assert "not compared with the run: transformers is not installed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "not compared with the run: transformers is not installed; pip install 'bertlab[hf]'" in said
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
         f.name: f.read_bytes() for f in Path("other").iterdir()
     }

@@ -10,12 +10,16 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from runfolders import three_arms, write_run
 
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
 from bertlab.report.arms import studies_of
+from bertlab.report.comparison import compare
+from bertlab.report.figures import curves as curves_module
+from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves, over_seeds
 from bertlab.report.page import (
     Figure,
@@ -29,9 +33,9 @@ from bertlab.report.page import (
     to_latex,
     to_markdown,
 )
-from bertlab.report.provenance import WIDTH, one_run_command, wrapped
+from bertlab.report.provenance import WIDTH, wrapped
 from bertlab.runs.folder import RunFolder
-from bertlab.runs.records import find_runs, read_run
+from bertlab.runs.records import find_runs, one_run_command, read_run
 
 
 @pytest.fixture
@@ -154,6 +158,33 @@ def test_few_evaluations_are_points_with_intervals_and_said_so(
     figure = curves(study)
     assert figure is not None and words in figure.caption
     assert ("too seldom for a curve" in figure.caption) == (evaluations < 3)
+
+
+def test_no_interval_of_a_figure_leaves_its_metrics_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seeds far apart near 1: the t interval goes to 160 %."""
+    for seed in range(2):
+        for name, lr in (("a", 0.1), ("b", 0.2)):
+            folder = write_run(tmp_path, f"{name}{seed}", seed, 0.99 - 0.1 * seed, optimizer__lr=lr)
+            records = [{"step": 1, "epoch": 1, "validation/accuracy": 0.99 - 0.1 * seed}]
+            (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    drawn: list[float] = []
+
+    def finish(figure: Any, name: str, caption: str) -> Figure:
+        for axes in figure.axes:
+            line_ends = [end for line in axes.lines for end in line.get_xdata()] if "curves" in name else []
+            bars = [
+                bar for bars in axes.collections for segment in bars.get_segments() for bar in segment[:, 1]
+            ]
+            drawn.extend([*line_ends, *bars])
+        return Figure(name, b"", "", caption)
+
+    for module in (plots, curves_module):
+        monkeypatch.setattr(module, "finish", finish)
+    assert plots.cost(study, compare(study, {})) is not None and curves(study) is not None
+    assert max(drawn) == pytest.approx(100) and min(drawn) >= 0
 
 
 def test_a_long_command_is_the_same_over_several_lines() -> None:

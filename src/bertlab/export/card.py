@@ -13,6 +13,7 @@ from bertlab.errors import RunError
 from bertlab.export.model import Form
 from bertlab.export.tokenizer_files import SIDES, truncation_of
 from bertlab.runs.folder import RunFolder
+from bertlab.runs.records import one_run_command, read_run
 from bertlab.training.init import FromCheckpoint, FromPretrained, FromStage
 
 PIPELINES = {
@@ -137,7 +138,8 @@ def _text(
         f"Of the checkpoint at step {summary['selected_step']}, selected by {summary['selected_by']}. "
         "The test split, where there is one, was scored once, with that checkpoint.", "",
         "| split | score | value |", "|---|---|---|", *scores, "",
-        "## How it was made", "", f"    {without_folders(summary['command'])}", "", _provenance(folder), "",
+        "## How it was made", "", f"    {without_folders(one_run_command(read_run(folder)))}", "",
+        _provenance(folder), "",
         "## Limits", "", *_limits(config, form, longest), "",
     ]  # fmt: skip
 

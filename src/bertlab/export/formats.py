@@ -27,6 +27,12 @@ def longest(trained: FinishedRun) -> int:
     )
 
 
+NO_TRANSFORMERS = (
+    "transformers is not installed; pip install 'bertlab[hf]', then export to another folder to have it"
+    " compared"
+)
+
+
 def has_transformers() -> bool:
     """Whether what is written can be opened here."""
     return importlib.util.find_spec("transformers") is not None
@@ -62,7 +68,7 @@ class Format(abc.ABC):
             return None
         if not wanted:
             return "verify=false"
-        return None if has_transformers() else "transformers is not installed"
+        return None if has_transformers() else NO_TRANSFORMERS
 
 
 class Transformers(Format):
@@ -143,7 +149,9 @@ class SentenceTransformers(Format):
         compare_tokens(trained, folder, longest(trained), rows)
         difference = largest_difference(trained, folder, form, longest(trained), rows)
         if not sentence_transformers.has_package():
-            told = "the package sentence-transformers is not installed, so that vectors were not compared"
+            told = (
+                "vectors were not compared: pip install sentence-transformers, then export to another folder"
+            )
             return (
                 f"tokens and hidden states equal to the run's (largest difference {difference:.1e}); {told}"
             )

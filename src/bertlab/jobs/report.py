@@ -43,14 +43,13 @@ from bertlab.report.arms import Study, counted, studies_of
 from bertlab.report.build import build_page
 from bertlab.report.methods import METHODS
 from bertlab.report.page import Page, PageTable, Text, latex_text, plain, to_html, to_latex, to_markdown
-from bertlab.report.provenance import one_run_command
 from bertlab.report.scaling import COSTS
 from bertlab.report.tasks import many_tasks, tasks_rows
 from bertlab.report.tasks_page import tasks_blocks
 from bertlab.runs.files import clear_orphans, to_json, write_atomically, write_record
 from bertlab.runs.listing import CONDITION, select
 from bertlab.runs.outcome import Context
-from bertlab.runs.records import RunRecord, find_runs, keep_runs, without_paths
+from bertlab.runs.records import RunRecord, find_runs, keep_runs, one_run_command, without_paths
 from bertlab.trackers.wandb import upload_report
 
 FORMATS = ("md", "html", "csv", "tex")

@@ -6,11 +6,10 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.config.words import zipped
 from bertlab.declarations import Metric, metric_named
 from bertlab.report.arms import Study, counted
 from bertlab.report.page import Block, Heading, Listing, PageTable, Text
-from bertlab.runs.records import RunRecord
+from bertlab.runs.records import RunRecord, one_run_command
 
 WIDTH = 96  # letters of a line of a command
 
@@ -43,7 +42,8 @@ def provenance_blocks(
                 f"{run.machine}, {run.environment.get('threads', '–')} thread(s)",
             ]
         )
-    headers = ("arm", "seed", "run", "validation", "test", "revision", "torch", "machine")
+    score = "validation" if all(study.is_of_rows for study in studies) else "score"
+    headers = ("arm", "seed", "run", score, "test", "revision", "torch", "machine")
     blocks.append(PageTable(headers, lines, "Every run behind these numbers", left=3, folded=True))
     if earlier := [run for _, _, run in used if "results" not in run.code]:
         words = (
@@ -93,23 +93,3 @@ def primary_of(run: RunRecord) -> Metric:
     metric = metric_named(run.metrics(), run.primary)
     assert metric is not None  # a record without it has a problem and is counted nowhere
     return metric
-
-
-def one_run_command(run: RunRecord) -> str:
-    """The command that makes this run alone: a sweep's with this run's values of what was swept."""
-    words = shlex.split(str(run.summary["command"]))[1:]
-    single = []
-    for word in [
-        part for given in words for part in (map(str, zipped(given)) if given.startswith("zip(") else [given])
-    ]:
-        key, equals, value = word.partition("=")
-        if word in ("-m", "--multirun") or key.startswith("hydra"):
-            continue
-        swept = equals and ("," in value or "(" in value) and not value.startswith(("[", "{", "'", '"'))
-        if swept:
-            name = key.lstrip("+")
-            recorded = run.config.get(f"{name}.component", run.config.get(name))
-            if recorded is not None:
-                word = f"{key}={'null' if recorded is None else recorded}"
-        single.append(word)
-    return shlex.join(["bertlab", *single])

@@ -8,6 +8,7 @@ row a prediction with numbers in float32; both zstd-compressed.
 """
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bertlab.config.schema import Train
+from bertlab.config.words import zipped
 from bertlab.declarations import SCORED_SPLITS, Metric
 from bertlab.errors import RunError, redact
 from bertlab.runs.files import read_json, write_atomically
@@ -216,6 +218,26 @@ def _json(file: Path, absent: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file.name} is not an object")
     return content
+
+
+def one_run_command(run: RunRecord) -> str:
+    """The command that makes this run alone: a sweep's with this run's values of what was swept."""
+    words = shlex.split(str(run.summary["command"]))[1:]
+    single = []
+    for word in [
+        part for given in words for part in (map(str, zipped(given)) if given.startswith("zip(") else [given])
+    ]:
+        key, equals, value = word.partition("=")
+        if word in ("-m", "--multirun") or key.startswith("hydra"):
+            continue
+        swept = equals and ("," in value or "(" in value) and not value.startswith(("[", "{", "'", '"'))
+        if swept:
+            name = key.lstrip("+")
+            recorded = run.config.get(f"{name}.component", run.config.get(name))
+            if recorded is not None:
+                word = f"{key}={'null' if recorded is None else recorded}"
+        single.append(word)
+    return shlex.join(["bertlab", *single])
 
 
 def flatten(tree: dict[str, Any], path: str = "") -> dict[str, Any]:
