@@ -64,3 +64,15 @@ def test_another_version_of_the_code_looks_again(
     monkeypatch.setattr(by_example, "code_version", lambda _: "another")
     reported()
     assert len(list((tmp_path / "cache" / "contamination").glob("*/value.json"))) == 2
+
+
+def test_every_arm_has_its_confusion_and_its_data(reported: Callable[[], str], cli: Cli) -> None:
+    status, _, error = cli(
+        "-m", "debug=smoke", "compute=cpu", "compute.threads=1", "dataset=files",
+        "dataset.train_file=train.csv", "dataset.validation_file=held.csv", "dataset.fraction=1",
+        "optimizer.lr=2e-3,3e-3",
+    )  # fmt: skip
+    assert status == 0, error
+    text = reported()
+    assert text.count("Confusion of ") == 3 and "Confusion of optimizer.lr=0.002, mean counts" in text
+    assert "| all arms | train | 60 |" in text and "No row of what was read was left out." in text

@@ -187,9 +187,41 @@ def test_scores_on_minimal_pairs_can_be_what_is_compared(tmp_path: Path) -> None
     assert base.validation is not None and base.validation.mean == pytest.approx(0.606)
     assert other.on_validation is not None and other.on_validation.verdict == "better" and other.test is None
     assert "pairs/accuracy of the selected checkpoints" in text and "65.60 ±" in text
+    assert "Pairs/accuracy, seed by seed" in text and "reaches 60.60 ± 0.43 in pairs/accuracy" in text
+    scores, *_ = text.partition("Other scores on validation")
+    assert "alidation" not in scores and "no test split" not in text, "they are of no split"
     assert "pairs/accuracy" in to_markdown(
         compare_runs(Schema(runs=str(tmp_path), examples=False, contamination=False))[2]
     ), "beside the score that selected"
+
+
+def test_the_data_of_each_arm_are_told_and_what_was_left_out(root: Path) -> None:
+    rows = {
+        "train": {"rows": 354, "empty": 9, "copies": 4, "conflicting": 6},
+        "validation": {"rows": 43, "empty": 0, "copies": 0, "conflicting": 2, "in_train": 0},
+    }
+    left_out = {"reviews.csv": {"read": 411, "without an answer": 14}}
+
+    def text() -> str:
+        _, _, page = compare_runs(Schema(runs=str(root), examples=False, contamination=False))
+        return to_markdown(page)
+
+    for folder in root.glob("toy-*"):
+        change_summary(folder, rows=rows, left_out=left_out)
+    told = text()
+    assert "| all arms | train | 354 | 9 | 4 | 6 |" in told and "| all arms | validation | 43 | 0 |" in told
+    assert "stand in train" not in told, "what occurs nowhere takes no column"
+    assert "Of 411 rows of reviews.csv 14 without an answer were left out." in told
+    methods = told.partition("## Methods")[2]
+    assert "(of 411 rows of reviews.csv 14 without an answer were left out)" in methods
+    for folder in root.glob("toy-classification-b*"):
+        change_summary(folder, left_out={"reviews.csv": {"read": 411}}, rows={**rows, "train": {"rows": 368}})
+    told = text()
+    assert "“optimizer.lr=0.002”: of 411 rows of reviews.csv 14 without an answer were left out." in told
+    assert "| model.positions=rotary | train | 368 |" in told
+    for folder in root.glob("toy-classification-b*"):
+        change_summary(folder, left_out=None)
+    assert "Of 6 runs of an earlier version it is not on record whether rows were left out" in text()
 
 
 def test_runs_that_mean_different_things_by_a_name_are_not_compared(tmp_path: Path) -> None:

@@ -156,6 +156,11 @@ class Study:
         return run.recorded_as("validation", name) != name
 
     @property
+    def scored_on(self) -> str:
+        """What its score is of, in words: the split, or where it is of none what it is called."""
+        return "validation" if self.is_of_rows else self.metric.name
+
+    @property
     def folds(self) -> int:
         """How many folds its runs were made on; 0 where none, or not all on as many."""
         counts = {seeds.fold[:1] for arm in self.arms for seeds in arm.runs}

@@ -12,7 +12,7 @@ from bertlab.report.arms import ABSENT, Arm, Seeds, Study, differing_keys
 from bertlab.report.comparison import Row, Versus, compare, last_scores, warnings_of
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves
-from bertlab.report.methods import methods_blocks, settings_blocks
+from bertlab.report.methods import data_blocks, methods_blocks, settings_blocks
 from bertlab.report.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.provenance import provenance_blocks
 from bertlab.report.scaling import COSTS, scalings
@@ -115,6 +115,7 @@ def study_blocks(
     blocks += [comparison_table(study, rows, examples or {}), *held_out_table(study, rows)]
     blocks += [
         *apart_table(study),
+        *data_blocks(study),
         Text(conclusion(study, rows)),
         further_table(study, rows),
         *other_scores(study),
@@ -168,7 +169,7 @@ def comparison_table(
     headers = [
         "arm",
         "seeds",
-        "validation, mean ± sd",
+        f"{study.scored_on}, mean ± sd",
         "95 % interval",
         *(["examples too"] if examples else []),
         *([] if alone else ["difference [interval]", "p (Holm)"]),
@@ -278,7 +279,8 @@ def further_table(study: Study, rows: Sequence[Row]) -> PageTable:
         )
     headers = ["arm", *(f"seed {one}" for one in seeds), "last step, mean ± sd"]
     headers += ["sd of the difference between pretrainings", "between their seeds"] if several else []
-    return PageTable(headers, lines, "Validation, seed by seed")
+    of = study.scored_on
+    return PageTable(headers, lines, f"{of[:1].upper()}{of[1:]}, seed by seed")
 
 
 def other_scores(study: Study) -> list[PageTable]:
@@ -300,11 +302,14 @@ def other_scores(study: Study) -> list[PageTable]:
         ]
         lines.append([arm.name, *spreads])
     headers = [shown_name(metric) for metric in others]
+    elsewhere = [metric.name for metric in others if study.baseline.in_order()[0].recorded_as("validation",
+                 metric.name) == metric.name]  # fmt: skip
+    where = f" (but for {', '.join(elsewhere)})" if elsewhere else ""
     return [
         PageTable(
             ["arm", *headers],
             lines,
-            "Other scores on validation, mean ± sd over seeds",
+            f"Other scores on validation{where}, mean ± sd over seeds",
             folded=len(others) > MOST_SIDE_BY_SIDE,
         )
     ]
@@ -370,7 +375,8 @@ def _or_none(number: float, form: str) -> str:
 def conclusion(study: Study, rows: Sequence[Row]) -> str:
     """One sentence a verdict."""
     base = next(row for row in rows if row.is_baseline)
-    words = [f"“{base.arm.name}” reaches {spread(base.validation, study.metric)} on validation."]
+    of = f"{'on' if study.is_of_rows else 'in'} {study.scored_on}"
+    words = [f"“{base.arm.name}” reaches {spread(base.validation, study.metric)} {of}."]
     by_verdict: dict[str, list[str]] = {}
     for row in rows:
         if (versus := row.on_validation) is None:
@@ -449,8 +455,8 @@ def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[st
         "",
     ]
     caption = (
-        "y = E + A x^-a of the validation"
-        f" {'error, 1 − ' if study.metric.higher_is_better else ''}{study.metric.name} over {COSTS[cost][0]};"
+        f"y = E + A x^-a of the {'validation ' if study.is_of_rows else ''}"
+        f"{'error, 1 − ' if study.metric.higher_is_better else ''}{study.metric.name} over {COSTS[cost][0]};"
         " 95 % bootstrap intervals over seeds and the sizes' distance from the law"
     )
     return [
@@ -518,17 +524,18 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
             "Per class and calibration (%), all seeds",
         )
     )
-    confusion = by_example.confusion(evaluated, study.baseline.name)
-    blocks.append(
+    blocks += [
         PageTable(
             ("true / predicted", *evaluated.names),
             [
                 [name, *(f"{count:.1f}" for count in row)]
-                for name, row in zip(evaluated.names, confusion, strict=True)
+                for name, row in zip(evaluated.names, by_example.confusion(evaluated, arm), strict=True)
             ],
-            f"Confusion of {study.baseline.name}, mean counts over seeds",
+            f"Confusion of {arm}, mean counts over seeds",
+            folded=len(calibrations) > MOST_SIDE_BY_SIDE and arm != study.baseline.name,
         )
-    )
+        for arm in calibrations
+    ]
     if (figure := plots.calibration(study, calibrations)) is not None:
         blocks.append(figure)
     if not with_texts:

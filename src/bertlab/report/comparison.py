@@ -283,6 +283,7 @@ def warnings_of(study: Study) -> list[str]:
             f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its"
             " spread is not of seeds alone."
         )
+    of = "validation score" if study.is_of_rows else study.metric.name
     for arm in study.arms:
         if blind := [run for run in arm.in_order() if learnt_nothing(run.summary)]:
             every = "every run" if len(blind) == len(arm.runs) else f"{len(blind)} of {len(arm.runs)} runs"
@@ -292,9 +293,9 @@ def warnings_of(study: Study) -> list[str]:
             )
         if arm.passed_over:
             warnings.append(
-                f"“{arm.name}” is {arm.chosen}, chosen by the mean validation score over seeds;"
+                f"“{arm.name}” is {arm.chosen}, chosen by the mean {of} over seeds;"
                 f" {counted(len(arm.passed_over), 'run')} of other settings passed over, which flatters its"
-                " validation score. The test split had no part in it."
+                f" {of}. The test split had no part in it."
             )
         if arm.failed:
             told = "; ".join(f"{run.name} ({run.problem})" for run in arm.failed[:3])
@@ -346,7 +347,7 @@ def warnings_of(study: Study) -> list[str]:
             "Arms have different numbers of seeds"
             f" ({', '.join(f'{name}: {n}' for name, n in counts.items())}); pairs use those in common."
         )
-    if not any(
+    if study.is_of_rows and not any(
         run.score("test", study.metric.name) is not None for arm in study.arms for run in arm.in_order()
     ):
         warnings.append(

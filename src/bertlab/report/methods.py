@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bertlab.report import stats
-from bertlab.report.arms import Study, decides
+from bertlab.report.arms import ABSENT, Study, decides
+from bertlab.report.arms import counted as counted_runs
 from bertlab.report.page import Block, Heading, PageTable, Text
 from bertlab.runs.records import RunRecord
 
@@ -45,6 +46,84 @@ def paragraph(studies: Sequence[Study], test: str) -> str:
         _machine(runs),
     ]
     return " ".join(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences if sentence)
+
+
+# --- the data of each arm -------------------------------------------------------------------------
+COUNTED = {  # of a split, as runs count them
+    "rows": "rows",
+    "empty": "empty texts",
+    "copies": "copies of earlier rows",
+    "conflicting": "rows whose copies have other answers",
+    "in_train": "rows that stand in train too",
+}
+
+
+def data_blocks(study: Study) -> list[Block]:
+    """How many rows each arm's splits have, what is odd about them, and how many were left out of what was
+    read, and why.
+    """
+    lines: dict[str, list[list[str]]] = {}
+    for arm in study.arms:
+        runs = arm.in_order()
+        for split in ("train", "selection", "validation", "test"):
+            own = [run.summary.get("rows", {}).get(split, {}) for run in runs]
+            if any(own):
+                cells = [_range([one.get(name) for one in own]) for name in COUNTED]
+                lines.setdefault(arm.name, []).append([split, *cells])
+    if not lines:
+        return []
+    same = len(lines) == len(study.arms) and all(own == lines[study.arms[0].name] for own in lines.values())
+    rows = [
+        ["all arms" if same else name, *line]
+        for name, own in ([next(iter(lines.items()))] if same else lines.items())
+        for line in own
+    ]
+    there = [place for place in range(len(COUNTED)) if place == 0 or any(row[2 + place] != "0" and
+             row[2 + place] != ABSENT for row in rows)]  # fmt: skip
+    table = PageTable(
+        ["arm", "split", *(list(COUNTED.values())[place] for place in there)],
+        [[*row[:2], *(row[2 + place] for place in there)] for row in rows],
+        "The data of each arm",
+        left=2,
+    )
+    by_arm = {arm.name: left_out_of(arm.in_order()) for arm in study.arms}
+    alike = len(set(map(tuple, by_arm.values()))) == 1
+    sentences = [
+        f"{'' if alike else f'“{name}”: '}{'; '.join(told)}."
+        for name, told in ([next(iter(by_arm.items()))] if alike else by_arm.items())
+        if told
+    ]
+    silent = [run for arm in study.arms for run in arm.in_order() if "left_out" not in run.summary]
+    if silent:
+        sentences.append(
+            f"Of {counted_runs(len(silent), 'run')} of an earlier version it is not on record whether rows"
+            " were left out."
+        )
+    elif not sentences:
+        sentences = ["No row of what was read was left out."]
+    return [table, Text(" ".join(sentence[:1].upper() + sentence[1:] for sentence in sentences))]
+
+
+def left_out_of(runs: Runs) -> list[str]:
+    """`of 411 rows of reviews.csv 14 without an answer were left out`, for each source that lost some."""
+    sentences: dict[str, None] = {}
+    for run in runs:
+        for source, found in run.summary.get("left_out", {}).items():
+            reasons = [f"{number:,} {why}" for why, number in found.items() if why != "read"]
+            if reasons:
+                sentences[
+                    f"of {found.get('read', 0):,} rows of {source} {' and '.join(reasons)} were left out"
+                ] = None
+    return list(sentences)
+
+
+def _range(values: Sequence[int | None]) -> str:
+    """`301`, of folds `290 to 301`."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ABSENT
+    low, high = min(known), max(known)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 # --- facts on record ------------------------------------------------------------------------------
@@ -117,11 +196,14 @@ def _data(studies: Sequence[Study]) -> str:
     }
     tasks = []
     for study in studies:
-        rows = [run.summary.get("rows", {}) for arm in study.arms for run in arm.in_order()]
+        runs = [run for arm in study.arms for run in arm.in_order()]
+        rows = [run.summary.get("rows", {}) for run in runs]
         sizes = [
             told([one.get(split, {}).get("rows") for one in rows], form) for split, form in words.items()
         ]
-        tasks.append(listed([study.title, listed(sizes)], ", with "))
+        without = list(dict.fromkeys(sentence for run in runs for sentence in left_out_of([run])))
+        omitted = f" ({'; '.join(without)})" if 0 < len(without) <= MOST_TOLD else ""
+        tasks.append(listed([study.title, listed(sizes)], ", with ") + omitted)
     return f"the task{'s are' if len(tasks) > 1 else ' is'} {'; '.join(tasks)}"
 
 

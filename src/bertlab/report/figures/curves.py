@@ -112,7 +112,8 @@ def _points(study: Study, metrics: Sequence[Metric], histories: Histories, most:
             axes.plot(values, np.full(len(values), place + 0.16), "|", color=colour, alpha=0.7, markersize=8)
             axes.plot([one.mean], [place], "o", color=colour, markersize=6)
             if len(values) > 1:
-                axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2)
+                ends = [metric.clip(end / metric.factor) * metric.factor for end in (one.low, one.high)]
+                axes.plot(ends, [place, place], color=colour, linewidth=2)
         axes.set_xlabel(f"{label_of(metric)} ({metric.direction})")
         dress(axes, 0)
     panels[0][0].set_yticks(

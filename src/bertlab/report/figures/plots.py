@@ -122,7 +122,9 @@ def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
             alpha=0.8,
         )
     name = f"1 − {study.metric.name} (%)" if study.metric.higher_is_better else label_of(study.metric)
-    axes.set(xscale="log", yscale="log", xlabel=cost, ylabel=f"validation {name}")
+    axes.set(
+        xscale="log", yscale="log", xlabel=cost, ylabel=f"validation {name}" if study.is_of_rows else name
+    )
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
     axes.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%.3g"))
     dress(axes, len(lines))
@@ -148,10 +150,13 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
         for index, (row, at) in enumerate(zip(shown, _side_by_side(costs, wide), strict=True)):
             score = row.validation
             assert score is not None
-            half = 0.0 if math.isnan(score.sd) else score.high - score.mean
+            ends = (
+                [] if math.isnan(score.sd) else [study.metric.clip(score.low), study.metric.clip(score.high)]
+            )
+            reach = [[abs(score.mean - end)] for end in ends] or [[0.0], [0.0]]  # below and above
             name = short(row.arm.name) + (" †" if row.cost.pretrained_elsewhere else "")
             axes.errorbar(
-                at, scaled(score.mean, study.metric), yerr=scaled(half, study.metric),
+                at, scaled(score.mean, study.metric), yerr=scaled(np.array(reach), study.metric),
                 fmt="o" if index < 10 else "s",
                 color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
             )  # fmt: skip
@@ -230,7 +235,8 @@ def best_of_k(study: Study) -> Figure | None:
     return finish(
         figure,
         f"{slug(study)}-best-of-k",
-        "Expected best validation score after so many trials (Dodge et al. 2019).",
+        f"Expected best {'validation score' if study.is_of_rows else study.metric.name} after so many trials"
+        " (Dodge et al. 2019).",
     )
 
 
