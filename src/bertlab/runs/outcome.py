@@ -10,6 +10,8 @@ from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runs.folder import RunFolder
 
+MOST_BESIDE = 8  # scores beside the one that selects
+
 
 class SweepTrial(Protocol):
     """A sweep that wants to hear of a run while it goes on, and may stop it."""
@@ -95,6 +97,8 @@ def announce(outcome: Outcome, in_a_line: bool = False) -> None:
     for split in ("validation", "test"):
         if f"{split}/{name}" in metrics:
             print(f"{split} {name}  {metrics[f'{split}/{name}']:.4f}{_bound(metrics, split, name)}")
+            if others := _other_scores(summary, split, name):
+                print(f"  and {', '.join(others)}")
     for line in learnt_nothing(summary):
         print(line)
     cost = summary["cost"]
@@ -110,6 +114,13 @@ def announce(outcome: Outcome, in_a_line: bool = False) -> None:
         )
     print(f"results {outcome.folder}/summary.json · curves {outcome.folder}/curves.png")
     print(f"run: {outcome.folder}", flush=True)
+
+
+def _other_scores(summary: dict[str, Any], split: str, primary: str) -> list[str]:
+    """What else was measured on a split: `rmse 0.4132`."""
+    names = [full.partition("/")[2] for full in summary["metric_specs"] if full.startswith(f"{split}/")]
+    others = [name for name in names if name != primary]
+    return [f"{name} {summary['metrics'][f'{split}/{name}']:.4f}" for name in others[:MOST_BESIDE]]
 
 
 def learnt_nothing(summary: dict[str, Any]) -> list[str]:
