@@ -1,5 +1,6 @@
 """Checkpoints are whole or not there; the newest whole one wins; nothing unpickles code."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bertlab.runs.files import file_digest, load_weights, save_weights, write_at
 
 def checkpoint(step: int, best: dict[str, str] | None = None) -> ResumeState:
     state = {"progress": {"step": step}, "rng": {"cpu": torch.get_rng_state()}}
-    return ResumeState(step, {"w": torch.full((3,), float(step))}, state, best or {})
+    return ResumeState("a1b2", step, {"w": torch.full((3,), float(step))}, state, best or {})
 
 
 def best_weights(folder: Path, step: int) -> dict[str, str]:
@@ -34,7 +35,7 @@ def damage(file: Path, how: str) -> None:
 def test_newest_whole_checkpoint_wins(tmp_path: Path) -> None:
     for step in (1, 2, 30):
         save_checkpoint(tmp_path, checkpoint(step))
-    found = load_checkpoint(tmp_path)
+    found = load_checkpoint(tmp_path, "a1b2")
     assert found is not None and found.step == 30 and found.weights["w"].tolist() == [30.0] * 3
     assert len(list(tmp_path.iterdir())) == 2, "older ones are dropped"
 
@@ -45,7 +46,7 @@ def test_damaged_checkpoint_is_skipped_for_the_one_before(tmp_path: Path, victim
     for step in (1, 2):
         save_checkpoint(tmp_path, checkpoint(step))
     damage(tmp_path / "step-00000002" / victim, how)
-    found = load_checkpoint(tmp_path)
+    found = load_checkpoint(tmp_path, "a1b2")
     assert found is not None and found.step == 1
 
 
@@ -56,7 +57,7 @@ def test_a_checkpoint_whose_best_weights_are_damaged_is_skipped_too(tmp_path: Pa
     second = best_weights(tmp_path, 2)
     save_checkpoint(tmp_path, checkpoint(2, second))
     damage(tmp_path / next(iter(second)), how)
-    found = load_checkpoint(tmp_path)
+    found = load_checkpoint(tmp_path, "a1b2")
     assert found is not None and found.step == 1 and found.best == first
 
 
@@ -101,7 +102,7 @@ def test_pickled_code_is_never_run(tmp_path: Path) -> None:
         manifest.replace(old, sha256((place / "state.pt").read_bytes()).hexdigest())
     )
     with pytest.raises(RunError, match=r"not a checkpoint of this program \(UnpicklingError\)"):
-        load_checkpoint(tmp_path)
+        load_checkpoint(tmp_path, "a1b2")
     assert not (tmp_path / "owned").exists()
 
 
@@ -110,3 +111,14 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
     (tmp_path / "w.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:-8])
     with pytest.raises(RunError, match=r"w\.safetensors: damaged"):
         load_weights(tmp_path / "w.safetensors")
+
+
+def test_another_runs_checkpoint_is_refused_and_an_earlier_versions_is_taken(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, checkpoint(1))
+    with pytest.raises(RunError, match=r"step-00000001: a checkpoint of another run \(a1b2\); remove it"):
+        load_checkpoint(tmp_path, "c3d4")
+    manifest = tmp_path / "step-00000001" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["run"]
+    manifest.write_text(json.dumps(content))
+    assert load_checkpoint(tmp_path, "c3d4") is not None

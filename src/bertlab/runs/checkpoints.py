@@ -5,6 +5,7 @@ It holds `weights.safetensors`, `state.pt` (tensors and plain values only, read 
 whole one wins; a torn one is skipped.
 """
 
+import hashlib
 import io
 import json
 import pickle
@@ -32,10 +33,11 @@ KEPT = 2  # newest checkpoints that stay on disk
 
 @dataclass
 class ResumeState:
-    """Everything at one step, and the file beside the checkpoints that it needs too (the best weights), by
-    name and SHA-256.
+    """Everything at one step, whose it is, and the file beside the checkpoints that it needs too (the best
+    weights), by name and SHA-256.
     """
 
+    run: str  # its id
     step: int
     weights: dict[str, Tensor]
     state: dict[str, Any]
@@ -49,16 +51,15 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
 
     def fill(temporary: Path) -> None:
         copied = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
-        (temporary / "weights.safetensors").write_bytes(serialized(copied))
+        sums = {"weights.safetensors": _write(temporary / "weights.safetensors", serialized(copied))}
         buffer = io.BytesIO()  # torch writes to files itself, and says of a full disk something else
         try:
             torch.save(state.state, buffer)
         except RuntimeError as error:  # torch's word for a buffer that cannot grow
             raise MemoryError(f"a checkpoint's state does not fit: {error}") from error
-        (temporary / "state.pt").write_bytes(buffer.getbuffer())
-        sums = {name: file_digest(temporary / name) for name in ("weights.safetensors", "state.pt")}
+        sums["state.pt"] = _write(temporary / "state.pt", buffer.getbuffer())
         (temporary / "manifest.json").write_text(
-            json.dumps({"step": state.step, "sha256": sums, "best": state.best})
+            json.dumps({"run": state.run, "step": state.step, "sha256": sums, "best": state.best})
         )
 
     place = folder / f"step-{state.step:08d}"
@@ -79,10 +80,21 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
             file.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path) -> ResumeState | None:
-    """The newest whole checkpoint below `folder`, or None. Torn ones are passed over."""
+def _write(file: Path, content: bytes | memoryview) -> str:
+    """The SHA-256 of what was written, taken from memory without reading the file again."""
+    file.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load_checkpoint(folder: Path, run: str) -> ResumeState | None:
+    """The newest whole checkpoint below `folder`, or None. Torn ones are passed over; raises RunError for
+    another run's.
+    """
     for place in _folders(folder):
         if _is_whole(place):
+            owner = _manifest(place).get("run", run)  # older ones do not say whose they are
+            if owner != run:
+                raise RunError(f"{place}: a checkpoint of another run ({owner}); remove it from here")
             try:
                 state = torch.load(place / "state.pt", weights_only=True, map_location="cpu")
             except (
@@ -96,7 +108,7 @@ def load_checkpoint(folder: Path) -> ResumeState | None:
                 ) from None
             manifest = _manifest(place)
             return ResumeState(
-                manifest["step"], load_weights(place / "weights.safetensors"), state, manifest["best"]
+                run, manifest["step"], load_weights(place / "weights.safetensors"), state, manifest["best"]
             )
     return None
 

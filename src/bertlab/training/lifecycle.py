@@ -240,7 +240,7 @@ def compute(
         should_prune = None if context.trial is None else context.trial.should_prune
         progress = fit(
             config, model, optimizer, objective, material.examples, material.dataset.splits, run.device,
-            folder.checkpoints,
+            folder.checkpoints, run.id,
             broadcast(trackers), should_prune, snapshots, processes,
         )  # fmt: skip
         last = {name: value.clone() for name, value in model.state_dict().items()}
@@ -345,7 +345,7 @@ def follow(run: Located, material: Material, model: Model, processes: Alone) -> 
     _, snapshots = pairs_scorer(run, material, model)
     fit(
         run.config, model, optimizer, material.objective, material.examples, material.dataset.splits,
-        run.device, run.folder.checkpoints,
+        run.device, run.folder.checkpoints, run.id,
         broadcast([]), None, snapshots, processes,
     )  # fmt: skip
     processes.spread(model)

@@ -98,13 +98,14 @@ def fit(
     rows: dict[str, Any],
     device: Device,
     folder: Path,
+    run: str,
     log: Callable[[dict[str, float]], None],
     should_prune: Callable[[], bool] | None = None,
     snapshots: Snapshots | None = None,
     processes: Alone = ALONE,
 ) -> Progress:
     """Train until the budget is spent, evaluating and checkpointing on the way; continue from `folder` where
-    it holds a checkpoint.
+    it holds a checkpoint of `run`, its id.
 
     `rows` are the splits that the examples are of. Of several `processes` each returns the same progress and
     holds the same weights. Afterwards `model` holds the last weights, or their average where
@@ -116,7 +117,7 @@ def fit(
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     average = average_of(weights, config.optimizer)
-    progress = resume(folder, model, optimizer, average, device, processes)
+    progress = resume(folder, run, model, optimizer, average, device, processes)
     for earlier in progress.records:
         log(earlier)
 
@@ -140,7 +141,7 @@ def fit(
             {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
         )
         if processes.is_first:
-            save_checkpoint(folder, ResumeState(progress.step, model.state_dict(), state, best))
+            save_checkpoint(folder, ResumeState(run, progress.step, model.state_dict(), state, best))
 
     order = order_of(config, examples["train"])
     total = order.total_steps(config.budget)
@@ -457,6 +458,7 @@ def describe(progress: Progress, metrics: dict[str, Any], selected_by: str) -> s
 
 def resume(
     folder: Path,
+    run: str,
     model: Model,
     optimizer: torch.optim.Optimizer,
     average: Average | None,
@@ -464,7 +466,7 @@ def resume(
     processes: Alone = ALONE,
 ) -> Progress:
     """Put everything back from the newest whole checkpoint; a fresh Progress where there is none."""
-    state = load_checkpoint(folder)
+    state = load_checkpoint(folder, run)
     steps = processes.gather([0 if state is None else state.step])[:, 0]
     if (steps != steps[0]).any():
         raise RunError(

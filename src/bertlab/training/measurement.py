@@ -122,6 +122,7 @@ def measure_ours(config: Train, warmup: int, steps: int) -> Measured:
             {},
             device,
             Path(folder),
+            "measurement",
             log,
         )
     (began, before), (ended, after) = marks
