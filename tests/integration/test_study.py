@@ -15,6 +15,7 @@ from bertlab.errors import ConfigError
 from bertlab.report import stats
 from bertlab.runs.outcome import Context, Outcome
 from bertlab.training.lifecycle import Located
+from children import start
 from conftest import Cli
 from tiny import tiny
 
@@ -115,6 +116,38 @@ def test_seeds_are_handed_out_until_the_test_decides(cli: Cli, monkeypatch: pyte
     page = Path("studies/rates/report/report.md").read_text()
     assert "“high”: better" in page and "The plan was kept." in page
     assert len(list(Path("multirun").glob("synthetic-*"))) == 10
+
+
+def test_an_arm_that_is_decided_gets_no_further_seed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    write(
+        test="anytime",
+        seeds=9,
+        arms={"low": ["optimizer.lr=1e-3"], "high": ["optimizer.lr=1e-2"], "middle": ["optimizer.lr=2e-3"]},
+    )
+    status, out, errors = cli("study", "rates")
+    assert status == 0, errors
+    assert "high: better after 6 of 9 seeds" in out
+    rates = [
+        yaml.safe_load((run / "config.yaml").read_text())["optimizer"]["lr"]
+        for run in Path("multirun").glob("synthetic-*")
+    ]
+    assert [rates.count(rate) for rate in (1e-3, 1e-2, 2e-3)] == [9, 6, 9]
+    page = Path("studies/rates/report/report.md").read_text()
+    assert "“high”: better" in page and "“middle”: not decided after 9 seeds" in page
+    assert "The plan was kept." in page
+
+
+@pytest.mark.usefixtures("cli")
+def test_two_processes_share_the_runs_of_a_study() -> None:
+    write(seeds=3)
+    both = [start("study", "rates") for _ in range(2)]
+    told = [one.wait() for one in both]
+    assert [one.returncode for one in both] == [0, 0], told
+    runs = sorted(Path("multirun").glob("synthetic-*"))
+    sessions = [(run / "sessions.jsonl").read_text().splitlines() for run in runs]
+    assert [len(lines) for lines in sessions] == [1] * 6, "each was computed once"
+    assert "The plan was kept." in Path("studies/rates/report/report.md").read_text()
 
 
 def test_a_budget_ends_a_study_and_that_is_a_deviation(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

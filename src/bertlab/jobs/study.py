@@ -4,7 +4,8 @@ usage: bertlab study NAME [preview=true] [paths.output=multirun]
 
 NAME is a file studies/NAME.yaml (or a path): question, arms, seeds, metric, test, smallest effect of interest. Its power is checked;
 then the plan is frozen in studies/NAME/, with a seal that every run carries, and the runs are made, finished ones skipped. It ends in
-studies/NAME/report: the answer, the plan, every deviation from it, and the comparison. Stopped anywhere, the same command goes on.
+studies/NAME/report: the answer, the plan, every deviation from it, and the comparison. Stopped anywhere, the same command goes on;
+started a second time beside it, the two share the runs. With test: anytime an arm that is decided gets no further seed.
 
   preview=true        say what the plan can show and which runs it would make; freeze and run nothing
   out=FOLDER          instead of studies/NAME beside the file
@@ -45,7 +46,7 @@ from bertlab.report.arms import counted, study_of_arms
 from bertlab.report.build import build_page
 from bertlab.report.comparison import LEVEL, Row, compare
 from bertlab.report.power import Design, Spread, pilot_spread, power_lines
-from bertlab.report.preregistered import Frozen, is_decided, opening
+from bertlab.report.preregistered import Frozen, decided, opening
 from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
 from bertlab.runs.records import RunRecord, keep_runs, read_run
@@ -200,10 +201,12 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
 
 # --- the runs -------------------------------------------------------------------------------------
 def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list[str]:
-    """All runs, one after the other; a sequential plan stops where its test has decided. Returns what failed,
-    in a line each.
+    """All runs, seed by seed; in a sequential plan an arm that its test has decided gets no further seed.
+    Returns what failed, in a line each.
     """
     failures = []
+    baseline = next(iter(plan.arms))
+    undecided = list(plan.arms)[1:]
     total = sum(map(len, rounds))
     done = 0
     for place, group in enumerate(rounds):
@@ -212,15 +215,20 @@ def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list
             break
         # what is counted, a seed or a pretraining's seeds
         is_whole = plan.pretraining_seeds == 1 or group[0].inner == 0
-        if (
-            plan.is_sequential
-            and is_whole
-            and (rows := compared(plan, rounds[:place]))
-            and is_decided(plan, rows)
-        ):
-            print(f"decided after {place} of {len(rounds)} seeds")
-            break
-        for one in group:
+        if plan.is_sequential and is_whole:
+            settled = decided(plan, compared(plan, rounds[:place]))
+            if settled and set(settled) >= set(undecided):
+                print(f"decided after {place} of {len(rounds)} seeds")
+                break
+            for name in [name for name in undecided if name in settled]:
+                print(f"{name}: {settled[name]} after {place} of {len(rounds)} seeds")
+                undecided.remove(name)
+        left = [one for one in group if one.arm in (baseline, *undecided)]
+        done += len(group) - len(left)
+        while left:
+            # another process may be at work on this study: what it computes now is looked at last
+            one = next((one for one in left if not one.run.folder.is_locked), left[0])
+            left.remove(one)
             done += 1
             print(f"run {done}/{total}: {one.label}", flush=True)
             located = dataclasses.replace(

@@ -111,7 +111,11 @@ def _equivalence(plan: StudyPlan, study: Study, row: Row) -> str:
     )
 
 
-def is_decided(plan: StudyPlan, rows: Sequence[Row]) -> bool:
-    """Whether the test has spoken on every arm, so that no further seed is needed."""
-    found = [versus_of(plan, row) for row in rows if not row.is_baseline]
-    return all(versus is not None and versus.p <= LEVEL for versus in found)
+def decided(plan: StudyPlan, rows: Sequence[Row]) -> dict[str, str]:
+    """Arm -> its verdict, of those on which the test has spoken. No later seed takes it back: an anytime p
+    never rises, nor does any that Holm's procedure makes of several.
+    """
+    found = {row.arm.name: versus_of(plan, row) for row in rows if not row.is_baseline}
+    return {
+        name: versus.verdict for name, versus in found.items() if versus is not None and versus.p <= LEVEL
+    }
