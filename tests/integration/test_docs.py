@@ -18,9 +18,9 @@ import pytest
 
 from bertlab.cli.entry import split_flags, split_job
 from bertlab.cli.help import help_text
-from bertlab.cli.sweeps import own_words
+from bertlab.cli.sweeps import own_words, words_of_devices
 from bertlab.config import composition, registry
-from bertlab.config.schema import Power
+from bertlab.config.schema import Planning
 from children import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -259,7 +259,8 @@ def test_a_documented_command_is_one_that_bertlab_takes(
     if job == "plan":
         monkeypatch.setattr("bertlab.cli.entry.plan", lambda *_: 0)
         assert cli(*command.given)[0] == 0
-        _, settings = own_words(Power, settings)
+        planning, settings = own_words(Planning, settings)
+        _, settings = words_of_devices(flags, planning, settings)
         job, rest = "train", ["-m", *settings] if "--multirun" in flags else settings
     stand_in(monkeypatch, job, asked)
     if "--multirun" in flags:  # what Hydra would launch has been checked by then

@@ -5,6 +5,7 @@ planned, summed up after the last.
 import dataclasses
 import functools
 import gc
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -14,11 +15,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar, cast
 
 from bertlab.config import outlines, registry
-from bertlab.config.schema import Power
+from bertlab.config.schema import Planning
 from bertlab.errors import ConfigError, UserError
 from bertlab.runs.progress import each
 
 if TYPE_CHECKING:
+    from bertlab.config.hardware import Hardware
     from bertlab.config.words import Word
 
 T = TypeVar("T")
@@ -133,7 +135,8 @@ def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
         raise ConfigError(f"{unfit[0]} does not go together with plan or --dry-run")
     install()
     know_outlines()
-    power, overrides = own_words(Power, overrides)
+    planning, overrides = own_words(Planning, overrides)
+    elsewhere, overrides = words_of_devices(flags, planning, overrides)
     with outlines.outlined():  # a typo is told before torch is imported
         words = read_words("train", overrides)
         compose_raw("train", with_folder(flags, [word for word in words if not word.sweep]))
@@ -163,12 +166,34 @@ def plan(flags: dict[str, str | None], overrides: list[str]) -> int:
 
         return compose
 
-    asked = zip(sweep.runs, sweep.settings, strict=True)
-    return show(
-        [Asked([f"{key}={value}" for key, value in own.items()], composing(run)) for run, own in asked],
-        sweep.trials,
-        power,
-    )
+    asked = [
+        Asked([f"{key}={value}" for key, value in own.items()], composing(run))
+        for run, own in zip(sweep.runs, sweep.settings, strict=True)
+    ]
+    if elsewhere is None:
+        return show(asked, sweep.trials, planning)
+    from bertlab.jobs import _devices
+
+    return _devices.show(asked, *elsewhere)
+
+
+def words_of_devices(
+    flags: dict[str, str | None], planning: Planning, overrides: Sequence[str]
+) -> "tuple[tuple[tuple[int, ...], bool, str, Hardware] | None, list[str]]":
+    """What says for which devices the plan is made (numbers, whether sharded, hardware), None where it is for
+    this machine; and the other words. Raises ConfigError.
+    """
+    own = [word for word in overrides if re.match(r"hardware[.=]", word)]
+    if not own and planning.devices is None and planning.sharding == "none":
+        return None, list(overrides)
+    from bertlab.config.hardware import numbers_of, read_hardware
+
+    if planning.effect is not None or planning.pilot is not None:
+        raise ConfigError("effect and pilot are of a plan for this machine; leave out devices and hardware")
+    numbers, folder = numbers_of(planning.devices), flags.get("--config-dir")
+    name, hardware = read_hardware(own, None if folder is None else Path(folder))
+    others = [word for word in overrides if word not in own]
+    return (numbers, planning.sharding == "full", name, hardware), others
 
 
 def own_words(schema: type[T], overrides: Sequence[str]) -> tuple[T, list[str]]:

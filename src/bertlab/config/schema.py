@@ -805,6 +805,26 @@ class Power(Node):
 
 
 @dataclass
+class Planning(Power):
+    """The same with what a plan for other devices than this machine's needs, beside `hardware`
+    (config/hardware.py).
+    """
+
+    devices: str | None = string(
+        None,
+        "numbers of devices that the run is planned for, e.g. 1,8,64; with hardware=NAME alone"
+        " 1, 2, 4, … 512",
+    )
+    sharding: str = choice(
+        "none",
+        "none",
+        "full",
+        help="what devices have of weights, gradients and optimizer state: each all of it, or each a part"
+        " (FSDP; Zhao et al. 2023)",
+    )
+
+
+@dataclass
 class FileColumns(Node):
     """How a file of the user's own differs from the data that a run was trained on; what is not set is as it
     was there.

@@ -1,6 +1,7 @@
 """`bertlab plan`: list the runs of a command before hours are spent: what is done, what is wrong, time, operations, disk
 
 usage: bertlab plan [group=option ...] [key=value ...] [-m] [effect=DIFFERENCE] [pilot=RUNS]
+                    [hardware=NAME [hardware.KEY=VALUE ...] [devices=NUMBERS] [sharding=none|full]]
 
 Takes the words of `bertlab train` (write plan before them, or --dry-run behind them) and trains nothing. Every run of a grid is composed
 and checked; of a search, points that together hold every choice and bound of its space. Data is read and tokenised, which the runs need
@@ -9,6 +10,15 @@ anyway, and a few steps of each kind of run are timed on this machine. Exit stat
   effect=0.5               the smallest difference of interest, in the metric's shown unit: how many seeds which test needs for it, and
                            which tests can show anything with the seeds of this command
   pilot=multirun           earlier runs (folders, or a record's report) whose spread over seeds that is reckoned by
+
+For devices that are not here, nothing is timed: operations, memory and exchanged bytes are counted, and time follows from what is declared
+of the hardware (conf/hardware/, or a preset of your own below a --config-dir) and stands in the plan as an assumption.
+
+  hardware=h100            a100, h100, h200, or here: this machine's cores
+  hardware.share=0.5       a figure of it: bfloat16_tflops, float32_tflops, memory_gb, memory_share, devices_per_node, link_gb_s,
+                           network_gb_s, link_share, latency_us, message_us, share, half_tokens, pass_ms, overlap, price, kind
+  devices=1,8,64           how many; 1, 2, 4, … 512 where it is not said
+  sharding=full            each device holds a part of weights, gradients and optimizer state, instead of all of it
 """
 
 import sys

@@ -86,6 +86,16 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def machine_memory() -> int:
+    """Bytes of this machine's memory. Raises ConfigError where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        raise ConfigError(
+            "hardware.memory_gb: this system does not tell how much memory it has; set it"
+        ) from None
+
+
 def runs_side_by_side() -> int:
     """How many runs share the cores, as a launcher says in BERTLAB_SIDE_BY_SIDE; joblib's -1 stands for one a
     core, -2 for one less.

@@ -65,31 +65,26 @@ class Forecast:
         return self.status == "finished"
 
 
-class Forecaster:
-    """Surveys runs; what several of them share (data, timings, pretraining) is looked at once."""
+class Materials:
+    """Data of runs, tokenised; what several of them share is prepared once."""
 
     def __init__(self) -> None:
-        self.stages: dict[Path, Forecast] = {}
         self.tokenizers: dict[Path, str] = {}  # what each run will leave behind, as JSON
-        self.timings: dict[str, float] = {}
-        self.materials: dict[str, Material] = {}
+        self.known: dict[str, Material] = {}
 
-    def survey(self, config: Train) -> Forecast:
-        """One run. Raises UserError for what would stop it before its first step."""
-        return self._survey_located(locate(config))
-
-    def _survey_located(self, run: Located) -> Forecast:
-        stage, tokenizer = None, None
+    def of(self, run: Located) -> Material:
+        """A run's; of the pretraining that it needs, the tokenizer."""
+        tokenizer = None
         if run.stage is not None:
-            stage = self._survey_located(run.stage)
-            stage = self.stages.setdefault(stage.folder, stage)
-            tokenizer = self.tokenizers[stage.folder]
+            if run.stage.folder.path not in self.tokenizers:
+                self.of(run.stage)
+            tokenizer = self.tokenizers[run.stage.folder.path]
         with threads(run.device.threads):
-            material = self._material(run, tokenizer)
-            self.tokenizers[run.folder.path] = material.tokenizer.to_json()
-            return self._survey(run, material, stage)
+            material = self._prepared(run, tokenizer)
+        self.tokenizers[run.folder.path] = material.tokenizer.to_json()
+        return material
 
-    def _material(self, run: Located, tokenizer: str | None) -> Material:
+    def _prepared(self, run: Located, tokenizer: str | None) -> Material:
         """As `prepare`; a tokenizer that a pretraining still to come will leave behind is given as JSON."""
         config = run.config
         parts = [
@@ -97,14 +92,36 @@ class Forecaster:
             for part in (config.dataset, config.tokenizer, config.objective, config.paths)
         ]
         key = digest({"parts": parts, "inputs": run.identity["inputs"], "tokenizer": tokenizer})
-        if key not in self.materials:
+        if key not in self.known:
             with tempfile.TemporaryDirectory() as folder:
                 own = Path(folder) / "tokenizer.json"
                 if tokenizer is not None:
                     write_text(own, tokenizer)
                 source = None if tokenizer is not None else config.init.source(config)
-                self.materials[key] = prepare(config, own, source)
-        return self.materials[key]
+                self.known[key] = prepare(config, own, source)
+        return self.known[key]
+
+
+class Forecaster:
+    """Surveys runs; what several of them share (data, timings, pretraining) is looked at once."""
+
+    def __init__(self) -> None:
+        self.stages: dict[Path, Forecast] = {}
+        self.timings: dict[str, float] = {}
+        self.materials = Materials()
+
+    def survey(self, config: Train) -> Forecast:
+        """One run. Raises UserError for what would stop it before its first step."""
+        return self._survey_located(locate(config))
+
+    def _survey_located(self, run: Located) -> Forecast:
+        stage = None
+        if run.stage is not None:
+            stage = self._survey_located(run.stage)
+            stage = self.stages.setdefault(stage.folder, stage)
+        material = self.materials.of(run)
+        with threads(run.device.threads):
+            return self._survey(run, material, stage)
 
     def _survey(self, run: Located, material: Material, stage: Forecast | None) -> Forecast:
         config, device, folder, summary = run.config, run.device, run.folder, run.summary
@@ -130,7 +147,7 @@ class Forecaster:
             to_go = order.tokens_before(steps) - order.tokens_before(min(done, steps))
             seconds = to_go / max(tokens_per_step, 1e-9) * seconds_per_step
             seconds += (
-                self._evaluations(config, material, order, steps, done)
+                evaluation_tokens(config, material, order, steps, done)
                 * seconds_per_step
                 / max(tokens_per_step, 1e-9)
                 / (1 + BACKWARD)
@@ -154,23 +171,6 @@ class Forecaster:
         parameters = sum(weight.numel() for weight in model.parameters())
         averaged = config.optimizer.ema_decay > 0
         return Forecast(folder.path, status, parameters, steps, done, tokens, flops, seconds, stage, averaged)
-
-    def _evaluations(
-        self, config: Train, material: Material, order: BatchOrder, steps: int, done: int
-    ) -> float:
-        """Tokens that evaluations still to come will read."""
-        selects_by = config.evaluation.selects_by
-        if selects_by not in material.examples:
-            return 0.0
-        interval = order.steps_between(config.evaluation, steps)
-        remaining = -(-steps // interval) - done // interval
-        lengths = {
-            name: float(examples.lengths.sum())
-            for name, examples in material.examples.items()
-            if name != "train"
-        }
-        # and once more with the selected weights
-        return remaining * lengths[selects_by] + sum(lengths.values())
 
     def _seconds_per_step(
         self, config: Train, model: Model, material: Material, order: BatchOrder, device: Device
@@ -198,6 +198,22 @@ class Forecaster:
                 keep_freed_memory()
             self.timings[key] = time_steps(config, model, material, order, device)
         return self.timings[key]
+
+
+def evaluation_tokens(
+    config: Train, material: Material, order: BatchOrder, steps: int, done: int = 0
+) -> float:
+    """Tokens that evaluations still to come will read."""
+    selects_by = config.evaluation.selects_by
+    if selects_by not in material.examples:
+        return 0.0
+    interval = order.steps_between(config.evaluation, steps)
+    remaining = -(-steps // interval) - done // interval
+    lengths = {
+        name: float(examples.lengths.sum()) for name, examples in material.examples.items() if name != "train"
+    }
+    # and once more with the selected weights
+    return remaining * lengths[selects_by] + sum(lengths.values())
 
 
 def time_steps(config: Train, model: Model, material: Material, order: BatchOrder, device: Device) -> float:
