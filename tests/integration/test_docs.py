@@ -216,6 +216,7 @@ def mine() -> None:
     for name in ("masking.yaml", "NAME.yaml"):
         Path("studies", name).parent.mkdir(exist_ok=True)
         Path("studies", name).write_text("question: Q\narms: {a: [], b: [optimizer.lr=1e-2]}\neffect: 1\n")
+    Path("corpus.txt").write_text("".join(f"a film of the year {row}\n" for row in range(40)))
     for name in ("reviews.csv", "train.csv", "dev.csv", "scores.csv"):
         Path(name).write_text(
             "text,review,stars\n" + "".join(f"film {row},film {row},{row % 2}\n" for row in range(40))
