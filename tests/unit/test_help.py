@@ -28,6 +28,17 @@ def test_an_option_tells_its_keys_limits_and_what_it_reads_and_scores() -> None:
         assert part in told
 
 
+def test_no_options_sentence_is_cut_where_its_line_ends() -> None:
+    for group in describe.COMPONENTS:
+        for option, told in describe.options_in_words(group).items():
+            assert not told.endswith((" a", " of", " on", " the", " and", " with")), (group, option)
+            assert "\n" not in told, (group, option)
+    assert (
+        describe._first_line("One\nsentence of two lines. Another one.\n\nMore.")
+        == "One sentence of two lines."
+    )
+
+
 def test_a_preset_tells_its_own_values() -> None:
     told = describe.explain_word("model=bert_mini_rotary")
     assert (

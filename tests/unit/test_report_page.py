@@ -187,6 +187,12 @@ def test_no_interval_of_a_figure_leaves_its_metrics_bounds(
     assert max(drawn) == pytest.approx(100) and min(drawn) >= 0
 
 
+def test_numbers_on_an_axis_of_decades() -> None:
+    told = [plots.power_of_ten(number) for number in (0.3, 1.0, 300.0, 3e11, 1e12, 1e-4)]
+    assert told[:3] == ["0.3", "1", "300"] and told[3:5] == [r"$3 \times 10^{11}$", r"$1 \times 10^{12}$"]
+    assert told[5] == r"$1 \times 10^{-4}$"
+
+
 def test_a_long_command_is_the_same_over_several_lines() -> None:
     command = shlex.join(["bertlab", *(f"init.objective.key{number}=a b" for number in range(20)), "x" * 200])
     lines = wrapped(command)

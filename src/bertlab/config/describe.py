@@ -30,6 +30,7 @@ PLAIN: dict[str, type[schema.Node]] = {
 }  # fmt: skip
 WIDTH = 132
 MOST_FOUND = 40
+SENTENCE_END = r"(?<=\.) (?=[A-Z`])"
 
 
 # --- keys -----------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ def options_in_words(group: str) -> dict[str, str]:
 def summary_of(group: str, option: str) -> str:
     """What an option is, in a line; empty where nobody said."""
     if (file := preset_of(group, option)) is not None:
-        return re.split(r"(?<=\.) (?=[A-Z`])", header_of(file))[0]
+        return re.split(SENTENCE_END, header_of(file))[0]
     if group in registry.FOLDERS:
         return _first_line(_docstring_of(group, option))
     module, _, name = registry.TABLE.get(group, {}).get(option, ":").partition(":")
@@ -185,8 +186,8 @@ def _docstring(file: Path, name: str | None = None) -> str:
 
 
 def _first_line(text: str) -> str:
-    """The first paragraph up to its first full stop, or its first line where that comes sooner."""
-    return text.partition("\n")[0].strip()
+    """The first sentence of the first paragraph, on one line."""
+    return re.split(SENTENCE_END, " ".join(text.strip().partition("\n\n")[0].split()))[0]
 
 
 # --- answers --------------------------------------------------------------------------------------

@@ -161,7 +161,10 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
                 color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
             )  # fmt: skip
         if wide:
-            axes.set_xscale("log")
+            axes.set_xscale("log")  # labelled at 1 and 3 of each decade: more of them would overlap
+            axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 3)))
+            axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: power_of_ten(x)))
+            axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
         else:  # from nothing, so that nearly equal costs look so
             axes.set_xlim(0, 1.15 * max(costs))
             axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
@@ -188,6 +191,14 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
         f"{slug(study)}-cost",
         f"Score against cost, means with 95 % intervals; arms of equal cost side by side.{elsewhere}",
     )
+
+
+def power_of_ten(number: float) -> str:
+    """For an axis: `0.3`, `300`, `3 × 10¹²`."""
+    if number <= 0 or 1e-3 < number < 1e5:
+        return f"{number:.3g}"
+    power = math.floor(math.log10(number) + 1e-9)
+    return rf"${number / 10**power:.3g} \times 10^{{{power}}}$"
 
 
 def _side_by_side(costs: Sequence[float], is_log: bool) -> list[float]:
