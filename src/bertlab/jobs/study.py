@@ -49,6 +49,7 @@ from bertlab.report.power import Design, Spread, pilot_spread, power_lines
 from bertlab.report.preregistered import Frozen, decided, opening
 from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
+from bertlab.runs.progress import each
 from bertlab.runs.records import RunRecord, keep_runs, read_run
 from bertlab.training.lifecycle import Located, locate, train_located
 
@@ -86,10 +87,9 @@ def run(config: Schema, context: Context) -> None:
     """Check, freeze, run, report. Raises UserError."""
     file = study_file(config.file)
     plan = read_study(file)
-    rounds = [
-        list(group)
-        for _, group in itertools.groupby(planned(plan, config.paths), key=lambda one: (one.outer, one.inner))
-    ]
+    total = len(plan.arms) * plan.pretraining_seeds * plan.seeds
+    every = each(planned(plan, config.paths), "composing the study's runs", total, "runs")
+    rounds = [list(group) for _, group in itertools.groupby(every, key=lambda one: (one.outer, one.inner))]
     power = check_power(plan, rounds[0][0].config)
     print("\n".join(power), flush=True)
     if config.preview:
