@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from bertlab.config.studies import TESTS, read_study
+from bertlab.config import registry, studies
+from bertlab.config.composition import compose_schema
+from bertlab.config.studies import TESTS, read_study, results_of, study_file
 from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import ConfigError
 from bertlab.report import stats
@@ -197,7 +199,7 @@ def test_what_is_wrong_is_told_before_a_run(cli: Cli, changes: dict[str, Any], s
 
 
 def test_a_study_that_is_not_there_and_one_that_is_no_yaml(cli: Cli) -> None:
-    assert "there is no file in studies/ yet" in cli("study", "rates")[2]
+    assert "no studies/encoder_atlsa.yaml; did you mean 'encoder_atlas'?" in cli("study", "encoder_atlsa")[2]
     file = write()
     assert "did you mean 'rates'" in cli("study", "rate")[2]
     file.write_bytes(b"question: [\xff")
@@ -213,3 +215,16 @@ def test_a_study_that_is_not_there_and_one_that_is_no_yaml(cli: Cli) -> None:
 
 def test_the_tests_of_plans_are_those_of_reports() -> None:
     assert tuple(stats.TESTS) == TESTS
+
+
+def test_a_plan_that_comes_with_the_program_composes_and_could_show_something() -> None:
+    """Every arm of each is a run; names lead to them, and their results lie in the folder at hand."""
+    for name, file in registry.declared_files(studies.GROUP).items():
+        assert study_file(name) == file and results_of(file) == Path("studies") / name
+        plan = read_study(file)
+        for own in plan.arms.values():
+            compose_schema("train", [*plan.words, *own])
+        smallest = stats.smallest_n(0.05 / (len(plan.arms) - 1), plan.test)
+        assert plan.seeds >= smallest, "its test could show nothing"
+    mine = write()
+    assert results_of(mine) == mine.parent / "rates"

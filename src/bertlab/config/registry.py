@@ -100,6 +100,14 @@ def plugin_folders() -> list[Path]:
     return folders
 
 
+def declared_files(folder: str) -> dict[str, Path]:
+    """Name -> file in a folder of conf/ that Hydra does not read (suites, plans of studies); one of a plugin
+    before ours.
+    """
+    places = [conf_folder(), *(plugin / "conf" for plugin in reversed(plugin_folders()))]
+    return {file.stem: file for place in places for file in sorted((place / folder).glob("*.yaml"))}
+
+
 def options(group: str) -> list[str]:
     """Names of the Python options of a group, sorted; empty for a group that has none."""
     if group in FOLDERS:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from omegaconf import MISSING
 
+from bertlab.config import registry
 from bertlab.config.files import read_declared, word_in
 from bertlab.config.schema import Node, choice, flag, integer, mapping, number, string
 from bertlab.config.schema import words as word_list
 from bertlab.errors import ConfigError, did_you_mean
 
 FOLDER = Path("studies")
+GROUP = "study_plan"  # the folder of conf/, here and in plugins, that holds plans which come with the program
 TESTS = ("sign_flip", "t", "anytime")  # those of report/stats.py, which stands above
 
 
@@ -96,13 +98,25 @@ def _check_word(where: str, text: str) -> None:
 
 
 def study_file(given: str) -> Path:
-    """A path, or the name of a file in studies/. Raises ConfigError."""
-    for place in (Path(given).expanduser(), FOLDER / f"{given}.yaml"):
-        if place.is_file():
+    """A path, the name of a file in studies/, or that of a plan that comes with the program or a plugin.
+    Raises ConfigError.
+    """
+    shipped = registry.declared_files(GROUP)
+    for place in (Path(given).expanduser(), FOLDER / f"{given}.yaml", shipped.get(given)):
+        if place is not None and place.is_file():
             return place
-    known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
-    hint = did_you_mean(given, known) if known else f"there is no file in {FOLDER}/ yet"
-    raise ConfigError(f"study {given}: no such file, and no {FOLDER}/{given}.yaml; {hint}")
+    known = sorted({*(file.stem for file in FOLDER.glob("*.yaml")), *shipped})
+    raise ConfigError(
+        f"study {given}: no such file, and no {FOLDER}/{given}.yaml; {did_you_mean(given, known)}"
+    )
+
+
+def results_of(file: Path) -> Path:
+    """The folder of its frozen plan and report: beside a file of one's own, below studies/ for one that comes
+    with the program.
+    """
+    is_own = file not in registry.declared_files(GROUP).values()
+    return (file.parent if is_own else FOLDER) / name_of(file)
 
 
 def read_study(file: Path) -> StudyPlan:

@@ -103,8 +103,7 @@ def _check_word(where: str, text: str, several: bool = False) -> Word:
 
 def files() -> dict[str, Path]:
     """Name -> file of each suite; one of a plugin before ours."""
-    folders = [registry.conf_folder(), *(plugin / "conf" for plugin in reversed(registry.plugin_folders()))]
-    return {file.stem: file for folder in folders for file in sorted((folder / GROUP).glob("*.yaml"))}
+    return registry.declared_files(GROUP)
 
 
 def read_suite(name: str) -> Suite:

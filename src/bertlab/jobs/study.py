@@ -2,8 +2,8 @@
 
 usage: bertlab study NAME [preview=true] [paths.output=multirun]
 
-NAME is a file studies/NAME.yaml (or a path): question, arms, seeds, metric, test, smallest effect of interest. Its power is checked;
-then the plan is frozen in studies/NAME/, with a seal that every run carries, and the runs are made, finished ones skipped. It ends in
+NAME is a file studies/NAME.yaml, a path, or a plan that comes with the program (encoder_atlas): question, arms, seeds, metric, test,
+smallest effect of interest. Its power is checked; then the plan is frozen in studies/NAME/, with a seal that every run carries, and the runs are made, finished ones skipped. It ends in
 studies/NAME/report: the answer, the plan, every deviation from it, and the comparison. Stopped anywhere, the same command goes on;
 started a second time beside it, the two share the runs. With test: anytime an arm that is decided gets no further seed.
 
@@ -37,7 +37,7 @@ from bertlab.config.composition import compose_schema
 from bertlab.config.explain import explain, is_explained
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, Train, flag, string
-from bertlab.config.studies import StudyPlan, name_of, read_study, study_file
+from bertlab.config.studies import StudyPlan, name_of, read_study, results_of, study_file
 from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError, UserError, one_line
 from bertlab.jobs import report
@@ -97,7 +97,7 @@ def run(config: Schema, context: Context) -> None:
             state = (one.run.folder.summary() or {"status": "new"})["status"]
             print(f"{one.label}: {one.run.folder} ({state})")
         return
-    out = Path(config.out).expanduser() if config.out else file.parent / name_of(file)
+    out = Path(config.out).expanduser() if config.out else results_of(file)
     frozen = freeze(plan, out, rounds, power)
     tag = f"{name_of(file)}@{frozen.seal}"
     failures = make(plan, rounds, tag)
