@@ -63,6 +63,10 @@ def test_the_environment_says_which_process_this_is(monkeypatch: pytest.MonkeyPa
     assert place() == Place(), "within a batch script, but no task of srun's"
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "8")
     assert place() == Place(5, 8, 1, 4, "tcp://gpu03:20217")
+    with monkeypatch.context() as patch:
+        patch.delenv("SLURM_STEP_NODELIST")
+        patch.setenv("SLURM_JOB_NODELIST", "cpu[1-2]")
+        assert place().meeting == "tcp://cpu1:20217", "the job's nodes, where the step's are not told"
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "6")
     assert place().sharing == 1, "the cores that it may use are its own"
     for name, value in {

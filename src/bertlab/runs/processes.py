@@ -103,7 +103,7 @@ def _first_node() -> str:
     """A port of the step's first node, which differs between jobs; MASTER_ADDR and MASTER_PORT
     say another.
     """
-    names = os.environ.get("SLURM_STEP_NODELIST", "localhost")
+    names = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_JOB_NODELIST") or "localhost"
     # gpu[03-07,12] -> gpu03
     host = re.sub(r"\[([^\],-]+)[^\]]*\]", r"\1", re.split(r",(?![^\[]*\])", names)[0])
     port = 20_000 + (31 * _number("SLURM_JOB_ID", 0) + _number("SLURM_STEP_ID", 0)) % 20_000
