@@ -25,12 +25,14 @@ TIMES = ("train/tokens_per_s", "seconds", "core_seconds", "tokens_per_s", "utili
 
 @functools.cache
 def server() -> Any:
-    """Begun with this folder on its path, and with no folder of a test's in its environment."""
+    """Begun with this folder on its path, and with no folder of a test's in its environment, nor a place
+    among processes that train together.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["begun"])
     here, given = str(Path(__file__).parent), dict(os.environ)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [given.get("PYTHONPATH")])])
-    for name in ("BERTLAB_DATA", "BERTLAB_PLUGINS"):
+    for name in ("BERTLAB_DATA", "BERTLAB_PLUGINS", "RANK", "WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
         os.environ.pop(name, None)
     try:
         forkserver.ensure_running()
@@ -180,3 +182,13 @@ def only_run(output: Path) -> Path:
     found = [place for place in output.iterdir() if (place / "config.yaml").is_file()]
     assert len(found) == 1, found
     return found[0]
+
+
+def workers_of(child: Child) -> list[int]:
+    """Processes that train together below a command: those that have taken a process group of their own."""
+    found = []
+    with contextlib.suppress(OSError):
+        for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                found += [int(pid)] if os.getpgid(int(pid)) == int(pid) else []
+    return found

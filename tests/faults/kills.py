@@ -4,14 +4,20 @@ ended with.
 The suite runs a short form (test_kills.py). By hand, with a seed and a budget:
 
     python tests/faults/kills.py --seed 1 --kills 1000 --minutes 60
+    python tests/faults/kills.py --seed 1 --kills 20 --minutes 60 --jobs ranks
+
+Of `ranks`, a run that two processes train together, one of the two is killed, and the other and the command
+must end by themselves.
 
 It prints a line a round (what was sent when) and a table; a round that ends differently is a failure, with
 its seed to repeat it.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -25,13 +31,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # by hand, as pytest does by itself
 
-from children import TIMES, finish, start
+from children import TIMES, Child, finish, start, workers_of
 from tiny import tiny
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MOST = 4  # signals a round
 FAST = ["compute.checkpoint_seconds=0.05", "evaluation.every_steps=10", "budget.batch_size=8"]
 TRAIN = tiny("model=bert_tiny", "budget.steps=60", *FAST, sizes=(200, 40, 20))
+RANKS = tiny(
+    "model=bert_tiny", "budget.steps=400", *FAST, "evaluation.every_steps=100", "compute.processes=2",
+    "compute=cpu", sizes=(200, 40, 20),
+)  # fmt: skip
+ALONE = 60.0  # seconds in which all processes of a run must end once one of them was killed
 STAGE = [
     *tiny("model=bert_tiny", "budget.steps=20", *FAST, sizes=(120, 20, 20)),
     "init=stage",
@@ -93,6 +104,7 @@ class Job:
     name: str
     words: Callable[[Path], Sequence[str]]
     before: Sequence[str] | None = None
+    ranks: int = 1  # processes that it starts for one run
     seconds: float = 0.0  # undisturbed
     wanted: dict[str, str] = field(default_factory=dict)
 
@@ -111,6 +123,7 @@ class Job:
 
 JOBS = (
     Job("train", lambda place: [*TRAIN, f"paths.output={place}/out", f"paths.cache={place}/cache"]),
+    Job("ranks", lambda place: [*RANKS, f"paths.output={place}/out", f"paths.cache={place}/cache"], ranks=2),
     Job("stage", lambda place: [*STAGE, f"paths.output={place}/out", f"paths.cache={place}/cache"]),
     Job(
         "export",
@@ -137,7 +150,10 @@ class Round:
 def disturb(job: Job, place: Path, source: Path | None, draw: random.Random) -> Round:
     """Start the job, send it signals at random moments, start it again, …; then let it end, and compare."""
     job.prepare(place, source)
-    sent = []
+    sent: list[str] = []
+    if job.ranks > 1:
+        wrong = lose_ranks(job, place, draw, sent)
+        return compared(job, place, sent, wrong)
     for _ in range(draw.randint(1, MOST)):
         number, after = draw.choice(SIGNALS), draw.uniform(0, 1.1 * job.seconds)
         child = start(*job.words(place), group=True)
@@ -150,16 +166,67 @@ def disturb(job: Job, place: Path, source: Path | None, draw: random.Random) -> 
         child.kill(number, group=True)
         child.wait()
         sent.append(f"{number.name[3:]}@{after:.2f}")
+    return compared(job, place, sent, [])
+
+
+def lose_ranks(job: Job, place: Path, draw: random.Random, sent: list[str]) -> list[str]:
+    """Start the job and kill one of its processes at a random moment, once or more; what others did wrong."""
+    wrong = []
+    for _ in range(draw.randint(1, MOST)):
+        lost, after = draw.randrange(job.ranks), draw.uniform(0, 1.1 * job.seconds)
+        child, begun = start(*job.words(place), group=True), time.monotonic()
+        workers: list[int] = []
+        while child.poll() is None and (
+            time.monotonic() < begun + after or len(workers := workers_of(child)) < job.ranks
+        ):
+            time.sleep(0.005)
+        if child.poll() is not None:
+            child.wait()
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(workers[lost], signal.SIGKILL)
+        killed = time.monotonic()
+        while not_ended(child, workers) and time.monotonic() < killed + ALONE:
+            time.sleep(0.005)
+        took = time.monotonic() - killed
+        sent.append(f"KILL rank {lost}@{after:.2f}, all ended {took:.2f} s later")
+        if left := not_ended(child, workers):
+            wrong.append(f"{left} live {ALONE:.0f} s after the death of rank {lost}")
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        _, errors = child.wait()
+        # 0: it had all but ended before the signal came
+        if child.returncode not in (0, 2) or "Traceback" in errors:
+            wrong.append(f"status {child.returncode} after the death of rank {lost}: {errors[-300:]!r}")
+    return wrong
+
+
+def not_ended(child: Child, workers: Sequence[int]) -> list[int]:
+    """Of a command and its processes, those that live."""
+    return ([child.pid] if child.poll() is None else []) + list(filter(lives, workers))
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process; one that has ended and is not yet asked for its status is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def compared(job: Job, place: Path, sent: list[str], wrong: list[str]) -> Round:
+    """Let the job end, and compare with what it would have ended with."""
     try:
         # a finished export is not made again over itself
         if not (job.name == "export" and (place / "out").exists()):
             finish(*job.words(place))
         got = settled(place)
-        differs = sorted(
+        differs = wrong + sorted(
             name for name in job.wanted.keys() | got.keys() if job.wanted.get(name) != got.get(name)
         )
     except AssertionError as failed:
-        differs = [f"the last one failed: {str(failed)[-300:]!r}"]
+        differs = [*wrong, f"the last one failed: {str(failed)[-300:]!r}"]
     leftovers = [str(path.relative_to(place)) for path in (place / "out").rglob(".*tmp*")]
     return Round(job.name, sent, differs, leftovers)
 
@@ -227,10 +294,12 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kills", type=int, default=1000, help="signals to send in all")
     parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--jobs", nargs="+", choices=[job.name for job in JOBS], help="these alone")
     parser.add_argument("--first", type=int, default=0, help="number of the first round, to repeat one")
     asked = parser.parse_args()
+    chosen = [job for job in JOBS if asked.jobs is None or job.name in asked.jobs]
     made = campaign(
-        asked.seed, asked.kills, asked.minutes, lambda line: print(line, flush=True), first=asked.first
+        asked.seed, asked.kills, asked.minutes, lambda line: print(line, flush=True), chosen, asked.first
     )
     print(table(made))
     sys.exit(any(one.differs for one in made))

@@ -5,7 +5,6 @@ Most are started as torchrun starts them, by what the environment tells; those t
 last.
 """
 
-import contextlib
 import json
 import os
 import random
@@ -19,7 +18,7 @@ import pytest
 import torch
 
 from bertlab.runs.files import load_weights
-from children import Child, finish, newest_step, only_run, result, start, wait_until
+from children import Child, finish, newest_step, only_run, result, start, wait_until, workers_of
 from tiny import tiny
 
 RUN = tiny("budget.steps=50", "budget.batch_size=14", "evaluation.every_steps=20", "compute=cpu",
@@ -143,13 +142,44 @@ def test_what_is_wrong_is_told_once(tmp_path: Path) -> None:
         ), (word, told)
 
 
-def workers_of(child: Child) -> list[int]:
-    """Processes that train: those below a process that have taken a process group of their own."""
-    found = []
-    for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split():
-        with contextlib.suppress(ProcessLookupError):
-            found += [int(pid)] if os.getpgid(int(pid)) == int(pid) else []
-    return found
+EXHAUSTED = '''
+"""Classification for which memory does not suffice in the second process."""
+
+from dataclasses import dataclass
+
+import torch
+
+from bertlab.objectives.classification import Classification, ClassificationObjective
+from bertlab.runs.processes import place
+
+
+@dataclass
+class Greedy(Classification):
+    def build(self, vocabulary, label_names):
+        return GreedyObjective(self, vocabulary, label_names)
+
+
+class GreedyObjective(ClassificationObjective):
+    def loss(self, outputs, batch):
+        if place().rank == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().loss(outputs, batch)
+'''
+
+
+def test_too_little_memory_in_one_process_is_one_line_and_ends_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of processes that somebody else started, who alone can start them again."""
+    plugins = tmp_path / "plugins"
+    (plugins / "objectives").mkdir(parents=True)
+    (plugins / "objectives" / "greedy.py").write_text(EXHAUSTED)
+    monkeypatch.setenv("BERTLAB_PLUGINS", str(plugins))
+    members = team(*RUN, "objective=greedy", f"paths.output={tmp_path / 'out'}")
+    told = ended(members)
+    errors = "".join(err for _, err in told)
+    assert [member.returncode for member in members] == [2, 2], told
+    assert errors.count("\n") == 1 and "compute.micro_batch_size=4 may fit" in errors, errors
 
 
 @pytest.fixture
