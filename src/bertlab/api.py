@@ -29,7 +29,7 @@ from bertlab.jobs.report import compare_runs, write_report
 from bertlab.report.page import PageTable
 from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.listing import row_of
-from bertlab.runs.outcome import Context
+from bertlab.runs.outcome import Companions, Context
 from bertlab.runs.records import keep_runs
 from bertlab.trackers.local import curves_figure
 from bertlab.training.assembly import Model, check_combination
@@ -226,9 +226,16 @@ def sweep(overrides: Sequence[str]) -> list[Run]:
     command = shlex.join(["bertlab", "-m", *overrides])
     name = f"sweep-{zlib.crc32(command.encode()):08x}"
     differs = [" ".join(f"{key}={value}" for key, value in own.items()) for own in apart(grid)]
+    contexts = [Context(command, name, in_grid=True, differs=own) for own in differs]
+    asked, ended = list(zip(configs, contexts, strict=True)), dict[str, Any]()
     outcomes = [
-        train(config, Context(command, name, in_grid=True, differs=own))
-        for config, own in zip(configs, differs, strict=True)
+        train(
+            config,
+            dataclasses.replace(
+                context, companions=Companions(functools.partial(iter, asked[number:]), ended)
+            ),
+        )
+        for number, (config, context) in enumerate(asked, start=1)
     ]
     return [Run(outcome.folder.path, outcome.summary) for outcome in outcomes]
 

@@ -73,8 +73,8 @@ class Encoder(nn.Module):
     norm_eps = 1e-12  # of norms in heads on top
     tie_embeddings = True  # whether vocabulary heads project with the token embedding's matrix
     pools_first_alone = False  # whether it takes `pooled_only`
-    # whether all its dropout is kernels.dropout; on a CPU several processes then draw what one would at no
-    # cost
+    # whether all its dropout is kernels.dropout, of (B, T, …) or (B, H, T, T): on a CPU several processes
+    # then draw what one would at no cost, and several seeds can be computed as one model (compute.together)
     drops_by_kernels = False
 
     def __init__(self, config: EncoderOptions) -> None:

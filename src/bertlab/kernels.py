@@ -32,8 +32,11 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, p)
-    kept = torch.empty(x.shape, dtype=torch.bool)
-    (opaque_draw if torch.compiler.is_compiling() else draw)(kept, p)
+    if _each is not None:
+        kept: Tensor = draw_each(x.detach(), p)
+    else:
+        kept = torch.empty(x.shape, dtype=torch.bool)
+        (opaque_draw if torch.compiler.is_compiling() else draw)(kept, p)
     return x * kept.to(x.dtype).mul_(1 / (1 - p))
 
 
@@ -119,6 +122,64 @@ class WholeDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
         first = times * self.own.first
         func(whole, *rest, **kwargs)
         return noise.copy_(whole[first : first + noise.shape[0], : noise.shape[1]])
+
+
+# --- several models of one shape as one, each with a batch of its own ---
+@dataclass(frozen=True)
+class Each:
+    """Whose batches are computed side by side under vmap, filled up to one shape: of each its own
+    `(examples, tokens)` and the generator that its dropout draws from.
+    """
+
+    sizes: Sequence[tuple[int, int]]
+    generators: Sequence[torch.Generator]
+
+    def draw(self, kept: Tensor, p: float) -> None:
+        """Fill a bool tensor `(models, B, T, D)` or `(models, B, H, T, T)`: of each model the part that is
+        its own as `draw` would for it alone, False beside it.
+        """
+        assert kept.ndim in (4, 5), f"{tuple(kept.shape)}: dropout is not of (B, T, D) or (B, H, T, T)"
+        for own, (examples, tokens), generator in zip(kept, self.sizes, self.generators, strict=True):
+            # where a layer computes one token alone there is no more of that dimension to take
+            mine = own[:examples, :tokens] if own.ndim == 3 else own[:examples, :, :tokens, :tokens]
+            draws = torch.empty((mine.numel() + 3) // 4, dtype=torch.int64)
+            draws.random_(-(2**63), None, generator=generator)
+            values = draws.view(torch.int16)[: mine.numel()].view(mine.shape)
+            if mine.numel() < own.numel():
+                own.zero_()
+            torch.ge(values, round(p * 2**16) - 2**15, out=mine)
+
+
+_each: Each | None = None
+
+
+@contextlib.contextmanager
+def as_each(own: Each) -> Iterator[None]:
+    """Within, under vmap over models, dropout draws for each from its own generator."""
+    global _each
+    before, _each = _each, own
+    try:
+        yield
+    finally:
+        _each = before
+
+
+@torch.library.custom_op("bertlab::draw_each", mutates_args=())
+def draw_each(x: Tensor, p: float) -> Tensor:
+    """What dropout of `p` keeps of `x`, which must be of several models under vmap."""
+    raise RuntimeError(f"dropout {p} of {tuple(x.shape)}: is not of several models")
+
+
+@draw_each.register_vmap
+def _draw_each(info: Any, in_dims: tuple[int | None, ...], x: Tensor, p: float) -> tuple[Tensor, int]:
+    assert _each is not None
+    place = in_dims[0]
+    shape = list(x.shape)
+    assert place is not None
+    del shape[place]
+    kept = torch.empty((info.batch_size, *shape), dtype=torch.bool)
+    _each.draw(kept, p)
+    return kept, 0
 
 
 class SummedCrossEntropy(torch.autograd.Function):

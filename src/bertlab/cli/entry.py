@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ OUTSIDE = {  # what a disk or its owner refuses: no bug of ours
     errno.ENAMETOOLONG, errno.ENOSPC,
     errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
 }  # fmt: skip
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # of Hydra, in this process
 TAKEN_AS_TEXT = {  # keys whose values are what was written, commas, brackets and signs included
     "predict": ("text", "text_pair"),
     "export": ("run", "to"),
@@ -277,15 +279,23 @@ def _run(job: str, flags: dict[str, str | None], overrides: list[str], command: 
     labels = (
         [] if any(word.key == "hydra/sweeper" and word.plain != PAIRS for word in words) else sweep.labels
     )
+    together = sweep if job == "train" and labels and sweep.is_together else None
+    if together is not None and settings.launcher._target_ != BASIC_LAUNCHER:
+        raise ConfigError(
+            "compute.together: one process trains these runs, but hydra/launcher starts each in a process of"
+            " its own; leave one of the two out"
+        )
     with telling(sweep, with_table=bool(labels) and job == "train") if several else nullcontext():
-        _starting(job, command, labels)(None if several else composed)
+        _starting(job, command, labels, together)(None if several else composed)
 
 
-def _starting(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
+def _starting(
+    job: str, command: str, labels: list[str], together: Sweep | None = None
+) -> Callable[[Any], Any]:
     import hydra
 
     decorated = hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name=job)
-    started: Callable[[Any], Any] = decorated(_task(job, command, labels))
+    started: Callable[[Any], Any] = decorated(_task(job, command, labels, together))
     return started
 
 
@@ -347,7 +357,9 @@ def job_being_completed(job: str) -> str:
     return job
 
 
-def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
+def _task(job: str, command: str, labels: list[str], together: Sweep | None) -> Callable[[Any], Any]:
+    ended: dict[str, Any] = {}  # runs that were trained with an earlier one
+
     def task(composed: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
@@ -378,6 +390,8 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
                 in_grid=bool(labels),
                 differs=label.partition(": ")[2] if labels else "",
             )
+            if together is not None:
+                context = _with_companions(context, command, settings.job.num, together, labels, ended)
             with working(label or f"bertlab {job}"):  # also in a process that a launcher started
                 return registry.load_job(job).run(to_schema(composed, settings), context)
         except UserError as error:
@@ -402,6 +416,25 @@ def _task(job: str, command: str, labels: list[str]) -> Callable[[Any], Any]:
             sys.exit(stop.exit_status)
 
     return task
+
+
+def _with_companions(
+    context: Any, command: str, number: int, together: Sweep, labels: list[str], ended: dict[str, Any]
+) -> Any:
+    """The same, with the runs of the sweep that may be trained together with this one."""
+    from bertlab.runs.outcome import Companions
+
+    def later() -> Iterator[Any]:
+        for index, config in together.alike(number):
+            words = [str(word) for word in together.runs[index]]
+            yield (
+                config,
+                replace(
+                    context, command=own_command(command, words), differs=labels[index].partition(": ")[2]
+                ),
+            )
+
+    return replace(context, companions=Companions(later, ended))
 
 
 def own_command(command: str, own: Sequence[str]) -> str:

@@ -64,6 +64,21 @@ class Sweep:
             for number, own in enumerate(self.settings, start=1)
         ]
 
+    def alike(self, number: int) -> "Iterator[tuple[int, Any]]":
+        """The runs after this one that differ from it in the seed alone: their numbers and configs."""
+        from bertlab.config.composition import compose_words
+
+        own = {**self.settings[number], "seed": ""}
+        for later in range(number + 1, len(self.runs)):
+            if {**self.settings[later], "seed": ""} == own:
+                checked = later < len(self.configs)
+                yield later, self.configs[later] if checked else compose_words("train", self.runs[later])
+
+    @property
+    def is_together(self) -> bool:
+        """Whether runs of it are to be trained together."""
+        return any(config.compute.together > 1 for config in self.configs)
+
 
 def _joined(settings: dict[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in settings.items())

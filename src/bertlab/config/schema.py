@@ -321,6 +321,8 @@ class OptimizerConfig(Component):
 class TrackerConfig(Component):
     """Base of every tracker's config (trackers/*.py). Local files are always written beside it."""
 
+    side_by_side: ClassVar[bool] = False  # whether several runs of one process may track by it at a time
+
     @abc.abstractmethod
     def build(self, info: "RunInfo") -> "Tracker | None":
         """A tracker for one run; None where there is nothing beside the local files."""
@@ -693,7 +695,7 @@ class Finetune(Node):
 @dataclass
 class Compute(Node):
     """Where and how fast; left out of the run's identity except for what changes rounding (device, precision,
-    micro-batch, processes).
+    micro-batch, processes, together).
     """
 
     device: str = choice(
@@ -718,6 +720,12 @@ class Compute(Node):
         1,
         "processes that train a run together on this machine, each on a device of its own; torchrun and srun"
         " say it themselves",
+        low=1,
+    )
+    together: int = integer(
+        1,
+        "runs of a grid that differ in their seed alone and are trained in one process as one model, at most"
+        " so many at a time, each with an id and a folder of its own; for GPUs that one would leave idle",
         low=1,
     )
     workers: int | None = integer(

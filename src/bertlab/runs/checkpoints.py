@@ -86,15 +86,27 @@ def _write(file: Path, content: bytes | memoryview) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def load_checkpoint(folder: Path, run: str) -> ResumeState | None:
-    """The newest whole checkpoint below `folder`, or None. Torn ones are passed over; raises RunError for
-    another run's.
+def steps_to_resume(folder: Path) -> list[int]:
+    """The steps that a run could go on from; 0, its beginning, among them while it has dropped no
+    checkpoint.
+    """
+    places = _folders(folder)
+    return [int(place.name[5:]) for place in places if _is_whole(place)] + [0] * (len(places) < KEPT)
+
+
+def load_checkpoint(folder: Path, run: str, at: int | None = None) -> ResumeState | None:
+    """The newest whole checkpoint below `folder`, or None. Torn ones are passed over, and what was written
+    after step `at` goes: it will be computed again. Raises RunError for another run's.
     """
     for place in _folders(folder):
-        if _is_whole(place):
-            owner = _manifest(place).get("run", run)  # older ones do not say whose they are
-            if owner != run:
-                raise RunError(f"{place}: a checkpoint of another run ({owner}); remove it from here")
+        is_whole = _is_whole(place)
+        owner = _manifest(place).get("run", run)  # older ones do not say whose they are
+        if is_whole and owner != run:
+            raise RunError(f"{place}: a checkpoint of another run ({owner}); remove it from here")
+        if at is not None and int(place.name[5:]) > at:
+            shutil.rmtree(place)
+            continue
+        if is_whole:
             try:
                 state = torch.load(place / "state.pt", weights_only=True, map_location="cpu")
             except (

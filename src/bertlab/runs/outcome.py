@@ -3,9 +3,11 @@ the end.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from bertlab.config.schema import Train
 from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runs.folder import RunFolder
@@ -33,6 +35,16 @@ class SweepTrial(Protocol):
 
 
 @dataclass(frozen=True)
+class Companions:
+    """The runs of a sweep after one, which may be trained together with it, and what became of those that
+    were trained with an earlier one.
+    """
+
+    later: Callable[[], Iterator[tuple[Train, "Context"]]]
+    ended: dict[str, "Outcome | BaseException"]  # by folder
+
+
+@dataclass(frozen=True)
 class Context:
     """How a run was asked for; written beside its results, without influence on them."""
 
@@ -41,6 +53,7 @@ class Context:
     trial: SweepTrial | None = None
     in_grid: bool = False  # one of several runs, which are told beside each other at the end
     differs: str = ""  # `optimizer.lr=4e-5 seed=1`: what sets it apart from the other runs of its sweep
+    companions: Companions | None = None
 
 
 @dataclass(frozen=True)

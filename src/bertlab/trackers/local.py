@@ -6,7 +6,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bertlab.config.schema import TrackerConfig
 from bertlab.contracts import Metric, RunInfo, Tracker
@@ -18,6 +18,8 @@ PAIRS, SEEN = "pairs/accuracy", "pairs/words"  # of a snapshot on minimal pairs
 @dataclass
 class Local(TrackerConfig):
     """Nothing to set: these files are written for every run."""
+
+    side_by_side: ClassVar = True
 
     def build(self, _info: RunInfo) -> None:
         """Nothing beside them."""

@@ -5,7 +5,7 @@ A continued run goes on in its MLflow run, which carries the run's id as a tag.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from bertlab.config.schema import TrackerConfig, string
 from bertlab.contracts import RunInfo, Tracker
@@ -20,6 +20,8 @@ AT_ONCE = 100  # parameters in a call
 @dataclass
 class Mlflow(TrackerConfig):
     """Needs the package: `pip install mlflow-skinny`, or `mlflow` for its pages too."""
+
+    side_by_side: ClassVar = True
 
     uri: str | None = string(
         None,

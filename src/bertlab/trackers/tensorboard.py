@@ -4,7 +4,7 @@ the run's folder.
 
 import contextlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from bertlab.config.schema import TrackerConfig, string
 from bertlab.contracts import RunInfo, Tracker
@@ -14,6 +14,8 @@ from bertlab.errors import ConfigError
 @dataclass
 class Tensorboard(TrackerConfig):
     """Look at the runs with `tensorboard --logdir multirun`. Needs the package: `pip install tensorboard`."""
+
+    side_by_side: ClassVar = True
 
     folder: str = string("tensorboard", "folder of the event files within the run's")
 

@@ -1,6 +1,6 @@
 """From a typed config to a model and its optimizer, and what only the parts of a config together show."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,14 @@ class Model(nn.Module):
         self.encoder, self.head = encoder, head
         self.pooled_only = encoder.pools_first_alone and head.reads_pooled_only
 
-    def forward(self, batch: Batch) -> Any:
-        """The head's outputs for one batch."""
+    def forward(self, batch: Batch, encode: Callable[..., Tensor] | None = None) -> Any:
+        """The head's outputs for one batch; `encode` may stand for the encoder's call."""
         if self.head.rewrites:  # a head may change what the encoder reads, e.g. by a generator of its own
             batch = self.head.rewrite(self.encoder, batch)
         if (own := part()) is not None:
             return self._forward_part(batch, own)
-        hidden = self.encoder(batch.input_ids, batch.segment_ids, batch.attention_mask, self.pooled_only)
+        call = self.encoder if encode is None else encode
+        hidden = call(batch.input_ids, batch.segment_ids, batch.attention_mask, self.pooled_only)
         return self.head(self.encoder, hidden, batch)
 
     def _forward_part(self, batch: Batch, own: Part) -> Any:
@@ -63,11 +64,13 @@ class Learner(nn.Module):
     def __init__(self, model: Model, objective: Objective, device: Device) -> None:
         super().__init__()
         self.model, self.objective, self.device = model, objective, device
+        # in the encoder's place, where several models learn together
+        self.encode: Callable[..., Tensor] | None = None
 
     def forward(self, batch: Batch) -> tuple[Tensor, float]:
         """(nats, count)."""
         with self.device.autocast():
-            outputs = self.model(batch)
+            outputs = self.model(batch, self.encode)
         loss: Loss = expect(self.objective.loss(outputs, batch), Loss, self.objective, "loss")
         return loss.total, loss.count
 
@@ -122,12 +125,34 @@ def check_combination(config: Train) -> None:
             f"compute.processes={config.compute.processes}: objective={objective.name} learns from an example"
             " by the others in its batch, so that one process must see all of them; leave it 1"
         )
+    _check_together(config)
     if objective.needs_documents and not dataset.has_documents():
         raise ConfigError(
             f"objective={objective.name} needs document, which dataset={dataset.name} does not have (it has"
             f" {', '.join(offered)}); dataset.documents=true if its texts have several sentences each"
         )
     objective.for_task(dataset).primary_metric()
+
+
+def _check_together(config: Train) -> None:
+    """What cannot be trained as one model with other seeds. Raises ConfigError."""
+    compute, key = config.compute, f"compute.together={config.compute.together}"
+    if compute.together == 1:
+        return
+    if compute.processes > 1:
+        raise ConfigError(f"{key}: one process trains all of them; leave compute.processes at 1")
+    if compute.compile:
+        raise ConfigError(f"{key}: several models as one are not compiled; leave compute.compile out")
+    if config.model.hub_name() is not None:
+        raise ConfigError(
+            f"{key}: model={config.model.name} is Hugging Face's code, which draws dropout for one model"
+            " alone; take a model=bert_*, or leave compute.together at 1"
+        )
+    if not config.tracker.side_by_side:
+        raise ConfigError(
+            f"{key}: tracker={config.tracker.name} tracks one run of a process at a time; take another"
+            " tracker, or leave compute.together at 1"
+        )
 
 
 def _check_promises(config: Train) -> None:

@@ -7,8 +7,9 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,14 +21,14 @@ from bertlab.data.batches import order_of
 from bertlab.data.material import Material, prepare
 from bertlab.data.mixture import drawn_of_parts
 from bertlab.declarations import SCORED_SPLITS
-from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, redact
+from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, UserError, redact
 from bertlab.promises import built
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
 from bertlab.runs.folder import READ_WHOLE, RunFolder, config_of, config_yaml, run_folder
 from bertlab.runs.identity import identify
 from bertlab.runs.machine import Device, choose_device, provenance, threads
-from bertlab.runs.outcome import Context, Outcome, SweepTrial
+from bertlab.runs.outcome import Companions, Context, Outcome, SweepTrial
 from bertlab.runs.processes import place
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_initialized, build_optimizer, check_combination, set_up
@@ -37,6 +38,7 @@ from bertlab.training.launch import run_together
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.rehearsal import rehearse
+from bertlab.training.seeds import Conductor, Seed
 from bertlab.training.spikes import COUNTED
 from bertlab.training.together import ALONE, Alone, meet
 
@@ -76,7 +78,8 @@ def locate(config: Train) -> Located:
     config = dataclasses.replace(
         config, compute=dataclasses.replace(config.compute, processes=number_of_processes(config))
     )
-    stage = None if (described := config.init.stage(config)) is None else locate(described)
+    described = config.init.stage(config)
+    stage = None if described is None else locate(by_itself(described))
     check_combination(config)
     pairs = pairs_of(config)
     device = choose_device(
@@ -90,6 +93,11 @@ def locate(config: Train) -> Located:
     if summary is not None and summary["status"] == OUT_OF_MEMORY:
         return locate(in_parts(config, folder.smaller_parts(summary, config.compute.micro_batch_size)))
     return Located(config, device, identity, folder, summary, stage)
+
+
+def by_itself(config: Train) -> Train:
+    """The same trained as one run; a pretraining serves several seeds and is one."""
+    return dataclasses.replace(config, compute=dataclasses.replace(config.compute, together=1))
 
 
 def in_parts(config: Train, micro_batch: int) -> Train:
@@ -153,17 +161,81 @@ def _in_process(tree: dict[str, Any], context: Context) -> bool:
     return train(config_of(tree, "compute.processes"), context).skipped
 
 
-def train_located(run: Located, context: Context) -> Outcome:
-    """The same for a run that has been located; of several processes each calls it."""
-    processes = meet()
-    summary = processes.same(lambda: run.summary)
-    if (
-        summary is not None
-        and summary["status"] == "finished"
-        and (context.trial is not None or not summary.get("unscored"))
-    ):
-        run.folder.verify(READ_WHOLE)
-        return Outcome(run.folder, summary, skipped=True)
+def train_with_others(run: Located, context: Context) -> Outcome:
+    """The same together with runs of its sweep that differ in the seed alone; a run without such by itself.
+
+    What became of the others is told to each when its turn comes.
+    """
+    if context.trial is not None:
+        raise ConfigError(
+            "compute.together: a search hears of one run at a time and prunes it; leave it 1 in a search"
+        )
+    if run.device.device.type == "mps":
+        raise ConfigError("compute.together: not on an Apple GPU; leave it 1, or use compute.device=cpu")
+    companions = context.companions or Companions(lambda: iter(()), {})
+    if (came_to := companions.ended.get(str(run.folder))) is None:
+        if (outcome := outcome_before(run, context)) is not None:
+            return outcome
+        runs = together_with(run, context, companions)
+        numbers = sorted(one.config.seed for one, _ in runs)
+        told = f"together: seeds {', '.join(map(str, numbers))}"
+        print(told if len(runs) > 1 else f"seed {numbers[0]}: no other to train with", flush=True)
+        seeds = [
+            Seed(
+                one.config.seed,
+                [number for number in numbers if number != one.config.seed],
+                partial(train_located, one, dataclasses.replace(own, companions=None)),
+            )
+            for one, own in runs
+        ]
+        conductor = Conductor(seeds)
+        with threads(run.device.threads):
+            conductor.conduct()
+        companions.ended.update(
+            (str(one.folder), seed.came_to) for (one, _), seed in zip(runs, seeds, strict=True)
+        )
+        came_to = companions.ended[str(run.folder)]
+        if conductor.received and not isinstance(came_to, BaseException):  # too late for this one
+            raise Interrupted(conductor.received[0])
+    if isinstance(came_to, BaseException):
+        raise came_to
+    return came_to
+
+
+def together_with(run: Located, context: Context, companions: Companions) -> list[tuple[Located, Context]]:
+    """A run and those after it that are the same but for the seed and not finished yet, as many as may be; by
+    their folders, so that two processes lock them in one order.
+    """
+    runs = {str(run.folder): (run, context)}
+    for config, own in companions.later():
+        if len(runs) == run.config.compute.together:
+            break
+        with suppress(UserError):  # told when its own turn comes
+            other = locate(config)
+            is_like = but_for_the_seed(other.config) == but_for_the_seed(run.config)
+            if is_like and (other.summary or {}).get("status") != "finished":
+                runs.setdefault(str(other.folder), (other, own))
+    return [runs[folder] for folder in sorted(runs)]
+
+
+def but_for_the_seed(config: Train) -> Train:
+    """What runs that are trained together have in common; in how many parts each computes its batches, where
+    memory was short, is its own affair.
+    """
+    return dataclasses.replace(
+        config, seed=0, compute=dataclasses.replace(config.compute, micro_batch_size=None)
+    )
+
+
+def train_located(run: Located, context: Context, seed: Seed[Outcome] | None = None) -> Outcome:
+    """The same for a run that has been located; of several processes each calls it, of several runs trained
+    together (`seed`) each run's thread.
+    """
+    if run.config.compute.together > 1 and seed is None:
+        return train_with_others(run, context)
+    processes: Alone = meet() if seed is None else seed
+    if (outcome := outcome_before(run, context, processes)) is not None:
+        return outcome
     alone = dataclasses.replace(context, trial=None, differs="")
     pretraining = None if run.stage is None else train_located(run.stage, alone)
     source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
@@ -187,7 +259,18 @@ def train_located(run: Located, context: Context) -> Outcome:
                     raise
                 smaller = locate(in_parts(run.config, error.micro_batch))
     say_in_parts(smaller)
-    return train_located(smaller, context)
+    return train_located(smaller, context, seed)
+
+
+def outcome_before(run: Located, context: Context, processes: Alone = ALONE) -> Outcome | None:
+    """That of a run that has finished; None where there is something left to do."""
+    summary = processes.same(lambda: run.summary)
+    if summary is None or summary["status"] != "finished":
+        return None
+    if context.trial is None and summary.get("unscored"):
+        return None
+    run.folder.verify(READ_WHOLE)
+    return Outcome(run.folder, summary, skipped=True)
 
 
 def say_in_parts(run: Located) -> None:
@@ -221,12 +304,11 @@ def compute(
         f" {len(material.examples['train']):,} training examples"
     )
     for line in (title, *described(config, material, context)):
-        print(line, flush=True)
-    folder.begin(
-        config,
-        run.identity,
-        {**provenance(context.command), "threads": run.device.threads, "processes": processes.of},
-    )
+        print(f"{processes.seed}{line}", flush=True)
+    who = {**provenance(context.command), "threads": run.device.threads, "processes": processes.of}
+    if processes.beside:
+        who["trained_with_seeds"] = list(processes.beside)
+    folder.begin(config, run.identity, who)
     folder.write_tokenizer(material.tokenizer.to_json())
     trackers: list[Tracker] = []
     summary: dict[str, Any] = {

@@ -143,6 +143,11 @@ def fit(
         if processes.is_first:
             save_checkpoint(folder, ResumeState(run, progress.step, model.state_dict(), state, best))
 
+    def settle(loss: Loss, norm: Tensor) -> None:
+        check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
+        progress.loss_total = float(running)
+        note_spikes(config, progress, losses, progress.step)
+
     order = order_of(config, examples["train"])
     total = order.total_steps(config.budget)
     total_tokens = (
@@ -154,9 +159,9 @@ def fit(
     learner = processes.learner(Learner(model, objective, device))
     peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
     model.train()
-    started_cores = time.process_time() - (progress.core_seconds if processes.is_first else 0.0)
-    started, saved_at = time.perf_counter() - progress.seconds, time.perf_counter()
-    recorded_at, recorded_tokens = time.perf_counter(), progress.tokens
+    started_cores = processes.core_seconds() - (progress.core_seconds if processes.is_first else 0.0)
+    started, saved_at = processes.seconds() - progress.seconds, time.perf_counter()
+    recorded_at, recorded_tokens = processes.seconds(), progress.tokens
     shown = working("training", total, "steps", progress.step)
     steps = feed.steps(progress.step, device, config.compute.workers)
     # loss since the last record
@@ -205,14 +210,14 @@ def fit(
             for name, (part, whole) in counts.items():
                 parts, wholes = progress.counts.get(name, (0.0, 0.0))
                 progress.counts[name] = (parts + part, wholes + whole)
-            now = time.perf_counter()
+            now = processes.seconds()
             # once a step: what is asked from here on is done in the next one, with a checkpoint of its own
             told = processes.gather(
                 (
-                    received[0] if received else 0,
+                    processes.signal(received),
                     now - started,
-                    now - saved_at,
-                    time.process_time() - started_cores,
+                    time.perf_counter() - saved_at,
+                    processes.core_seconds() - started_cores,
                 )
             )
             asked, progress.core_seconds = int(told[:, 0].max()), float(told[:, 3].sum())
@@ -227,9 +232,7 @@ def fit(
                 asked > 0 or unsaved >= config.compute.checkpoint_seconds or is_last or wants_snapshot
             )
             if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
-                check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
-                progress.loss_total = float(running)
-                note_spikes(config, progress, losses, progress.step)
+                settle(loss, norm)
             if progress.step % LOG_EVERY == 0 or is_last:
                 speed = (progress.tokens - recorded_tokens) / max(now - recorded_at, 1e-9)
                 record(
@@ -270,19 +273,21 @@ def fit(
                     )  # fmt: skip
                     record(scalars(metrics))
                     is_best = judge(config.evaluation, objective.primary, progress, metrics)
-                    say(describe(progress, metrics, f"{selects_by}/{objective.primary.name}"))
+                    line = describe(progress, metrics, f"{selects_by}/{objective.primary.name}")
+                    say(f"{processes.seed}{line}")
                     if is_best and processes.is_first:
                         progress.best_sha256 = save_best(folder, progress.step, model.state_dict())
             if wants_evaluation or wants_snapshot:
-                started += time.perf_counter() - now  # evaluation is not training time
-                recorded_at = time.perf_counter()
+                started += processes.seconds() - now  # evaluation is not training time
+                recorded_at = processes.seconds()
             prune = (
                 wants_evaluation
                 and not (is_last or progress.stopped)
                 and should_prune is not None
                 and should_prune()
             )
-            if wants_checkpoint or progress.stopped or prune:
+            if processes.either(wants_checkpoint or bool(progress.stopped) or prune):
+                settle(loss, norm)
                 checkpoint()
                 saved_at = time.perf_counter()
             if prune:
@@ -466,7 +471,7 @@ def resume(
     processes: Alone = ALONE,
 ) -> Progress:
     """Put everything back from the newest whole checkpoint; a fresh Progress where there is none."""
-    state = load_checkpoint(folder, run)
+    state = load_checkpoint(folder, run, processes.first_step(folder))
     steps = processes.gather([0 if state is None else state.step])[:, 0]
     if (steps != steps[0]).any():
         raise RunError(
@@ -481,7 +486,7 @@ def resume(
         average.load(state.state["average"])
     generators = [state.state["rng"], *state.state.get("rng_of_others", ())]
     restore_rng_state(generators[processes.rank], device.device)
-    print(f"continuing at step {state.step}")
+    print(f"{processes.seed}continuing at step {state.step}")
     return Progress(**state.state["progress"])
 
 

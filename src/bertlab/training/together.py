@@ -12,6 +12,7 @@ import datetime
 import os
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -82,6 +83,31 @@ class Alone:
     def backward(self, _learner: nn.Module, _is_last: bool) -> AbstractContextManager[None]:
         """Around a forward and a backward pass: gradients are exchanged with the last of a step alone."""
         return nullcontext()
+
+    # --- where several runs share one process (seeds.py) a run asks for the time that is its own, and does
+    # with the others what they must do at the same step
+    seed: str = ""  # before what is told of it
+    beside: tuple[int, ...] = ()  # seeds of the others
+
+    def seconds(self) -> float:
+        """A clock of the time that this run costs."""
+        return time.perf_counter()
+
+    def core_seconds(self) -> float:
+        """The same of processor time."""
+        return time.process_time()
+
+    def first_step(self, _checkpoints: Path) -> int | None:
+        """Which checkpoint to go on from, 0 = the beginning; None = the newest."""
+        return None
+
+    def signal(self, received: list[int]) -> int:
+        """The signal to stop by; 0 = none."""
+        return received[0] if received else 0
+
+    def either(self, wanted: bool) -> bool:
+        """Whether any run that goes on beside this one wants a checkpoint after this step."""
+        return wanted
 
 
 ALONE = Alone()
