@@ -95,3 +95,13 @@ def test_memory_that_really_runs_out_halves_the_micro_batch() -> None:
     fitted: Any = squeezed.summary["cost"]["micro_batch"]
     assert fitted is not None and fitted < 64
     assert losses(squeezed) == pytest.approx(losses(whole), rel=1e-3)
+
+
+@pytest.mark.parametrize("task", ["classification", "mlm", "rotary"])
+def test_seeds_trained_together_are_what_each_is_alone(task: str) -> None:
+    """Without dropout, which they draw from one generator here; with it they train all the same."""
+    words = [*TEXT, *TASKS[task], "compute.device=cuda", "compute.precision=float32", "seed=range(3)"]
+    together = bertlab.sweep([*words, *STILL, "compute.together=3"])
+    for one, other in zip(together, bertlab.sweep([*words, *STILL]), strict=True):
+        assert losses(one) == pytest.approx(losses(other), rel=2e-3)
+    assert len(bertlab.sweep([*words, "compute.together=3"])) == 3

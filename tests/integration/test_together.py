@@ -18,7 +18,8 @@ from bertlab.errors import DivergedError
 from bertlab.kernels import Each, as_each, draw, dropout
 from bertlab.runs.files import load_weights
 from bertlab.runs.folder import RunFolder
-from bertlab.training import loop, seeds
+from bertlab.training import loop
+from bertlab.training.several import seeds
 from children import finish, newest_step, result, start, wait_until
 from conftest import Cli
 from tiny import tiny

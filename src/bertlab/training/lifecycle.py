@@ -34,11 +34,11 @@ from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_initialized, build_optimizer, check_combination, set_up
 from bertlab.training.evaluation import score
 from bertlab.training.flops import product_rate, training_flops
-from bertlab.training.launch import run_together
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.rehearsal import rehearse
-from bertlab.training.seeds import Conductor, Seed
+from bertlab.training.several.launch import run_together
+from bertlab.training.several.seeds import Conductor, Seed
 from bertlab.training.spikes import COUNTED
 from bertlab.training.together import ALONE, Alone, meet
 

@@ -84,8 +84,8 @@ class Alone:
         """Around a forward and a backward pass: gradients are exchanged with the last of a step alone."""
         return nullcontext()
 
-    # --- where several runs share one process (seeds.py) a run asks for the time that is its own, and does
-    # with the others what they must do at the same step
+    # --- where several runs share one process (several/seeds.py) a run asks for the time that is its own, and
+    # does with the others what they must do at the same step
     seed: str = ""  # before what is told of it
     beside: tuple[int, ...] = ()  # seeds of the others
 

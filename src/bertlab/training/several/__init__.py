@@ -1,0 +1,1 @@
+"""Several processes of one run, several runs in one process."""
