@@ -6,13 +6,12 @@ whole one wins; a torn one is skipped.
 """
 
 import hashlib
-import io
 import json
 import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -24,8 +23,8 @@ from bertlab.runs.files import (
     publish_folder,
     read_json,
     save_weights,
-    serialized,
     unusable,
+    write_weights,
 )
 
 KEPT = 2  # newest checkpoints that stay on disk
@@ -51,13 +50,10 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
 
     def fill(temporary: Path) -> None:
         copied = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
-        sums = {"weights.safetensors": _write(temporary / "weights.safetensors", serialized(copied))}
-        buffer = io.BytesIO()  # torch writes to files itself, and says of a full disk something else
-        try:
-            torch.save(state.state, buffer)
-        except RuntimeError as error:  # torch's word for a buffer that cannot grow
-            raise MemoryError(f"a checkpoint's state does not fit: {error}") from error
-        sums["state.pt"] = _write(temporary / "state.pt", buffer.getbuffer())
+        write_weights(temporary / "weights.safetensors", copied)
+        with (temporary / "state.pt").open("wb") as stream:
+            digest = _write_state(state.state, stream)
+        sums = {"weights.safetensors": file_digest(temporary / "weights.safetensors"), "state.pt": digest}
         (temporary / "manifest.json").write_text(
             json.dumps({"run": state.run, "step": state.step, "sha256": sums, "best": state.best})
         )
@@ -80,10 +76,39 @@ def save_checkpoint(folder: Path, state: ResumeState) -> None:
             file.unlink(missing_ok=True)
 
 
-def _write(file: Path, content: bytes | memoryview) -> str:
-    """The SHA-256 of what was written, taken from memory without reading the file again."""
-    file.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+def _write_state(state: dict[str, Any], stream: BinaryIO) -> str:
+    """The SHA-256 of what was written. Raises OSError, MemoryError."""
+    sink = _Sink(stream)
+    try:
+        torch.save(state, sink)  # type: ignore[arg-type]  # needs no more of a file than `write`
+    except RuntimeError as error:  # torch's word for memory that is not there
+        raise MemoryError(f"a checkpoint's state does not fit: {error}") from error
+    if sink.error is not None:
+        raise sink.error
+    return sink.digest.hexdigest()
+
+
+class _Sink:
+    """A file for `torch.save`, which says of a full disk something else: what goes wrong is kept until it has
+    ended.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.digest = stream, hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Taken for written also where it could not be."""
+        self.digest.update(content)
+        if self.error is None:
+            try:
+                self.stream.write(content)
+            except OSError as error:
+                self.error = error
+        return len(content)
+
+    def flush(self) -> None:
+        """The file is flushed when it is closed."""
 
 
 def steps_to_resume(folder: Path) -> list[int]:

@@ -8,6 +8,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -26,7 +27,6 @@ if sys.platform != "win32":
 
 UMASK = os.umask(0)
 os.umask(UMASK)
-SPARE = 1 << 24  # bytes beside what is asked for
 OLD = 24 * 3600.0  # seconds after which nobody is at a temporary file any more, where locks cannot tell
 
 
@@ -180,22 +180,24 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def serialized(weights: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> bytes:
-    """Weights in the processor's memory as safetensors bytes. Raises MemoryError where they do not fit, which
-    would stop the library for good.
-    """
-    from safetensors.torch import save
+def write_weights(path: Path, weights: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
+    """A safetensors file from weights in the processor's memory, without a copy of them. Raises OSError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
-    bytearray(3 * sum(weight.nbytes for weight in weights.values()) + SPARE)  # is there; it is not touched
-    content: bytes = save(weights, metadata or {})
-    return content
+    try:
+        save_file(weights, path, metadata or {})
+    except SafetensorError as error:  # in which the system's error is told in words
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def save_weights(path: Path, weights: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
     """A safetensors file, atomically."""
     here = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    content = serialized(here, metadata)
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    write_atomically(path, lambda temporary: write_weights(temporary, here, metadata))
 
 
 def load_weights(path: Path) -> "dict[str, Tensor]":
