@@ -400,7 +400,7 @@ def _check_names(schema: Any, path: str = "") -> None:
     for item in dataclasses.fields(schema):
         value = getattr(schema, item.name)
         if isinstance(value, Component):
-            if type(value).__module__ == Component.__module__:
+            if type(value) in Component.__subclasses__():  # a base, which no option is
                 raise ConfigError(
                     f"{path}{item.name}: no component is chosen; choose one as {path}{item.name}=…"
                 )

@@ -29,7 +29,7 @@ from hydra.core.override_parser.types import (
     Sweep,
 )
 
-from bertlab.config import registry, schema
+from bertlab.config import registry
 from bertlab.errors import ConfigError, did_you_mean
 
 MOST_RUNS = 100_000  # of a grid: more are a slip of the hand, and fill the memory before the first
@@ -211,7 +211,9 @@ def declared(job: str, key: str) -> set[str]:
     """Names of the types that a job's schema declares for a key, e.g. {"int"}, by every component that has
     it; none for unknown keys.
     """
-    known = {**_classes(Path(schema.__file__)), **_classes(registry.ROOT / "jobs" / f"{job}.py")}
+    files = [registry.ROOT / "config" / name for name in ("fields.py", "components.py", "schema.py")]
+    known = {name: keys for file in files for name, keys in _classes(file).items()}
+    known |= _classes(registry.ROOT / "jobs" / f"{job}.py")
     types = {"Schema" if "Schema" in known else "Train"}
     for part in key.split("."):
         if "dict" in types:
