@@ -51,6 +51,10 @@ def test_counts_are_those_of_the_file(cli: Any) -> None:
     assert (Path("page") / "inspect.html").is_file() and (Path("page") / "figures" / "lengths.png").is_file()
     assert not Path("multirun").exists()
 
+    Path("train.csv").write_text(Path("train.csv").read_text().replace("a fine, film", "another film"))
+    assert cli(*WORDS, "inspect.out=page")[0] == 0
+    assert not Path("page", "contradictions.csv").exists(), "what was mended is no longer listed"
+
 
 def test_masked_tokens_are_shown_with_what_they_were(cli: Any) -> None:
     write_files()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertlab.jobs._devices import verdict
 from bertlab.training.devices.cost import (
     GRADIENT,
     Devices,
@@ -125,6 +126,35 @@ def test_each_wall_is_told() -> None:
     slow = dataclasses.replace(FAST, network=1e8)
     assert estimate(WORK, slow, 16).wall == "communication"
     assert estimate(WORK, FAST, 2).wall == ""
+
+
+def test_a_bucket_s_latency_is_counted_once_whatever_the_ring_sends() -> None:
+    """440 MB of gradients are 17 buckets of 25 MiB on any number of devices; a tree of 8: 2 x 3 messages."""
+    timed = dataclasses.replace(FAST, overlap=0.0, latency=1e-3)
+    without = dataclasses.replace(timed, latency=0.0)
+    for n, messages in ((2, 2), (8, 6)):
+        more = estimate(WORK, timed, n).exchange - estimate(WORK, without, n).exchange
+        assert more == pytest.approx(17 * messages * 1e-3)
+
+
+def test_unequal_steps_need_room_for_the_largest() -> None:
+    uneven = dataclasses.replace(WORK, examples=150.0, tokens=150 * 128.0, most=256)
+    assert estimate(uneven, DEVICES, 1).examples == 256
+    assert estimate(uneven, DEVICES, 1).memory == pytest.approx(estimate(WORK, DEVICES, 1).memory)
+    assert estimate(uneven, DEVICES, 200).wall != "" and estimate(uneven, DEVICES, 256).examples == 1
+    assert estimate(uneven, DEVICES, 512).seconds == math.inf
+
+
+def test_a_wall_that_ends_is_told_up_to_where_and_the_next_one_from_where() -> None:
+    small = dataclasses.replace(DEVICES, memory=1.2e9)
+    numbers = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+    estimates = [estimate(WORK, small, n, sharded=True) for n in numbers]
+    walls = [one.wall for one in estimates]
+    assert walls[0] == "memory" and "memory" not in walls[4:] and walls[-1] == "batch"
+    said = list(verdict(WORK, small, estimates, sharded=True))
+    last = numbers[walls.count("memory") - 1]
+    assert said[0].startswith(f"wall: up to {last} device") and "memory" in said[0]
+    assert said[1].startswith(f"wall: from {numbers[walls.index('batch')]} devices on the batch is too small")
 
 
 @given(st.integers(1, 4096), st.integers(1, 4096), st.booleans(), st.floats(1e9, 1e12), st.integers(0, 10**5))

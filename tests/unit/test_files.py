@@ -3,6 +3,7 @@ were meant.
 """
 
 import bz2
+import csv
 import gzip
 import os
 import re
@@ -16,6 +17,7 @@ from tables import NAMES, NUMBER, WRITERS, as_jsonl, both, delimited, rows
 from bertlab.data.table import TableDataset, read_rows
 from bertlab.declarations import TEXT, Role
 from bertlab.errors import DataError
+from bertlab.runs.files import write_csv
 
 # What CSV can hold and careless readers change: quotes, separators, line ends, words that look like nothing,
 # other scripts.
@@ -215,3 +217,13 @@ def test_rows_without_a_number_are_told_or_left_out() -> None:
         both("t.csv", TEXT, NUMBER, number_column="score", label_column=None)
     loaded = both("t.csv", TEXT, NUMBER, number_column="score", label_column=None, drop_unlabelled=True)
     assert rows(loaded) == {"text": ["a", "c"], "number": [3.8, 1.0]}
+
+
+def test_cells_with_a_lone_carriage_return_are_read_back_as_written(tmp_path: Path) -> None:
+    rows = [["text", "label"], ["one\rtwo", "a"], ["three\nfour", "b"], ['say "so"', "c,d"], ["plain", "e"]]
+    file = tmp_path / "table.csv"
+    with file.open("w", newline="") as stream:
+        write_csv(stream, rows)
+    with file.open(newline="") as stream:
+        assert list(csv.reader(stream)) == rows
+    assert file.read_text().endswith("plain,e\n"), "quoted only where it must be"

@@ -59,6 +59,9 @@ def test_contradictions_are_listed_up_to_a_few_and_counted() -> None:
     assert "train: 8 copies of earlier rows; 13 rows whose copies have other answers" in lines[1]
     assert lines[2].endswith("row 1 of train: no, row 21: yes, row 26: no, 2 more")
     assert lines[5].startswith("  2 such texts more: `bertlab inspect") and "inspect.out=" in lines[5]
+    stock = [("as stated above", int(place == 400)) for place in range(500)]
+    lines = told(stock, [("x", 0), ("y", 1)]).splitlines()
+    assert "  one text, other answers: row 1 of train: no, row 401: yes, row 2: no, 497 more" in lines
 
 
 def test_classes_of_few_rows_are_told_of_before_training() -> None:

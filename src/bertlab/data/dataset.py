@@ -37,11 +37,17 @@ class Origin:
     def of(cls, source: str, rows: np.ndarray | int) -> "Origin":
         """Rows of one source: these, or the first so many."""
         own = np.arange(1, rows + 1, dtype=np.int32) if isinstance(rows, int) else rows
-        return cls((source,), np.zeros(len(own), dtype=np.int16), own)
+        return cls((source,), np.broadcast_to(np.int16(0), len(own)), own)
+
+    def of_part(self, name: str) -> "Origin":
+        """Of a mixture's part, whose files may be called as another's."""
+        return Origin(tuple(f"{source} ({name})" for source in self.sources), self.source, self.row)
 
     @classmethod
     def joined(cls, parts: Sequence["Origin"]) -> "Origin":
         """One after the other."""
+        if len(parts) == 1:
+            return parts[0]
         before = np.cumsum([0, *(len(part.sources) for part in parts)])
         return cls(
             tuple(source for part in parts for source in part.sources),

@@ -193,7 +193,9 @@ class Mixture(DatasetConfig):
             if taken:
                 splits[split] = concatenate_datasets([one.splits[split] for one in taken.values()])
                 rows[split] = [len(taken[name].splits[split]) if name in taken else 0 for name in loaded]
-                origins[split] = Origin.joined([one.origins[split] for one in taken.values()])
+                origins[split] = Origin.joined(
+                    [one.origins[split].of_part(name) for name, one in taken.items()]
+                )
         notes = [f"{name}: {note}" for name, one in loaded.items() for note in one.notes]
         left_out = {
             f"{source} ({name})": found

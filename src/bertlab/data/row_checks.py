@@ -67,13 +67,13 @@ class Contradiction:
     rows: list[tuple[str, int, str]]  # source, row there, answer
 
 
-def clash_text(rows: Sequence[Sequence[Any]]) -> str:
-    """`row 3 of reviews.csv: good, row 17: bad`."""
+def clash_text(rows: Sequence[Sequence[Any]], count: int) -> str:
+    """`row 3 of reviews.csv: good, row 17: bad, 4 more`, of so many."""
     told, before = [], ""
     for source, row, answer in rows[:MOST_TOLD]:
         told.append(f"row {row:,}{f' of {source}' if source != before else ''}: {answer}")
         before = source
-    more = len(rows) - MOST_TOLD
+    more = count - len(rows[:MOST_TOLD])
     return ", ".join(told) + (f", {more:,} more" if more > 0 else "")
 
 
@@ -94,6 +94,15 @@ def contradictions(
                 [texts[place] for place in same],
                 [(*origin.at(place), _answered(answers, place, names)) for place in same],
             )
+
+
+def each_answer_first(rows: Sequence[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
+    """The first row of each answer, then the others."""
+    firsts: dict[str, int] = {}
+    for place, (_, _, answer) in enumerate(rows):
+        firsts.setdefault(answer, place)
+    chosen = set(firsts.values())
+    return [rows[place] for place in (*firsts.values(), *(i for i in range(len(rows)) if i not in chosen))]
 
 
 def _answered(answers: Mapping[Role, Sequence[Any]], place: int, names: Sequence[str]) -> str:
@@ -132,7 +141,10 @@ def count_rows(
             "copies": sum(len(same) - 1 for same in places.values()),
             "conflicting": sum(len(clash.rows) for clash in clashes),
             "conflicting_texts": len(clashes),
-            "conflicts": [clash.rows[:MOST_KEPT] for clash in clashes[:MOST_KEPT]],
+            "conflicts": [
+                {"of": len(clash.rows), "rows": each_answer_first(clash.rows)[:MOST_KEPT]}
+                for clash in clashes[:MOST_KEPT]
+            ],
         }
         if split == "train":
             read = set(places)
@@ -225,7 +237,7 @@ def row_lines(found: dict[str, dict[str, Any]], held_out: Sequence[str]) -> list
         if told:
             lines.append(f"{name}: {'; '.join(told)}")
         clashes = split.get("conflicts", [])[:MOST_TOLD]
-        lines += [f"  one text, other answers: {clash_text(clash)}" for clash in clashes]
+        lines += [f"  one text, other answers: {clash_text(clash['rows'], clash['of'])}" for clash in clashes]
         if clashes and (more := split["conflicting_texts"] - len(clashes)):
             lines.append(
                 f"  {more:,} such texts more: `bertlab inspect … inspect.out=FOLDER` writes all to a file"

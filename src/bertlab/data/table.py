@@ -398,7 +398,7 @@ def read(config: TableDataset, paths: Paths, roles: Sequence[Role]) -> LoadedDat
     origins = {
         split: Origin.joined(
             [
-                Origin.of(names[part], np.load(folder / f"{part}.rows.npy"))
+                Origin.of(names[part], np.load(folder / f"{part}.rows.npy", mmap_mode="r"))
                 for part in parts[split]
                 if (folder / f"{part}.arrow").is_file()
             ]

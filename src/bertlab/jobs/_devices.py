@@ -3,6 +3,7 @@ which wall is met.
 """
 
 import dataclasses
+import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ def show(runs: Sequence[Asked], numbers: Sequence[int], sharded: bool, name: str
         try:
             config = run.compose()
             precision = precision_of(config, hardware)
-            for work in surveyor.survey(config):
+            for work in surveyor.survey(config, max(numbers) > 1):
                 names = alike.setdefault((precision, dataclasses.replace(work, name="")), [])
                 if work.name not in names:  # a pretraining that several need
                     names.append(work.name)
@@ -107,7 +108,17 @@ def row(one: Estimate, price: float | None) -> list[str]:
 
 def verdict(work: Work, devices: Devices, estimates: Sequence[Estimate], sharded: bool) -> Iterator[str]:
     """Which wall is met first, and what moves it."""
-    hit = next((one for one in estimates if one.wall), None)
+    low = list(itertools.takewhile(lambda one: one.wall == "memory", estimates))
+    rest = estimates[len(low) :]
+    if low and rest:
+        few = low[-1]
+        yield (
+            f"wall: up to {few.devices} device{'s' * (few.devices > 1)} memory: {size(few.memory)} for"
+            f" {few.micro_batch} example{'s' * (few.micro_batch > 1)} a pass, {size(devices.memory)} there"
+        )
+    hit = next((one for one in (rest or low) if one.wall), None)
+    if hit is None and low:
+        return
     if hit is None:
         yield f"wall: none up to {estimates[-1].devices} devices"
         return

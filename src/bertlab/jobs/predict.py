@@ -16,8 +16,8 @@ number of a choice, an answer and where it stands. What reads more than texts (c
 """
 
 import codecs
-import csv
 import io
+import itertools
 import json
 import re
 import sys
@@ -35,7 +35,7 @@ from bertlab.data.dataset import roles_for
 from bertlab.data.reading import delimiter_of, has_mark, kind_of, pick, read_whole
 from bertlab.data.table import from_texts, read_rows, rows_of_columns, table_of
 from bertlab.errors import ConfigError, DataError, did_you_mean
-from bertlab.runs.files import write_atomically
+from bertlab.runs.files import write_atomically, write_csv
 from bertlab.runs.folder import find_run
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Context
@@ -264,15 +264,14 @@ def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _write_delimited(table: Mapping[str, Sequence[Any]], file: Path, form: Delimited) -> None:
     with file.open("w", encoding="utf-8-sig" if form.marked else "utf-8", newline="") as stream:
-        writer = csv.writer(stream, delimiter=form.delimiter, lineterminator="\n")
-        writer.writerow(table)
-        for cells in zip(*table.values(), strict=True):
-            writer.writerow(
-                [
-                    json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
-                    for cell in cells
-                ]
-            )
+        lines = (
+            [
+                json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
+                for cell in cells
+            ]
+            for cells in zip(*table.values(), strict=True)
+        )
+        write_csv(stream, itertools.chain([list(table)], lines), form.delimiter)
 
 
 def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path, _form: Delimited) -> None:

@@ -2,7 +2,6 @@
 examples as the model sees them.
 """
 
-import csv
 import io
 import re
 from collections import Counter
@@ -19,6 +18,7 @@ from bertlab.data.row_checks import contradictions, is_empty, letters_of, places
 from bertlab.data.text_checks import WORD
 from bertlab.declarations import Role
 from bertlab.report.page import Block, Figure, Heading, Listing, Page, PageTable, Text
+from bertlab.runs.files import write_atomically, write_csv
 
 EXAMPLES = 5  # shown of each kind
 WORDS = 10  # shown of each class
@@ -217,9 +217,12 @@ def write_clashes(file: Path, config: Train, material: Material) -> int:
     texts = {split: texts_of(rows, roles) for split, rows in material.dataset.splits.items()}
     of_splits = clashing_rows(material, roles, texts).values()
     lines = [line for clashes in of_splits for clash in clashes for line in clash]
-    if lines:
-        with file.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerows([CLASHES, *lines])
+    if not lines:
+        file.unlink(missing_ok=True)  # what an earlier look found is mended
+        return 0
+    table = io.StringIO(newline="")
+    write_csv(table, [CLASHES, *lines])
+    write_atomically(file, lambda temporary: temporary.write_bytes(table.getvalue().encode()))
     return len(lines)
 
 

@@ -99,8 +99,6 @@ def data_blocks(study: Study) -> list[Block]:
             f"Of {counted_runs(len(silent), 'run')} of an earlier version it is not on record whether rows"
             " were left out."
         )
-    elif not sentences:
-        sentences = ["No row of what was read was left out."]
     return [table, Text(" ".join(sentence[:1].upper() + sentence[1:] for sentence in sentences))]
 
 

@@ -3,6 +3,7 @@ from another.
 """
 
 import contextlib
+import csv
 import errno
 import glob
 import hashlib
@@ -13,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -262,6 +263,19 @@ def read_json(file: Path) -> Any:
         return json.loads(plain(file).read_text(encoding="utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def write_csv(stream: TextIO, rows: Iterable[Sequence[Any]], delimiter: str = ",") -> None:
+    """Rows that every reader takes as they were: a cell with a lone carriage return is quoted too, which
+    Python's writer leaves out.
+    """
+    plain, quoted = (
+        csv.writer(stream, delimiter=delimiter, lineterminator="\n", quoting=quoting)
+        for quoting in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+    )
+    for row in rows:
+        has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
+        (quoted if has_return else plain).writerow(row)
 
 
 def to_json(value: Any) -> str:

@@ -131,7 +131,8 @@ def announce(outcome: Outcome, in_a_line: bool = False) -> None:
 
 def _other_scores(summary: dict[str, Any], split: str, primary: str) -> list[str]:
     """What else was measured on a split: `rmse 0.4132`."""
-    names = [full.partition("/")[2] for full in summary["metric_specs"] if full.startswith(f"{split}/")]
+    given = [full for full in summary.get("metric_specs", {}) if full in summary["metrics"]]
+    names = [full.partition("/")[2] for full in given if full.startswith(f"{split}/")]
     others = [name for name in names if name != primary]
     return [f"{name} {summary['metrics'][f'{split}/{name}']:.4f}" for name in others[:MOST_BESIDE]]
 

@@ -287,6 +287,17 @@ def _without_none(value: Any) -> Any:
     )
 
 
+def without_answers(summary: dict[str, Any]) -> dict[str, Any]:
+    """A summary but for the data's own words: answers of rows that contradict each other."""
+    if "rows" not in summary:
+        return summary
+    rows = {
+        split: {key: value for key, value in counted.items() if key != "conflicts"}
+        for split, counted in summary["rows"].items()
+    }
+    return {**summary, "rows": rows}
+
+
 def keep_runs(runs: Iterable[RunRecord], folder: Path) -> None:
     """Write what a report reads of these runs to `folder`, weights and the machine's folders left out."""
     import pyarrow
@@ -297,7 +308,7 @@ def keep_runs(runs: Iterable[RunRecord], folder: Path) -> None:
     for run in runs:
         parts = (
             without_paths(run.tree),
-            run.summary,
+            without_answers(run.summary),
             run.environment,
             run.identity,
             run.labels,

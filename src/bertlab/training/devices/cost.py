@@ -37,6 +37,7 @@ class Work:
     flops: float  # of a step, forward and backward
     other_flops: float = 0.0  # of the whole run beside its steps: evaluations
     micro_batch: int | None = None  # where it is said
+    most: int = 0  # examples of the largest step, where steps are unequal; 0 = as a mean one
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def exchange_seconds(work: Work, devices: Devices, n: int, passes: int, sharded:
         return 0.0
     count = exchanged_bytes(work, n, passes, sharded)
     width = devices.link if n <= devices.per_node else min(devices.link, devices.network)
-    buckets = math.ceil(count / BUCKET)
+    buckets = math.ceil((count if sharded else GRADIENT * work.trained) / BUCKET)
     return count / width + buckets * 2 * math.ceil(math.log2(n)) * devices.latency
 
 
@@ -152,7 +153,7 @@ def largest_micro_batch(work: Work, devices: Devices, n: int, sharded: bool) -> 
 def estimate(work: Work, devices: Devices, n: int, sharded: bool = False) -> Estimate:
     """The run on n devices."""
     sharded = sharded and n > 1
-    most = math.ceil(work.examples)  # the last step of an epoch may have fewer
+    most = work.most or math.ceil(work.examples)  # the last step of an epoch may have fewer
     own = math.ceil(most / n)
     fitting = min(own, largest_micro_batch(work, devices, n, sharded))
     if n > most:
@@ -161,6 +162,9 @@ def estimate(work: Work, devices: Devices, n: int, sharded: bool = False) -> Est
     if fitting < 1 or needed > devices.memory:
         return _impossible(n, own, max(1, fitting), needed, "memory")
     passes = math.ceil(own / fitting)
+    if work.micro_batch is None:  # as even as may be
+        fitting = math.ceil(own / passes)
+        needed = memory(work, n, fitting, sharded)
     one = pass_seconds(work, devices, own / passes)
     compute = passes * one
     exchange = exchange_seconds(work, devices, n, passes, sharded)
@@ -174,7 +178,7 @@ def estimate(work: Work, devices: Devices, n: int, sharded: bool = False) -> Est
     if efficiency < LITTLE:
         wall = "communication" if waiting > compute - ideal else "batch"
     return Estimate(
-        n, own, math.ceil(own / passes), passes, needed, compute, exchange + talk_seconds(devices, n),
+        n, own, fitting, passes, needed, compute, exchange + talk_seconds(devices, n),
         waiting, efficiency, seconds, wall
     )  # fmt: skip
 

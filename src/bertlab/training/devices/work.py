@@ -10,7 +10,7 @@ from torch import Tensor
 from bertlab.config.hardware import Hardware
 from bertlab.config.schema import Train
 from bertlab.contracts import Draw
-from bertlab.data.batches import BatchOrder, order_batches
+from bertlab.data.batches import BatchOrder, order_of
 from bertlab.data.material import Material
 from bertlab.errors import ConfigError
 from bertlab.runs.machine import choose_device, machine_memory, threads, usable_cores
@@ -33,12 +33,20 @@ class Surveyor:
     def __init__(self, hardware: Hardware) -> None:
         self.hardware, self.materials = hardware, Materials()
 
-    def survey(self, config: Train) -> list[Work]:
-        """A run and, before it, the pretraining that it needs. Raises UserError for what would stop it."""
-        return self._survey_located(locate(_on_this_cpu(config)), precision_of(config, self.hardware))
+    def survey(self, config: Train, several: bool) -> list[Work]:
+        """A run and, before it, the pretraining that it needs, on `several` devices or on one. Raises
+        UserError for what would stop it.
+        """
+        precision = precision_of(config, self.hardware)
+        return self._survey_located(locate(_on_this_cpu(config)), precision, several)
 
-    def _survey_located(self, run: Located, precision: str) -> list[Work]:
-        before = [] if run.stage is None else self._survey_located(run.stage, precision)
+    def _survey_located(self, run: Located, precision: str, several: bool) -> list[Work]:
+        if several and not run.config.objective.examples_add_up:
+            raise ConfigError(
+                f"devices: objective={run.config.objective.name} learns from an example by the others in its"
+                " batch, which devices would not share: devices=1"
+            )
+        before = [] if run.stage is None else self._survey_located(run.stage, precision, several)
         material = self.materials.of(run)
         with threads(run.device.threads):
             return [*before, self._work(run, material, precision)]
@@ -46,9 +54,11 @@ class Surveyor:
     def _work(self, run: Located, material: Material, precision: str) -> Work:
         config, train = run.config, material.examples["train"]
         # of one seed, so that runs which differ in it alone are told once
-        order = order_batches(train.lengths, dataclasses.replace(config.budget, **NO_RAMP), 0)
-        each = order.steps_in(1.0)
-        examples, tokens = len(train) / each, float(train.lengths.sum()) / each
+        plain = dataclasses.replace(config.budget, **NO_RAMP)
+        order = order_of(dataclasses.replace(config, budget=plain, seed=0), train)
+        epoch = order.epoch(0)
+        examples = sum(map(len, epoch)) / len(epoch)
+        tokens = sum(float(train.lengths[rows].sum()) for rows in epoch) / len(epoch)
         steps = steps_of(config, order, examples, tokens)
         model = build_model(config, material.tokenizer, material.objective)
         for weight in frozen_weights(config.finetune, model):
@@ -58,12 +68,12 @@ class Surveyor:
         few, many = (min(size, max(1, len(train) * size // ROWS[1])) for size in ROWS)
         held = [self._pass(config, model, material, longest[:size], precision) for size in (few, many)]
         slope = max(0, held[1].bytes - held[0].bytes) / max(1, many - few)
-        some = order.epoch(0)[:BATCHES]
+        some = epoch[:BATCHES]
         forward = sum(self._pass(config, model, material, rows, precision).forward_flops for rows in some)
         per_token = (1 + BACKWARD) * forward / float(sum(train.lengths[rows].sum() for rows in some))
         evaluated = evaluation_tokens(config, material, order, steps)
         return Work(
-            name=run.folder.name,
+            name=run.folder.name.rpartition("-")[0],  # the id would be that of a run on this processor
             parameters=sum(weight.numel() for weight in weights),
             trained=sum(weight.numel() for weight in weights if weight.requires_grad),
             state_bytes=state_bytes(config, model, held[0].learning),
@@ -77,6 +87,7 @@ class Surveyor:
             flops=per_token * tokens,
             other_flops=per_token / (1 + BACKWARD) * evaluated,
             micro_batch=config.compute.micro_batch_size,
+            most=max(map(len, epoch)),
         )
 
     def _pass(
