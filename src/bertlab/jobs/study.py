@@ -18,6 +18,7 @@ started a second time beside it, the two share the runs. With test: anytime an a
   pilot: [experiments/015-flagship-ladder-on-two-cores/report]
 """
 
+import contextlib
 import dataclasses
 import itertools
 import shlex
@@ -31,6 +32,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import MISSING
 
 from bertlab.config.composition import compose_schema
@@ -49,7 +51,7 @@ from bertlab.report.power import Design, Spread, pilot_spread, power_lines
 from bertlab.report.preregistered import Frozen, decided, opening
 from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
-from bertlab.runs.progress import each
+from bertlab.runs.progress import each, working
 from bertlab.runs.records import RunRecord, keep_runs, read_run
 from bertlab.training.lifecycle import Located, locate, train_located
 
@@ -100,7 +102,7 @@ def run(config: Schema, context: Context) -> None:
     out = Path(config.out).expanduser() if config.out else results_of(file)
     frozen = freeze(plan, out, rounds, power)
     tag = f"{name_of(file)}@{frozen.seal}"
-    failures = make(plan, rounds, tag)
+    failures = make(plan, rounds, tag, out / ".claims")
     write(frozen, rounds, out, tag, config, context)
     if failures:
         raise RunError(
@@ -200,9 +202,9 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
 
 
 # --- the runs -------------------------------------------------------------------------------------
-def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list[str]:
-    """All runs, seed by seed; in a sequential plan an arm that its test has decided gets no further seed.
-    Returns what failed, in a line each.
+def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str, claims: Path) -> list[str]:
+    """All runs, seed by seed, shared with other processes by `claims`; in a sequential plan an arm that its
+    test has decided gets no further seed. Returns what failed, in a line each.
     """
     failures = []
     baseline = next(iter(plan.arms))
@@ -214,7 +216,8 @@ def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list
             print(f"budget_hours={plan.budget_hours:g}: {spent:.2f} spent; no further seed is begun")
             break
         # what is counted, a seed or a pretraining's seeds
-        is_whole = plan.pretraining_seeds == 1 or group[0].inner == 0
+        # (of one pretraining its seeds would be counted, which say nothing of its recipe)
+        is_whole = plan.pretraining_seeds == 1 or (group[0].inner == 0 and group[0].outer > 1)
         if plan.is_sequential and is_whole:
             settled = decided(plan, compared(plan, rounds[:place]))
             if settled and set(settled) >= set(undecided):
@@ -226,8 +229,7 @@ def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list
         left = [one for one in group if one.arm in (baseline, *undecided)]
         done += len(group) - len(left)
         while left:
-            # another process may be at work on this study: what it computes now is looked at last
-            one = next((one for one in left if not one.run.folder.is_locked), left[0])
+            one, claim = claimed(left, claims)
             left.remove(one)
             done += 1
             print(f"run {done}/{total}: {one.label}", flush=True)
@@ -241,7 +243,26 @@ def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str) -> list
             except UserError as error:
                 failures.append(f"{one.label}: {error}")
                 print(f"bertlab: {one_line(failures[-1])}", file=sys.stderr, flush=True)
+            finally:
+                claim.release()
+    shutil.rmtree(claims, ignore_errors=True)
     return failures
+
+
+def claimed(left: Sequence[Planned], claims: Path) -> tuple[Planned, FileLock]:
+    """The first run that no other process at work on this study has claimed, claimed for this one; where all
+    are, the first that becomes free, done by then.
+    """
+    claims.mkdir(parents=True, exist_ok=True)
+    for one in left:
+        claim = FileLock(claims / f"{one.run.id}.lock")
+        with contextlib.suppress(Timeout):
+            claim.acquire(timeout=0)
+            return one, claim
+    claim = FileLock(claims / f"{left[0].run.id}.lock")
+    with working(f"waiting for the other process that makes {left[0].label}"):
+        claim.acquire()
+    return left[0], claim
 
 
 def records(rounds: Sequence[Sequence[Planned]]) -> dict[str, list[RunRecord]]:

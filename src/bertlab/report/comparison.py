@@ -97,16 +97,17 @@ def differences(study: Study, split: str, test: str, effect: float | None = None
     able = dict(
         zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True)
     )
-    family = [name for name in units if able[name]]
+    # of seeds that come one after the other the family is all arms from the first one on: it must not grow
+    family = [name for name in units if able[name] or test == stats.ANYTIME]
     testable = sum(len(values) > 1 for values in units.values())  # would be, with seeds enough
     raw = {name: stats.paired(units[name], test=test).p for name in family}
     corrected = dict(zip(family, stats.holm([raw[name] for name in family]), strict=True))
     ranks = {name: rank for rank, name in enumerate(sorted(family, key=lambda name: raw[name]))}
     versus = {}
     for name, values in units.items():
-        level = 1 - LEVEL / (len(family) - ranks[name] if name in family else max(1, testable))
+        level = 1 - LEVEL / (len(family) - ranks[name] if able[name] else max(1, testable))
         difference = stats.paired(values, level, test)
-        p = corrected.get(name, math.nan)
+        p = corrected[name] if able[name] else math.nan
         outer, inner = stats.spread_of_levels(by_outer[name])
         several = len(by_outer[name]) > 1
         words = verdict(difference, p, level, study.metric, test)

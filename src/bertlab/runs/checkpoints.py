@@ -81,7 +81,9 @@ def _write_state(state: dict[str, Any], stream: BinaryIO) -> str:
     sink = _Sink(stream)
     try:
         torch.save(state, sink)  # type: ignore[arg-type]  # needs no more of a file than `write`
-    except RuntimeError as error:  # torch's word for memory that is not there
+    except RuntimeError as error:  # torch's word for memory that is not there, or a file that was cut short
+        if sink.error is not None:
+            raise sink.error from None
         raise MemoryError(f"a checkpoint's state does not fit: {error}") from error
     if sink.error is not None:
         raise sink.error
@@ -89,22 +91,22 @@ def _write_state(state: dict[str, Any], stream: BinaryIO) -> str:
 
 
 class _Sink:
-    """A file for `torch.save`, which says of a full disk something else: what goes wrong is kept until it has
-    ended.
+    """A file for `torch.save`, which says of a full disk or an interrupt something else: what goes wrong is
+    kept until it has ended.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.stream, self.digest = stream, hashlib.sha256()
-        self.error: OSError | None = None
+        self.error: BaseException | None = None
 
     def write(self, content: bytes) -> int:
         """Taken for written also where it could not be."""
-        self.digest.update(content)
-        if self.error is None:
-            try:
+        try:
+            if self.error is None:
+                self.digest.update(content)
                 self.stream.write(content)
-            except OSError as error:
-                self.error = error
+        except BaseException as error:  # raised by who called torch, once torch has ended
+            self.error = error
         return len(content)
 
     def flush(self) -> None:

@@ -189,7 +189,7 @@ def write_weights(path: Path, weights: "dict[str, Tensor]", metadata: dict[str, 
     try:
         save_file(weights, path, metadata or {})
     except SafetensorError as error:  # in which the system's error is told in words
-        number = re.search(r"os error (\d+)", str(error))
+        number = re.search(r"(?:os error|code:) (\d+)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error

@@ -296,21 +296,6 @@ class RunFolder:
             raise ValueError("not an object with named fields")
         return content
 
-    @property
-    def is_locked(self) -> bool:
-        """Whether another process computes it now."""
-        if not (self.path / ".lock").exists():
-            return False
-        guard = FileLock(self.path / ".lock")
-        try:
-            guard.acquire(timeout=0)
-        except Timeout:
-            return True
-        except OSError:
-            return False  # who computes it will be told what is wrong
-        guard.release()
-        return False
-
     # --- writing: each file is whole or not there ---
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -148,7 +148,8 @@ def train_by_several(run: Located, context: Context) -> Outcome:
         return Outcome(run.folder, run.summary, skipped=True)
     try:
         tree = yaml.safe_load(config_yaml(run.config))
-        skipped = run_together(run.config.compute.processes, _in_process, tree, context)
+        alone = dataclasses.replace(context, companions=None)  # which stay in this process
+        skipped = run_together(run.config.compute.processes, _in_process, tree, alone)
     except MemoryExhausted as error:
         smaller = locate(in_parts(run.config, error.micro_batch))
         say_in_parts(smaller)
@@ -177,6 +178,12 @@ def train_with_others(run: Located, context: Context) -> Outcome:
         if (outcome := outcome_before(run, context)) is not None:
             return outcome
         runs = together_with(run, context, companions)
+        if run.stage is not None:  # made here, where signals are heard; all of them begin with it
+            train_located(run.stage, dataclasses.replace(context, differs="", companions=None))
+            runs = [
+                (dataclasses.replace(one, stage=locate(one.stage.config) if one.stage else None), own)
+                for one, own in runs
+            ]
         numbers = sorted(one.config.seed for one, _ in runs)
         told = f"together: seeds {', '.join(map(str, numbers))}"
         print(told if len(runs) > 1 else f"seed {numbers[0]}: no other to train with", flush=True)
@@ -192,7 +199,10 @@ def train_with_others(run: Located, context: Context) -> Outcome:
         with threads(run.device.threads):
             conductor.conduct()
         companions.ended.update(
-            (str(one.folder), seed.came_to) for (one, _), seed in zip(runs, seeds, strict=True)
+            (folder, seed.came_to)
+            for (one, _), seed in zip(runs, seeds, strict=True)
+            # where memory was short it has become another run, which its own turn will look for
+            for folder in (str(one.folder), str(locate(one.config).folder))
         )
         came_to = companions.ended[str(run.folder)]
         if conductor.received and not isinstance(came_to, BaseException):  # too late for this one
@@ -259,6 +269,7 @@ def train_located(run: Located, context: Context, seed: Seed[Outcome] | None = N
                     raise
                 smaller = locate(in_parts(run.config, error.micro_batch))
     say_in_parts(smaller)
+    del model, material  # before those of the smaller run are made
     return train_located(smaller, context, seed)
 
 

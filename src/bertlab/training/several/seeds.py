@@ -16,6 +16,7 @@ Legend: S models, B examples, T tokens, D width.
 import enum
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ class Seed(Alone, Generic[T]):
         try:
             self.result = self._work(self)
         except BaseException as error:  # raised again where somebody asks for what it came to
+            traceback.clear_frames(error.__traceback__)  # which hold models and data
             self.error = error
         self.ended = True
         self._back.release()
@@ -233,7 +235,7 @@ class Stack:
 
         def encoded(weights: dict[str, Tensor], ids: Tensor, segments: Tensor, mask: Tensor | None) -> Tensor:
             arguments = (ids, segments, mask, call.pooled_only)
-            hidden: Tensor = functional_call(call.encoder, weights, arguments, tie_weights=False)
+            hidden: Tensor = functional_call(call.encoder, weights, arguments)
             return hidden
 
         over = (0, 0, 0, None if masks is None else 0)
@@ -368,6 +370,7 @@ class Conductor(Generic[T]):
                     seed.generator = state
             except Exception as error:  # of all of them: each tells it, or begins again in smaller parts
                 answers = [error.with_traceback(None)] * len(seeds)
+                self.stack = None
         for seed, answer in zip(seeds, answers, strict=True):
             seed.move(answer)
 
@@ -384,7 +387,7 @@ class Conductor(Generic[T]):
                     ]
                 )
             except Exception as error:
-                answer = error
+                answer, self.stack = error.with_traceback(None), None
         for seed in seeds:
             seed.move(answer)
 
