@@ -140,6 +140,22 @@ def test_an_arm_that_is_decided_gets_no_further_seed(cli: Cli, monkeypatch: pyte
     assert "The plan was kept." in page
 
 
+def test_one_pretraining_decides_nothing_of_its_recipe(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However clear its own seeds are."""
+    seen = []
+
+    def compared(_plan: Any, rounds: Any) -> list[Any]:
+        seen.append({one.outer for group in rounds for one in group})
+        return []
+
+    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    monkeypatch.setattr("bertlab.jobs.study.compared", compared)
+    stage = ["init=stage", "init.dataset=synthetic", "init.budget.steps=2", "init.budget.tokens=null"]
+    write(words=[*WORDS, *stage], test="anytime", pretraining_seeds=5, seeds=2)
+    cli("study", "rates")
+    assert seen == [{0, 1}, {0, 1, 2}, {0, 1, 2, 3}]
+
+
 @pytest.mark.usefixtures("cli")
 def test_two_processes_share_the_runs_of_a_study() -> None:
     write(seeds=3)
