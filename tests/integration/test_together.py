@@ -5,6 +5,7 @@ same command goes on to the bit.
 import json
 import math
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -230,3 +231,13 @@ def test_a_pretraining_is_trained_by_itself_once(cli: Cli) -> None:
     status, out, _ = cli("-m", *words, "seed=range(2)", "compute.together=2")
     assert status == 0 and "together: seeds 0, 1" in out
     assert len(list(Path("multirun").glob("synthetic-mlm-*"))) == 1
+
+
+def test_a_report_of_seeds_trained_together_is_reproduced_to_the_bit(cli: Cli) -> None:
+    words = [*RUN, "budget.steps=4", "seed=0,1,2", "compute.together=3"]
+    assert cli("-m", *words)[0] == 0
+    assert cli("report", "runs=multirun", "out=report")[0] == 0
+    shutil.rmtree("multirun")
+    status, out, err = cli("reproduce", "report=report")
+    assert status == 0, err
+    assert "together: seeds 0, 1, 2" in out and "equal to the bit" in out

@@ -8,6 +8,7 @@ Exit status 2 if a score differs.
 """
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from bertlab.config.schema import Node, Paths, Train, flag, string
 from bertlab.errors import RunError
 from bertlab.runs.files import read_json
 from bertlab.runs.folder import RunFolder, config_of
-from bertlab.runs.outcome import Context
+from bertlab.runs.outcome import Companions, Context
 from bertlab.runs.records import read_run
 from bertlab.training.lifecycle import train
 
@@ -48,11 +49,16 @@ def run(config: Schema, context: Context) -> None:
             print(f"  {name}: {command}")
         return
     made: dict[str, str] = {}
-    for name, command in missing.items():
-        print(f"== {command}", flush=True)
-        made[name] = train(
-            recorded_config(name, recorded, config.paths), Context(command, context.sweep)
-        ).folder.name
+    asked = [
+        (recorded_config(name, recorded, config.paths), Context(command, context.sweep))
+        for name, command in missing.items()
+    ]
+    ended: dict[str, Any] = {}
+    for place, (name, (tree, own)) in enumerate(zip(missing, asked, strict=True), start=1):
+        print(f"== {own.command}", flush=True)
+        # seeds that were trained together are so again
+        companions = Companions(functools.partial(iter, asked[place:]), ended)
+        made[name] = train(tree, dataclasses.replace(own, companions=companions)).folder.name
         if made[name] != name:
             print(
                 f"note: {name} is called {made[name]} now: it was made by another version, of other data or"
