@@ -40,7 +40,7 @@ class Stack(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(LAYERS)))
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch, _encode: Any = None) -> Tensor:
         ids: Tensor = batch.input_ids
         out: Tensor = self.layers(ids.float())
         return out
@@ -143,7 +143,7 @@ def test_operations_are_those_of_a_real_forward_pass() -> None:
 
 def test_what_depends_on_values_cannot_be_counted() -> None:
     class Looks(Stack):
-        def forward(self, batch: Batch) -> Tensor:
+        def forward(self, batch: Batch, _encode: Any = None) -> Tensor:
             return super().forward(batch) * float(batch.input_ids.sum())
 
     ids = torch.zeros(4, WIDTH, dtype=torch.int64)

@@ -79,8 +79,9 @@ def describe(
 ) -> Iterator[str]:
     """A run's table, and where it meets a wall."""
     more = f" and {len(names) - 1} alike" if len(names) > 1 else ""
+    what = names[0].rpartition("-")[0]  # the id is of a run on this processor
     yield (
-        f"{names[0]}{more}: {count(work.parameters)} parameters, {work.steps:,} steps of {work.examples:,.0f}"
+        f"{what}{more}: {count(work.parameters)} parameters, {work.steps:,} steps of {work.examples:,.0f}"
         f" examples ({count(work.tokens)} tokens), {work.steps * work.flops + work.other_flops:.1e} FLOPs"
     )
     rows = [

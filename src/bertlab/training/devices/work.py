@@ -73,7 +73,7 @@ class Surveyor:
         per_token = (1 + BACKWARD) * forward / float(sum(train.lengths[rows].sum() for rows in some))
         evaluated = evaluation_tokens(config, material, order, steps)
         return Work(
-            name=run.folder.name.rpartition("-")[0],  # the id would be that of a run on this processor
+            name=run.folder.name,
             parameters=sum(weight.numel() for weight in weights),
             trained=sum(weight.numel() for weight in weights if weight.requires_grad),
             state_bytes=state_bytes(config, model, held[0].learning),
