@@ -63,15 +63,18 @@ def presets_read_once() -> Iterator[None]:
     """
     from hydra._internal.config_repository import ConfigRepository
 
-    load, known = ConfigRepository.load_config, {}
+    from bertlab.config import outlines
+
+    load, known = ConfigRepository.load_config, dict[tuple[str, bool], Any]()
     ours = {("hydra", "hydra.conf"), ("main", str(ROOT / "conf")), ("bertlab", "components"), ("schema", "")}
 
     def once(repository: Any, config_path: str) -> Any:
         if not {(source.provider, source.path) for source in repository.get_sources()} <= ours:
             return load(repository, config_path=config_path)
-        if config_path not in known:
-            known[config_path] = load(repository, config_path=config_path)
-        return copy.deepcopy(known[config_path])
+        asked = config_path, outlines.is_outlined()
+        if asked not in known:
+            known[asked] = load(repository, config_path=config_path)
+        return copy.deepcopy(known[asked])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ConfigRepository, "load_config", once)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from bertlab.config import outlines, registry
@@ -31,7 +30,6 @@ def book() -> outlines.Book:
 
 @pytest.fixture(autouse=True)
 def known(book: outlines.Book) -> Iterator[None]:
-    GlobalHydra.instance().clear()  # an earlier test's, which keeps what it has loaded
     outlines.know(book)
     yield
     outlines.know({})
