@@ -298,6 +298,7 @@ class DatasetConfig(Component):
         """Its keys that decide what is read, for the caches of what is made of it."""
         return self.deciding()
 
+    @abc.abstractmethod
     def offers(self) -> tuple[str, ...]:
         """Roles that it has a column for, known before anything is read."""
         raise NotImplementedError(f"{type(self).__name__} lacks offers()")
@@ -306,10 +307,12 @@ class DatasetConfig(Component):
         """Whether each of its texts is a document of several sentences."""
         return False
 
+    @abc.abstractmethod
     def fingerprint(self, paths: "Paths") -> str:
         """Content of the data that it names."""
         raise NotImplementedError(f"{type(self).__name__} lacks fingerprint(paths)")
 
+    @abc.abstractmethod
     def read(self, paths: "Paths", roles: Sequence[Role]) -> Any:
         """A data/dataset.py `LoadedDataset` with these roles' columns. Raises DataError naming file, column
         or row, and what to do.
@@ -344,6 +347,7 @@ class TokenizerConfig(Component):
     inherits: ClassVar[bool] = False  # whether it is that of what init names
     learns: ClassVar[bool] = False  # whether it is made of the training texts, and so worth keeping
 
+    @abc.abstractmethod
     def make(self, texts: Iterable[str], source: Path | None) -> str:
         """The content of its tokenizer.json. `texts` are the training split's; at `source` lie the first
         weights, where they are there.
@@ -368,6 +372,7 @@ class ScheduleConfig(Component):
 
     needs_total: ClassVar[bool] = True  # whether it has to know how many steps there will be
 
+    @abc.abstractmethod
     def factor(self, step: float, total: int | None) -> float:
         """What the peak learning rate is multiplied by at `step` (from 0) of `total` (None = not known).
         Every option has its own.
@@ -394,6 +399,7 @@ class InitConfig(Component):
         """
         return None
 
+    @abc.abstractmethod
     def initialize(self, model: "nn.Module", run: "Train", tokenizer: str, source: Path | None) -> None:
         """Give `model` (with `encoder` and `head`) its first weights. Every option has its own; raises
         UserError for a misfit.
