@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 from scipy import stats as scipy_stats
 
+from bertlab.config import studies
 from bertlab.declarations import FRACTION, Metric
 from bertlab.report import stats
 from bertlab.report.power import Design, Spread, power_lines
@@ -136,20 +137,24 @@ def test_the_e_value_is_the_integral_that_it_stands_for() -> None:
     """The ratio of the densities of a t statistic, with effects drawn from their prior and with none; by
     numerical integration.
     """
-    for n, t in ((2, 1.5), (5, -2.2), (9, 3.7), (30, 0.1)):
+    for n, t, variance in ((2, 1.5, 1.0), (5, -2.2, 1.0), (9, 3.7, 1.0), (30, 0.1, 1.0), (4, 9.0, 25.0)):
         values = RNG.normal(0, 1, n)
         values += t * values.std(ddof=1) / math.sqrt(n) - values.mean()  # now with this t statistic
-        prior = scipy_stats.norm(0, math.sqrt(stats.EFFECT_VARIANCE))
+        prior = scipy_stats.norm(0, math.sqrt(variance))
 
         def weighed(d: float, t: float = t, n: int = n, prior: Any = prior) -> float:
             return float(scipy_stats.nct.pdf(t, n - 1, d * math.sqrt(n)) * prior.pdf(d))
 
-        mixed, _ = integrate.quad(weighed, -8, 8, limit=400)
-        assert stats.log_e_values(values)[-1] == pytest.approx(
+        mixed, _ = integrate.quad(weighed, -8 * math.sqrt(variance), 8 * math.sqrt(variance), limit=800)
+        assert stats.log_e_values(values, variance)[-1] == pytest.approx(
             math.log(mixed / scipy_stats.t.pdf(t, n - 1)), abs=1e-4
         )
 
 
+SEQUENTIAL = [name for name, test in stats.TESTS.items() if test.is_sequential]
+
+
+@pytest.mark.parametrize("test", SEQUENTIAL)
 @pytest.mark.parametrize(
     "draw",
     [
@@ -159,14 +164,15 @@ def test_the_e_value_is_the_integral_that_it_stands_for() -> None:
     ],
 )
 def test_whoever_looks_after_every_seed_is_wrong_as_often_as_promised(
-    draw: Callable[[tuple[int, int]], np.ndarray],
+    draw: Callable[[tuple[int, int]], np.ndarray], test: str
 ) -> None:
     """Forty looks each; a t test that is looked at so is wrong two to three times in ten."""
-    found = np.exp(-stats.log_e_values(draw((1500, 40))).max(1))
+    found = np.exp(-stats.log_e_values(draw((1500, 40)), stats.TESTS[test].expected or 0).max(1))
     assert (found <= 0.05).mean() <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 1500)
 
 
-def test_three_arms_looked_at_until_one_decides() -> None:
+@pytest.mark.parametrize("test", SEQUENTIAL)
+def test_three_arms_looked_at_until_one_decides(test: str) -> None:
     """Family-wise: differences to one baseline, Holm over anytime-valid p values, stopped at the first
     verdict or at twenty seeds.
     """
@@ -175,30 +181,37 @@ def test_three_arms_looked_at_until_one_decides() -> None:
         base = RNG.normal(0, 1, 20)
         arms = [RNG.normal(0, 1, 20) - base for _ in range(3)]
         wrong += any(
-            min(stats.holm([stats.anytime_p(arm[:n].tolist()) for arm in arms])) <= 0.05
+            min(stats.holm([stats.TESTS[test].p(arm[:n].tolist()) for arm in arms])) <= 0.05
             for n in range(2, 21, 2)
         )
     assert wrong / 400 <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 400)
 
 
-def test_a_confidence_sequence_covers_at_every_look_at_once() -> None:
+@pytest.mark.parametrize("test", SEQUENTIAL)
+def test_a_confidence_sequence_covers_at_every_look_at_once(test: str) -> None:
     drawn = RNG.normal(0.7, 1, (1000, 30))
     missed = np.zeros(1000, dtype=bool)
     for n in range(2, 31):
         whole = drawn[:, :n]
-        half = stats.anytime_half_width(n, 0.95) * whole.std(1, ddof=1) / math.sqrt(n)
+        half = stats.TESTS[test].half_width(n, 0.95) * whole.std(1, ddof=1) / math.sqrt(n)
         missed |= np.abs(whole.mean(1) - 0.7) > half
     assert missed.mean() <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / 1000)
 
 
-@given(st.lists(st.floats(-100, 100), min_size=2, max_size=12), st.sampled_from([0.9, 0.95, 0.99]))
-def test_interval_and_e_value_say_the_same(values: list[float], level: float) -> None:
+@given(
+    st.lists(st.floats(-100, 100), min_size=2, max_size=12),
+    st.sampled_from([0.9, 0.95, 0.99]),
+    st.sampled_from(SEQUENTIAL),
+)
+def test_interval_and_e_value_say_the_same(values: list[float], level: float, test: str) -> None:
     """Zero lies outside the interval where the e-value of these pairs alone exceeds 1 / (1 - level)."""
-    found = stats.paired(values, level, stats.ANYTIME)
-    e_value = float(stats.log_e_values(np.asarray(values))[-1]) + math.log(1 - level)
+    found = stats.paired(values, level, test)
+    e_value = float(stats.log_e_values(np.asarray(values), stats.TESTS[test].expected or 0)[-1]) + math.log(
+        1 - level
+    )
     if abs(e_value) > 1e-6 and found.sd > 1e-6:
         assert (found.low > 0 or found.high < 0) == (e_value > 0)
-    assert stats.anytime_p(values) >= stats.TESTS[stats.ANYTIME].least_p(len(values)) - 1e-12
+    assert stats.TESTS[test].p(values) >= stats.TESTS[test].least_p(len(values)) - 1e-12
 
 
 def test_anytime_valid_power_is_what_was_promised() -> None:
@@ -210,6 +223,19 @@ def test_anytime_valid_power_is_what_was_promised() -> None:
     assert found.mean() == pytest.approx(0.8, abs=0.04)
     assert stats.smallest_n(0.05, stats.ANYTIME) == 5 and math.isnan(
         stats.detectable(1.0, 4, test=stats.ANYTIME)
+    )
+
+
+def test_large_effects_are_told_from_four_seeds_on_and_small_ones_later() -> None:
+    """The same evidence, laid out for effects of five spreads: fewer seeds for those, more for one spread."""
+    few, many = stats.ANYTIME_LARGE, stats.ANYTIME
+    assert stats.smallest_n(0.05 / 19, few) == 4 and stats.smallest_n(0.05 / 19, many) == 7
+    large, small = (
+        [stats.seeds_for(effect, 1.0, test=test) or 0 for test in (few, many)] for effect in (6.0, 0.7)
+    )
+    assert large[0] < large[1] and small[0] > small[1]
+    assert set(stats.TESTS) == set(studies.TESTS) and all(
+        stats.TESTS[name].is_sequential == said for name, said in studies.TESTS.items()
     )
 
 

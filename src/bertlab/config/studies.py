@@ -14,7 +14,8 @@ from bertlab.errors import ConfigError, did_you_mean
 
 FOLDER = Path("studies")
 GROUP = "study_plan"  # the folder of conf/, here and in plugins, that holds plans which come with the program
-TESTS = ("sign_flip", "t", "anytime")  # those of report/stats.py, which stands above
+# those of report/stats.py, which stands above, and whether seeds may be added until it decides
+TESTS = {"sign_flip": False, "t": False, "anytime": True, "anytime_large": True}
 
 
 @dataclass
@@ -41,7 +42,8 @@ class StudyPlan(Node):
     test: str = choice(
         "sign_flip",
         *TESTS,
-        help="of paired differences; anytime hands out seeds one after the other until it decides",
+        help="of paired differences; anytime hands out seeds one after the other until it decides,"
+        " anytime_large likewise and looks for effects of several spreads, of which four seeds can tell",
     )
     seeds: int = integer(8, "seeds of each arm, from 0 on; with test=anytime the most", low=1, high=1000)
     pretraining_seeds: int = integer(
@@ -78,7 +80,7 @@ class StudyPlan(Node):
         if self.equivalence and self.is_sequential:
             raise ConfigError(
                 "equivalence: two one-sided t tests hold for a number of seeds that is fixed before, and"
-                " test=anytime stops by what it sees; take test=t"
+                f" test={self.test} stops by what it sees; take test=t"
             )
         if self.pilot and self.spread is not None:
             raise ConfigError("spread: pilot says it already; keep one")
@@ -86,7 +88,7 @@ class StudyPlan(Node):
     @property
     def is_sequential(self) -> bool:
         """Whether seeds are handed out until the test decides."""
-        return self.test == "anytime"
+        return TESTS[self.test]
 
 
 def _check_word(where: str, text: str) -> None:
@@ -107,7 +109,8 @@ def study_file(given: str) -> Path:
             return place
     known = sorted({*(file.stem for file in FOLDER.glob("*.yaml")), *shipped})
     raise ConfigError(
-        f"study {given}: no such file, and no {FOLDER}/{given}.yaml; {did_you_mean(given, known)}"
+        f"study {given}: no such file, no {FOLDER}/{given}.yaml, and no plan that comes with the program;"
+        f" {did_you_mean(given, known)}"
     )
 
 

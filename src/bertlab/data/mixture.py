@@ -73,10 +73,11 @@ class Mixture(DatasetConfig):
     def check(self, path: str) -> None:
         """There are parts, and weights are of them."""
         super().check(path)
-        for key in OF_THE_PARTS:
-            if getattr(self, key) != getattr(DatasetConfig(), key):
+        for one in dataclasses.fields(DatasetConfig):
+            if one.name in OF_THE_PARTS and getattr(self, one.name) != one.default:
                 raise ConfigError(
-                    f"{path}.{key} is of single datasets: set it for a part, {path}.parts.NAME.{key}"
+                    f"{path}.{one.name} is of single datasets: set it for a part,"
+                    f" {path}.parts.NAME.{one.name}"
                 )
         if len(self.parts) < 2:
             raise ConfigError(

@@ -85,7 +85,8 @@ class Schema(Node):
         *stats.TESTS,
         help=(
             "of paired differences, chosen before the runs; t shows more with few seeds, and takes them for"
-            " normal; anytime, too, and stays valid when seeds are added until it decides"
+            " normal; anytime, too, and stays valid when seeds are added until it decides; anytime_large, too, and"
+            " tells effects of several spreads from four seeds on, small ones later"
         ),
     )
     suite: Suite | None = None

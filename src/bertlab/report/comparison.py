@@ -98,7 +98,7 @@ def differences(study: Study, split: str, test: str, effect: float | None = None
         zip(units, stats.family([len(values) for values in units.values()], LEVEL, test), strict=True)
     )
     # of seeds that come one after the other the family is all arms from the first one on: it must not grow
-    family = [name for name in units if able[name] or test == stats.ANYTIME]
+    family = [name for name in units if able[name] or stats.TESTS[test].is_sequential]
     testable = sum(len(values) > 1 for values in units.values())  # would be, with seeds enough
     raw = {name: stats.paired(units[name], test=test).p for name in family}
     corrected = dict(zip(family, stats.holm([raw[name] for name in family]), strict=True))
@@ -227,7 +227,7 @@ def verdict(
         )
     if p <= LEVEL:
         return "better" if (difference.mean > 0) == metric.higher_is_better else "worse"
-    if test == stats.ANYTIME:
+    if stats.TESTS[test].is_sequential:
         return f"not decided after {difference.n} seeds: more may be added, whatever these look like"
     smallest = stats.detectable(difference.sd, difference.n, 1 - level, test=test)
     though = ", though the t interval excludes 0" if difference.low > 0 or difference.high < 0 else ""

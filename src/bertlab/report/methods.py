@@ -333,7 +333,9 @@ def _statistics(studies: Sequence[Study], test: str) -> str:
         else f"the {stats.TESTS[test].words}"
     )
     level = "at 95 % or the corrected level"
-    intervals = f"valid at any time too, {level}" if test == stats.ANYTIME else f"t intervals, {level}"
+    intervals = (
+        f"valid at any time too, {level}" if stats.TESTS[test].is_sequential else f"t intervals, {level}"
+    )
     return (
         f"arms are compared with a baseline, paired by seed, by {words} of the differences, with Holm's"
         f" correction over the comparisons of a task; intervals are {intervals}"

@@ -18,7 +18,12 @@ from bertlab.runs.records import find_runs
 
 POWER = 0.8
 # in a table's margin
-SHORT = {stats.SIGN_FLIP: "sign-flip", stats.T_TEST: "paired t", stats.ANYTIME: "anytime-valid t"}
+SHORT = {
+    stats.SIGN_FLIP: "sign-flip",
+    stats.T_TEST: "paired t",
+    stats.ANYTIME: "anytime-valid t",
+    stats.ANYTIME_LARGE: "the same, large",
+}
 
 
 @dataclass(frozen=True)

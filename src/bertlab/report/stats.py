@@ -57,7 +57,7 @@ def summarize(values: Sequence[float], level: float = 0.95) -> Summary:
     return Summary(n, mean, sd, mean - half, mean + half)
 
 
-SIGN_FLIP, T_TEST, ANYTIME = "sign_flip", "t", "anytime"
+SIGN_FLIP, T_TEST, ANYTIME, ANYTIME_LARGE = "sign_flip", "t", "anytime", "anytime_large"
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,12 @@ class Test:
     p: Callable[[Sequence[float]], float]
     least_p: Callable[[int], float]  # the smallest that so many pairs can give
     half_width: Callable[[int, float], float]  # of the mean's interval, in standard errors: (pairs, level)
+    expected: float | None = None  # anytime-valid: variance of the standardised effects that it looks for
+
+    @property
+    def is_sequential(self) -> bool:
+        """Whether it stays valid when seeds are added until it decides."""
+        return self.expected is not None
 
 
 def paired(differences: Sequence[float], level: float = 0.95, test: str = SIGN_FLIP) -> Paired:
@@ -104,21 +110,20 @@ def _are_equal(values: np.ndarray) -> bool:
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
-def anytime_p(differences: Sequence[float]) -> float:
+def anytime_p(differences: Sequence[float], expected: float = 1.0) -> float:
     """Two-sided p that stays one however often it is looked at, and whatever decided that no further pair was
     made.
 
     The reciprocal of the largest e-value so far. The e-value after n pairs is the Bayes factor of a t
-    statistic, its standardised effect drawn from a normal distribution of variance EFFECT_VARIANCE, against
+    statistic, its standardised effect drawn from a normal distribution of variance `expected`, against
     none (Rouder et al. 2009, eq. 2): a martingale under the null, of which Ville's inequality says that it
     exceeds 1/level with a probability of at most level. Differences are taken for normal.
     """
-    return float(
-        min(1.0, math.exp(-float(log_e_values(np.asarray(differences, dtype=np.float64)).max(initial=0.0))))
-    )
+    grown = log_e_values(np.asarray(differences, dtype=np.float64), expected)
+    return min(1.0, math.exp(-float(grown.max(initial=0.0))))
 
 
-def log_e_values(differences: np.ndarray) -> np.ndarray:
+def log_e_values(differences: np.ndarray, expected: float = 1.0) -> np.ndarray:
     """`(..., n)`: the logarithm of the e-value after 1 … n of these differences, along the last axis; 0 after
     the first.
     """
@@ -126,7 +131,7 @@ def log_e_values(differences: np.ndarray) -> np.ndarray:
     mean = differences.cumsum(-1) / n
     squares = np.maximum((differences**2).cumsum(-1) - n * mean**2, 0.0)
     squares = np.where(squares <= 1e-14 * n * mean**2, 0.0, squares)  # equal differences, but for rounding
-    grown = 1 + n * EFFECT_VARIANCE
+    grown = 1 + n * expected
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = n * mean**2 / squares  # t^2 / (n - 1)
         gained = np.where(
@@ -135,13 +140,13 @@ def log_e_values(differences: np.ndarray) -> np.ndarray:
     return np.where(n == 1, 0.0, n / 2 * np.log(gained) - np.log(grown) / 2)
 
 
-def anytime_half_width(n: int, level: float) -> float:
+def anytime_half_width(n: int, level: float, expected: float = 1.0) -> float:
     """Of the confidence sequence that belongs to `anytime_p`, in standard errors: infinite where n pairs can
     exclude nothing.
     """
     if n < 2:
         return math.nan
-    grown = 1 + n * EFFECT_VARIANCE
+    grown = 1 + n * expected
     needed = math.exp((2 * -math.log(1 - level) + math.log(grown)) / n)
     return math.inf if needed >= grown else math.sqrt((n - 1) * (needed - 1) / (1 - needed / grown))
 
@@ -193,8 +198,8 @@ def detectable(sd: float, n: int, level: float = 0.05, power: float = 0.8, test:
         return math.nan
     if sd == 0:
         return 0.0
-    if test == ANYTIME:
-        return sd * _shift_of_anytime(n, level, power)
+    if (expected := TESTS[test].expected) is not None:
+        return sd * _shift_of_anytime(n, level, power, expected)
     if test == SIGN_FLIP and n <= SIMULATED_UP_TO:
         return sd * _shift_of_sign_flips(n, level, power)
     critical = stats.t.ppf(1 - level / 2, n - 1)
@@ -222,7 +227,7 @@ def _shift_of_sign_flips(n: int, level: float, power: float) -> float:
 
 
 @functools.cache
-def _shift_of_anytime(n: int, level: float, power: float) -> float:
+def _shift_of_anytime(n: int, level: float, power: float, expected: float) -> float:
     """The shift, in standard deviations, that the anytime-valid test finds with this power by the time that n
     pairs are there.
     """
@@ -230,7 +235,7 @@ def _shift_of_anytime(n: int, level: float, power: float) -> float:
     low, high = 0.0, 20.0
     for _ in range(14):
         middle = (low + high) / 2
-        rejected = log_e_values(drawn + middle).max(1) >= -math.log(level)
+        rejected = log_e_values(drawn + middle, expected).max(1) >= -math.log(level)
         low, high = (low, middle) if rejected.mean() >= power else (middle, high)
     return high
 
@@ -391,9 +396,17 @@ def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> Ca
     return Calibration(float(np.nansum(share * np.abs(accuracy - mean))), mean, accuracy, share)
 
 
-EFFECT_VARIANCE = (
-    1.0  # of the standardised effects that the anytime-valid test looks for: of the size of the spread
-)
+def _anytime(expected: float, words: str) -> Test:
+    return Test(
+        f"anytime-valid two-sided t test{words} (it takes the differences for normal; "
+        "seeds may be added until it decides)",
+        functools.partial(anytime_p, expected=expected),
+        lambda n: (1 + n * expected) ** ((1 - n) / 2) if n else 1.0,
+        functools.partial(anytime_half_width, expected=expected),
+        expected,
+    )
+
+
 TESTS = {
     SIGN_FLIP: Test(
         "exact two-sided sign-flip permutation test", sign_flip_p, lambda n: 2.0 ** (1 - n) if n else 1.0,
@@ -403,11 +416,6 @@ TESTS = {
         "two-sided paired t test (it takes the differences for normal)", t_test_p,
         lambda n: 0.0 if n > 1 else 1.0, t_half_width
     ),
-    ANYTIME: Test(
-        "anytime-valid two-sided t test (it takes the differences for normal; "
-        "seeds may be added until it decides)",
-        anytime_p,
-        lambda n: (1 + n * EFFECT_VARIANCE) ** ((1 - n) / 2) if n else 1.0,
-        anytime_half_width,
-    ),
+    ANYTIME: _anytime(1.0, ""),  # of the size of the spread
+    ANYTIME_LARGE: _anytime(25.0, " that looks for effects of five spreads"),
 }  # fmt: skip
