@@ -3,6 +3,7 @@ and the report answers.
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import ConfigError
 from bertlab.report import stats
 from bertlab.runs.outcome import Context, Outcome
+from bertlab.runs.records import find_runs, keep_runs
 from bertlab.training.lifecycle import Located
 from children import start
 from conftest import Cli
@@ -88,6 +90,48 @@ def test_runs_from_before_the_plan_are_told(cli: Cli) -> None:
     assert (
         "1 run had been made before the plan was frozen" in Path("studies/rates/report/report.md").read_text()
     )
+
+
+def made_here() -> list[tuple[float, int]]:
+    """Rate and seed of the runs whose folders lie here."""
+    configs = [
+        yaml.safe_load((run / "config.yaml").read_text()) for run in Path("multirun").glob("synthetic-*")
+    ]
+    return sorted((config["optimizer"]["lr"], config["seed"]) for config in configs)
+
+
+def test_a_study_goes_on_from_what_its_report_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another machine, with the study's folder alone; where arithmetic differs, whole seeds are taken."""
+    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    write()
+    assert cli("study", "rates")[0] == 0
+    shutil.rmtree("multirun")
+    write(seeds=3)
+    status, out, errors = cli("study", "rates")
+    assert status == 0, errors
+    assert made_here() == [(1e-3, 2), (1e-2, 2)]
+    kept = {run.config["seed"]: run for run in find_runs(["studies/rates/report/runs.parquet"])}
+    assert sorted(kept) == [0, 1, 2] and "| 3 " in Path("studies/rates/report/report.md").read_text()
+
+    shutil.rmtree("multirun")
+    every = find_runs(["studies/rates/report/runs.parquet"])
+    lost = next(run for run in every if run.seed == 1)
+    keep_runs([run for run in every if run is not lost], Path("studies/rates/report"))
+    write(seeds=3, words=[*WORDS, "compute.micro_batch_size=4"])
+    write(seeds=3, words=[*WORDS, "compute.micro_batch_size=4"])  # sums in another order
+    status, out, errors = cli("study", "rates", "preview=true")
+    assert status == 0 and out.count("(kept)") == 4 and out.count("(new)") == 2, (out, errors)
+    status, out, errors = cli("study", "rates")
+    assert status == 0, errors
+    assert made_here() == [(1e-3, 1), (1e-2, 1)], "a pair is computed alike"
+    assert "4 runs now resolve to other settings" in Path("studies/rates/report/report.md").read_text()
+
+    shutil.rmtree("multirun")
+    write(seeds=4)
+    status, out, errors = cli("study", "rates", "report=true")
+    assert status == 0 and "seed 3: 2 runs not made yet" in out and not Path("multirun").exists(), errors
+    shutil.rmtree("studies/rates")
+    assert "holds no frozen plan yet: bertlab study rates" in cli("study", "rates", "report=true")[2]
 
 
 def stand_in(run: Located, _: Context) -> Outcome:
@@ -215,7 +259,7 @@ def test_what_is_wrong_is_told_before_a_run(cli: Cli, changes: dict[str, Any], s
 
 
 def test_a_study_that_is_not_there_and_one_that_is_no_yaml(cli: Cli) -> None:
-    assert "no studies/encoder_atlsa.yaml; did you mean 'encoder_atlas'?" in cli("study", "encoder_atlsa")[2]
+    assert "comes with the program; did you mean 'encoder_atlas'?" in cli("study", "encoder_atlsa")[2]
     file = write()
     assert "did you mean 'rates'" in cli("study", "rate")[2]
     file.write_bytes(b"question: [\xff")
@@ -230,7 +274,7 @@ def test_a_study_that_is_not_there_and_one_that_is_no_yaml(cli: Cli) -> None:
 
 
 def test_the_tests_of_plans_are_those_of_reports() -> None:
-    assert tuple(stats.TESTS) == TESTS
+    assert {name: test.is_sequential for name, test in stats.TESTS.items()} == TESTS
 
 
 def test_a_plan_that_comes_with_the_program_composes_and_could_show_something() -> None:

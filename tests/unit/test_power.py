@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from scipy import integrate
 from scipy import stats as scipy_stats
 
-from bertlab.config import studies
 from bertlab.declarations import FRACTION, Metric
 from bertlab.report import stats
 from bertlab.report.power import Design, Spread, power_lines
@@ -234,9 +233,6 @@ def test_large_effects_are_told_from_four_seeds_on_and_small_ones_later() -> Non
         [stats.seeds_for(effect, 1.0, test=test) or 0 for test in (few, many)] for effect in (6.0, 0.7)
     )
     assert large[0] < large[1] and small[0] > small[1]
-    assert set(stats.TESTS) == set(studies.TESTS) and all(
-        stats.TESTS[name].is_sequential == said for name, said in studies.TESTS.items()
-    )
 
 
 def test_a_plan_tells_which_tests_can_show_anything_and_what_the_rest_takes() -> None:

@@ -1,13 +1,15 @@
 """`bertlab study`: a plan that is checked and frozen before its runs, the runs, and the report that answers its question
 
-usage: bertlab study NAME [preview=true] [paths.output=multirun]
+usage: bertlab study NAME [preview=true | report=true] [paths.output=multirun]
 
 NAME is a file studies/NAME.yaml, a path, or a plan that comes with the program (encoder_atlas): question, arms, seeds, metric, test,
 smallest effect of interest. Its power is checked; then the plan is frozen in studies/NAME/, with a seal that every run carries, and the runs are made, finished ones skipped. It ends in
 studies/NAME/report: the answer, the plan, every deviation from it, and the comparison. Stopped anywhere, the same command goes on;
-started a second time beside it, the two share the runs. With test: anytime an arm that is decided gets no further seed.
+started a second time beside it, the two share the runs; on another machine it goes on from the runs that studies/NAME/report keeps.
+With test: anytime an arm that is decided gets no further seed.
 
   preview=true        say what the plan can show and which runs it would make; freeze and run nothing
+  report=true         make no run; report what has finished so far
   out=FOLDER          instead of studies/NAME beside the file
 
   question: Does masking 40 % instead of 15 % help after three million tokens?
@@ -27,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,8 +54,10 @@ from bertlab.report.preregistered import Frozen, decided, opening
 from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
 from bertlab.runs.progress import each, working
-from bertlab.runs.records import RunRecord, keep_runs, read_run
+from bertlab.runs.records import KEPT, RunRecord, find_runs, keep_runs, read_run
 from bertlab.training.lifecycle import Located, locate, train_located
+
+REPORT = "report"  # below the study's folder
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Schema(Node):
 
     file: str = string(MISSING, "the study: a file, or its name in studies/")
     preview: bool = flag(False, "say what it can show and which runs it would make; freeze and run nothing")
+    report: bool = flag(False, "make no run: the report of those that have finished")
     out: str | None = string(
         None, "folder of the frozen plan and the report; default: beside the file, by its name"
     )
@@ -78,6 +83,19 @@ class Planned:
     words: list[str]
     config: Train
     run: Located
+    kept: RunRecord | None = None  # as an earlier report of this study kept it
+
+    @property
+    def key(self) -> str:
+        """As the frozen plan calls it."""
+        return f"{self.arm} {self.outer} {self.inner}"
+
+    @property
+    def state(self) -> str:
+        """Of its folder, or kept."""
+        if self.kept is not None:
+            return "kept"
+        return str((self.run.folder.summary() or {"status": "new"})["status"])
 
     @property
     def label(self) -> str:
@@ -94,15 +112,18 @@ def run(config: Schema, context: Context) -> None:
     rounds = [list(group) for _, group in itertools.groupby(every, key=lambda one: (one.outer, one.inner))]
     power = check_power(plan, rounds[0][0].config)
     print("\n".join(power), flush=True)
-    if config.preview:
-        for one in itertools.chain.from_iterable(rounds):
-            state = (one.run.folder.summary() or {"status": "new"})["status"]
-            print(f"{one.label}: {one.run.folder} ({state})")
-        return
     out = Path(config.out).expanduser() if config.out else results_of(file)
-    frozen = freeze(plan, out, rounds, power)
+    is_begun, kept = frozen_file(out).is_file(), kept_runs(out)
+    if config.report and not is_begun:
+        raise RunError(f"report=true: {out} holds no frozen plan yet: bertlab study {config.file}")
+    frozen = None if config.preview and not is_begun else freeze(plan, out, rounds, power)
+    if frozen is None or config.preview:
+        for group in rounds:
+            take_kept(group, list(plan.arms), kept)
+            print("\n".join(f"{one.label}: {one.run.folder} ({one.state})" for one in group))
+        return
     tag = f"{name_of(file)}@{frozen.seal}"
-    failures = make(plan, rounds, tag, out / ".claims")
+    failures = make(plan, rounds, tag, out / ".claims", kept, only_report=config.report)
     write(frozen, rounds, out, tag, config, context)
     if failures:
         raise RunError(
@@ -171,9 +192,9 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
     """Fix the plan, or take the one that was fixed and tell what has changed since. Raises RunError for a
     damaged one.
     """
-    file = out / "frozen.json"
+    file = frozen_file(out)
     now: dict[str, Any] = dataclasses.asdict(plan)
-    ids = {f"{one.arm} {one.outer} {one.inner}": one.run.id for one in itertools.chain.from_iterable(rounds)}
+    ids = {one.key: one.run.id for one in itertools.chain.from_iterable(rounds)}
     if file.is_file():
         try:
             kept = read_json(file)
@@ -191,8 +212,8 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
             ) from error
         if others:
             changed.append(
-                f"{counted(len(others), 'run')} now resolve to other settings or other code than when the"
-                f" plan was frozen, e.g. {others[0]}"
+                f"{counted(len(others), 'run')} now resolve to other settings, other code or another"
+                f" machine's arithmetic than when the plan was frozen, e.g. {others[0]}"
             )
         return Frozen(plan, seal, at, told, changed)
     at, seal = time.strftime("%Y-%m-%dT%H:%M:%S%z"), digest({"plan": now, "runs": ids})
@@ -201,8 +222,49 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
     return Frozen(plan, seal, at, list(power), [])
 
 
+def frozen_file(out: Path) -> Path:
+    """Where a plan stands once it is fixed."""
+    return out / "frozen.json"
+
+
+def kept_runs(out: Path) -> list[RunRecord]:
+    """Those that the study's own report holds. Raises RunError for a damaged one."""
+    place = out / REPORT / KEPT
+    runs = find_runs([str(place)]) if place.is_file() else []
+    return [run for run in runs if not run.problem]
+
+
+def take_kept(group: Sequence[Planned], arms: Sequence[str], kept: Sequence[RunRecord]) -> None:
+    """Give planned runs of one seed that have no folder here what was kept of them.
+
+    Runs that differ in their machine's arithmetic alone are taken where those of all arms that are still in
+    question were kept: what is compared as a pair was computed alike.
+    """
+    same = {str(run.summary["id"]): run for run in kept}
+    alike = {but_for_numerics(run.identity): run for run in kept}
+    away = [one for one in group if not one.run.folder.is_run]
+    for one in away:
+        one.kept = same.get(one.run.id)
+    others = {one.key: alike.get(but_for_numerics(one.run.identity)) for one in away}
+    if all(others.get(one.key) is not None for one in group if one.arm in arms):
+        for one in away:
+            one.kept = one.kept or others[one.key]
+
+
+def but_for_numerics(identity: Mapping[str, Any]) -> str:
+    """What a run's result follows from, the machine's arithmetic left out."""
+    return digest({key: part for key, part in identity.items() if key not in ("id", "numerics")})
+
+
 # --- the runs -------------------------------------------------------------------------------------
-def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str, claims: Path) -> list[str]:
+def make(
+    plan: StudyPlan,
+    rounds: Sequence[Sequence[Planned]],
+    tag: str,
+    claims: Path,
+    kept: Sequence[RunRecord],
+    only_report: bool = False,
+) -> list[str]:
     """All runs, seed by seed, shared with other processes by `claims`; in a sequential plan an arm that its
     test has decided gets no further seed. Returns what failed, in a line each.
     """
@@ -226,8 +288,18 @@ def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str, claims:
             for name in [name for name in undecided if name in settled]:
                 print(f"{name}: {settled[name]} after {place} of {len(rounds)} seeds")
                 undecided.remove(name)
-        left = [one for one in group if one.arm in (baseline, *undecided)]
+        arms = (baseline, *undecided)
+        take_kept(group, arms, kept)
+        left = [one for one in group if one.arm in arms and one.kept is None]
         done += len(group) - len(left)
+        if only_report:
+            missing = sum(one.state != "finished" for one in left)
+            if missing:
+                print(
+                    f"seed {group[0].inner}: {counted(missing, 'run')} not made yet; the report is of the rest"
+                )
+                break
+            continue
         while left:
             one, claim = claimed(left, claims)
             left.remove(one)
@@ -245,7 +317,8 @@ def make(plan: StudyPlan, rounds: Sequence[Sequence[Planned]], tag: str, claims:
                 print(f"bertlab: {one_line(failures[-1])}", file=sys.stderr, flush=True)
             finally:
                 claim.release()
-    shutil.rmtree(claims, ignore_errors=True)
+    if not only_report:  # others may be at work
+        shutil.rmtree(claims, ignore_errors=True)
     return failures
 
 
@@ -270,7 +343,9 @@ def records(rounds: Sequence[Sequence[Planned]]) -> dict[str, list[RunRecord]]:
     found: dict[str, list[RunRecord]] = {}
     for one in itertools.chain.from_iterable(rounds):
         own = found.setdefault(one.arm, [])
-        if one.run.folder.is_run:
+        if one.kept is not None:
+            own.append(one.kept)
+        elif one.run.folder.is_run:
             own.append(read_run(one.run.folder))
     return found
 
@@ -336,7 +411,7 @@ def write(
         plan.effect,
     )
     page.blocks[:0] = opening(frozen, study, rows)
-    place = out / "report"
+    place = out / REPORT
     told = report.Schema(
         runs=str(place),
         out=str(place),
