@@ -22,7 +22,7 @@ from bertlab.data.batches import order_batches
 from bertlab.jobs.benchmark import STAT, busy_cores, notes_of
 from bertlab.runs.machine import choose_device
 from bertlab.training.assembly import build_model
-from bertlab.training.measurement import (
+from bertlab.training.costs.measurement import (
     AS_USED,
     OURS,
     SAME_SETTINGS,

@@ -236,7 +236,7 @@ def test_what_is_raised_elsewhere_is_not_blamed_on_a_plugin(
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("bertlab.training.lifecycle.start_trackers", fail)
+    monkeypatch.setattr("bertlab.training.execution.start_trackers", fail)
     with pytest.raises(ZeroDivisionError) as raised:
         cli(*WORDS)
     assert "__notes__" not in vars(raised.value)

@@ -168,7 +168,7 @@ def test_a_report_tells(
 
 
 def test_a_plan_tells(cli: Cli, heard: Heard, hold_up: Callable[[str, str], None]) -> None:
-    hold_up("bertlab.training.forecast:Forecaster.survey", "surveying: 0 of 2")
+    hold_up("bertlab.training.costs.forecast:Forecaster.survey", "surveying: 0 of 2")
     status, _, error = cli("plan", "-m", *SMALL, "seed=1,2")
     assert status == 0, error
     assert heard.hears("surveying: 0 of 2"), heard.lines

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bertlab.config.composition import compose_schema
-from bertlab.training.forecast import Forecaster
+from bertlab.training.costs.forecast import Forecaster
 
 DATA = [
     "debug=smoke",

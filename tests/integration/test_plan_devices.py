@@ -22,9 +22,9 @@ from bertlab.data.material import prepare
 from bertlab.runs.machine import choose_device
 from bertlab.runs.processes import Place, take_place
 from bertlab.training.assembly import Learner, build_initialized, build_optimizer
-from bertlab.training.devices.cost import Work, exchanged_bytes, kept_bytes
-from bertlab.training.devices.work import Surveyor
-from bertlab.training.together import leave, meet
+from bertlab.training.costs.devices import Work, exchanged_bytes, kept_bytes
+from bertlab.training.costs.work import Surveyor
+from bertlab.training.several.exchange import leave, meet
 
 DATA = [
     "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu",

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 import bertlab
 from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
-from bertlab.training.lifecycle import locate
+from bertlab.training.location import locate
 from children import finish, kill_when, result, start
 from tiny import tiny
 

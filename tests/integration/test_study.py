@@ -18,7 +18,7 @@ from bertlab.errors import ConfigError
 from bertlab.report import stats
 from bertlab.runs.outcome import Context, Outcome
 from bertlab.runs.records import find_runs, keep_runs
-from bertlab.training.lifecycle import Located
+from bertlab.training.location import Located
 from children import start
 from conftest import Cli
 from tiny import tiny

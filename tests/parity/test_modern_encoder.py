@@ -21,7 +21,7 @@ from bertlab.config.schema import validate
 from bertlab.errors import ConfigError
 from bertlab.models import _bert_hf, bert
 from bertlab.models.bert import Bert, BertEncoder, build
-from bertlab.training.flops import count_forward
+from bertlab.training.costs.flops import count_forward
 
 transformers = pytest.importorskip("transformers")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertlab.jobs._devices import verdict
-from bertlab.training.devices.cost import (
+from bertlab.training.costs.devices import (
     GRADIENT,
     Devices,
     Work,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bertlab.models.bert import Bert, build
-from bertlab.training.flops import count_forward, product_rate
+from bertlab.training.costs.flops import count_forward, product_rate
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bertlab.jobs.plan import Asked, count, describe, duration, size
-from bertlab.training.forecast import Forecast
+from bertlab.training.costs.forecast import Forecast
 
 
 def forecast(

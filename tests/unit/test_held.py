@@ -12,8 +12,8 @@ from bertlab.contracts import Batch, Loss
 from bertlab.models.bert import Bert, build
 from bertlab.objectives.mlm import Mlm
 from bertlab.training.assembly import Model
-from bertlab.training.devices.held import Held, Pass, count_pass
-from bertlab.training.flops import count_forward
+from bertlab.training.costs.flops import count_forward
+from bertlab.training.costs.held import Held, Pass, count_pass
 
 WIDTH, LAYERS = 32, 2
 

@@ -10,7 +10,7 @@ from torch import nn
 import bertlab
 import bertlab.errors
 from bertlab.config.composition import compose_schema
-from bertlab.training.forecast import Forecaster
+from bertlab.training.costs.forecast import Forecaster
 from bertlab.training.loop import clip_gradients
 from tiny import tiny
 

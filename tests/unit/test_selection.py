@@ -103,12 +103,12 @@ def test_a_run_whose_best_weights_were_damaged_says_so_and_can_go_on(monkeypatch
         file.write_bytes(content)
         return real(folder, step, sha256)
 
-    from bertlab.training import lifecycle
+    from bertlab.training import execution
 
-    monkeypatch.setattr(lifecycle, "load_best", damaged)
+    monkeypatch.setattr(execution, "load_best", damaged)
     with pytest.raises(RunError, match="goes on from before it"):
         bertlab.run([*words, "paths.output=disturbed"])
-    monkeypatch.setattr(lifecycle, "load_best", real)
+    monkeypatch.setattr(execution, "load_best", real)
     again = bertlab.run([*words, "paths.output=disturbed"])
     for name, weight in whole.model.state_dict().items():
         assert torch.equal(again.model.state_dict()[name], weight), name

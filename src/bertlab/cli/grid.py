@@ -19,7 +19,7 @@ from bertlab.report.tasks import many_tasks, tasks_rows
 from bertlab.report.tasks_page import tasks_blocks
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.records import read_run
-from bertlab.training.lifecycle import locate
+from bertlab.training.location import locate
 
 MINIMUM_FOR_TESTS = 6  # seeds: fewer cannot reach p = 0.05 in an exact paired test
 

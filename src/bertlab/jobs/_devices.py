@@ -12,8 +12,8 @@ from bertlab.config.hardware import Hardware
 from bertlab.errors import UserError, one_line
 from bertlab.jobs.plan import Asked, count, duration, size
 from bertlab.runs.progress import each
-from bertlab.training.devices.cost import LITTLE, Devices, Estimate, Work, estimate
-from bertlab.training.devices.work import Surveyor, devices_of, precision_of
+from bertlab.training.costs.devices import LITTLE, Devices, Estimate, Work, estimate
+from bertlab.training.costs.work import Surveyor, devices_of, precision_of
 
 WALLS = {"memory": "memory", "batch": "the batch is too small to share", "communication": "communication"}
 

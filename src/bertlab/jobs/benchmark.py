@@ -44,9 +44,8 @@ from bertlab.runs.machine import Device, package_version, provenance, threads
 from bertlab.runs.outcome import Context
 from bertlab.runs.progress import each, say
 from bertlab.training.assembly import build_model
-from bertlab.training.flops import BACKWARD, count_forward, product_rate
-from bertlab.training.loop import LOG_EVERY
-from bertlab.training.measurement import (
+from bertlab.training.costs.flops import BACKWARD, count_forward, product_rate
+from bertlab.training.costs.measurement import (
     AS_USED,
     CONTESTANTS,
     OURS,
@@ -56,6 +55,7 @@ from bertlab.training.measurement import (
     has_their_like,
     prepared,
 )
+from bertlab.training.loop import LOG_EVERY
 
 NEEDED = ("transformers", "accelerate")
 STAT = Path("/proc/stat")
@@ -190,7 +190,7 @@ def in_a_process(contestant: str, config: Schema, asked: Benchmark) -> Measured:
         folder = Path(place)
         write_text(folder / "config.yaml", config_yaml(config))
         write_text(folder / "request.json", to_json({"warmup": asked.warmup, "steps": asked.steps}))
-        command = [sys.executable, "-m", "bertlab.training.measurement", contestant, str(folder)]
+        command = [sys.executable, "-m", "bertlab.training.costs.measurement", contestant, str(folder)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

@@ -32,7 +32,7 @@ from bertlab.errors import UserError, one_line
 from bertlab.report.arms import SEEDS
 from bertlab.report.power import Design, pilot_spread, power_lines
 from bertlab.runs.progress import each
-from bertlab.training.forecast import Forecast, Forecaster, free_bytes
+from bertlab.training.costs.forecast import Forecast, Forecaster, free_bytes
 
 
 @dataclass

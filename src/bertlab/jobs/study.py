@@ -55,7 +55,8 @@ from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
 from bertlab.runs.progress import each, working
 from bertlab.runs.records import KEPT, RunRecord, find_runs, keep_runs, read_run
-from bertlab.training.lifecycle import Located, locate, train_located
+from bertlab.training.lifecycle import train_located
+from bertlab.training.location import Located, locate
 
 REPORT = "report"  # below the study's folder
 

@@ -14,7 +14,7 @@ from bertlab.errors import DivergedError
 from bertlab.promises import broken, expect, told
 from bertlab.runs.machine import Device
 from bertlab.runs.progress import each
-from bertlab.training.together import ALONE, Alone
+from bertlab.training.several.exchange import ALONE, Alone
 
 
 @torch.no_grad()

@@ -36,8 +36,8 @@ from bertlab.training.averaging import Average, average_of, averaged
 from bertlab.training.evaluation import scalars, score
 from bertlab.training.pairs import Snapshots
 from bertlab.training.randomness import restore_rng_state, rng_state
+from bertlab.training.several.exchange import ALONE, Alone
 from bertlab.training.spikes import COUNTED, Trend
-from bertlab.training.together import ALONE, Alone
 
 LOG_EVERY = 20  # steps between training records
 TOLD_SPIKES = 5  # in a line each; all are counted

@@ -316,7 +316,7 @@ def test_a_finished_run_with_a_damaged_summary_is_not_trained_over(run: Path, cl
 def test_smaller_parts_that_are_not_smaller_are_damage(told: object, cli: Cli) -> None:
     """A run that ran out of memory names the one that stands for it, with fewer examples a forward pass."""
     from bertlab.config.composition import compose_schema
-    from bertlab.training.lifecycle import locate
+    from bertlab.training.location import locate
 
     words = [*shlex.split(SMALL), "compute.micro_batch_size=4"]
     folder = locate(compose_schema("train", words)).folder.path

@@ -168,6 +168,6 @@ def test_a_malformed_command_line_is_refused_before_data_are_read(
     def fake_identify(*_: object) -> None:
         raise AssertionError("data were read, though the command line was wrong")
 
-    monkeypatch.setattr("bertlab.training.lifecycle.identify", fake_identify)
+    monkeypatch.setattr("bertlab.training.location.identify", fake_identify)
     lay_out(case, monkeypatch)
     assert_refused(cli(*shlex.split(case.command)), case.says, tree(Path()))

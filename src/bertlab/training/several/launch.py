@@ -27,7 +27,7 @@ from bertlab.errors import RunError, ToldElsewhereError, UserError
 from bertlab.runs.processes import Place, take_place
 from bertlab.runs.streams import prepare_streams
 from bertlab.training.loop import HANGUP, Interrupted, MemoryExhausted
-from bertlab.training.together import leave
+from bertlab.training.several.exchange import leave
 
 GRACE = 15.0  # seconds that the others have to end by themselves once one has failed
 DONE, ELSEWHERE, INTERRUPTED, EXHAUSTED, REFUSED = "done", "elsewhere", "interrupted", "exhausted", "refused"

@@ -37,7 +37,7 @@ from bertlab.runs.checkpoints import steps_to_resume
 from bertlab.runs.machine import Device
 from bertlab.training.assembly import Learner
 from bertlab.training.loop import Interrupted, interruptible
-from bertlab.training.together import Alone
+from bertlab.training.several.exchange import Alone
 
 T = TypeVar("T")
 PATIENCE = 5.0  # seconds that threads have to leave once the user has asked twice

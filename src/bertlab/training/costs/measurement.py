@@ -1,7 +1,7 @@
 """One measurement of `bertlab benchmark`, in a process of its own: our loop, or the Hugging Face Trainer on
 the same work.
 
-    python -m bertlab.training.measurement CONTESTANT FOLDER
+    python -m bertlab.training.costs.measurement CONTESTANT FOLDER
 
 CONTESTANT is a key of CONTESTANTS; FOLDER holds config.yaml and request.json and gets result.json.
 

@@ -15,11 +15,11 @@ from bertlab.data.material import Material
 from bertlab.errors import ConfigError
 from bertlab.runs.machine import choose_device, machine_memory, threads, usable_cores
 from bertlab.training.assembly import Model, build_model, build_optimizer, frozen_weights
-from bertlab.training.devices.cost import WEIGHT, Devices, Work
-from bertlab.training.devices.held import Pass, count_pass
-from bertlab.training.flops import BACKWARD, product_rate
-from bertlab.training.forecast import NO_RAMP, Materials, evaluation_tokens
-from bertlab.training.lifecycle import Located, locate
+from bertlab.training.costs.devices import WEIGHT, Devices, Work
+from bertlab.training.costs.flops import BACKWARD, product_rate
+from bertlab.training.costs.forecast import NO_RAMP, Materials, evaluation_tokens
+from bertlab.training.costs.held import Pass, count_pass
+from bertlab.training.location import Located, locate
 
 ROWS = (64, 128)  # examples of the passes whose memory is counted
 BATCHES = 4  # whose operations are counted

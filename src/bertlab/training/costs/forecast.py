@@ -23,8 +23,8 @@ from bertlab.runs.checkpoints import newest_step
 from bertlab.runs.files import digest, write_text
 from bertlab.runs.machine import Device, threads
 from bertlab.training.assembly import Learner, Model, build_model, build_optimizer, frozen_weights
-from bertlab.training.flops import BACKWARD, training_flops
-from bertlab.training.lifecycle import Located, locate
+from bertlab.training.costs.flops import BACKWARD, training_flops
+from bertlab.training.location import Located, locate
 from bertlab.training.loop import accumulate
 
 SECONDS_OF_TIMING = 2.0  # for each kind of run

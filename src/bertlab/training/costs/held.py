@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from bertlab.contracts import Batch, Objective
 from bertlab.runs.machine import Device
 from bertlab.training.assembly import Learner, Model
-from bertlab.training.flops import count_forward
+from bertlab.training.costs.flops import count_forward
 
 META = torch.device("meta")
 properties: Any = torch.Tensor  # made in C, of which mypy does not know how they are asked

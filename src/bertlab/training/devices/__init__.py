@@ -1,1 +1,0 @@
-"""What a run would take on devices that are not here."""

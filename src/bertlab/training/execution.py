@@ -1,0 +1,278 @@
+"""Everything between an empty or interrupted run folder and a summary with status `finished`."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from bertlab.config.schema import Train
+from bertlab.contracts import Metric, RunInfo, Tracker
+from bertlab.data.material import Material
+from bertlab.data.mixture import drawn_of_parts
+from bertlab.errors import ConfigError, redact
+from bertlab.promises import built
+from bertlab.runs.checkpoints import load_best
+from bertlab.runs.files import digest
+from bertlab.runs.machine import provenance
+from bertlab.runs.outcome import Context, Outcome, SweepTrial
+from bertlab.trackers.local import LocalTracker
+from bertlab.training.assembly import Model, build_optimizer, set_up
+from bertlab.training.location import OUT_OF_MEMORY, Located
+from bertlab.training.loop import Interrupted, MemoryExhausted, Pruned, fit
+from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
+from bertlab.training.several.exchange import Alone
+from bertlab.training.summary import (
+    blind_scores,
+    cost,
+    final_scores,
+    last_evaluation,
+    metric_specs,
+    outside_bounds,
+    scored_splits,
+    spikes,
+)
+
+TOLD: set[str] = set()  # what this process has said of data before the runs of grids
+
+
+def compute(
+    run: Located,
+    context: Context,
+    material: Material,
+    model: Model,
+    pretraining: Outcome | None,
+    processes: Alone,
+) -> Outcome:
+    """Everything between an empty or interrupted folder and a summary with status `finished`; the first of
+    several processes writes.
+    """
+    if not processes.is_first:
+        return follow(run, material, model, processes)
+    config, folder, objective = run.config, run.folder, material.objective
+    optimizer = build_optimizer(config, set_up(model, config, run.device))
+    scorer, snapshots = pairs_scorer(run, material, model)
+    title = (
+        f"{folder.name}: {config.objective.name} on {config.dataset.name},"
+        f" {len(material.examples['train']):,} training examples"
+    )
+    for line in (title, *described(config, material, context)):
+        print(f"{processes.seed}{line}", flush=True)
+    who = {**provenance(context.command), "threads": run.device.threads, "processes": processes.of}
+    if processes.beside:
+        who["trained_with_seeds"] = list(processes.beside)
+    folder.begin(config, run.identity, who)
+    folder.write_tokenizer(material.tokenizer.to_json())
+    trackers: list[Tracker] = []
+    summary: dict[str, Any] = {
+        "status": "failed",
+        "id": run.id,
+        "seed": config.seed,
+        "command": context.command,
+    }
+    try:
+        trackers += start_trackers(run, context, material)
+        should_prune = None if context.trial is None else context.trial.should_prune
+        progress = fit(
+            config, model, optimizer, objective, material.examples, material.dataset.splits, run.device,
+            folder.checkpoints, run.id,
+            broadcast(trackers), should_prune, snapshots, processes,
+        )  # fmt: skip
+        last = {name: value.clone() for name, value in model.state_dict().items()}
+        selected = (
+            load_best(folder.checkpoints, progress.best_step, progress.best_sha256)
+            if config.evaluation.keep == "best"
+            else last
+        )
+        model.load_state_dict(selected)
+        processes.spread(model)
+        there = scored_splits(material)
+        scored = [split for split in there if context.trial is None or split != "test"]
+        metrics, predictions = final_scores(run, model, material, scored, processes)
+        if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
+            print(
+                "evaluation.snapshots: training ended before"
+                f" {', '.join(f'{moment:g}' for moment in missed)}",
+                flush=True,
+            )
+        specs = metric_specs(objective.metrics, metrics)
+        broken = outside_bounds(metrics, specs)
+        for line in broken:
+            print(line, flush=True)
+        on_pairs = (
+            {} if scorer is None else {pairs_name(scorer.source, config.evaluation.pairs_scoring): scorer()}
+        )
+        for told in on_pairs.values():
+            metrics[ACCURACY.name], specs[ACCURACY.name] = told[ACCURACY.name], ACCURACY.record()
+        folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
+        for split, rows in predictions.items():
+            folder.write_predictions(split, rows)
+            for tracker in trackers:
+                tracker.examples(split, material.dataset.splits[split], rows)
+        for name, told in on_pairs.items():
+            folder.write_evaluation(name, told)
+        summary = {
+            "status": "finished",
+            "id": run.id,
+            "metrics": metrics,
+            "metric_specs": specs,
+            "answers": config.objective.answers(),
+            "selected_by": f"{config.evaluation.selects_by}/{objective.primary.name}",
+            "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
+            "last": last_evaluation(progress, config.evaluation.selects_by),
+            # which ones are scored and saved
+            "weights": ("averaged" if config.optimizer.ema_decay > 0 else "trained"),
+            "parts": drawn_of_parts(config, material.examples["train"], progress.step),  # of a mixture
+            "cost": cost(config, progress, model, material, run.device, processes.of),
+            "stopped": progress.stopped or "budget",
+            "spikes": spikes(config, progress),
+            "seed": config.seed,
+            "notes": [*material.dataset.notes, *broken],
+            "text": material.texts,
+            "vocabulary": material.tokenizer.vocab_size,
+            "rows": material.counted(config),
+            "left_out": material.dataset.left_out,
+            "blind": blind_scores(material, scored),
+            "command": context.command,
+        }
+        if unscored := [split for split in there if split not in scored]:
+            summary["unscored"] = unscored
+        if pretraining is not None:
+            summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
+        finish(trackers, summary)  # before it counts as finished: a kill between the two costs no curves
+        folder.write_summary(summary)
+        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
+    except (Interrupted, KeyboardInterrupt):
+        summary["status"] = "interrupted"
+        raise
+    except Pruned:
+        summary["status"] = "pruned"
+        raise
+    except MemoryExhausted as error:
+        summary |= {"status": OUT_OF_MEMORY, "micro_batch_size": error.micro_batch}
+        raise
+    except BaseException as error:
+        summary["error"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if summary["status"] != "finished":
+            folder.write_summary(summary)
+        finish(trackers, summary)
+    processes.same(lambda: summary)
+    return Outcome(folder, summary)
+
+
+def described(config: Train, material: Material, context: Context) -> list[str]:
+    """What is about to be learnt from; of the runs of a grid that read the same, before the first alone."""
+    lines = material.describe(config)
+    if not context.in_grid:
+        return lines
+    content = digest(lines)
+    if content in TOLD:
+        return ["reads what an earlier run of this sweep read: rows, tokens and examples as told there"]
+    TOLD.add(content)
+    return lines
+
+
+def follow(run: Located, material: Material, model: Model, processes: Alone) -> Outcome:
+    """The part in `compute` of each process but the first, which alone reads and writes the run's folder."""
+    optimizer = build_optimizer(run.config, set_up(model, run.config, run.device))
+    _, snapshots = pairs_scorer(run, material, model)
+    fit(
+        run.config, model, optimizer, material.objective, material.examples, material.dataset.splits,
+        run.device, run.folder.checkpoints, run.id,
+        broadcast([]), None, snapshots, processes,
+    )  # fmt: skip
+    processes.spread(model)
+    final_scores(run, model, material, scored_splits(material), processes)
+    return Outcome(run.folder, processes.same(dict))
+
+
+def pairs_scorer(
+    run: Located, material: Material, model: Model
+) -> tuple[PairsScorer | None, Snapshots | None]:
+    """What `evaluation` asks for on minimal pairs: at the end, and on the way. Raises DataError for pairs
+    that are none.
+    """
+    if (source := pairs_of(run.config)) is None:
+        return None, None
+    scorer = PairsScorer(
+        Reader(run.config, model, material.objective, material.tokenizer, run.device), source
+    )
+    words = int(material.texts["train"]["words"])
+    return scorer, (
+        Snapshots(run.config.evaluation, words, scorer) if run.config.evaluation.snapshots else None
+    )
+
+
+# --- trackers -------------------------------------------------------------------------------------
+def start_trackers(run: Located, context: Context, material: Material) -> list[Tracker]:
+    """Local files always, then the chosen tracker, then the sweep's."""
+    config, objective = run.config, material.objective
+    differs = context.differs or f"seed {config.seed}"
+    info = RunInfo(
+        run_id=run.id,
+        folder=run.folder.path,
+        title=f"{config.dataset.name} {config.objective.name} {differs} ({run.id})",
+        job="train",
+        config=json.loads(redact(json.dumps(dataclasses.asdict(config)))),
+        labels=objective.label_names,
+        primary=objective.primary,
+        loss_unit=config.objective.loss_unit,
+        split=config.evaluation.selects_by,
+        tags=[redact(tag) for tag in config.tags],
+        sweep=context.sweep,
+        answers=config.objective.answers(),
+        identity={name: run.identity[name] for name in ("numerics", "inputs", "code")},
+    )
+    chosen = config.tracker.build(info)
+    if chosen is not None:
+        built(chosen, Tracker | None, config.tracker, "build")
+    reporting = [] if context.trial is None else [TrialTracker(context.trial, objective.primary, info.split)]
+    if context.trial is not None:  # of one that is pruned or killed, too
+        context.trial.note("run", str(run.folder))
+    return [LocalTracker(info), *([] if chosen is None else [chosen]), *reporting]
+
+
+class TrialTracker(Tracker):
+    """Tells a sweep the primary metric of every evaluation, those before a restart included.
+
+    Evaluations are numbered, not dated by their step: with another batch size a step has seen other amounts
+    of data.
+    """
+
+    def __init__(self, trial: SweepTrial, primary: Metric, split: str) -> None:
+        self.trial, self.name, self.evaluations = trial, f"{split}/{primary.name}", 0
+        wanted = "maximize" if primary.higher_is_better else "minimize"
+        if not trial.objectives and trial.directions != [wanted]:  # would choose the worst run
+            raise ConfigError(
+                f"hydra.sweeper.direction={', '.join(trial.directions)}: this objective's score is to"
+                f" {wanted}"
+            )
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Training records pass by."""
+        if self.name in record:
+            self.evaluations += 1
+            self.trial.report(self.evaluations, record[self.name])
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """The command line tells the final result."""
+
+
+def finish(trackers: list[Tracker], summary: dict[str, Any]) -> None:
+    """Each of them once, whatever happens to one."""
+    with ExitStack() as closing:
+        while trackers:
+            closing.callback(trackers.pop().finish, summary)
+
+
+def broadcast(trackers: list[Tracker]) -> Callable[[dict[str, float]], None]:
+    """One `log` for all trackers."""
+
+    def log(record: dict[str, float]) -> None:
+        for tracker in trackers:
+            tracker.log(record)
+
+    return log
