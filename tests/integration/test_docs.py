@@ -415,6 +415,22 @@ def test_the_readme_is_short_and_its_picture_small() -> None:
         assert sum(line.endswith(f"&& {command}") for line in readme.splitlines()) == 1
 
 
+def test_prose_is_at_most_110_wide() -> None:
+    """Reports are generated; tables and commands are as wide as they must be."""
+    wide = []
+    for page in sorted(ROOT.glob("*.md")) + sorted(
+        page for room in ("docs", "experiments", "multirun", "src") for page in (ROOT / room).rglob("*.md")
+    ):
+        in_code = page.name == "report.md"
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            in_code ^= line.lstrip().startswith("```")
+            prose = re.sub(r"`[^`]+`|\]\([^)]+\)", "", line)
+            is_wide = len(line) > 110 and len(prose) > 20 and not line.lstrip().startswith(("|", "<"))
+            if is_wide and not in_code and not line.startswith("    "):
+                wide.append(f"{page.relative_to(ROOT)}:{number}")
+    assert not wide
+
+
 def test_every_key_is_in_the_reference_with_its_explanation() -> None:
     from bertlab.config import describe
     from bertlab.config.schema import valid_keys
