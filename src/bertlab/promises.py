@@ -47,6 +47,17 @@ def refuse_lacking(kind: type) -> None:
         )
 
 
+def refuse_inherited(kind: type, contract: type, method: str, declared: str) -> None:
+    """Raises ConfigError where a class declares what this method answers for and leaves it to its contract,
+    which can only refuse.
+    """
+    if getattr(kind, method) is getattr(contract, method):
+        raise ConfigError(
+            f"{inspect.getfile(kind)}: {kind.__name__} lacks {called(getattr(contract, method))}, which"
+            f" {declared} asks for (docs/reference/contracts.md)"
+        )
+
+
 @functools.cache
 def lacking(kind: type) -> tuple[str, ...]:
     """Methods of its contract, each with its arguments, that a class does not override: those that a contract

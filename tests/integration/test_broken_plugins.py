@@ -144,6 +144,9 @@ BROKEN = {
     "no tracker's build": ("trackers/counting.py", "def build(", "def make(", "Counting lacks build(info)"),
     "no tracker's log": ("trackers/counting.py", "def log(", "def record(",
         "CountingTracker lacks log(record), which"),
+    "declares tokens, has no logits": ("objectives/ordinal.py", "    roles: ClassVar",
+        "    predicts_tokens: ClassVar = True\n    roles: ClassVar",
+        "RegressionObjective lacks token_logits(outputs), which predicts_tokens = True asks for"),
     # declarations that were forgotten
     "no roles": ("objectives/ordinal.py", "    roles: ClassVar", "    columns: ClassVar",
         "objective=ordinal declares no roles"),

@@ -169,6 +169,8 @@ def build_objective(config: Train, tokenizer: Tokenizer, label_names: Sequence[s
     if "primary" not in vars(objective):
         call = "super().__init__(config, vocabulary, label_names)"
         raise promises.broken(objective, "__init__", f"does not call {call}", "begin with it")
+    if chosen.predicts_tokens:
+        promises.refuse_inherited(type(objective), Objective, "token_logits", "predicts_tokens = True")
     return objective
 
 
