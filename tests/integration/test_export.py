@@ -220,6 +220,7 @@ def test_every_tokenizer_is_read_back(tokenizer: str) -> None:
         ("mlm", DOCUMENTS, "BertForMaskedLM"),
         ("mlm_nsp", DOCUMENTS, "BertForPreTraining"),
         ("nsp", DOCUMENTS, "BertForNextSentencePrediction"),
+        ("sop", DOCUMENTS, "BertForNextSentencePrediction"),
         ("tagging", TAGGED, "BertForTokenClassification"),
     ],
 )
@@ -235,6 +236,8 @@ def test_every_objective_with_a_class_of_theirs_opens_as_it(
     if objective == "mlm":
         found = transformers.pipeline("fill-mask", model=str(folder))("The [MASK] was good.")
         assert len(found) == 5 and found[0]["score"] > 0
+    if objective == "sop":
+        assert model.config.id2label == {0: "ordered", 1: "swapped"}
     if objective == "tagging":
         assert model.config.id2label == dict(enumerate(json.loads((run.folder / "labels.json").read_text())))
         assert isinstance(
@@ -248,10 +251,9 @@ def test_the_encoder_alone_opens_as_auto_model() -> None:
 
 
 @pytest.mark.usefixtures("files")
-@pytest.mark.parametrize("objective", ["sop", "rtd"])
-def test_objectives_without_a_class_are_refused(objective: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_objective_without_a_class_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "what=encoder" in refused(
-        capsys, [*DOCUMENTS, *DEVLIN, f"objective={objective}", "objective.max_length=32"]
+        capsys, [*DOCUMENTS, *DEVLIN, "objective=rtd", "objective.max_length=32"]
     )
 
 

@@ -11,12 +11,12 @@ and outputs are compared with the run's.
   format=sentence_transformers  of objective=embedding: SentenceTransformer(FOLDER).encode(texts)
   format=onnx                   model.onnx, of any number of rows and tokens, for onnxruntime (pip install 'bertlab[onnx]')
 
-  classification -> …ForSequenceClassification    mlm     -> …ForMaskedLM       nsp -> …ForNextSentencePrediction
+  classification -> …ForSequenceClassification    mlm     -> …ForMaskedLM       nsp, sop -> …ForNextSentencePrediction
   tagging        -> …ForTokenClassification       mlm_nsp -> …ForPreTraining    any -> …Model, with what=encoder
   regression, multi_label -> …ForSequenceClassification (numbers in the data's own unit; a yes or no for each class)
   multiple_choice -> …ForMultipleChoice           extractive_qa -> …ForQuestionAnswering      embedding -> …Model, its pooled output
 
-A head of pretraining alone (sentence order, replaced tokens) is refused, and so is a head on a Hugging Face encoder that transformers has
+The detector of replaced tokens is refused, and so is a head on a Hugging Face encoder that transformers has
 no class for; what=encoder goes.
 
   verify=false                do not compare (own models only; a Hugging Face architecture is always compared)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bertlab.contracts import Examples, HfHead, Objective, Vocabulary
-from bertlab.objectives.nsp import Nsp, NspObjective, cut_run
+from bertlab.objectives.nsp import HF_NAMES, Nsp, NspObjective, cut_run
 
 
 @dataclass
@@ -22,9 +22,9 @@ class Sop(Nsp):
         """The objective for one tokenizer's vocabulary; its two classes are its own."""
         return SopObjective(self, vocabulary, ("ordered", "swapped"))
 
-    def hf_head(self) -> HfHead | None:
-        """Transformers has none."""
-        return None
+    def hf_head(self) -> HfHead:
+        """That of next-sentence prediction: the same two logits; its config names the classes."""
+        return HfHead("NextSentencePrediction", HF_NAMES, names_classes=True)
 
 
 class SopObjective(NspObjective):
