@@ -26,7 +26,7 @@ from bertlab.jobs.list import chosen_runs
 from bertlab.jobs.predict import from_pairs, predict_columns, predict_rows
 from bertlab.jobs.report import Schema as ReportSchema
 from bertlab.jobs.report import compare_runs, write_report
-from bertlab.report.page import PageTable
+from bertlab.report.pages.page import PageTable
 from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.listing import row_of
 from bertlab.runs.outcome import Companions, Context

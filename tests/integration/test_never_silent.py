@@ -144,7 +144,7 @@ def test_a_finished_runs_jobs_tell(
     ("place", "what"),
     [
         ("bertlab.runs.records:read_run", "reading multirun: 0 runs"),
-        ("bertlab.report.build:compare", "comparing on "),
+        ("bertlab.report.pages.build:compare", "comparing on "),
         ("bertlab.report.by_example:_rescored", "resampling examples of "),
         ("bertlab.report.contamination:_grams", "looking for "),
         ("bertlab.report.figures:curves", "tables and figures of "),

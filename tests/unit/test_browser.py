@@ -11,7 +11,7 @@ import pytest
 from runfolders import write_run
 
 from bertlab.jobs.report import Schema, compare_runs
-from bertlab.report.page import to_html
+from bertlab.report.pages.page import to_html
 from children import PATIENCE
 
 CHROMIUM = next(

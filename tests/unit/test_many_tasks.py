@@ -17,9 +17,9 @@ from bertlab.errors import ConfigError
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report import resampling
 from bertlab.report.arms import studies_of
-from bertlab.report.page import PageTable, Text, to_markdown
+from bertlab.report.pages.page import PageTable, Text, to_markdown
+from bertlab.report.pages.tasks import scores_table, tasks_blocks, warnings_of_tasks
 from bertlab.report.tasks import many_tasks, tasks_rows
-from bertlab.report.tasks_page import scores_table, tasks_blocks, warnings_of_tasks
 from bertlab.runs.records import find_runs
 
 MATTHEWS = Metric("matthews", higher_is_better=True, bounds=(-1.0, 1.0))

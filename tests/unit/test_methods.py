@@ -10,10 +10,10 @@ from runfolders import change_summary, three_arms, write_run
 
 from bertlab.jobs.report import Schema, compare_runs, write_report
 from bertlab.report.arms import studies_of
-from bertlab.report.build import apart_table
 from bertlab.report.comparison import warnings_of
-from bertlab.report.methods import paragraph, settings_blocks
-from bertlab.report.page import PageTable
+from bertlab.report.pages.methods import paragraph, settings_blocks
+from bertlab.report.pages.page import PageTable
+from bertlab.report.pages.tables import apart_table
 from bertlab.report.stats import ANYTIME, SIGN_FLIP
 from bertlab.runs.records import find_runs
 

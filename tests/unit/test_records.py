@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bertlab.jobs.report import Schema, compare_runs, scores_of
-from bertlab.report.page import Page, PageTable, to_markdown
+from bertlab.report.pages.page import Page, PageTable, to_markdown
 from bertlab.runs.records import KEPT, KEPT_PREDICTIONS, read_kept
 
 ROOT = Path(__file__).parents[2] / "experiments"

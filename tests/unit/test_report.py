@@ -16,9 +16,9 @@ from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report.arms import studies_of, varying_keys
-from bertlab.report.build import study_blocks
 from bertlab.report.comparison import compare, verdict, warnings_of
-from bertlab.report.page import Page, PageTable, to_markdown
+from bertlab.report.pages.build import study_blocks
+from bertlab.report.pages.page import Page, PageTable, to_markdown
 from bertlab.report.stats import paired
 from bertlab.runs.records import find_runs
 

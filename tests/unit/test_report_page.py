@@ -21,7 +21,7 @@ from bertlab.report.comparison import compare
 from bertlab.report.figures import curves as curves_module
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves, over_seeds
-from bertlab.report.page import (
+from bertlab.report.pages.page import (
     Figure,
     Heading,
     Listing,
@@ -33,7 +33,7 @@ from bertlab.report.page import (
     to_latex,
     to_markdown,
 )
-from bertlab.report.provenance import WIDTH, wrapped
+from bertlab.report.pages.provenance import WIDTH, wrapped
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.records import find_runs, one_run_command, read_run
 

@@ -12,11 +12,11 @@ from bertlab.config.suites import Suite
 from bertlab.declarations import Metric
 from bertlab.errors import UserError
 from bertlab.report.arms import studies_of
-from bertlab.report.page import Figure, Page, to_plain
+from bertlab.report.pages.page import Figure, Page, to_plain
+from bertlab.report.pages.tasks import tasks_blocks
 from bertlab.report.resampling import inflated
 from bertlab.report.stats import summarize
 from bertlab.report.tasks import many_tasks, tasks_rows
-from bertlab.report.tasks_page import tasks_blocks
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.records import read_run
 from bertlab.training.location import locate

@@ -37,7 +37,7 @@ from bertlab.data.batches import order_batches
 from bertlab.data.material import Material
 from bertlab.errors import ConfigError, RunError
 from bertlab.report import stats
-from bertlab.report.page import Block, Page, PageTable, Text, to_markdown, to_plain
+from bertlab.report.pages.page import Block, Page, PageTable, Text, to_markdown, to_plain
 from bertlab.runs.files import to_json, write_text
 from bertlab.runs.folder import config_yaml
 from bertlab.runs.machine import Device, package_version, provenance, threads

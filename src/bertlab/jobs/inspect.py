@@ -18,8 +18,8 @@ from bertlab.config.schema import Node, Train, string
 from bertlab.data.material import prepare
 from bertlab.data.text_checks import refuse_unknown
 from bertlab.errors import ConfigError, DataError, RunError
-from bertlab.report.dataset_page import dataset_page, write_clashes
-from bertlab.report.page import Text, to_html, to_markdown, to_plain
+from bertlab.report.pages.dataset import dataset_page, write_clashes
+from bertlab.report.pages.page import Text, to_html, to_markdown, to_plain
 from bertlab.runs.files import write_atomically, write_record
 from bertlab.runs.outcome import Context
 from bertlab.training.assembly import check_combination

@@ -40,12 +40,12 @@ from bertlab.config.suites import Suite
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report import stats
 from bertlab.report.arms import Study, counted, studies_of
-from bertlab.report.build import build_page
-from bertlab.report.methods import METHODS
-from bertlab.report.page import Page, PageTable, Text, latex_text, plain, to_html, to_latex, to_markdown
+from bertlab.report.pages.build import build_page
+from bertlab.report.pages.methods import METHODS
+from bertlab.report.pages.page import Page, PageTable, Text, latex_text, plain, to_html, to_latex, to_markdown
+from bertlab.report.pages.tasks import tasks_blocks
 from bertlab.report.scaling import COSTS
 from bertlab.report.tasks import many_tasks, tasks_rows
-from bertlab.report.tasks_page import tasks_blocks
 from bertlab.runs.files import clear_orphans, to_json, write_atomically, write_record
 from bertlab.runs.listing import CONDITION, select
 from bertlab.runs.outcome import Context

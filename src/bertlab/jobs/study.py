@@ -47,10 +47,10 @@ from bertlab.errors import ConfigError, RunError, UserError, one_line
 from bertlab.jobs import report
 from bertlab.report import stats
 from bertlab.report.arms import counted, study_of_arms
-from bertlab.report.build import build_page
 from bertlab.report.comparison import LEVEL, Row, compare
+from bertlab.report.pages.build import build_page
+from bertlab.report.pages.preregistered import Frozen, decided, opening
 from bertlab.report.power import Design, Spread, pilot_spread, power_lines
-from bertlab.report.preregistered import Frozen, decided, opening
 from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
 from bertlab.runs.progress import each, working

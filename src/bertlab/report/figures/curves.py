@@ -11,7 +11,7 @@ from bertlab.declarations import Metric
 from bertlab.report import stats
 from bertlab.report.arms import Study
 from bertlab.report.figures.plots import COLOURS, MOST_NAMED, dress, finish, label_of, scaled, short, slug
-from bertlab.report.page import Figure
+from bertlab.report.pages.page import Figure
 
 GRID_POINTS = 60
 FEWEST_FOR_A_CURVE = 3  # evaluations; a line through two says nothing of the way between

@@ -18,7 +18,7 @@ from bertlab.declarations import Metric
 from bertlab.report import resampling, stats
 from bertlab.report.arms import Study
 from bertlab.report.comparison import Row
-from bertlab.report.page import Figure
+from bertlab.report.pages.page import Figure
 from bertlab.report.scaling import Scaling
 
 COLOURS = (

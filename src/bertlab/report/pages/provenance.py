@@ -8,7 +8,7 @@ from typing import Any
 
 from bertlab.declarations import Metric, metric_named
 from bertlab.report.arms import Study, counted
-from bertlab.report.page import Block, Heading, Listing, PageTable, Text
+from bertlab.report.pages.page import Block, Heading, Listing, PageTable, Text
 from bertlab.runs.records import RunRecord, one_run_command
 
 WIDTH = 96  # letters of a line of a command

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from bertlab.report import stats
 from bertlab.report.arms import counted
-from bertlab.report.build import difference_cells
 from bertlab.report.figures.plots import profiles
-from bertlab.report.page import Block, Heading, PageTable, Text
+from bertlab.report.pages.page import Block, Heading, PageTable, Text
+from bertlab.report.pages.tables import difference_cells
 from bertlab.report.tasks import MEAN, ManyTasks, Task, TasksRow
 
 FEW_TASKS = 6  # below, an exact test over tasks cannot reach 0.05

@@ -9,7 +9,7 @@ from typing import Any
 from bertlab.report import stats
 from bertlab.report.arms import ABSENT, Study, decides
 from bertlab.report.arms import counted as counted_runs
-from bertlab.report.page import Block, Heading, PageTable, Text
+from bertlab.report.pages.page import Block, Heading, PageTable, Text
 from bertlab.runs.records import RunRecord
 
 METHODS = "methods"  # the kind of text that is written to files of its own

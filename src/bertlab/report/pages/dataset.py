@@ -17,7 +17,7 @@ from bertlab.data.material import Material
 from bertlab.data.row_checks import contradictions, is_empty, letters_of, places_by_text, texts_of
 from bertlab.data.text_checks import WORD
 from bertlab.declarations import Role
-from bertlab.report.page import Block, Figure, Heading, Listing, Page, PageTable, Text
+from bertlab.report.pages.page import Block, Figure, Heading, Listing, Page, PageTable, Text
 from bertlab.runs.files import write_atomically, write_csv
 
 EXAMPLES = 5  # shown of each kind

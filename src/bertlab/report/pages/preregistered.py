@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from bertlab.config.studies import StudyPlan
 from bertlab.report import stats
 from bertlab.report.arms import Study, counted
-from bertlab.report.build import difference_cells, p_text, spread
 from bertlab.report.comparison import LEVEL, Row, Versus
-from bertlab.report.page import Block, Heading, PageTable, Text
+from bertlab.report.pages.page import Block, Heading, PageTable, Text
+from bertlab.report.pages.tables import difference_cells, p_text, spread
 
 
 @dataclass(frozen=True)
