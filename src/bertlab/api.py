@@ -197,7 +197,7 @@ def run(overrides: Sequence[str] = ()) -> Run:
     """
     _refuse_text(overrides, "run")
     config = _explained(lambda: compose_schema("train", list(overrides)))
-    outcome = train(config, Context(shlex.join(["bertlab", *overrides])))
+    outcome = train(config, Context(shlex.join(["bertlab", *overrides]), overrides))
     return Run(outcome.folder.path, outcome.summary)
 
 
@@ -226,7 +226,10 @@ def sweep(overrides: Sequence[str]) -> list[Run]:
     command = shlex.join(["bertlab", "-m", *overrides])
     name = f"sweep-{zlib.crc32(command.encode()):08x}"
     differs = [" ".join(f"{key}={value}" for key, value in own.items()) for own in apart(grid)]
-    contexts = [Context(command, name, in_grid=True, differs=own) for own in differs]
+    contexts = [
+        Context(command, words, name, in_grid=True, differs=own)
+        for words, own in zip(grid, differs, strict=True)
+    ]
     asked, ended = list(zip(configs, contexts, strict=True)), dict[str, Any]()
     outcomes = [
         train(

@@ -4,6 +4,7 @@ lose nothing.
 
 import csv
 import json
+import shlex
 import sqlite3
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from bertlab.runs.folder import RunFolder
+from bertlab.runs.records import one_run_command, read_run
 from children import Child
 
 DATA = [
@@ -82,7 +85,9 @@ def test_a_sweep_goes_on_to_its_total_and_its_best_is_a_preset(cli: Any) -> None
     status, out, err = cli("--config-dir", "multirun/studies/s", "experiment=best")
     assert status == 0 and out.splitlines()[-1] == f"run: {best['run']}", err
     point = [f"{key}={best[key]}" for key in ("optimizer.lr", "budget.batch_size")]
-    status, out, err = cli("debug=smoke", *DATA, *point)
+    again = shlex.split(one_run_command(read_run(RunFolder(Path(best["run"])))))[1:]
+    assert all(word in again for word in point) and not any("search" in word for word in again)
+    status, out, err = cli(*again)
     summary = json.loads((Path(best["run"]) / "summary.json").read_text())
     assert status == 0 and "finished already" in out, err
     assert "test/accuracy" in summary["metrics"] and "unscored" not in summary, (

@@ -370,22 +370,18 @@ def _task(job: str, command: str, labels: list[str], together: Sweep | None) -> 
         from hydra_plugins.bertlab_optuna.trial import current_trial
 
         settings = HydraConfig.get()
+        words = list(settings.overrides.task)
         # the same after a restart
         sweep = f"sweep-{zlib.crc32(command.encode()):08x}" if settings.mode == RunMode.MULTIRUN else None
-        label = (
-            ""
-            if sweep is None
-            else labels[settings.job.num]
-            if labels
-            else shlex.join(settings.overrides.task)
-        )
+        label = "" if sweep is None else labels[settings.job.num] if labels else shlex.join(words)
         try:
             if (trial := current_trial()) is not None:
-                return _run_trial(trial, job, lambda: to_schema(composed, settings), command)
+                return _run_trial(trial, job, lambda: to_schema(composed, settings), command, words)
             if labels:
                 print(label, flush=True)
             context = Context(
-                own_command(command, settings.overrides.task),
+                own_command(command, words),
+                words,
                 sweep,
                 in_grid=bool(labels),
                 differs=label.partition(": ")[2] if labels else "",
@@ -430,7 +426,10 @@ def _with_companions(
             yield (
                 config,
                 replace(
-                    context, command=own_command(command, words), differs=labels[index].partition(": ")[2]
+                    context,
+                    command=own_command(command, words),
+                    words=words,
+                    differs=labels[index].partition(": ")[2],
                 ),
             )
 
@@ -452,7 +451,7 @@ def own_command(command: str, own: Sequence[str]) -> str:
     return shlex.join([*given, *(word for word in own if word.partition("=")[0] in tried)])
 
 
-def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) -> None:
+def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str, words: Sequence[str]) -> None:
     """A job that is a trial of a search tells its result itself. What it raises fails the trial, a bad config
     too; an interrupted one is left as it is, and the sweep tries its point again.
     """
@@ -469,7 +468,14 @@ def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str) ->
             trial.complete(
                 registry.load_job(job).run(
                     config(),
-                    Context(command, trial.name, trial, in_grid=True, differs=trial.label.partition(": ")[2]),
+                    Context(
+                        command,
+                        words,
+                        trial.name,
+                        trial,
+                        in_grid=True,
+                        differs=trial.label.partition(": ")[2],
+                    ),
                 )
             )
         except Pruned:

@@ -9,6 +9,7 @@ Exit status 2 if a score differs.
 
 import dataclasses
 import functools
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,10 @@ def run(config: Schema, context: Context) -> None:
         return
     made: dict[str, str] = {}
     asked = [
-        (recorded_config(name, recorded, config.paths), Context(command, context.sweep))
+        (
+            recorded_config(name, recorded, config.paths),
+            Context(command, shlex.split(command)[1:], context.sweep),
+        )
         for name, command in missing.items()
     ]
     ended: dict[str, Any] = {}

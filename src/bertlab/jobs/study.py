@@ -311,7 +311,8 @@ def make(
             )
             try:
                 announce(
-                    train_located(located, Context(shlex.join(["bertlab", *one.words]), tag)), in_a_line=True
+                    train_located(located, Context(shlex.join(["bertlab", *one.words]), one.words, tag)),
+                    in_a_line=True,
                 )
             except UserError as error:
                 failures.append(f"{one.label}: {error}")

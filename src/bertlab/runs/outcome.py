@@ -3,7 +3,7 @@ the end.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,6 +49,7 @@ class Context:
     """How a run was asked for; written beside its results, without influence on them."""
 
     command: str
+    words: Sequence[str] = ()  # those of this run alone, where the command makes several
     sweep: str | None = None
     trial: SweepTrial | None = None
     in_grid: bool = False  # one of several runs, which are told beside each other at the end

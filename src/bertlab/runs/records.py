@@ -221,7 +221,11 @@ def _json(file: Path, absent: dict[str, Any]) -> dict[str, Any]:
 
 
 def one_run_command(run: RunRecord) -> str:
-    """The command that makes this run alone: a sweep's with this run's values of what was swept."""
+    """The command that makes this run alone; of runs that did not record their own words, a sweep's with this
+    run's values of what was swept.
+    """
+    if own := run.summary.get("words"):
+        return shlex.join(["bertlab", *(word for word in own if word.partition("=")[0] != "search")])
     words = shlex.split(str(run.summary["command"]))[1:]
     single = []
     for word in [

@@ -70,6 +70,7 @@ def compute(
         "id": run.id,
         "seed": config.seed,
         "command": context.command,
+        "words": list(context.words),
     }
     try:
         trackers += start_trackers(run, context, material)
@@ -135,6 +136,7 @@ def compute(
             "left_out": material.dataset.left_out,
             "blind": blind_scores(material, scored),
             "command": context.command,
+            "words": list(context.words),
         }
         if unscored := [split for split in there if split not in scored]:
             summary["unscored"] = unscored
