@@ -227,7 +227,7 @@ def sweep(overrides: Sequence[str]) -> list[Run]:
     name = f"sweep-{zlib.crc32(command.encode()):08x}"
     differs = [" ".join(f"{key}={value}" for key, value in own.items()) for own in apart(grid)]
     contexts = [
-        Context(command, words, name, in_grid=True, differs=own)
+        Context(command, [str(word) for word in words], name, in_grid=True, differs=own)
         for words, own in zip(grid, differs, strict=True)
     ]
     asked, ended = list(zip(configs, contexts, strict=True)), dict[str, Any]()

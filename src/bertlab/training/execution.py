@@ -70,7 +70,7 @@ def compute(
         "id": run.id,
         "seed": config.seed,
         "command": context.command,
-        "words": list(context.words),
+        "words": [redact(word) for word in context.words],
     }
     try:
         trackers += start_trackers(run, context, material)
@@ -136,7 +136,7 @@ def compute(
             "left_out": material.dataset.left_out,
             "blind": blind_scores(material, scored),
             "command": context.command,
-            "words": list(context.words),
+            "words": [redact(word) for word in context.words],
         }
         if unscored := [split for split in there if split not in scored]:
             summary["unscored"] = unscored
