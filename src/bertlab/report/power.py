@@ -22,7 +22,7 @@ SHORT = {
     stats.SIGN_FLIP: "sign-flip",
     stats.T_TEST: "paired t",
     stats.ANYTIME: "anytime-valid t",
-    stats.ANYTIME_LARGE: "the same, large",
+    stats.ANYTIME_LARGE: "anytime, large",
 }
 
 
