@@ -224,9 +224,16 @@ def one_run_command(run: RunRecord) -> str:
     """The command that makes this run alone; of runs that did not record their own words, a sweep's with this
     run's values of what was swept.
     """
-    if own := run.summary.get("words"):
-        return shlex.join(["bertlab", *(word for word in own if word.partition("=")[0] != "search")])
     words = shlex.split(str(run.summary["command"]))[1:]
+    if own := run.summary.get("words"):
+        presets = [
+            part
+            for word, following in zip(words, [*words[1:], ""], strict=True)
+            for part in ([word, following] if word in ("--config-dir", "-cd") else [word])
+            if word.partition("=")[0] in ("--config-dir", "-cd")
+        ]
+        asked = [word for word in own if word.partition("=")[0] != "search"]
+        return shlex.join(["bertlab", *presets, *asked])
     single = []
     for word in [
         part for given in words for part in (map(str, zipped(given)) if given.startswith("zip(") else [given])
