@@ -114,7 +114,8 @@ def run(cli: Cli, table: list[str], monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize(
     ("words", "place", "what"),
     [
-        (["predict", "file=mine.csv"], "bertlab.data.reading:_csv_records", "reading mine.csv: "),
+        (["predict", "file=mine.csv"],
+         "bertlab.data.tables.delimited:Delimited.records", "reading mine.csv: "),
         (["predict", "file=mine.csv"], "bertlab.jobs.predict:join_examples", "tokenising: "),
         (["predict", "file=mine.csv", "out=labelled.csv"],
          "bertlab.objectives.classification:ClassificationObjective.measure", "scoring predictions: 0 of "),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bertlab
 from bertlab.data.dataset import LoadedDataset, halved, load_for
-from bertlab.data.table import TableDataset
+from bertlab.data.tables.table import TableDataset
 from bertlab.declarations import TEXT, Role
 from bertlab.errors import DataError
 from children import finish, kill_when, newest_step, only_run, result, start

@@ -8,7 +8,7 @@ from typing import Any
 
 from bertlab.config.schema import Paths
 from bertlab.data.dataset import LoadedDataset, load_dataset, roles_for
-from bertlab.data.table import TableDataset
+from bertlab.data.tables.table import TableDataset
 from bertlab.declarations import Role
 from bertlab.objectives.classification import Classification
 

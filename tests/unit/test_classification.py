@@ -12,7 +12,7 @@ from pretraining import Rows
 
 from bertlab.config.schema import validate
 from bertlab.contracts import Draw, Special, Vocabulary, join_examples
-from bertlab.data.table import TableDataset
+from bertlab.data.tables.table import TableDataset
 from bertlab.errors import ConfigError
 from bertlab.objectives._texts import join_texts
 from bertlab.objectives.classification import Classification, balanced_accuracy, f1_macro, matthews

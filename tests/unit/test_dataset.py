@@ -17,9 +17,11 @@ from tables import LABEL, NAMES, PATHS, as_jsonl, classified, load, rows
 
 from bertlab.config.composition import compose_schema
 from bertlab.config.schema import Paths
-from bertlab.data import table as module
 from bertlab.data.dataset import halved, load_dataset, stratified_sample
-from bertlab.data.table import TableDataset, fingerprint, first_words
+from bertlab.data.tables import table as module
+from bertlab.data.tables.conversion import first_words
+from bertlab.data.tables.sources import fingerprint
+from bertlab.data.tables.table import TableDataset
 from bertlab.declarations import TEXT
 from bertlab.errors import ConfigError, DataError
 

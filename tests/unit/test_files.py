@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 from tables import NAMES, NUMBER, WRITERS, as_jsonl, both, delimited, rows
 
-from bertlab.data.table import TableDataset, read_rows
+from bertlab.data.tables.table import TableDataset, read_rows
 from bertlab.declarations import TEXT, Role
 from bertlab.errors import DataError
 from bertlab.runs.files import write_csv

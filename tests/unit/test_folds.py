@@ -17,7 +17,7 @@ from bertlab.cli.grid import arms
 from bertlab.config.schema import Paths
 from bertlab.data.dataset import load_dataset
 from bertlab.data.folds import deal, linked
-from bertlab.data.table import TableDataset
+from bertlab.data.tables.table import TableDataset
 from bertlab.declarations import TEXT, TEXT_PAIR, Metric, Role
 from bertlab.errors import ConfigError, DataError
 from bertlab.report import resampling, stats

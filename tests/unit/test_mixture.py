@@ -135,7 +135,7 @@ def test_parts_must_have_the_same_classes() -> None:
 @settings(max_examples=30)
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), st.floats(0.1, 10), min_size=1))
 def test_shares_are_weights_over_their_sum(weights: dict[str, float]) -> None:
-    from bertlab.data.table import TableDataset
+    from bertlab.data.tables.table import TableDataset
 
     parts = {name: TableDataset(name="files", train_file="x.csv") for name in "abc"}
     found = Mixture(name="m", parts=parts, weights=weights).mixing()

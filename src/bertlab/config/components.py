@@ -227,7 +227,7 @@ class TrackerConfig(Component):
 
 @dataclass
 class DatasetConfig(Component):
-    """Base of every dataset's config (data/table.py, data/synthetic.py)."""
+    """Base of every dataset's config (data/tables, data/synthetic.py)."""
 
     fraction: float = number(
         1.0, "share of the training split to train on (a seeded, stratified sample)", above=0, high=1

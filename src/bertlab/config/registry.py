@@ -52,7 +52,7 @@ GROUPS = {
 }
 TABLE = {
     "dataset": {
-        "table": "bertlab.data.table:TableDataset",
+        "table": "bertlab.data.tables.table:TableDataset",
         "synthetic": "bertlab.data.synthetic:Synthetic",
         "mixture": "bertlab.data.mixture:Mixture",
     },

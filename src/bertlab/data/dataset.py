@@ -1,6 +1,6 @@
 """From a dataset's config to splits with declared columns, whatever kind of dataset it is.
 
-Each kind is a `config.schema.DatasetConfig`: data/table.py for rows of files and of the hub,
+Each kind is a `config.schema.DatasetConfig`: data/tables for rows of files and of the hub,
 data/synthetic.py for generated texts. Held-out splits and samples are made here.
 """
 

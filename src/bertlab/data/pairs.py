@@ -16,8 +16,9 @@ from bertlab.config import registry
 from bertlab.config.files import read_declared
 from bertlab.config.schema import Node, Paths, string, words
 from bertlab.data.cleaning import CLEANERS
-from bertlab.data.reading import kind_of, read_pieces
-from bertlab.data.table import TableDataset, mirror_folder
+from bertlab.data.tables.formats import kind_of, read_pieces
+from bertlab.data.tables.sources import mirror_folder
+from bertlab.data.tables.table import TableDataset
 from bertlab.errors import DataError, did_you_mean
 from bertlab.runs.files import file_digest
 

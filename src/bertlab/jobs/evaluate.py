@@ -26,7 +26,7 @@ from bertlab.config.schema import PAIRS_SCORING, Compute, FileColumns, Paths, ch
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import load_for, roles_for
 from bertlab.data.pairs import find_pairs, read_pairs
-from bertlab.data.table import read_rows, rows_of_columns, table_of
+from bertlab.data.tables.table import read_rows, rows_of_columns, table_of
 from bertlab.errors import ConfigError, DataError, RunError, did_you_mean
 from bertlab.runs.files import file_digest, to_json, write_atomically, write_record, write_text
 from bertlab.runs.folder import RunFolder, find_run

@@ -32,8 +32,10 @@ from bertlab.config.registry import Job
 from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
-from bertlab.data.reading import delimiter_of, has_mark, kind_of, pick, read_whole
-from bertlab.data.table import from_texts, read_rows, rows_of_columns, table_of
+from bertlab.data.tables.formats import kind_of, open_table, read_whole
+from bertlab.data.tables.rows import pick
+from bertlab.data.tables.table import from_texts, read_rows, rows_of_columns, table_of
+from bertlab.data.tables.text_files import has_mark
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.files import write_atomically, write_csv
 from bertlab.runs.folder import find_run
@@ -188,25 +190,23 @@ def tell_precision(trained: FinishedRun, compute: Compute) -> None:
 
 
 @dataclass(frozen=True)
-class Delimited:
+class CsvForm:
     """How a CSV is written."""
 
     delimiter: str
     marked: bool = False  # begins with a byte-order mark
 
 
-def form_of(trained: FinishedRun, config: Schema, out: Path) -> Delimited:
+def form_of(trained: FinishedRun, config: Schema, out: Path) -> CsvForm:
     """That of the file which was read, where it is of the same kind."""
-    own = Delimited("\t" if out.suffix == ".tsv" else ",")
+    own = CsvForm("\t" if out.suffix == ".tsv" else ",")
     if config.file in (None, "-"):
         return own
     file = Path(str(config.file)).expanduser()
-    if kind_of(file) not in (".csv", ".tsv"):
+    read = open_table(table_of(trained.config.dataset, config), file, lambda _: None)
+    if read.delimiter is None:
         return own
-    table = table_of(trained.config.dataset, config)
-    return Delimited(
-        delimiter_of(table, file) if kind_of(file) == out.suffix else own.delimiter, has_mark(file)
-    )
+    return CsvForm(read.delimiter if kind_of(file) == out.suffix else own.delimiter, has_mark(file))
 
 
 def predict_columns(
@@ -262,7 +262,7 @@ def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return flattened
 
 
-def _write_delimited(table: Mapping[str, Sequence[Any]], file: Path, form: Delimited) -> None:
+def _write_delimited(table: Mapping[str, Sequence[Any]], file: Path, form: CsvForm) -> None:
     with file.open("w", encoding="utf-8-sig" if form.marked else "utf-8", newline="") as stream:
         lines = (
             [
@@ -274,7 +274,7 @@ def _write_delimited(table: Mapping[str, Sequence[Any]], file: Path, form: Delim
         write_csv(stream, itertools.chain([list(table)], lines), form.delimiter)
 
 
-def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path, _form: Delimited) -> None:
+def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path, _form: CsvForm) -> None:
     with file.open("w", encoding="utf-8") as stream:
         for cells in zip(*table.values(), strict=True):
             stream.write(
@@ -282,14 +282,14 @@ def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path, _form: Delimite
             )
 
 
-def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path, _form: Delimited) -> None:
+def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path, _form: CsvForm) -> None:
     import pyarrow
     import pyarrow.parquet
 
     pyarrow.parquet.write_table(pyarrow.table({name: list(cells) for name, cells in table.items()}), file)
 
 
-OUTPUTS: dict[str, Callable[[Mapping[str, Sequence[Any]], Path, Delimited], None]] = {
+OUTPUTS: dict[str, Callable[[Mapping[str, Sequence[Any]], Path, CsvForm], None]] = {
     ".csv": _write_delimited, ".tsv": _write_delimited, ".jsonl": _write_jsonl, ".parquet": _write_parquet,
 }  # fmt: skip
 

@@ -5,20 +5,21 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bertlab.data.reading import PIECE, Rows, class_names, lacking_column
+from bertlab.data.tables.keys import TableKeys
+from bertlab.data.tables.rows import PIECE, Rows, class_names, lacking_column
 from bertlab.errors import DataError
 from bertlab.runs.progress import working
 
 
-def load_from_hub(config: Any) -> dict[str, Any]:
-    """Split -> `datasets.Dataset`, of a data/table.py `TableDataset`. Raises DataError saying what to do
+def load_from_hub(keys: TableKeys) -> dict[str, Any]:
+    """Split -> `datasets.Dataset`. Raises DataError saying what to do
     without a network.
     """
-    where = f"dataset={config.name}"
-    if not config.hub:
+    where = f"dataset={keys.name}"
+    if not keys.hub:
         raise DataError(
             f"{where}: not in the mirror; set BERTLAB_DATA or paths.mirror to a folder that holds"
-            f" {min(config.mirror_files.values())}"
+            f" {min(keys.mirror_files.values())}"
         )
     answers = "HF_HUB_OFFLINE" in os.environ or _hub_answers()
     if not answers:
@@ -30,26 +31,26 @@ def load_from_hub(config: Any) -> dict[str, Any]:
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        with working(f"getting {config.hub} from the hub"):
-            return dict(datasets.load_dataset(config.hub, config.hub_config))
+        with working(f"getting {keys.hub} from the hub"):
+            return dict(datasets.load_dataset(keys.hub, keys.hub_config))
     except Exception as error:  # of several libraries, none of them ours
-        wanted = config.mirror_files.get("train", f"{config.name}/train.parquet")
+        wanted = keys.mirror_files.get("train", f"{keys.name}/train.parquet")
         line = (
             (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
             if answers
             else "huggingface.co does not answer"
         )
         raise DataError(
-            f"{where}: cannot get {config.hub} from the hub ({line}). Without a network, set BERTLAB_DATA or "
+            f"{where}: cannot get {keys.hub} from the hub ({line}). Without a network, set BERTLAB_DATA or "
             f"paths.mirror to a folder that holds {wanted}"
         ) from error
 
 
-def hub_pieces(config: Any, dataset: Any, where: str, wanted: Sequence[str]) -> Iterator[Rows]:
+def hub_pieces(keys: TableKeys, dataset: Any, where: str, wanted: Sequence[str]) -> Iterator[Rows]:
     """Some columns of a split, a piece at a time."""
     for name in wanted:
         if name not in dataset.column_names:
-            raise DataError(f"{where}: {lacking_column(name, dataset.column_names, config)}")
+            raise DataError(f"{where}: {lacking_column(name, dataset.column_names, keys)}")
     declared = class_names(dataset.features)
     for start in range(0, len(dataset), PIECE):
         piece = dataset[start : start + PIECE]
