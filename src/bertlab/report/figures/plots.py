@@ -233,22 +233,53 @@ def calibration(study: Study, by_arm: dict[str, stats.Calibration]) -> Figure | 
 
 def best_of_k(study: Study) -> Figure | None:
     """What one may expect of the best of k trials, where the study is a search: many settings, few seeds of
-    each.
+    each. Trials that were stopped early count too: without them the curve would be of survivors.
     """
-    values = [value for arm in study.arms for value in arm.scores("validation", study.metric).values()]
-    if len(study.arms) < 8 or len(values) > 2 * len(study.arms):
+    finished = [value for arm in study.arms for value in arm.scores("validation", study.metric).values()]
+    first = study.baseline.in_order()[0]
+    name = first.recorded_as(first.selects_by, study.metric.name)
+    ended = [run for run in study.without_result if run.summary.get("status") in ("pruned", "failed")]
+    scores = [[float(one[name]) for one in run.source.history() if name in one] for run in ended]
+    stopped = [own[-1] for own in scores if own]
+    if len(study.arms) + len(ended) < 8 or len(finished) > 2 * len(study.arms):
         return None
-    expected = scaled(stats.expected_best_of(values, study.metric.higher_is_better), study.metric)
+    values, told = all_trials(finished, stopped, len(ended) - len(stopped), study.metric.higher_is_better)
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
-    axes.plot(np.arange(1, len(expected) + 1), expected, color=COLOURS[0])
-    axes.set(xlabel="trials", ylabel=f"expected best {label_of(study.metric)}")
-    dress(axes, 0)
+    draw_best_of(axes, scaled(np.array(values), study.metric), study.metric.higher_is_better)
+    axes.set_ylabel(f"expected best {label_of(study.metric)}")
+    score = "validation score" if study.is_of_rows else study.metric.name
     return finish(
         figure,
         f"{slug(study)}-best-of-k",
-        f"Expected best {'validation score' if study.is_of_rows else study.metric.name} after so many trials"
-        " (Dodge et al. 2019).",
+        f"Expected best {score} after so many trials like these (Dodge et al. 2019), with a 95 % band over"
+        f" trials up to a quarter of them; {told}.",
     )
+
+
+def all_trials(
+    finished: Sequence[float], stopped: Sequence[float], unscored: int, higher_is_better: bool
+) -> tuple[list[float], str]:
+    """The scores that a search's trials count with, and that in words: those stopped early by their last
+    score, those that ended before any by the worst of all.
+    """
+    values = [*finished, *stopped]
+    words = [f"{len(values) + unscored} trials"]
+    if stopped:
+        words.append(f"{len(stopped)} stopped early, by their last score")
+    if unscored:
+        words.append(f"{unscored} without any score, by the worst of the others")
+        values += [(min if higher_is_better else max)(values)] * unscored
+    return values, ", ".join(words)
+
+
+def draw_best_of(axes: Axes, values: Sequence[float], higher_is_better: bool) -> None:
+    """The curve and its band."""
+    expected, low, high = resampling.best_of(values, higher_is_better)
+    tries = np.arange(1, len(expected) + 1)
+    axes.fill_between(tries, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
+    axes.plot(tries, expected, color=COLOURS[0])
+    axes.set_xlabel("trials")
+    dress(axes, 0)
 
 
 def profiles(arms: Mapping[str, Sequence[resampling.Scores]]) -> Figure | None:
