@@ -226,3 +226,24 @@ def test_the_best_of_k_trials_is_of_all_of_them(tmp_path: Path, monkeypatch: pyt
     assert "13 trials, 5 stopped early, by their last score, 1 without any score" in figure.caption
     monkeypatch.undo()
     assert "95 % band over trials" in (plots.best_of_k(study) or figure).caption
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "rmse"])
+def test_the_front_is_of_arms_whose_cost_is_known(tmp_path: Path, metric: str) -> None:
+    """Cheaper or better than each other; weights from elsewhere are not cheap, they are not on record."""
+    arms = {"a": (1e12, 0.70), "b": (2e12, 0.80), "c": (3e12, 0.75), "d": (4e12, 0.90)}
+    for name, (flops, score) in {**arms, "theirs": (1e11, 0.95)}.items():
+        for seed in range(3):
+            value = score + 0.001 * seed if metric == "accuracy" else 1 - score + 0.001 * seed
+            run = write_run(tmp_path, f"{name}-{seed}", seed, value, metric=metric, model__name_or_path=name,
+                init__component="pretrained" if name == "theirs" else "scratch")  # fmt: skip
+            summary = json.loads((run / "summary.json").read_text())
+            summary["cost"] |= {"flops": flops, "seconds": flops / 1e10}
+            (run / "summary.json").write_text(json.dumps(summary))
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    rows = compare(study, {})
+    costs = [row.cost.flops for row in rows]
+    front = plots.cost_front(rows, costs, study.metric.higher_is_better)
+    assert [costs[place] for place in front] == [1e12, 2e12, 4e12]
+    figure = plots.cost(study, rows)
+    assert figure is not None and "hollow" in figure.caption and "front" in figure.caption

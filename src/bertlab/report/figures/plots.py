@@ -136,7 +136,9 @@ def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
 
 
 def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
-    """Score against what it cost, pretraining included: operations and wall-clock."""
+    """Score against what it cost, pretraining included: operations and wall-clock, with the front of the arms
+    that no other beats for as little. One whose cost is not all on record is drawn hollow, and on no front.
+    """
     shown = [row for row in rows if row.validation is not None and row.cost.flops > 0]
     if len(shown) < 2:
         return None
@@ -147,6 +149,13 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
         panels, ("operations of training (FLOPs)", "minutes of training"), (flops, minutes), strict=True
     ):
         wide = max(costs) > 8 * max(min(costs), 1e-9)
+        front = cost_front(shown, costs, study.metric.higher_is_better)
+        if len(front) > 1:
+            axes.step(
+                [costs[place] for place in front],
+                [scaled(mean_of(shown[place]), study.metric) for place in front],
+                where="post", color="#999999", linewidth=1, linestyle="--", zorder=1,
+            )  # fmt: skip
         for index, (row, at) in enumerate(zip(shown, _side_by_side(costs, wide), strict=True)):
             score = row.validation
             assert score is not None
@@ -158,6 +167,7 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
             axes.errorbar(
                 at, scaled(score.mean, study.metric), yerr=scaled(np.array(reach), study.metric),
                 fmt="o" if index < 10 else "s",
+                fillstyle="none" if row.cost.pretrained_elsewhere else "full",
                 color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
             )  # fmt: skip
         if wide:
@@ -182,15 +192,36 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
             frameon=False,
         )
     elsewhere = (
-        " † began from weights whose own cost is not on record."
+        " †, hollow: began from weights whose own cost is not on record; it stands too far left, and is on no"
+        " front."
         if any(row.cost.pretrained_elsewhere for row in shown)
         else ""
     )
     return finish(
         figure,
         f"{slug(study)}-cost",
-        f"Score against cost, means with 95 % intervals; arms of equal cost side by side.{elsewhere}",
+        "Score against cost, means with 95 % intervals; arms of equal cost side by side. Dashed: the front of"
+        f" the means, what the best arm of so much cost scores.{elsewhere}",
     )
+
+
+def mean_of(row: Row) -> float:
+    """Over seeds, of an arm that has a score."""
+    assert row.validation is not None
+    return row.validation.mean
+
+
+def cost_front(rows: Sequence[Row], costs: Sequence[float], higher_is_better: bool) -> list[int]:
+    """Which arms have a better mean than all that cost no more, the cheapest first; of those alone whose cost
+    is all on record.
+    """
+    sign = 1 if higher_is_better else -1
+    known = [place for place, row in enumerate(rows) if not row.cost.pretrained_elsewhere]
+    front: list[int] = []
+    for place in sorted(known, key=lambda place: (costs[place], -sign * mean_of(rows[place]))):
+        if not front or sign * mean_of(rows[place]) > sign * mean_of(rows[front[-1]]):
+            front.append(place)
+    return front
 
 
 def power_of_ten(number: float) -> str:
