@@ -16,10 +16,10 @@ from runfolders import write_run
 from scipy import integrate
 from scipy import stats as scipy_stats
 
-from bertlab.config.components import DatasetConfig
 from bertlab.declarations import FRACTION, Metric
-from bertlab.jobs.plan import design_of
+from bertlab.jobs.plan import Asked, arms_of, design_of
 from bertlab.report import stats
+from bertlab.report.arms import Seeds
 from bertlab.report.power import Design, Spread, pilot_spread, power_lines
 
 RNG = np.random.default_rng(20261130)
@@ -331,18 +331,28 @@ def test_a_pilot_of_one_arm_is_unpaired_and_keeps_its_levels(
     assert spread.of_unit(Design(2, 3, 1000)) == pytest.approx(between, rel=0.02)
 
 
+def asked(*words: str) -> Asked:
+    return Asked(words, compose=lambda: pytest.fail("no config is needed"))
+
+
 def test_seeds_and_folds_make_no_arms() -> None:
-    runs = [
-        [f"optimizer.lr={lr}", f"seed={seed}", f"init.seed={outer}"]
-        for lr in (1, 2)
-        for seed in range(4)
-        for outer in range(3)
-    ]
-    assert design_of(runs, DatasetConfig()) == Design(2, 3, 4)
-    folds = [[f"model={name}", f"dataset.fold={fold}", "seed=1"] for name in "ab" for fold in range(5)]
-    assert design_of(folds, DatasetConfig(folds=5)) == Design(2, 1, 1, 5, 0.25)
-    cuts = [[f"dataset.split_seed={cut}", *words] for words in folds for cut in (0, 1)]
-    assert design_of(cuts, DatasetConfig(folds=5)) == Design(2, 1, 1, 10, 0.25)
+    runs = [asked(f"optimizer.lr={lr}", f"seed={seed}", f"+init.seed={o}")
+        for lr in (1, 2) for seed in range(4) for o in range(3)]  # fmt: skip
+    assert [len(arm) for arm in arms_of(runs)] == [12, 12]
+    cuts = [asked(f"model={name}", f"dataset.fold={fold}", f"dataset.split_seed={cut}")
+        for name in "ab" for fold in range(5) for cut in (0, 1)]  # fmt: skip
+    assert [len(arm) for arm in arms_of(cuts)] == [10, 10]
+    assert len(arms_of([asked(f"dataset.split_seed={cut}") for cut in (0, 1)])) == 2
+
+
+def test_what_is_compared_follows_from_the_seeds_of_an_arms_runs() -> None:
+    nested = [Seeds(outer, inner) for outer in range(3) for inner in range(4)]
+    assert design_of(2, nested) == Design(2, 3, 4)
+    assert design_of(2, [Seeds(seed, seed) for seed in range(3)]) == Design(2, 3, 1), "init.seed=${seed}"
+    folds = [Seeds(0, 1, (5, 0, fold)) for fold in range(5)]
+    assert design_of(2, folds) == Design(2, 1, 1, 5, 0.25)
+    cuts = [Seeds(0, 1, (5, cut, fold)) for fold in range(5) for cut in (0, 1)]
+    assert design_of(2, cuts, fraction=0.5) == Design(2, 1, 1, 10, 0.5)
 
 
 def test_folds_are_planned_for_by_the_test_that_knows_that_they_share_rows() -> None:

@@ -27,12 +27,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertlab.config.registry import Job
-from bertlab.config.schema import DatasetConfig, Power, Train
+from bertlab.config.schema import Power, Train
 from bertlab.errors import UserError, one_line
-from bertlab.report.arms import SEEDS
+from bertlab.report.arms import SEEDS, Seeds
 from bertlab.report.power import Design, pilot_spread, power_lines
 from bertlab.runs.progress import each
 from bertlab.training.costs.forecast import Forecast, Forecaster, free_bytes
+from bertlab.training.init import FromStage
 
 
 @dataclass
@@ -68,30 +69,43 @@ def show(runs: Sequence[Asked], trials: int | None, power: Power) -> int:
 
 def power_of(runs: Sequence[Asked], power: Power) -> Iterator[str]:
     """What the grid's seeds can show. Raises what a bad run or pilot raises."""
-    config = runs[0].compose()
+    arms = arms_of(runs)
+    configs = [run.compose() for run in arms[0]]  # whose words alone do not say: init.seed may be ${seed}
+    first = configs[0]
     spread = None
     if power.pilot is not None:
         places = [part.strip() for part in power.pilot.split(",") if part.strip()]
-        spread = pilot_spread(places, config.dataset.name, config.objective.name)
-    yield from power_lines(design_of([run.words for run in runs], config.dataset), power.effect, spread)
+        spread = pilot_spread(places, first.dataset.name, first.objective.name)
+    design = design_of(len(arms), [seeds_of_config(config) for config in configs], first.dataset.fraction)
+    yield from power_lines(design, power.effect, spread)
 
 
-def design_of(runs: Sequence[Sequence[str]], dataset: DatasetConfig) -> Design:
-    """What these runs' words would compare: whatever differs but seeds and folds makes an arm."""
-    settings = [dict(word.lstrip("+").partition("=")[::2] for word in words) for words in runs]
-    cuts = ("dataset.split_seed",) if dataset.folds else ()
-    arms = {tuple(word for word in own.items() if word[0] not in (*SEEDS, *cuts)) for own in settings}
+def arms_of(runs: Sequence[Asked]) -> list[list[Asked]]:
+    """Runs that differ in nothing but seeds and folds, together."""
+    arms: dict[tuple[str, ...], list[Asked]] = {}
+    is_cut = any(word.lstrip("+").startswith("dataset.fold=") for run in runs for word in run.words)
+    apart = (*SEEDS, "dataset.split_seed") if is_cut else SEEDS
+    for run in runs:
+        own = tuple(word for word in run.words if word.lstrip("+").partition("=")[0] not in apart)
+        arms.setdefault(own, []).append(run)
+    return list(arms.values())
 
-    def different(*keys: str) -> int:
-        return len({tuple(own.get(key, "") for key in keys) for own in settings})
 
-    return Design(
-        len(arms),
-        different("init.seed"),
-        different("seed"),
-        different("dataset.fold", *cuts) if dataset.folds else 0,
-        1 / dataset.fraction / (dataset.folds - 1) if dataset.folds else 0.0,
-    )
+def seeds_of_config(config: Train) -> Seeds:
+    """What a run is drawn by, as `report.arms.seeds_of` tells it of one that was made."""
+    outer = config.init.seed if isinstance(config.init, FromStage) else 0
+    data = config.dataset
+    fold = (data.folds, data.split_seed, data.fold or 0) if data.folds else ()
+    return Seeds(outer, config.seed, fold)
+
+
+def design_of(arms: int, seeds: Sequence[Seeds], fraction: float = 1.0) -> Design:
+    """What so many arms compare that each have runs of these seeds, on this share of the training rows."""
+    folds = {one.fold for one in seeds if one.fold}
+    outers = {one.outer for one in seeds}
+    inner = max(len({one.inner for one in seeds if one.outer == outer}) for outer in outers)
+    share = 1 / fraction / (next(iter(folds))[0] - 1) if folds else 0.0
+    return Design(arms, len(outers), inner, len(folds), share)
 
 
 def describe(
