@@ -67,6 +67,14 @@ def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, S
     return sorted(pairs)
 
 
+def by_pretraining(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
+    """The seed of the pretraining -> scores of the runs on it, by their seeds."""
+    nested: dict[int, list[float]] = {}
+    for seeds, score in sorted(scores.items()):
+        nested.setdefault(seeds.outer, []).append(score)
+    return nested
+
+
 @dataclass
 class Arm:
     """Runs with one setting and different seeds."""

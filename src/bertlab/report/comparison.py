@@ -3,13 +3,23 @@ it.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bertlab.declarations import BITS_PER_CHARACTER, Metric
 from bertlab.report import resampling, stats
-from bertlab.report.arms import ABSENT, Arm, Seeds, Study, counted, decides, differing_keys, partners
+from bertlab.report.arms import (
+    ABSENT,
+    Arm,
+    Seeds,
+    Study,
+    by_pretraining,
+    counted,
+    decides,
+    differing_keys,
+    partners,
+)
 from bertlab.runs.outcome import learnt_nothing
 from bertlab.runs.records import RunRecord
 
@@ -166,11 +176,21 @@ def _stands_on_one_pretraining(study: Study, name: str) -> bool:
     return any(one.pretrainings == 1 or len({seeds.outer for seeds in one.runs}) > 1 for one in arms)
 
 
+def summarize(scores: Mapping[Seeds, float]) -> stats.Summary:
+    """Mean, spread and 95 % t interval of one arm, over its seeds; where it has several pretrainings, over
+    the means of each one's seeds, as its difference is (Sellam et al. 2022): seeds of one pretraining are no
+    independent evidence of its recipe. `n` counts scores. Raises ValueError for no scores.
+    """
+    return replace(stats.summarize(_units(by_pretraining(scores))), n=len(scores))
+
+
 def _summary(study: Study, arm: Arm, split: str) -> stats.Summary | None:
-    """Over seeds; of folds over their means, with an interval that knows that they share training rows."""
+    """Over seeds or pretrainings; of folds over their means, with an interval that knows that they share
+    training rows.
+    """
     scores = arm.scores(split, study.metric)
     if not study.folds or not scores:
-        return stats.summarize(list(scores.values())) if scores else None
+        return summarize(scores) if scores else None
     by_fold: dict[tuple[int, ...], list[float]] = {}
     for seeds, score in scores.items():
         by_fold.setdefault(seeds.fold, []).append(score)
@@ -416,9 +436,9 @@ def code_differences(study: Study) -> list[str]:
 
 def last_scores(arm: Arm, metric: Metric) -> stats.Summary | None:
     """The last step's validation scores: what no selection has flattered."""
-    scores = [
-        run.summary.get("last", {}).get(run.recorded_as(run.selects_by, metric.name))
-        for run in arm.in_order()
-    ]
-    values = [float(value) for value in scores if isinstance(value, int | float)]
-    return stats.summarize(values) if values else None
+    scores = {
+        seeds: run.summary.get("last", {}).get(run.recorded_as(run.selects_by, metric.name))
+        for seeds, run in arm.runs.items()
+    }
+    known = {seeds: float(value) for seeds, value in scores.items() if isinstance(value, int | float)}
+    return summarize(known) if known else None

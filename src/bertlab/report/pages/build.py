@@ -100,7 +100,7 @@ def study_blocks(
     if len(study.arms) == 1:
         tests = (
             f"Scores are on {selection} Intervals: 95 % t over"
-            f" {'folds, corrected' if study.folds else 'seeds'}."
+            f" {'folds, corrected' if study.folds else 'seeds'}{_nested(study)}."
         )
     else:
         named = "corrected resampled t test over folds" if study.folds else stats.TESTS[test].words
@@ -108,7 +108,8 @@ def study_blocks(
         tests = (
             f"Differences are to “{study.baseline.name}”, paired by {by}, on {selection} p: {named},"
             " corrected after Holm over the tests that can reach 0.05 at all; an arm's interval is at the"
-            " level at which it was tested."
+            f" level at which it was tested. An arm's own mean, spread and 95 % interval are over its seeds"
+            f"{_nested(study)}."
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
@@ -139,6 +140,13 @@ def study_blocks(
         if figure is not None:
             blocks.append(figure)
     return blocks
+
+
+def _nested(study: Study) -> str:
+    """What else an arm's own interval is over, where it has several pretrainings."""
+    several = any(len({seeds.outer for seeds in arm.runs}) < len(arm.runs) and arm.pretrainings > 1
+                  for arm in study.arms)  # fmt: skip
+    return ", of an arm on several pretrainings over their means" if several and not study.folds else ""
 
 
 # --- scaling --------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from bertlab.declarations import FRACTION, Metric
 from bertlab.report import by_example, stats
 from bertlab.report.arms import ABSENT, Arm, Seeds, Study, differing_keys
-from bertlab.report.comparison import Row, Versus, last_scores
+from bertlab.report.comparison import Row, Versus, last_scores, summarize
 from bertlab.report.pages.page import PageTable
 
 MOST_SIDE_BY_SIDE = 6  # arms
@@ -175,10 +175,10 @@ def other_scores(study: Study) -> list[PageTable]:
         return []
     lines = []
     for arm in study.arms:
-        scores = [list(arm.scores("validation", metric).values()) for metric in others]
+        scores = [arm.scores("validation", metric) for metric in others]
         spreads = [
-            spread(stats.summarize(values) if values else None, metric)
-            for values, metric in zip(scores, others, strict=True)
+            spread(summarize(own) if own else None, metric)
+            for own, metric in zip(scores, others, strict=True)
         ]
         lines.append([arm.name, *spreads])
     headers = [shown_name(metric) for metric in others]
