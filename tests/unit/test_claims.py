@@ -62,7 +62,7 @@ def test_six_seeds_among_two_tests_are_undecided_and_never_no_difference(tmp_pat
     assert (
         same is not None
         and same.verdict.startswith("no difference found (one of ")
-        and same.level == pytest.approx(0.95)
+        and same.level == pytest.approx(0.975)  # all of a table hold together
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bertlab.config.schema import Evaluation, Train
+from bertlab.config import registry
+from bertlab.config.schema import Evaluation, InitConfig, Train
 from bertlab.declarations import BITS_PER_CHARACTER, Metric, metric_named
 from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runs.records import RunRecord
@@ -67,6 +68,30 @@ def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, S
     return sorted(pairs)
 
 
+def origins_of(run: RunRecord) -> list[str]:
+    """The pretrainings that its first weights come of, the nearest first: stages by their folders' names,
+    weights from elsewhere by their content, below a stage by its settings. None where they were drawn at
+    random.
+    """
+    origins, group = [], "init"
+    if run.stage is not None:
+        origins, group = [run.stage], "init.init"
+    if kind := weights_from_elsewhere(run, group):
+        content = run.identity.get("inputs", {}).get(kind) if group == "init" else None
+        own = {key: value for key, value in run.config.items() if key.startswith(f"{group}.")}
+        origins.append(str(content or sorted(own.items())))
+    return origins
+
+
+def weights_from_elsewhere(run: RunRecord, group: str = "init") -> str:
+    """Which of a run's inputs is the content of weights that were made elsewhere, as the choice of `group`
+    declares; empty where it takes none.
+    """
+    option = run.config.get(f"{group}.component")
+    init: InitConfig | None = registry.load_schema("init", str(option)) if option is not None else None
+    return "" if init is None else init.weights_input
+
+
 def by_pretraining(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
     """The seed of the pretraining -> scores of the runs on it, by their seeds."""
     nested: dict[int, list[float]] = {}
@@ -89,8 +114,18 @@ class Arm:
 
     @property
     def pretrainings(self) -> int:
-        """How many different ones its runs began with; 0 where there is none."""
-        return len({run.stage for run in self.runs.values() if run.stage is not None})
+        """How many different ones its runs began with, stages or weights from elsewhere; 0 where there is
+        none.
+        """
+        return len({origins[0] for run in self.runs.values() if (origins := origins_of(run))})
+
+    @property
+    def stands_on_one(self) -> bool:
+        """Whether one pretraining is behind all of its several runs: its stage, given weights, or those that
+        its stages went on from.
+        """
+        levels = zip(*(origins_of(run) for run in self.runs.values()), strict=False)
+        return len(self.runs) > 1 and any(len(set(level)) == 1 for level in levels)
 
     def in_order(self) -> list[RunRecord]:
         """Its runs by seed."""

@@ -7,7 +7,7 @@ import numpy as np
 from bertlab.errors import UserError
 from bertlab.report import by_example, stats
 from bertlab.report.arms import Study
-from bertlab.report.comparison import Row, compare, warnings_of
+from bertlab.report.comparison import Row, compare, level_of, warnings_of
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves
 from bertlab.report.pages.methods import data_blocks, methods_blocks, settings_blocks
@@ -107,8 +107,8 @@ def study_blocks(
         by = "fold and seed" if study.folds else "seeds"
         tests = (
             f"Differences are to “{study.baseline.name}”, paired by {by}, on {selection} p: {named},"
-            " corrected after Holm over the tests that can reach 0.05 at all; an arm's interval is at the"
-            f" level at which it was tested. An arm's own mean, spread and 95 % interval are over its seeds"
+            " corrected after Holm over the tests that can reach 0.05 at all; verdicts go by it."
+            f" {_intervals(study, rows, test)} An arm's own mean, spread and 95 % interval are over its seeds"
             f"{_nested(study)}."
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
@@ -140,6 +140,27 @@ def study_blocks(
         if figure is not None:
             blocks.append(figure)
     return blocks
+
+
+def _intervals(study: Study, rows: Sequence[Row], test: str) -> str:
+    """What the intervals of differences are, and how they go with the tests."""
+    kind = (
+        "corrected t intervals"
+        if study.folds
+        else "the test's confidence sequences"
+        if stats.TESTS[test].is_sequential
+        else "t intervals"
+    )
+    together = max(
+        (row.on_validation.comparisons for row in rows if row.on_validation is not None), default=1
+    )
+    if together == 1:
+        return f"Intervals of differences are {kind}."
+    return (
+        f"Intervals of differences are {kind}, each at {100 * level_of(together):.4g} %, so that all"
+        f" {together} hold together at 95 % (Bonferroni); Holm's correction finds more than these intervals"
+        " show, so that one may include 0 beside “better”."
+    )
 
 
 def _nested(study: Study) -> str:
