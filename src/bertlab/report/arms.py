@@ -110,6 +110,7 @@ class Arm:
     others: list[RunRecord] = field(default_factory=list)  # further runs of seeds that are there already
     failed: list[RunRecord] = field(default_factory=list)  # runs of this setting without a result
     chosen: str = ""  # `optimizer.lr=3e-05`: what was chosen for it on validation
+    tried: int = 1  # settings among which that was chosen
     passed_over: list[RunRecord] = field(default_factory=list)  # runs of the settings that were not chosen
 
     @property
@@ -237,7 +238,8 @@ def studies_of(
     from are none of their own.
 
     `select`: keys that make no arms; of their values each arm takes those with the best mean on validation.
-    Raises ConfigError for a key, an arm or a metric that there is not.
+    Raises ConfigError for a key, an arm or a metric that there is not, and where `keys` leave runs of one
+    seed together that differ in other settings.
     """
     _check_select(runs, select)
     finished = [run for run in runs if not run.problem]
@@ -261,6 +263,7 @@ def studies_of(
         tried = _tried(members, select)
         chosen = [key for key in _chosen_keys(members, keys, tried) if key not in tried]
         arms = _arms(members, chosen, tried, chosen_metric)
+        _refuse_mixed(arms)
         _place_failed(
             arms,
             [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)],
@@ -459,7 +462,7 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
     """
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in runs:
-        groups.setdefault(tuple(str(run.config.get(key, ABSENT)) for key in tried), []).append(run)
+        groups.setdefault(_settings(run, tried), []).append(run)
     most = max(len({seeds_of(run) for run in group}) for group in groups.values())
     means = {
         settings: sum(scores) / len(scores)
@@ -478,6 +481,37 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
     return told, groups[best]
 
 
+def _settings(run: RunRecord, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(run.config.get(key, ABSENT)) for key in keys)
+
+
+def _refuse_mixed(arms: Sequence[Arm]) -> None:
+    """Raises ConfigError for runs of one arm and seed that differ in what decides a result: none of them is
+    the arm's because it ended last.
+    """
+    for arm in arms:
+        for seeds, run in sorted(arm.runs.items()):
+            same = [run, *(one for one in arm.others if seeds_of(one) == seeds)]
+            if differing := differing_settings(same):
+                settings = (f"{key.removesuffix('.component')}={one}" for key, one in arm.settings.items())
+                words = " ".join(differing)
+                raise ConfigError(
+                    f"group_by: “{' '.join(settings)}” has {counted(len(same), 'run')} of seed {seeds.label}"
+                    f" that differ in {', '.join(differing)}; add {'them' if differing[1:] else 'it'} to"
+                    f" group_by, let validation choose by select={words!r}, or leave runs out by where="
+                )
+
+
+def differing_settings(runs: Sequence[RunRecord]) -> list[str]:
+    """Keys that decide results and differ between these runs."""
+    keys = sorted(
+        {key for run in runs for key in run.config if decides(key, runs) and not key.endswith(".name")}
+    )
+    return [
+        key.removesuffix(".component") for key in keys if len({str(run.config.get(key)) for run in runs}) > 1
+    ]
+
+
 def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: Metric) -> list[Arm]:
     if not tried:
         return _arms_of(runs, keys)
@@ -487,6 +521,7 @@ def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: 
         told, kept = _chosen(every, tried, metric)
         (chosen,) = _arms_of(kept, keys)
         chosen.chosen, chosen.passed_over = told, [run for run in every if run not in kept]
+        chosen.tried = len({_settings(run, tried) for run in every})
         arms_of_task.append(chosen)
     return arms_of_task
 

@@ -16,8 +16,8 @@ from bertlab.report.arms import (
     Study,
     by_pretraining,
     counted,
-    decides,
     differing_keys,
+    differing_settings,
     partners,
     weights_from_elsewhere,
 )
@@ -346,7 +346,7 @@ def warnings_of(study: Study) -> list[str]:
     if len(machines) > 1:
         warnings.append(
             f"The runs were made on different machines ({', '.join(sorted(machines))}): seconds are not"
-            " comparable."
+            " comparable, and rounding may differ."
         )
     doubles = [run.name for arm in study.arms for run in arm.others]
     if doubles:
@@ -354,7 +354,7 @@ def warnings_of(study: Study) -> list[str]:
             f"Left out, where a newer run has the same settings and seeds: {counted(len(doubles), 'run')},"
             f" {', '.join(doubles)}."
         )
-    pooled = {key for arm in study.arms for key in pooled_keys(arm)}
+    pooled = {key for arm in study.arms for key in differing_settings(arm.in_order())}
     if pooled:
         warnings.append(
             f"Within an arm runs differ in {', '.join(sorted(pooled))}, by which they were not grouped: its"
@@ -380,6 +380,12 @@ def warnings_of(study: Study) -> list[str]:
                 f"{counted(len(arm.failed), 'run')} of “{arm.name}” without a score, counted nowhere, which"
                 f" may flatter it: {told}."
             )
+    if len({arm.tried for arm in study.arms}) > 1:
+        budgets = ", ".join(f"“{arm.name}”: {counted(arm.tried, 'setting')}" for arm in study.arms)
+        warnings.append(
+            f"The arms' search budgets are unequal ({budgets}): the best of more settings is flattered more;"
+            " give every arm as many."
+        )
     if single := [arm for arm in study.arms if arm.stands_on_one]:
         own = any(run.stage is not None for arm in single if arm.pretrainings == 1 for run in arm.in_order())
         warnings.append(
@@ -389,6 +395,10 @@ def warnings_of(study: Study) -> list[str]:
             f" show{'; init.seed=range(3) makes several' if own else ''})."
         )
     warnings += confounds(study)
+    if other := arithmetic(study):
+        warnings.append(
+            f"The arms' arithmetic differs in {', '.join(other)}: a difference may come from there."
+        )
     offered = {
         metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()
     }
@@ -425,11 +435,16 @@ def warnings_of(study: Study) -> list[str]:
             "Arms have different numbers of seeds"
             f" ({', '.join(f'{name}: {n}' for name, n in counts.items())}); pairs use those in common."
         )
-    if study.is_of_rows and not any(
-        run.score("test", study.metric.name) is not None for arm in study.arms for run in arm.in_order()
+    flatters = choice_of(study).flatters
+    if (
+        study.is_of_rows
+        and flatters
+        and not any(
+            run.score("test", study.metric.name) is not None for arm in study.arms for run in arm.in_order()
+        )
     ):
         warnings.append(
-            "There is no test split: the scores are of the split that chose the checkpoint, which flatters"
+            f"There is no test split: the scores are of the split that {flatters}, which flatters"
             " every arm by a little; compare them with the last step's, below."
         )
     return warnings
@@ -468,15 +483,67 @@ def confounds(study: Study) -> list[str]:
     )
 
 
-def pooled_keys(arm: Arm) -> list[str]:
-    """Keys that decide results and differ between runs of one arm."""
-    runs = arm.in_order() + arm.others
-    keys = sorted(
-        {key for run in runs for key in run.config if decides(key, runs) and not key.endswith(".name")}
-    )
-    return [
-        key.removesuffix(".component") for key in keys if len({str(run.config.get(key)) for run in runs}) > 1
-    ]
+def arithmetic(study: Study) -> list[str]:
+    """In what the arms' runs were computed that changes how they round: device, precision, micro-batch and
+    the like, as each run's identity has it.
+    """
+    of_arms = [[run.identity.get("numerics", {}) for run in arm.in_order()] for arm in study.arms]
+    names = dict.fromkeys(name for arm in of_arms for numerics in arm for name in numerics)
+    told = []
+    for name in names:
+        by_arm = [dict.fromkeys(shown(numerics.get(name)) for numerics in arm) for arm in of_arms]
+        values = dict.fromkeys(", ".join(own) for own in by_arm)
+        if len(values) > 1:
+            told.append(f"{name.replace('_', ' ')} ({' / '.join(values)})")
+    return told
+
+
+def shown(value: object) -> str:
+    """A setting's value; – where there is none."""
+    return ABSENT if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# --- what chose -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Choice:
+    """What a study's checkpoints were chosen by, in words."""
+
+    of_scores: str  # "validation, which also …"
+    with_weights: str  # with which the test split was scored
+    flatters: str  # what the reported split chose; empty where it chose nothing
+
+
+def choice_of(study: Study) -> Choice:
+    """As the runs' own configs say: the best checkpoint or the last, by validation or by a half of it whose
+    score is not reported. Patience ends training by that split, too.
+    """
+    runs = [run for arm in study.arms for run in arm.in_order()]
+    halves = [run for run in runs if run.selects_by == "selection"]
+    best = [run for run in runs if run.config.get("evaluation.keep", "best") == "best"]
+    ended = [run for run in runs if run.config.get("evaluation.patience") is not None]
+    by_itself = [run for run in runs if run not in halves]
+    half = "the half of validation that chose nothing"
+    last = "the last step's weights are scored"
+    if len(best) not in (0, len(runs)) or len(halves) not in (0, len(runs)):
+        flattered = [run for run in by_itself if run in best or run in ended]
+        of_some = f"of {len(flattered)} of {len(runs)} runs"
+        return Choice(
+            f"validation, which also chose the checkpoint or the end {of_some}" if flattered else half,
+            "each run's weights",
+            f"chose the checkpoint or the end {of_some}" if flattered else "",
+        )
+    if best and halves:
+        return Choice(f"{half}; the other half chose each run's checkpoint",
+                      "the checkpoint that the other half of validation chose", "")  # fmt: skip
+    if best:
+        return Choice("validation, which also chose each run's checkpoint",
+                      "the checkpoint that validation chose", "chose the checkpoint")  # fmt: skip
+    if halves:
+        return Choice(f"{half}: {last}", "the last step's weights", "")
+    if ended:
+        return Choice(f"validation, which also chose when each run's training ended: {last}",
+                      "the last step's weights", "chose when training ended")  # fmt: skip
+    return Choice(f"validation, which chose nothing: {last}", "the last step's weights", "")
 
 
 def code_differences(study: Study) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from bertlab.errors import UserError
 from bertlab.report import by_example, stats
 from bertlab.report.arms import Study
-from bertlab.report.comparison import Row, compare, level_of, warnings_of
+from bertlab.report.comparison import Row, choice_of, compare, level_of, warnings_of
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves
 from bertlab.report.pages.methods import data_blocks, methods_blocks, settings_blocks
@@ -85,15 +85,10 @@ def study_blocks(
     are none.
     """
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
-    halves = sum(run.selects_by == "selection" for arm in study.arms for run in arm.in_order())
-    selection = (
-        f"{study.metric.name} of the selected checkpoints"
-        if not study.is_of_rows
-        else "the half of validation that chose nothing; the other half chose each run's checkpoint"
-        if halves == sum(len(arm.runs) for arm in study.arms)
-        else "validation, which also chose each run's checkpoint"
-    ) + (
-        "; the test split was scored once with that checkpoint and chooses nothing."
+    choice = choice_of(study)
+    scored = choice.of_scores if study.is_of_rows else f"{study.metric.name} of the selected checkpoints"
+    selection = scored + (
+        f"; the test split was scored once with {choice.with_weights} and chooses nothing."
         if any(row.test is not None for row in rows)
         else "."
     )
