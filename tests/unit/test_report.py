@@ -3,7 +3,6 @@ dropped without a word.
 """
 
 import json
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report.arms import studies_of, varying_keys
-from bertlab.report.comparison import compare, verdict, warnings_of
+from bertlab.report.comparison import Versus, compare, found, verdict, warnings_of
 from bertlab.report.pages.build import study_blocks
 from bertlab.report.pages.page import Page, PageTable, to_markdown
-from bertlab.report.stats import paired
+from bertlab.report.stats import SIGN_FLIP, paired
 from bertlab.runs.records import find_runs
 
 
@@ -115,12 +114,14 @@ def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:
 
 
 def test_a_verdict_goes_by_the_metrics_own_direction() -> None:
-    found, loss, accuracy = paired([0.1] * 8), METRICS["loss"], METRICS["accuracy"]
-    assert (
-        verdict(found, found.p, 0.95, loss) == "worse" and verdict(found, found.p, 0.95, accuracy) == "better"
-    )
-    assert verdict(paired([]), math.nan, 0.95, accuracy).startswith("no seed in common")
-    assert "one seed" in verdict(paired([0.1]), 1.0, 0.95, accuracy)
+    def said(differences: list[float], metric: Metric) -> str:
+        of = paired(differences)
+        decided = found(of, of.p, metric)
+        return verdict(Versus(of, 1, of.p, decided, "", SIGN_FLIP, False), 0.95, metric)
+
+    loss, accuracy = METRICS["loss"], METRICS["accuracy"]
+    assert said([0.1] * 8, loss) == "worse" and said([0.1] * 8, accuracy) == "better"
+    assert said([], accuracy).startswith("no seed in common") and "one seed" in said([0.1], accuracy)
 
 
 def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:

@@ -392,6 +392,8 @@ class InitConfig(Component):
     """Base of every way to get the first weights (training/init.py)."""
 
     gives_tokenizer: ClassVar[bool] = True  # whether tokenizer=inherited has something to take
+    # which of its inputs() is the content of weights from elsewhere; empty where it takes none
+    weights_input: ClassVar[str] = ""
 
     def stage(self, _run: "Train") -> "Train | None":
         """The run that must be finished before `run` can begin; None where there is none."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bertlab.config.schema import Evaluation, Train
+from bertlab.config import registry
+from bertlab.config.schema import Evaluation, InitConfig, Train
 from bertlab.declarations import BITS_PER_CHARACTER, Metric, metric_named
 from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runs.records import RunRecord
@@ -67,6 +68,38 @@ def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, S
     return sorted(pairs)
 
 
+def origins_of(run: RunRecord) -> list[str]:
+    """The pretrainings that its first weights come of, the nearest first: stages by their folders' names,
+    weights from elsewhere by their content, below a stage by its settings. None where they were drawn at
+    random.
+    """
+    origins, group = [], "init"
+    if run.stage is not None:
+        origins, group = [run.stage], "init.init"
+    if kind := weights_from_elsewhere(run, group):
+        content = run.identity.get("inputs", {}).get(kind) if group == "init" else None
+        own = {key: value for key, value in run.config.items() if key.startswith(f"{group}.")}
+        origins.append(str(content or sorted(own.items())))
+    return origins
+
+
+def weights_from_elsewhere(run: RunRecord, group: str = "init") -> str:
+    """Which of a run's inputs is the content of weights that were made elsewhere, as the choice of `group`
+    declares; empty where it takes none.
+    """
+    option = run.config.get(f"{group}.component")
+    init: InitConfig | None = registry.load_schema("init", str(option)) if option is not None else None
+    return "" if init is None else init.weights_input
+
+
+def by_pretraining(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
+    """The seed of the pretraining -> scores of the runs on it, by their seeds."""
+    nested: dict[int, list[float]] = {}
+    for seeds, score in sorted(scores.items()):
+        nested.setdefault(seeds.outer, []).append(score)
+    return nested
+
+
 @dataclass
 class Arm:
     """Runs with one setting and different seeds."""
@@ -77,12 +110,23 @@ class Arm:
     others: list[RunRecord] = field(default_factory=list)  # further runs of seeds that are there already
     failed: list[RunRecord] = field(default_factory=list)  # runs of this setting without a result
     chosen: str = ""  # `optimizer.lr=3e-05`: what was chosen for it on validation
+    tried: int = 1  # settings among which that was chosen
     passed_over: list[RunRecord] = field(default_factory=list)  # runs of the settings that were not chosen
 
     @property
     def pretrainings(self) -> int:
-        """How many different ones its runs began with; 0 where there is none."""
-        return len({run.stage for run in self.runs.values() if run.stage is not None})
+        """How many different ones its runs began with, stages or weights from elsewhere; 0 where there is
+        none.
+        """
+        return len({origins[0] for run in self.runs.values() if (origins := origins_of(run))})
+
+    @property
+    def stands_on_one(self) -> bool:
+        """Whether one pretraining is behind all of its several runs: its stage, given weights, or those that
+        its stages went on from.
+        """
+        levels = zip(*(origins_of(run) for run in self.runs.values()), strict=False)
+        return len(self.runs) > 1 and any(len(set(level)) == 1 for level in levels)
 
     def in_order(self) -> list[RunRecord]:
         """Its runs by seed."""
@@ -194,7 +238,8 @@ def studies_of(
     from are none of their own.
 
     `select`: keys that make no arms; of their values each arm takes those with the best mean on validation.
-    Raises ConfigError for a key, an arm or a metric that there is not.
+    Raises ConfigError for a key, an arm or a metric that there is not, and where `keys` leave runs of one
+    seed together that differ in other settings.
     """
     _check_select(runs, select)
     finished = [run for run in runs if not run.problem]
@@ -218,6 +263,7 @@ def studies_of(
         tried = _tried(members, select)
         chosen = [key for key in _chosen_keys(members, keys, tried) if key not in tried]
         arms = _arms(members, chosen, tried, chosen_metric)
+        _refuse_mixed(arms)
         _place_failed(
             arms,
             [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)],
@@ -416,7 +462,7 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
     """
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in runs:
-        groups.setdefault(tuple(str(run.config.get(key, ABSENT)) for key in tried), []).append(run)
+        groups.setdefault(_settings(run, tried), []).append(run)
     most = max(len({seeds_of(run) for run in group}) for group in groups.values())
     means = {
         settings: sum(scores) / len(scores)
@@ -435,6 +481,37 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
     return told, groups[best]
 
 
+def _settings(run: RunRecord, keys: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(run.config.get(key, ABSENT)) for key in keys)
+
+
+def _refuse_mixed(arms: Sequence[Arm]) -> None:
+    """Raises ConfigError for runs of one arm and seed that differ in what decides a result: none of them is
+    the arm's because it ended last.
+    """
+    for arm in arms:
+        for seeds, run in sorted(arm.runs.items()):
+            same = [run, *(one for one in arm.others if seeds_of(one) == seeds)]
+            if differing := differing_settings(same):
+                settings = (f"{key.removesuffix('.component')}={one}" for key, one in arm.settings.items())
+                words = " ".join(differing)
+                raise ConfigError(
+                    f"group_by: “{' '.join(settings)}” has {counted(len(same), 'run')} of seed {seeds.label}"
+                    f" that differ in {', '.join(differing)}; add {'them' if differing[1:] else 'it'} to"
+                    f" group_by, let validation choose by select={words!r}, or leave runs out by where="
+                )
+
+
+def differing_settings(runs: Sequence[RunRecord]) -> list[str]:
+    """Keys that decide results and differ between these runs."""
+    keys = sorted(
+        {key for run in runs for key in run.config if decides(key, runs) and not key.endswith(".name")}
+    )
+    return [
+        key.removesuffix(".component") for key in keys if len({str(run.config.get(key)) for run in runs}) > 1
+    ]
+
+
 def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: Metric) -> list[Arm]:
     if not tried:
         return _arms_of(runs, keys)
@@ -444,6 +521,7 @@ def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: 
         told, kept = _chosen(every, tried, metric)
         (chosen,) = _arms_of(kept, keys)
         chosen.chosen, chosen.passed_over = told, [run for run in every if run not in kept]
+        chosen.tried = len({_settings(run, tried) for run in every})
         arms_of_task.append(chosen)
     return arms_of_task
 

@@ -20,7 +20,7 @@ from bertlab.data.dataset import load_for, roles_for, text_roles
 from bertlab.declarations import Metric, Role
 from bertlab.errors import UserError
 from bertlab.report import contamination, resampling, stats
-from bertlab.report.arms import Arm, Seeds, Study, partners, seeds_of
+from bertlab.report.arms import Arm, Seeds, Study, partners, seeds_of, weights_from_elsewhere
 from bertlab.report.contamination import Contamination, check_contamination
 from bertlab.runs.cache import remembered
 from bertlab.runs.files import digest, file_digest
@@ -280,7 +280,7 @@ def contaminations(
             texts_of.setdefault(key, (f"{role} on {config.dataset.name}", config))
             if arm.name not in readers.setdefault(key, []):
                 readers[key].append(arm.name)
-        if run.config.get("init.component") in ("pretrained", "checkpoint"):
+        if weights_from_elsewhere(run):
             skipped.append(f"{arm.name}: what its weights from elsewhere were trained on is not on record")
     seen = []
     run = study.baseline.in_order()[0]

@@ -7,7 +7,7 @@ import numpy as np
 from bertlab.errors import UserError
 from bertlab.report import by_example, stats
 from bertlab.report.arms import Study
-from bertlab.report.comparison import Row, compare, warnings_of
+from bertlab.report.comparison import Row, choice_of, compare, level_of, warnings_of
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves
 from bertlab.report.pages.methods import data_blocks, methods_blocks, settings_blocks
@@ -85,30 +85,26 @@ def study_blocks(
     are none.
     """
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
-    halves = sum(run.selects_by == "selection" for arm in study.arms for run in arm.in_order())
-    selection = (
-        f"{study.metric.name} of the selected checkpoints"
-        if not study.is_of_rows
-        else "the half of validation that chose nothing; the other half chose each run's checkpoint"
-        if halves == sum(len(arm.runs) for arm in study.arms)
-        else "validation, which also chose each run's checkpoint"
-    ) + (
-        "; the test split was scored once with that checkpoint and chooses nothing."
+    choice = choice_of(study)
+    scored = choice.of_scores if study.is_of_rows else f"{study.metric.name} of the selected checkpoints"
+    selection = scored + (
+        f"; the test split was scored once with {choice.with_weights} and chooses nothing."
         if any(row.test is not None for row in rows)
         else "."
     )
     if len(study.arms) == 1:
         tests = (
             f"Scores are on {selection} Intervals: 95 % t over"
-            f" {'folds, corrected' if study.folds else 'seeds'}."
+            f" {'folds, corrected' if study.folds else 'seeds'}{_nested(study)}."
         )
     else:
         named = "corrected resampled t test over folds" if study.folds else stats.TESTS[test].words
         by = "fold and seed" if study.folds else "seeds"
         tests = (
             f"Differences are to “{study.baseline.name}”, paired by {by}, on {selection} p: {named},"
-            " corrected after Holm over the tests that can reach 0.05 at all; an arm's interval is at the"
-            " level at which it was tested."
+            " corrected after Holm over the tests that can reach 0.05 at all; verdicts go by it."
+            f" {_intervals(study, rows, test)} An arm's own mean, spread and 95 % interval are over its seeds"
+            f"{_nested(study)}."
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
@@ -139,6 +135,34 @@ def study_blocks(
         if figure is not None:
             blocks.append(figure)
     return blocks
+
+
+def _intervals(study: Study, rows: Sequence[Row], test: str) -> str:
+    """What the intervals of differences are, and how they go with the tests."""
+    kind = (
+        "corrected t intervals"
+        if study.folds
+        else "the test's confidence sequences"
+        if stats.TESTS[test].is_sequential
+        else "t intervals"
+    )
+    together = max(
+        (row.on_validation.comparisons for row in rows if row.on_validation is not None), default=1
+    )
+    if together == 1:
+        return f"Intervals of differences are {kind}."
+    return (
+        f"Intervals of differences are {kind}, each at {100 * level_of(together):.4g} %, so that all"
+        f" {together} hold together at 95 % (Bonferroni); Holm's correction finds more than these intervals"
+        " show, so that one may include 0 beside “better”."
+    )
+
+
+def _nested(study: Study) -> str:
+    """What else an arm's own interval is over, where it has several pretrainings."""
+    several = any(len({seeds.outer for seeds in arm.runs}) < len(arm.runs) and arm.pretrainings > 1
+                  for arm in study.arms)  # fmt: skip
+    return ", of an arm on several pretrainings over their means" if several and not study.folds else ""
 
 
 # --- scaling --------------------------------------------------------------------------------------

@@ -332,7 +332,7 @@ def _statistics(studies: Sequence[Study], test: str) -> str:
         if all(study.folds for study in studies)
         else f"the {stats.TESTS[test].words}"
     )
-    level = "at 95 % or the corrected level"
+    level = "which hold together at 95 % over the comparisons of a task (Bonferroni)"
     intervals = (
         f"valid at any time too, {level}" if stats.TESTS[test].is_sequential else f"t intervals, {level}"
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from bertlab.declarations import FRACTION, Metric
 from bertlab.report import by_example, stats
 from bertlab.report.arms import ABSENT, Arm, Seeds, Study, differing_keys
-from bertlab.report.comparison import Row, Versus, last_scores
+from bertlab.report.comparison import Row, Versus, choice_of, last_scores, summarize
 from bertlab.report.pages.page import PageTable
 
 MOST_SIDE_BY_SIDE = 6  # arms
@@ -93,10 +93,7 @@ def held_out_table(study: Study, rows: Sequence[Row]) -> list[PageTable]:
     headers = ["arm", "test, mean ± sd", "difference [interval]", "p (Holm)", "verdict"]
     return [
         PageTable(
-            headers,
-            lines,
-            "On the test split, scored once with the checkpoint that validation chose",
-            wide=(4,),
+            headers, lines, f"On the test split, scored once with {choice_of(study).with_weights}", wide=(4,)
         )
     ]
 
@@ -175,10 +172,10 @@ def other_scores(study: Study) -> list[PageTable]:
         return []
     lines = []
     for arm in study.arms:
-        scores = [list(arm.scores("validation", metric).values()) for metric in others]
+        scores = [arm.scores("validation", metric) for metric in others]
         spreads = [
-            spread(stats.summarize(values) if values else None, metric)
-            for values, metric in zip(scores, others, strict=True)
+            spread(summarize(own) if own else None, metric)
+            for own, metric in zip(scores, others, strict=True)
         ]
         lines.append([arm.name, *spreads])
     headers = [shown_name(metric) for metric in others]
