@@ -23,7 +23,7 @@ from bertlab.training.execution import compute
 from bertlab.training.location import OUT_OF_MEMORY, Located, in_parts, locate
 from bertlab.training.loop import Interrupted, MemoryExhausted
 from bertlab.training.rehearsal import rehearse
-from bertlab.training.several.exchange import ALONE, Alone, meet
+from bertlab.training.several.exchange import ALONE, Alone, meet, word_left
 from bertlab.training.several.launch import run_together
 from bertlab.training.several.seeds import Conductor, Seed
 from bertlab.training.summary import score_rest
@@ -44,7 +44,8 @@ def train(config: Train, context: Context) -> Outcome:
     if place().of == 1:
         return train_by_several(run, context)
     try:
-        return train_located(run, context)
+        with word_left():
+            return train_located(run, context)
     except (DataError, DivergedError) as error:  # met by all alike: the first tells
         raise error if place().is_first else ToldElsewhereError(str(error)) from error
 

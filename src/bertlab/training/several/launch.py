@@ -23,7 +23,7 @@ from typing import Any
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, start_processes
 
 from bertlab import errors
-from bertlab.errors import RunError, ToldElsewhereError, UserError
+from bertlab.errors import PeerLostError, RunError, ToldElsewhereError, UserError
 from bertlab.runs.processes import Place, take_place
 from bertlab.runs.streams import prepare_streams
 from bertlab.training.loop import HANGUP, Interrupted, MemoryExhausted
@@ -113,7 +113,7 @@ def _process(rank: int, of: int, folder: str, work: Callable[..., bool], argumen
         told = Told(INTERRUPTED, stop.exit_status - 128)
     except MemoryExhausted as error:
         told = Told(EXHAUSTED, error.micro_batch)
-    except ToldElsewhereError as error:
+    except (PeerLostError, ToldElsewhereError) as error:
         told = Told(ELSEWHERE, line=str(error))
     except UserError as error:
         told = Told(REFUSED, 0, type(error).__name__, str(error))
