@@ -20,7 +20,7 @@ from bertlab.runs.outcome import Context, Outcome, SweepTrial
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_optimizer, set_up
 from bertlab.training.location import OUT_OF_MEMORY, Located
-from bertlab.training.loop import Interrupted, MemoryExhausted, Pruned, fit
+from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.several.exchange import Alone
 from bertlab.training.summary import (
@@ -165,7 +165,14 @@ def compute(
             close(trackers, summary)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
     processes.same(lambda: summary)
-    return Outcome(folder, summary)
+    return ended(Outcome(folder, summary), progress)
+
+
+def ended(outcome: Outcome, progress: Progress) -> Outcome:
+    """What a finished run returns. Raises Interrupted where a signal came with its last step."""
+    if progress.asked:
+        raise Interrupted(progress.asked, is_finished=True)
+    return outcome
 
 
 def described(config: Train, material: Material, context: Context) -> list[str]:
@@ -184,14 +191,14 @@ def follow(run: Located, material: Material, model: Model, processes: Alone) -> 
     """The part in `compute` of each process but the first, which alone reads and writes the run's folder."""
     optimizer = build_optimizer(run.config, set_up(model, run.config, run.device))
     _, snapshots = pairs_scorer(run, material, model)
-    fit(
+    progress = fit(
         run.config, model, optimizer, material.objective, material.examples, material.dataset.splits,
         run.device, run.folder.checkpoints, run.id,
         broadcast([]), None, snapshots, processes,
     )  # fmt: skip
     processes.spread(model)
     final_scores(run, model, material, scored_splits(material), processes)
-    return Outcome(run.folder, processes.same(dict))
+    return ended(Outcome(run.folder, processes.same(dict)), progress)
 
 
 def pairs_scorer(

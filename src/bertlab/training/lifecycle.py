@@ -126,7 +126,7 @@ def train_with_others(run: Located, context: Context) -> Outcome:
         )
         came_to = companions.ended[str(run.folder)]
         if conductor.received and not isinstance(came_to, BaseException):  # too late for this one
-            raise Interrupted(conductor.received[0])
+            raise Interrupted(conductor.received[0], is_finished=True)
     if isinstance(came_to, BaseException):
         raise came_to
     return came_to

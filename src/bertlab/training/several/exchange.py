@@ -35,6 +35,7 @@ MEETING = datetime.timedelta(minutes=10)  # from the first to the last that is s
 ANSWER = datetime.timedelta(seconds=5)  # of the store, once another process has died
 # one may wait long for another's data or lock; a death is noticed at once
 PATIENCE = datetime.timedelta(days=7)
+TOLD, LOST = "bertlab/told", "bertlab/lost"  # keys of the store: why the run ends; how many miss another
 SIGNS_OF_DEATH = (
     "connection closed by peer",
     "connection reset by peer",
@@ -123,12 +124,12 @@ class Together(Alone):
     def __init__(self, here: Place) -> None:
         self.rank, self.of, self.local_rank = here.rank, here.of, here.local_rank
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        store, _, _ = next(rendezvous(here.meeting, here.rank, here.of, timeout=MEETING))  # type: ignore[no-untyped-call]  # torch's has no types
+        store, _, _ = next(rendezvous(here.meeting, here.rank, here.of, timeout=MEETING))
         store.set_timeout(MEETING)
         dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.of, timeout=MEETING)
         store.set_timeout(PATIENCE)
         _set_pg_timeout(PATIENCE)
-        self.board = dist.PrefixStore("bertlab", store)
+        self.board = store
         if torch.cuda.is_available():
             torch.cuda.set_device(here.local_rank)
 
@@ -136,13 +137,13 @@ class Together(Alone):
         """That this process tells why the run ends."""
         with contextlib.suppress(RuntimeError):
             self.board.set_timeout(ANSWER)
-            self.board.set("told", "")
+            self.board.set(TOLD, "")
 
     def tells_of_death(self) -> bool:
         """Whether nobody has told why the run ends, and it is for this process to do so."""
         try:
             self.board.set_timeout(ANSWER)
-            return not self.board.check(["told"]) and self.board.add("lost", 1) == 1
+            return not self.board.check([TOLD]) and self.board.add(LOST, 1) == 1
         except RuntimeError:  # gone with the first process: the next one tells, and each machine's first
             return self.rank == 1 or self.local_rank == 0
 
@@ -247,7 +248,7 @@ def is_of_death(error: RuntimeError) -> bool:
 
 @contextmanager
 def word_left() -> Iterator[None]:
-    """Around a run: a process that ends by what it tells itself leaves word, so that the others are silent."""
+    """Around a run: a process that ends by what it tells itself leaves word; the others are silent then."""
     try:
         yield
     except (PeerLostError, ToldElsewhereError):
