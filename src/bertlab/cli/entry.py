@@ -409,7 +409,7 @@ def _task(job: str, command: str, labels: list[str], together: Sweep | None) -> 
             )
         except Interrupted as stop:
             if place().is_first:
-                print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
+                print(stop.line, file=sys.stderr)
             sys.exit(stop.exit_status)
 
     return task
