@@ -14,10 +14,11 @@ from bertlab.config.composition import compose_schema
 from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs
-from bertlab.report.arms import studies_of, varying_keys
+from bertlab.report.arms import studies_of
 from bertlab.report.comparison import Versus, compare, found, verdict, warnings_of
 from bertlab.report.pages.build import study_blocks
 from bertlab.report.pages.page import Page, PageTable, to_markdown
+from bertlab.report.settings import varying_keys
 from bertlab.report.stats import SIGN_FLIP, paired
 from bertlab.runs.records import find_runs
 
@@ -84,6 +85,30 @@ def test_keys_that_follow_from_others_are_left_out(tmp_path: Path) -> None:
         "init=scratch",
         "init.objective.rate=0.4",
     }
+
+
+def test_what_came_later_or_changes_no_result_sets_no_runs_apart(tmp_path: Path) -> None:
+    """A run from before a key was there has its default; how fast a pretraining was scored is nobody's
+    affair.
+    """
+    stage = {"init__component": "stage", "init__objective": {"component": "mlm", "rate": 0.2}}
+    write_run(tmp_path, "a", 0, 0.8, stage="p", **stage)
+    later = {
+        "evaluation__snapshots": [],
+        "evaluation__pairs_scoring": "token",
+        "model__qk_norm": "none",
+        "optimizer__skip_spikes": None,
+        "dataset__folds": None,
+        "tokenizer__max_unknown_share": 0.7,
+        "init__evaluation": {"batch_size": 64, "save_predictions": False},
+    }
+    write_run(tmp_path, "b", 1, 0.8, stage="p", **stage, **later)
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    assert study.keys == [] and len(study.arms) == 1
+    write_run(tmp_path, "c", 0, 0.8, stage="p", **stage, **{**later, "model__qk_norm": "rms"})
+    assert varying_keys(find_runs([str(tmp_path)])) == ["model.qk_norm"]
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    assert [len(arm.runs) for arm in study.arms] == [2, 1]
 
 
 def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> None:

@@ -114,7 +114,7 @@ def list_runs(config: Schema) -> Iterator[str]:
     """A line a run: its score in its own metric, its cost, and what sets it apart from others on the same
     dataset and objective.
     """
-    from bertlab.report.arms import varying_keys
+    from bertlab.report.settings import varying_keys
     from bertlab.runs.listing import row_of
 
     runs = chosen_runs(config.runs, config.where, config.sort)

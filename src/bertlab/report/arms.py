@@ -1,19 +1,17 @@
 """What varies between runs, and the arms that it makes: runs that are equal but for their seed."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bertlab.config import registry
-from bertlab.config.schema import Evaluation, InitConfig, Train
+from bertlab.config.schema import InitConfig
 from bertlab.declarations import BITS_PER_CHARACTER, Metric, metric_named
 from bertlab.errors import ConfigError, did_you_mean
+from bertlab.report.settings import ABSENT, decides, differing_settings, setting, settings_of, varying_keys
 from bertlab.runs.records import RunRecord
 
-SEEDS = ("seed", "init.seed", "dataset.fold")
-ABSENT = "–"
 BASELINE = "baseline"  # what an arm is called among others that has no shorter name, and its mark in a name
 MOST_IN_A_NAME = 3  # settings
 
@@ -291,9 +289,7 @@ def study_of_arms(runs: Mapping[str, Sequence[RunRecord]], metric: str | None = 
     keys = varying_keys(every)
     arms = []
     for name, own in finished.items():
-        arm = Arm(
-            name, {key: own[0].config.get(key, ABSENT) for key in keys}, {seeds_of(run): run for run in own}
-        )
+        arm = Arm(name, {key: setting(own[0], key) for key in keys}, {seeds_of(run): run for run in own})
         arm.failed = [run for run in runs[name] if run.problem]
         arms.append(arm)
     first = every[0].config
@@ -343,51 +339,6 @@ def _tokenizers_differ(runs: Sequence[RunRecord]) -> bool:
     )
 
 
-def varying_keys(runs: Sequence[RunRecord], without: Sequence[str] = ()) -> list[str]:
-    """Dotted keys that differ between runs, without seeds, what only changes speed, keys that follow from
-    others, and those of `without`.
-
-    Chosen components come first (`init.component`), then shallow keys; a key that tells no runs apart that
-    the keys before it leave together follows from them: what only a pretraining has follows from there being
-    one.
-    """
-    every = sorted(
-        {key for run in runs for key in run.config},
-        key=lambda key: (not key.endswith(".component"), key.count("."), key),
-    )
-    kept: list[str] = []
-    for key in every:
-        if not decides(key, runs) or key.endswith(".name") or key in without:
-            continue
-        together: dict[tuple[str, ...], set[str]] = {}
-        for run in runs:
-            together.setdefault(tuple(str(run.config.get(other, ABSENT)) for other in kept), set()).add(
-                str(run.config.get(key, ABSENT))
-            )
-        if any(len(values) > 1 for values in together.values()):
-            kept.append(key)
-    return kept
-
-
-def decides(dotted: str, runs: Sequence[RunRecord] = ()) -> bool:
-    """Whether a key may change results, by its declaration; seeds and folds are what runs are paired by."""
-    if dotted in SEEDS or (
-        dotted == "dataset.split_seed" and any(run.config.get("dataset.folds") for run in runs)
-    ):
-        return False
-    group, _, rest = dotted.partition(".")
-    fields = {item.name: item for item in dataclasses.fields(Train)}
-    if group in fields and not fields[group].metadata.get("decides", True):
-        return False
-    return (
-        not any(
-            item.name == rest and not item.metadata.get("decides", True)
-            for item in dataclasses.fields(Evaluation)
-        )
-        or group != "evaluation"
-    )
-
-
 def differing_keys(arms: Sequence[Arm]) -> list[str]:
     """Every key in which the arms differ, also those that follow from others; of a pretraining that only some
     have, none.
@@ -426,7 +377,7 @@ def _place_failed(arms: list[Arm], failed: Sequence[RunRecord], keys: Sequence[s
     no other run.
     """
     for run in failed:
-        settings = tuple(str(run.config.get(key, ABSENT)) for key in keys)
+        settings = settings_of(run, keys)
         for arm in arms:
             if tuple(map(str, arm.settings.values())) == settings and seeds_of(run) not in arm.runs:
                 arm.failed.append(run)
@@ -451,7 +402,7 @@ def _tried(runs: Sequence[RunRecord], select: Sequence[str]) -> list[str]:
         tried += [
             one
             for one in within
-            if len({str(run.config.get(one)) for run in runs}) > 1 and not one.endswith(".name")
+            if len({str(setting(run, one)) for run in runs}) > 1 and not one.endswith(".name")
         ]
     return tried
 
@@ -462,7 +413,7 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
     """
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in runs:
-        groups.setdefault(_settings(run, tried), []).append(run)
+        groups.setdefault(settings_of(run, tried), []).append(run)
     most = max(len({seeds_of(run) for run in group}) for group in groups.values())
     means = {
         settings: sum(scores) / len(scores)
@@ -479,10 +430,6 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
         f"{key.removesuffix('.component')}={value}" for key, value in zip(tried, best, strict=True)
     )
     return told, groups[best]
-
-
-def _settings(run: RunRecord, keys: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(run.config.get(key, ABSENT)) for key in keys)
 
 
 def _refuse_mixed(arms: Sequence[Arm]) -> None:
@@ -502,16 +449,6 @@ def _refuse_mixed(arms: Sequence[Arm]) -> None:
                 )
 
 
-def differing_settings(runs: Sequence[RunRecord]) -> list[str]:
-    """Keys that decide results and differ between these runs."""
-    keys = sorted(
-        {key for run in runs for key in run.config if decides(key, runs) and not key.endswith(".name")}
-    )
-    return [
-        key.removesuffix(".component") for key in keys if len({str(run.config.get(key)) for run in runs}) > 1
-    ]
-
-
 def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: Metric) -> list[Arm]:
     if not tried:
         return _arms_of(runs, keys)
@@ -521,7 +458,7 @@ def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: 
         told, kept = _chosen(every, tried, metric)
         (chosen,) = _arms_of(kept, keys)
         chosen.chosen, chosen.passed_over = told, [run for run in every if run not in kept]
-        chosen.tried = len({_settings(run, tried) for run in every})
+        chosen.tried = len({settings_of(run, tried) for run in every})
         arms_of_task.append(chosen)
     return arms_of_task
 
@@ -531,7 +468,7 @@ def _arms_of(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
     for run in sorted(
         runs, key=lambda run: str(run.summary.get("cost", {}).get("finished_at", "")), reverse=True
     ):
-        settings = {key: run.config.get(key, ABSENT) for key in keys}
+        settings = {key: setting(run, key) for key in keys}
         arm = arms.setdefault(tuple(map(str, settings.values())), Arm("", settings))
         if seeds_of(run) in arm.runs:
             arm.others.append(run)  # the newest of the same seeds counts

@@ -10,17 +10,16 @@ from typing import Any
 from bertlab.declarations import BITS_PER_CHARACTER, Metric
 from bertlab.report import resampling, stats
 from bertlab.report.arms import (
-    ABSENT,
     Arm,
     Seeds,
     Study,
     by_pretraining,
     counted,
     differing_keys,
-    differing_settings,
     partners,
     weights_from_elsewhere,
 )
+from bertlab.report.settings import ABSENT, differing_settings
 from bertlab.runs.outcome import learnt_nothing
 from bertlab.runs.records import RunRecord
 

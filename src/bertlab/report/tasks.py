@@ -16,8 +16,9 @@ import numpy as np
 from bertlab.config.suites import Published, Suite
 from bertlab.declarations import Metric
 from bertlab.report import resampling, stats
-from bertlab.report.arms import ABSENT, Arm, Seeds, Study, arm_name, by_pretraining, partners
+from bertlab.report.arms import Arm, Seeds, Study, arm_name, by_pretraining, partners
 from bertlab.report.comparison import Cost, Versus, cost_of, differences, summarize
+from bertlab.report.settings import setting
 from bertlab.runs.records import RunRecord
 
 MEAN = Metric("mean over tasks", higher_is_better=True, bounds=(-1.0, 1.0))
@@ -156,7 +157,7 @@ def _matched(tasks: Sequence[Task], in_mean: Sequence[str]) -> list[OverTasks]:
     for task in tasks:
         for arm in task.study.arms:
             run = arm.in_order()[0]
-            settings = {key: run.config.get(key, ABSENT) for key in keys}
+            settings = {key: setting(run, key) for key in keys}
             signature = tuple(map(str, settings.values()))
             over = matched.setdefault(signature, OverTasks("", settings, in_mean=in_mean))
             over.by_task[task.name], over.metrics[task.name] = arm, task.metric

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bertlab.report import stats
-from bertlab.report.arms import ABSENT, Study, decides
+from bertlab.report.arms import Study
 from bertlab.report.arms import counted as counted_runs
 from bertlab.report.pages.page import Block, Heading, PageTable, Text
+from bertlab.report.settings import ABSENT, decides
 from bertlab.runs.records import RunRecord
 
 METHODS = "methods"  # the kind of text that is written to files of its own

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from bertlab.declarations import FRACTION, Metric
 from bertlab.report import by_example, stats
-from bertlab.report.arms import ABSENT, Arm, Seeds, Study, differing_keys
+from bertlab.report.arms import Arm, Seeds, Study, differing_keys
 from bertlab.report.comparison import Row, Versus, choice_of, last_scores, summarize
 from bertlab.report.pages.page import PageTable
+from bertlab.report.settings import ABSENT
 
 MOST_SIDE_BY_SIDE = 6  # arms
 
