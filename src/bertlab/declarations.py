@@ -9,7 +9,7 @@ import abc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 FRACTION = "fraction"  # a unit: a number of which 1 is the whole, shown in percent
 SCORED_SPLITS = ("selection", "validation", "test")  # of a run's data, test once
@@ -172,6 +172,9 @@ class Kind(abc.ABC):
     holds_text: ClassVar[bool] = (
         False  # whether a converted cell is a text, or a list of texts, that a tokenizer reads
     )
+    # whether a converted cell is the id of one class, a list of ids, or of one id a word of the texts
+    classes: ClassVar[Literal["none", "one", "several", "a word"]] = "none"
+    is_number: ClassVar[bool] = False  # whether a converted cell is one number
 
     def __init__(self, column: Column) -> None:
         self.column = column

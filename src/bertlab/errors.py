@@ -42,6 +42,10 @@ class ToldElsewhereError(UserError):
     """Another process of the same run tells what went wrong; this one only ends."""
 
 
+class PeerLostError(RunError):
+    """Another process of the same run has ended without a word; this one tells."""
+
+
 class DivergedError(UserError):
     """The loss, a gradient or a score is no longer a finite number."""
 

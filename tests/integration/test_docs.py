@@ -21,6 +21,7 @@ from bertlab.cli.help import help_text
 from bertlab.cli.sweeps import own_words, words_of_devices
 from bertlab.config import composition, registry
 from bertlab.config.schema import Planning
+from bertlab.training.costs.forecast import Forecast, Forecaster
 from children import PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,8 @@ PAGES = [
     ),
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
+# a run as it is planned for, where nothing is read and nothing is timed
+UNTIMED = Forecast(Path("multirun", "run"), "new", 1, 1, 0, 1.0, 1.0, 1.0, None)
 KEYS = "docs/reference/keys/"  # pages that are made from the schema
 WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 SETTING = re.compile(r"zip\(|[+~]*[\w.@/-]+=")
@@ -216,6 +219,7 @@ def mine() -> None:
     for name in ("masking.yaml", "NAME.yaml"):
         Path("studies", name).parent.mkdir(exist_ok=True)
         Path("studies", name).write_text("question: Q\narms: {a: [], b: [optimizer.lr=1e-2]}\neffect: 1\n")
+    Path("experiments").symlink_to(ROOT / "experiments")
     Path("corpus.txt").write_text("".join(f"a film of the year {row}\n" for row in range(40)))
     for name in ("reviews.csv", "train.csv", "dev.csv", "scores.csv"):
         Path(name).write_text(
@@ -258,8 +262,10 @@ def test_a_documented_command_is_one_that_bertlab_takes(
         pytest.skip("the Ray launcher is not installed ('.[ray]')")
     asked: list[Any] = []
     if job == "plan":
-        monkeypatch.setattr("bertlab.cli.entry.plan", lambda *_: 0)
-        assert cli(*command.given)[0] == 0
+        monkeypatch.setattr(Forecaster, "survey", lambda *_: UNTIMED)
+        monkeypatch.setattr("bertlab.jobs._devices.show", lambda *_: 0)
+        status, _, errors = cli(*command.given)
+        assert status == 0, f"{command.place}: {errors}"
         planning, settings = own_words(Planning, settings)
         _, settings = words_of_devices(flags, planning, settings)
         job, rest = "train", ["-m", *settings] if "--multirun" in flags else settings

@@ -376,6 +376,19 @@ def test_predict_refuses_what_would_lose_something(run: Any, cli: Any, tmp_path:
     assert status == 0 and (tmp_path / "out.csv").read_text().startswith("text,predicted_label,second_label,")
 
 
+def test_lines_are_read_in_the_encoding_that_is_told(run: Any, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_bytes("a café\r\n\r\ngood film\n".encode("latin-1"))
+    words = ["predict", f"run={run.folder}", f"file={file}", "format=jsonl"]
+    status, _, err = cli(*words)
+    assert status == 2 and "line 1 is not utf-8" in err and "encoding in evaluate and predict" in err
+    status, out, err = cli(*words, "encoding=latin-1")
+    assert status == 0, err
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["a café", "good film"]
+    assert cli(*words, "encoding=latin-1", f"out={tmp_path / 'out.csv'}")[0] == 0
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[1].startswith("a café,")
+
+
 def test_printed_predictions_are_called_by_their_ids(run: Any, cli: Any, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("nr,text\nA7,good film\nB8,bad film\n")
     words = ["predict", f"run={run.folder}", f"file={tmp_path / 'in.csv'}", "id_column=nr"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bertlab.config.composition import compose_schema
-from bertlab.training.costs.forecast import Forecaster
+from bertlab.training.costs.forecast import Forecast, Forecaster
 
 DATA = [
     "debug=smoke",
@@ -91,6 +91,29 @@ def test_errors_of_every_run_are_told_and_the_others_planned(cli: Any) -> None:
         and "run 3 (objective.max_length=-1)" in err
     )
     assert err.count("\n") == 2 and not Path("multirun").exists()
+
+
+def test_a_plan_says_what_the_seeds_of_a_grid_can_show(
+    cli: Any, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arms are what differs beside seeds, pretrainings and folds; a record's spread is that of its pairs."""
+    untimed = Forecast(Path("multirun", "run"), "new", 1, 1, 0, 1.0, 1.0, 1.0, None)
+    monkeypatch.setattr(Forecaster, "survey", lambda *_: untimed)
+    grid = ["-m", "experiment=bertsst2", f"paths.mirror={shared_data}", "optimizer.lr=5e-4,1e-3"]
+    records = Path(__file__).parents[2] / "experiments"
+    pilot = f"pilot={records / '009-sst2-scratch-against-pretrained' / 'report'}"
+    status, out, err = cli("plan", *grid, "seed=range(6)", "effect=0.5", pilot)
+    assert status == 0 and "2 arms, 1 comparison with a baseline, 6 seeds each" in out, err
+    assert "differences of 2 arms" in out and "paired t         finds" in out
+    status, out, _ = cli("plan", *grid, "seed=0,1", "effect=0.5")
+    assert status == 0 and "times its spread" in out and "pilot=RUNS" in out
+    pilot = f"pilot={records / '015-flagship-ladder-on-two-cores' / 'report'}"
+    stage = ["init=stage", "init.dataset=imdb_text", "init.objective=mlm", "init.budget.steps=1"]
+    status, out, _ = cli("plan", *grid, *stage, "init.seed=range(3)", "seed=1", "effect=0.5", pilot)
+    assert status == 0 and "3 pretrainings each of 1 seed" in out and "spread of a difference 1.27" in out
+    assert "the pilot has one seed a pretraining" in out
+    status, out, err = cli("plan", *grid, "dataset.folds=2", "dataset.fold=0,1", "effect=0.5")
+    assert status == 0 and "2 arms, 1 comparison with a baseline, 2 folds each" in out, err
 
 
 def table_of_one(output: str) -> list[str]:

@@ -2,20 +2,25 @@
 equivalence.
 """
 
+import itertools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from runfolders import write_run
 from scipy import integrate
 from scipy import stats as scipy_stats
 
+from bertlab.config.components import DatasetConfig
 from bertlab.declarations import FRACTION, Metric
+from bertlab.jobs.plan import design_of
 from bertlab.report import stats
-from bertlab.report.power import Design, Spread, power_lines
+from bertlab.report.power import Design, Spread, pilot_spread, power_lines
 
 RNG = np.random.default_rng(20261130)
 
@@ -78,6 +83,19 @@ def test_what_few_seeds_would_have_found_is_said_of_the_test_that_was_made() -> 
         )
         assert found == pytest.approx(0.8, abs=0.06)
     assert math.isnan(stats.detectable(1.0, 5)) and stats.detectable(0.0, 6) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("n", "level"), [(9, 0.05 / 12), (11, 0.05 / 12), (11, 0.001), (12, 0.05 / 40), (14, 0.001)]
+)
+def test_the_sign_flip_has_its_promised_power_at_corrected_levels_too(n: int, level: float) -> None:
+    """There few sign patterns are extreme enough, and it finds less than a t test does."""
+    shift, rng = stats.detectable(1.0, n, level), np.random.default_rng(5)
+    signs = np.array([(1.0, *rest) for rest in itertools.product((-1.0, 1.0), repeat=n - 1)])
+    sums = np.abs((rng.standard_normal((1200, n)) + shift) @ signs.T)
+    found = ((sums >= sums[:, -1:] - 1e-9).mean(1) <= level).mean()
+    assert found == pytest.approx(0.8, abs=0.04)
+    assert shift > 1.02 * stats.detectable(1.0, n, level, test=stats.T_TEST)
 
 
 def test_tests_that_can_show_nothing_leave_the_family() -> None:
@@ -251,7 +269,8 @@ def test_a_plan_tells_which_tests_can_show_anything_and_what_the_rest_takes() ->
 def test_a_plan_of_nested_seeds_counts_pretrainings() -> None:
     accuracy = Metric("accuracy", True, FRACTION, (0.0, 1.0))
     spread = Spread(0.006, 0.01, accuracy, "a pilot")
-    assert spread.of_unit(3, 4) == pytest.approx(math.hypot(0.01, 0.003)) and spread.of_unit(1, 4) == 0.006
+    assert spread.of_unit(Design(2, 3, 4)) == pytest.approx(math.hypot(0.01, 0.003))
+    assert spread.of_unit(Design(2, 1, 4)) == 0.006
     lines = list(power_lines(Design(2, 3, 4), None, spread))
     assert (
         "3 pretrainings each of 4 seeds" in lines[0]
@@ -260,3 +279,76 @@ def test_a_plan_of_nested_seeds_counts_pretrainings() -> None:
     assert list(power_lines(Design(1, 1, 5), 0.5, None)) == [
         "power: one arm alone compares nothing; name arms, e.g. -m 'optimizer.lr=1e-3,5e-4'"
     ]
+
+
+def pilot(root: Path, pretrainings: int, seeds: int, arms: int = 2) -> Spread:
+    """Of arms whose pretrainings differ by a point a step, alike in both, and their seeds by a tenth."""
+    for arm in range(arms):
+        for outer in range(pretrainings):
+            for seed in range(seeds):
+                write_run(
+                    root,
+                    f"{arm}-{outer}-{seed}",
+                    seed,
+                    0.8 + 0.01 * outer + 0.001 * (1 + arm) * (seed + outer % 2),
+                    stage=f"p{arm}-{outer}",
+                    init__component="stage",
+                    init__seed=outer,
+                    optimizer__lr=0.001 * (1 + arm),
+                )
+    return pilot_spread([str(root)], "toy", "classification")
+
+
+def test_a_pilot_of_one_seed_a_pretraining_is_paired_and_never_divided_by_more_seeds(tmp_path: Path) -> None:
+    """Both levels are in its spread, and no number of seeds of each pretraining takes the outer one away."""
+    spread = pilot(tmp_path, pretrainings=3, seeds=1)
+    assert math.isnan(spread.inner) and math.isnan(spread.outer)
+    expected = np.std([0.0, 0.001, 0.0], ddof=1)  # of the differences, pretraining by pretraining
+    for design in (Design(2, 1, 8), Design(2, 3, 5), Design(2, 3, 1)):
+        assert spread.of_unit(design) == pytest.approx(expected)
+    lines = "\n".join(power_lines(Design(2, 3, 5), 0.5, spread))
+    assert "differences of 1 arm" in lines and "one seed a pretraining" in lines
+    assert "one pretraining an arm" not in lines
+    assert "seeds of one pretraining differ by less" in "\n".join(power_lines(Design(2, 1, 8), 0.5, spread))
+
+
+def test_a_pilot_with_both_levels_tells_them_apart(tmp_path: Path) -> None:
+    spread = pilot(tmp_path / "both", pretrainings=3, seeds=4)
+    assert spread.inner == pytest.approx(np.std([0, 0.001, 0.002, 0.003], ddof=1))
+    assert math.isnan(spread.whole) and "together" not in "\n".join(power_lines(Design(2, 3, 5), 0.5, spread))
+    one = pilot(tmp_path / "one", pretrainings=1, seeds=4)
+    assert math.isnan(one.outer) and one.inner == pytest.approx(spread.inner)
+    assert "the pilot has one pretraining an arm" in "\n".join(power_lines(Design(2, 3, 5), 0.5, one))
+
+
+@pytest.mark.parametrize(("seeds", "levels"), [(1, (True, True)), (4, (False, False))])
+def test_a_pilot_of_one_arm_is_unpaired_and_keeps_its_levels(
+    tmp_path: Path, seeds: int, levels: tuple[bool, bool]
+) -> None:
+    spread = pilot(tmp_path, pretrainings=3, seeds=seeds, arms=1)
+    assert (math.isnan(spread.inner), math.isnan(spread.outer)) == levels and "√2" in spread.source
+    between = math.sqrt(2) * np.std([0.0, 0.011, 0.02], ddof=1)
+    assert spread.of_unit(Design(2, 3, 1000)) == pytest.approx(between, rel=0.02)
+
+
+def test_seeds_and_folds_make_no_arms() -> None:
+    runs = [
+        [f"optimizer.lr={lr}", f"seed={seed}", f"init.seed={outer}"]
+        for lr in (1, 2)
+        for seed in range(4)
+        for outer in range(3)
+    ]
+    assert design_of(runs, DatasetConfig()) == Design(2, 3, 4)
+    folds = [[f"model={name}", f"dataset.fold={fold}", "seed=1"] for name in "ab" for fold in range(5)]
+    assert design_of(folds, DatasetConfig(folds=5)) == Design(2, 1, 1, 5, 0.25)
+    cuts = [[f"dataset.split_seed={cut}", *words] for words in folds for cut in (0, 1)]
+    assert design_of(cuts, DatasetConfig(folds=5)) == Design(2, 1, 1, 10, 0.25)
+
+
+def test_folds_are_planned_for_by_the_test_that_knows_that_they_share_rows() -> None:
+    accuracy = Metric("accuracy", True, FRACTION, (0.0, 1.0))
+    design = Design(2, 1, 1, 5, 0.25)
+    lines = list(power_lines(design, 0.5, Spread(0.006, math.nan, accuracy, "a pilot")))
+    assert "5 folds each" in lines[0] and len(lines) == 3 and "corrected t" in lines[2]
+    smallest = stats.detectable(0.006 * 1.5, 5, test=stats.T_TEST)  # 1 + 5/4
+    assert f"finds {accuracy.show(smallest)}" in lines[2] and "folds share theirs" in lines[2]

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from hydra_plugins.bertlab_optuna._errors import SpaceError
 from hydra_plugins.bertlab_optuna._results import best_preset
-from hydra_plugins.bertlab_optuna._space import SpaceError, build_space, distribution_of, quoted
+from hydra_plugins.bertlab_optuna._space import build_space, distribution_of, quoted
 from hydra_plugins.bertlab_optuna._study import (
     build_pruner,
     build_sampler,

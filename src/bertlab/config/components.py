@@ -312,6 +312,10 @@ class DatasetConfig(Component):
         """Content of the data that it names."""
         raise NotImplementedError(f"{type(self).__name__} lacks fingerprint(paths)")
 
+    def key_of_role(self, _role: str) -> str | None:
+        """The key below `dataset` that would name a role's column; None where no key can."""
+        return None
+
     @abc.abstractmethod
     def read(self, paths: "Paths", roles: Sequence[Role]) -> Any:
         """A data/dataset.py `LoadedDataset` with these roles' columns. Raises DataError naming file, column

@@ -7,6 +7,7 @@ one import. None of the three imports torch or Hydra: a config error must answer
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -428,8 +429,10 @@ class FileColumns(Node):
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(FileColumns)}
         return {name: value for name, value in values.items() if value}
 
-    def check_file(self, file: str | None) -> None:
-        """Columns without a file would be swallowed."""
+    def check_file(self, file: str | None, out: str | None = None) -> None:
+        """Columns without a file would be swallowed; a file that is read is not written."""
+        if file is not None and out is not None and Path(out).absolute() == Path(file).absolute():
+            raise ConfigError(f"out={out} is the file that is read; name another")
         if self.changes() and file is None:
             raise ConfigError(
                 f"{next(iter(self.changes()))} describes a file of your own: name it with file=PATH"

@@ -13,7 +13,6 @@ predicts masked tokens find the right sentence of two the likelier one? out=FILE
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,8 @@ from bertlab.contracts import join_examples
 from bertlab.data.dataset import load_for, roles_for
 from bertlab.data.pairs import find_pairs, read_pairs
 from bertlab.data.tables.table import read_rows, rows_of_columns, table_of
-from bertlab.errors import ConfigError, DataError, RunError, did_you_mean
-from bertlab.runs.files import file_digest, to_json, write_atomically, write_record, write_text
+from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.runs.files import file_digest, write_atomically, write_text
 from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Context
@@ -83,7 +82,7 @@ class Schema(FileColumns):
             raise ConfigError(
                 f"{others[0]}: a file of minimal pairs has the columns sentence_good, sentence_bad and UID"
             )
-        self.check_file(self.file or self.pairs)
+        self.check_file(self.file or self.pairs, self.out)
 
 
 def run(config: Schema, context: Context) -> float:
@@ -140,12 +139,7 @@ def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) 
         path = Path(file).expanduser()
         checksum = file_digest(path)
         name, source = f"{path.stem}-{checksum[:8]}", {"file": str(path.absolute()), "sha256": checksum}
-    place = folder.path / "evaluations" / f"{name}.json"
-    try:
-        write_record(place, to_json({**source, **told, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}))
-    except OSError as error:
-        raise RunError(f"{place}: the result above could not be kept ({error.strerror or error})") from error
-    return place
+    return folder.write_evaluation(name, {**source, **told})
 
 
 def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
@@ -180,7 +174,7 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
 def print_table(metrics: dict[str, Any], split: str, trained: FinishedRun) -> None:
     """Scores, then what the objective shows beside them."""
     for name, value in metrics.items():
-        if isinstance(value, float):
+        if isinstance(value, int | float):
             print(f"{name:<24} {value:.4f}")
     lines = trained.objective.describe_scores(
         {name.removeprefix(f"{split}/"): value for name, value in metrics.items()}

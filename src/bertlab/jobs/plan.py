@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bertlab.config.registry import Job
-from bertlab.config.schema import Power, Train
+from bertlab.config.schema import DatasetConfig, Power, Train
 from bertlab.errors import UserError, one_line
 from bertlab.report.arms import SEEDS
 from bertlab.report.power import Design, pilot_spread, power_lines
@@ -68,15 +68,30 @@ def show(runs: Sequence[Asked], trials: int | None, power: Power) -> int:
 
 def power_of(runs: Sequence[Asked], power: Power) -> Iterator[str]:
     """What the grid's seeds can show. Raises what a bad run or pilot raises."""
-    settings = [dict(word.partition("=")[::2] for word in run.words) for run in runs]
-    arms = {tuple(f"{key}={value}" for key, value in own.items() if key not in SEEDS) for own in settings}
-    inner, outer = ({own.get(key, "") for own in settings} for key in SEEDS)
     config = runs[0].compose()
     spread = None
     if power.pilot is not None:
         places = [part.strip() for part in power.pilot.split(",") if part.strip()]
         spread = pilot_spread(places, config.dataset.name, config.objective.name)
-    yield from power_lines(Design(len(arms), len(outer), len(inner)), power.effect, spread)
+    yield from power_lines(design_of([run.words for run in runs], config.dataset), power.effect, spread)
+
+
+def design_of(runs: Sequence[Sequence[str]], dataset: DatasetConfig) -> Design:
+    """What these runs' words would compare: whatever differs but seeds and folds makes an arm."""
+    settings = [dict(word.lstrip("+").partition("=")[::2] for word in words) for words in runs]
+    cuts = ("dataset.split_seed",) if dataset.folds else ()
+    arms = {tuple(word for word in own.items() if word[0] not in (*SEEDS, *cuts)) for own in settings}
+
+    def different(*keys: str) -> int:
+        return len({tuple(own.get(key, "") for key in keys) for own in settings})
+
+    return Design(
+        len(arms),
+        different("init.seed"),
+        different("seed"),
+        different("dataset.fold", *cuts) if dataset.folds else 0,
+        1 / dataset.fraction / (dataset.folds - 1) if dataset.folds else 0.0,
+    )
 
 
 def describe(

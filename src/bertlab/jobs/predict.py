@@ -35,7 +35,7 @@ from bertlab.data.dataset import roles_for
 from bertlab.data.tables.formats import kind_of, open_table, read_whole
 from bertlab.data.tables.rows import pick
 from bertlab.data.tables.table import from_texts, read_rows, rows_of_columns, table_of
-from bertlab.data.tables.text_files import has_mark
+from bertlab.data.tables.text_files import has_mark, read_lines
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.files import write_atomically, write_csv
 from bertlab.runs.folder import find_run
@@ -85,7 +85,7 @@ class Schema(FileColumns):
         for name, value in (("text", self.text), ("text_pair", self.text_pair)):
             if value is not None and not value.strip():
                 raise ConfigError(f"predict: {name} is empty; there is nothing to label")
-        self.check_file(self.file)
+        self.check_file(self.file, self.out)
         if self.id_column is not None and self.file in (None, "-"):
             raise ConfigError("predict: id_column names a column of a file: name it with file=PATH")
         if self.out is not None and (ending := Path(self.out).suffix) not in OUTPUTS:
@@ -93,12 +93,6 @@ class Schema(FileColumns):
                 f"predict: out={self.out}: {f'unknown ending {ending}' if ending else 'no ending'}; write"
                 f" {', '.join(OUTPUTS)}"
             )
-        if (
-            self.out is not None
-            and self.file is not None
-            and Path(self.out).absolute() == Path(self.file).absolute()
-        ):
-            raise ConfigError(f"predict: out={self.out} is the file that is read; name another")
 
 
 def run(config: Schema, _context: Context) -> None:
@@ -148,7 +142,7 @@ def label_table(trained: FinishedRun, config: Schema, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"out={out}: cannot be written ({error.strerror or error})") from error
-    if config.file in (None, "-") or Path(str(config.file)).suffix == ".txt":
+    if config.file in (None, "-") or kind_of(Path(str(config.file))) == ".txt":
         rows = rows_to_label(trained, config)
         columns = {name: list(rows[name]) for name in rows.column_names}
     else:
@@ -331,12 +325,12 @@ def rows_to_label(trained: FinishedRun, config: Schema) -> Any:
     if config.file is None or config.file == "-":
         if sys.stdin is None or sys.stdin.isatty():
             raise ConfigError('predict: nothing to label; give text="…", file=PATH, or pipe lines into it')
-        return from_pairs(trained, _lines(_read_standard_input(), "standard input"), None)
+        return from_pairs(trained, _lines_read(_read_standard_input()), None)
     file = Path(config.file).expanduser()
     if not file.is_file():
         raise DataError(f"file={config.file}: no such file")
-    if file.suffix == ".txt":
-        return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
+    if kind_of(file) == ".txt":
+        return from_pairs(trained, _lines_of(file, table_of(trained.config.dataset, config).encoding), None)
     roles = [
         role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer
     ]
@@ -368,8 +362,16 @@ def _read_standard_input() -> bytes:
     )
 
 
-def _lines(content: bytes, where: str) -> list[str]:
-    """Lines that hold something. Only line ends separate: a text may hold a form feed or U+2028, at which
+def _lines_of(file: Path, encoding: str) -> list[str]:
+    """Lines of a file that hold something."""
+    lines = [line.rstrip("\r\n") for line in read_lines(file, encoding) if line.strip()]
+    if not lines:
+        raise DataError(f"{file}: there is no text in it")
+    return lines
+
+
+def _lines_read(content: bytes) -> list[str]:
+    """The same of standard input, which is UTF-8. Only line ends separate: a text may hold a form feed or U+2028, at which
     `splitlines` breaks.
     """
     try:
@@ -377,11 +379,11 @@ def _lines(content: bytes, where: str) -> list[str]:
     except UnicodeDecodeError as error:
         number = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{where}: line {number} is not UTF-8; convert it, or use a CSV with the run's dataset.encoding"
+            f"standard input: line {number} is not UTF-8; convert it, or give file=PATH encoding=…"
         ) from None
     lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
     if not lines:
-        raise DataError(f"{where}: there is no text in it")
+        raise DataError("standard input: there is no text in it")
     return lines
 
 

@@ -6,13 +6,13 @@ MultiBERTs" (two levels of seeds).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bertlab.declarations import Metric
 from bertlab.errors import RunError
 from bertlab.report import stats
-from bertlab.report.arms import Study, counted, studies_of
+from bertlab.report.arms import Seeds, Study, counted, studies_of
 from bertlab.report.comparison import LEVEL, paired_by_pretraining
 from bertlab.runs.records import find_runs
 
@@ -30,20 +30,28 @@ SHORT = {
 class Spread:
     """Standard deviations of a difference between two arms, as fractions or in the metric's own unit."""
 
-    inner: float  # between seeds of one pretraining
-    outer: float  # between pretrainings; NaN where the pilot has one
+    inner: float  # between seeds of one pretraining; NaN where the pilot cannot tell it from `outer`
+    outer: float  # between pretrainings; NaN where the pilot has one, or cannot tell it from `inner`
     metric: Metric
     source: str  # whose differences these were
+    # both levels in one, of runs that each have a pretraining of their own; NaN where they are told apart
+    whole: float = math.nan
 
-    def of_unit(self, pretrainings: int, seeds: int) -> float:
+    def of_unit(self, design: "Design") -> float:
         """Of what a test counts as one observation: a pretraining's mean over its seeds where there are
-        several, else a seed.
+        several, a fold, else a seed. Where the levels are one, no number of seeds makes that smaller; of
+        folds it is as much larger as the training rows that they share hide (`resampling.inflated`).
         """
-        return (
-            self.inner
-            if pretrainings < 2
-            else math.hypot(0.0 if math.isnan(self.outer) else self.outer, self.inner / math.sqrt(seeds))
-        )
+        if math.isnan(self.inner):
+            of_seed = of_pretraining = self.whole
+        else:
+            of_seed = self.inner
+            of_pretraining = math.hypot(
+                0.0 if math.isnan(self.outer) else self.outer, self.inner / math.sqrt(design.seeds)
+            )
+        if design.folds:
+            return of_seed * math.sqrt(1 + design.folds * design.share_tested)
+        return of_pretraining if design.pretrainings > 1 else of_seed
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,18 @@ class Design:
     arms: int
     pretrainings: int  # seeds of the pretraining; 1 where there is one or none
     seeds: int  # of each pretraining
+    folds: int = 0  # over all cuts; 0 where validation is a split of its own
+    share_tested: float = 0.0  # of folds, scored rows a row of training
 
     @property
     def units(self) -> int:
         """Observations of each arm."""
-        return self.pretrainings if self.pretrainings > 1 else self.seeds
+        return self.folds or (self.pretrainings if self.pretrainings > 1 else self.seeds)
+
+    @property
+    def unit(self) -> str:
+        """What one of them is."""
+        return "fold" if self.folds else "pretraining" if self.pretrainings > 1 else "seed"
 
 
 def pilot_spread(paths: Sequence[str], dataset: str, objective: str) -> Spread:
@@ -87,21 +102,39 @@ def pilot_spread(paths: Sequence[str], dataset: str, objective: str) -> Spread:
 def _spread(study: Study, told: str) -> Spread:
     base = study.baseline.scores("validation", study.metric)
     others = [arm for arm in study.arms if arm is not study.baseline]
-    spreads = [
-        stats.spread_of_levels(paired_by_pretraining(arm.scores("validation", study.metric), base))
-        for arm in others
-    ]
-    inner, outer = ([one[place] for one in spreads if math.isfinite(one[place])] for place in (1, 0))
+    differences = [paired_by_pretraining(arm.scores("validation", study.metric), base) for arm in others]
     what = f"{study.title}, {told}: differences of {counted(len(others), 'arm')} to “{study.baseline.name}”"
-    if not inner and not outer:
-        scores = [list(arm.scores("validation", study.metric).values()) for arm in study.arms]
-        inner = [math.sqrt(2) * stats.summarize(values).sd for values in scores if len(values) > 1]
+    spread = _of_levels(differences, 1.0, study.metric, what)
+    if math.isnan(spread.inner) and math.isnan(spread.whole):
+        scores = [_by_pretraining(arm.scores("validation", study.metric)) for arm in study.arms]
         what = f"{study.title}, {told}: √2 times that of its scores"
-    return Spread(_pooled(inner), _pooled(outer), study.metric, what)
+        spread = _of_levels(scores, math.sqrt(2), study.metric, what)
+    return spread
+
+
+def _of_levels(
+    arms: Sequence[Mapping[int, Sequence[float]]], factor: float, metric: Metric, source: str
+) -> Spread:
+    """Pooled over arms (pretraining -> values); as a whole where no pretraining has a second seed."""
+    levels = [stats.spread_of_levels(values) for values in arms]
+    outer, inner = (_pooled([one[place] for one in levels]) for place in (0, 1))
+    whole = math.nan
+    if math.isnan(inner):
+        alone = [[value for group in values.values() for value in group] for values in arms]
+        whole = _pooled([stats.summarize(values).sd for values in alone if values])
+    return Spread(factor * inner, factor * outer, metric, source, factor * whole)
+
+
+def _by_pretraining(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
+    groups: dict[int, list[float]] = {}
+    for seeds, score in scores.items():
+        groups.setdefault(seeds.outer, []).append(score)
+    return groups
 
 
 def _pooled(spreads: Sequence[float]) -> float:
-    return math.sqrt(sum(one**2 for one in spreads) / len(spreads)) if spreads else math.nan
+    known = [one**2 for one in spreads if math.isfinite(one)]
+    return math.sqrt(sum(known) / len(known)) if known else math.nan
 
 
 def power_lines(
@@ -113,65 +146,73 @@ def power_lines(
         yield "power: one arm alone compares nothing; name arms, e.g. -m 'optimizer.lr=1e-3,5e-4'"
         return
     level = LEVEL / comparisons
-    unit = "pretraining" if design.pretrainings > 1 else "seed"
     yield (
         f"power: {counted(design.arms, 'arm')}, {counted(comparisons, 'comparison')} with a baseline,"
-        f" {counted(design.units, unit)} each"
-        + (f" of {counted(design.seeds, 'seed')}" if design.pretrainings > 1 else "")
+        f" {counted(design.units, design.unit)} each"
+        + (f" of {counted(design.seeds, 'seed')}" if design.unit == "pretraining" else "")
         + f"; Holm's first test is at {100 * level:.3g} %"
     )
-    sd = None if spread is None else spread.of_unit(design.pretrainings, design.seeds)
-    if spread is not None and sd is not None:
-        yield f"  spread of a difference {spread.metric.show(sd)} {_unit(spread.metric)}({spread.source})"
-        if design.pretrainings > 1 and math.isnan(spread.outer):
-            yield (
-                "  the pilot has one pretraining an arm: how far pretrainings differ is not in that spread,"
-                " and more will be needed"
-            )
+    if spread is not None:
+        shown = spread.metric.show(spread.of_unit(design))
+        yield f"  spread of a difference {shown} {_unit(spread.metric)}({spread.source})"
+        if (caveat := _caveat(design, spread)) is not None:
+            yield f"  {caveat}"
     elif effect is not None:
         yield (
             "  pilot=RUNS (a folder of earlier runs, or a record's report) gives the spread that seeds needed"
             " are reckoned by"
         )
-    for test in tests:
-        yield f"  {SHORT[test]:<15}  {_told(test, design, level, effect, spread, sd, unit)}"
+    for test in [stats.T_TEST] if design.folds else tests:
+        name = "corrected t" if design.folds else SHORT[test]
+        yield f"  {name:<15}  {_told(test, design, level, effect, spread)}"
 
 
-def _told(
-    test: str,
-    design: Design,
-    level: float,
-    effect: float | None,
-    spread: Spread | None,
-    sd: float | None,
-    unit: str,
-) -> str:
-    least = stats.smallest_n(level, test)
-    able = design.units >= least
-    parts = []
-    if not able:
-        parts.append(f"can show nothing with {counted(design.units, unit)}: it needs {least}")
-    elif spread is None or sd is None:
-        smallest = stats.detectable(1.0, design.units, level, POWER, test)
-        parts.append(f"finds a difference of {smallest:.2g} times its spread four times out of five")
-    else:
-        smallest = stats.detectable(sd, design.units, level, POWER, test)
-        parts.append(f"finds {spread.metric.show(smallest)} four times out of five")
-    if effect is not None and spread is not None and sd is not None:
-        needed = stats.seeds_for(effect / spread.metric.factor, sd, level, POWER, test)
-        enough = needed is not None and needed <= design.units
-        parts.append(
-            f"enough for {effect:g}"
-            if enough
-            else f"{effect:g} takes {'over 10,000' if needed is None else needed} {unit}s"
-            + ("" if needed is None else f" ({_word(design, needed)})")
+def _caveat(design: Design, spread: Spread) -> str | None:
+    """What the pilot cannot tell of the two levels."""
+    if math.isnan(spread.inner):
+        more = (
+            "taken for the pretrainings', which more seeds of each do not lessen"
+            if design.unit == "pretraining"
+            else "seeds of one pretraining differ by less"
         )
+        return (
+            "the pilot has one seed a pretraining: its spread is of pretrainings and seeds together, and"
+            f" {more}"
+        )
+    if design.unit == "pretraining" and math.isnan(spread.outer):
+        return (
+            "the pilot has one pretraining an arm: how far pretrainings differ is not in that spread, and"
+            " more will be needed"
+        )
+    return None
+
+
+def _told(test: str, design: Design, level: float, effect: float | None, spread: Spread | None) -> str:
+    least = stats.smallest_n(level, test)
+    sd = math.sqrt(1 + design.folds * design.share_tested) if spread is None else spread.of_unit(design)
+    smallest = stats.detectable(sd, design.units, level, POWER, test)
+    if design.units < least:
+        parts = [f"can show nothing with {counted(design.units, design.unit)}: it needs {least}"]
+    elif spread is None:
+        parts = [f"finds a difference of {smallest:.2g} times its spread four times out of five"]
+    else:
+        parts = [f"finds {spread.metric.show(smallest)} four times out of five"]
+    if effect is not None and spread is not None:
+        is_enough = smallest <= effect / spread.metric.factor
+        needed = "" if is_enough else _needed(test, design, level, effect, spread)
+        parts.append(f"enough for {effect:g}" if is_enough else f"{effect:g} {needed}")
     return "; ".join(parts)
 
 
-def _word(design: Design, needed: int) -> str:
-    """What to write for so many."""
-    return f"'init.seed=range({needed})'" if design.pretrainings > 1 else f"'seed=range({needed})'"
+def _needed(test: str, design: Design, level: float, effect: float, spread: Spread) -> str:
+    """How many units this effect takes, and what to write for so many."""
+    if design.folds:
+        return "takes more rows, or an arm that differs by more: folds share theirs, and more cuts add little"
+    needed = stats.seeds_for(effect / spread.metric.factor, spread.of_unit(design), level, POWER, test)
+    if needed is None:
+        return f"takes over 10,000 {design.unit}s"
+    key = "init.seed" if design.unit == "pretraining" else "seed"
+    return f"takes {needed} {design.unit}s ('{key}=range({needed})')"
 
 
 def _unit(metric: Metric) -> str:

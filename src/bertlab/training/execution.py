@@ -3,15 +3,15 @@
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.material import Material
 from bertlab.data.mixture import drawn_of_parts
-from bertlab.errors import ConfigError, redact
+from bertlab.errors import ConfigError, one_line, redact
 from bertlab.promises import built
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
@@ -20,7 +20,7 @@ from bertlab.runs.outcome import Context, Outcome, SweepTrial
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_optimizer, set_up
 from bertlab.training.location import OUT_OF_MEMORY, Located
-from bertlab.training.loop import Interrupted, MemoryExhausted, Pruned, fit
+from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
 from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.several.exchange import Alone
 from bertlab.training.summary import (
@@ -113,7 +113,7 @@ def compute(
                 tracker.examples(split, material.dataset.splits[split], rows)
         for name, told in on_pairs.items():
             folder.write_evaluation(name, told)
-        summary = {
+        done = {
             "status": "finished",
             "id": run.id,
             "metrics": metrics,
@@ -139,12 +139,12 @@ def compute(
             "words": [redact(word) for word in context.words],
         }
         if unscored := [split for split in there if split not in scored]:
-            summary["unscored"] = unscored
+            done["unscored"] = unscored
         if pretraining is not None:
-            summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
-        finish(trackers, summary)  # before it counts as finished: a kill between the two costs no curves
-        folder.write_summary(summary)
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
+            done["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
+        finish(trackers, done)  # before it counts as finished: a kill between the two costs no curves
+        folder.write_summary(done)
+        summary = done
     except (Interrupted, KeyboardInterrupt):
         summary["status"] = "interrupted"
         raise
@@ -158,11 +158,21 @@ def compute(
         summary["error"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        if summary["status"] != "finished":
-            folder.write_summary(summary)
-        finish(trackers, summary)
+        try:
+            if summary["status"] != "finished":
+                folder.write_summary(summary)
+        finally:
+            close(trackers, summary)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
     processes.same(lambda: summary)
-    return Outcome(folder, summary)
+    return ended(Outcome(folder, summary), progress)
+
+
+def ended(outcome: Outcome, progress: Progress) -> Outcome:
+    """What a finished run returns. Raises Interrupted where a signal came with its last step."""
+    if progress.asked:
+        raise Interrupted(progress.asked, is_finished=True)
+    return outcome
 
 
 def described(config: Train, material: Material, context: Context) -> list[str]:
@@ -181,14 +191,14 @@ def follow(run: Located, material: Material, model: Model, processes: Alone) -> 
     """The part in `compute` of each process but the first, which alone reads and writes the run's folder."""
     optimizer = build_optimizer(run.config, set_up(model, run.config, run.device))
     _, snapshots = pairs_scorer(run, material, model)
-    fit(
+    progress = fit(
         run.config, model, optimizer, material.objective, material.examples, material.dataset.splits,
         run.device, run.folder.checkpoints, run.id,
         broadcast([]), None, snapshots, processes,
     )  # fmt: skip
     processes.spread(model)
     final_scores(run, model, material, scored_splits(material), processes)
-    return Outcome(run.folder, processes.same(dict))
+    return ended(Outcome(run.folder, processes.same(dict)), progress)
 
 
 def pairs_scorer(
@@ -264,10 +274,19 @@ class TrialTracker(Tracker):
 
 
 def finish(trackers: list[Tracker], summary: dict[str, Any]) -> None:
-    """Each of them once, whatever happens to one."""
-    with ExitStack() as closing:
-        while trackers:
-            closing.callback(trackers.pop().finish, summary)
+    """Each of them once, in their order; where one fails, those behind it are left for `close`."""
+    while trackers:
+        trackers.pop(0).finish(summary)
+
+
+def close(trackers: list[Tracker], summary: dict[str, Any]) -> None:
+    """The same for a run that has failed: a tracker that fails too is told of, and hides no reason."""
+    while trackers:
+        try:
+            finish(trackers, summary)
+        except Exception as error:
+            line = one_line(f"{type(error).__name__}: {error}")
+            print(f"bertlab: note: a tracker did not end well ({line})", file=sys.stderr)
 
 
 def broadcast(trackers: list[Tracker]) -> Callable[[dict[str, float]], None]:

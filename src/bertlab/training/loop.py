@@ -28,7 +28,14 @@ from bertlab.data.batches import order_of
 from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
 from bertlab.errors import DataError, DivergedError, RunError
 from bertlab.kernels import Part, as_part
-from bertlab.runs.checkpoints import ResumeState, best_file, load_checkpoint, save_best, save_checkpoint
+from bertlab.runs.checkpoints import (
+    ResumeState,
+    best_file,
+    load_checkpoint,
+    newest_whole,
+    save_best,
+    save_checkpoint,
+)
 from bertlab.runs.machine import Device
 from bertlab.runs.progress import say, working
 from bertlab.training.assembly import Learner, Model
@@ -45,11 +52,19 @@ HANGUP = () if sys.platform == "win32" else (signal.SIGHUP,)  # a terminal that 
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
-    """SIGINT, SIGTERM or SIGHUP: the run has been checkpointed and can be continued."""
+    """SIGINT, SIGTERM or SIGHUP: the run has been checkpointed and can be continued, or it was at its end and
+    has finished; what would come after it does not begin.
+    """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, is_finished: bool = False) -> None:
         super().__init__(signal.Signals(number).name)
-        self.exit_status = 128 + number
+        self.exit_status, self.is_finished = 128 + number, is_finished
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        how = "run finished" if self.is_finished else "checkpoint written"
+        return f"{self}: {how}; the same command continues"
 
 
 class Pruned(Exception):  # noqa: N818  # not an error: a sweep has better things to do
@@ -87,6 +102,17 @@ class Progress:
     evaluations_without_improvement: int = 0
     stopped: str = ""  # why training ended before its budget
     records: list[dict[str, float]] = field(default_factory=list)
+    asked: int = 0  # the signal by which to end once the run has finished; never saved
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A step whose loss and gradient norm nobody has looked at yet: that would make the host wait."""
+
+    step: int
+    loss: Loss
+    norm: Tensor
+    lr: float
 
 
 def fit(
@@ -111,9 +137,9 @@ def fit(
     holds the same weights. Afterwards `model` holds the last weights, or their average where
     `optimizer.ema_decay` asks for one; the best ones lie beside the checkpoints (`load_best`). Every record
     goes to `log`, those of the time before a restart first. `snapshots` are measured on the way and change
-    nothing. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM,
-    Pruned after one where `should_prune`, asked after every evaluation but the last, says that going on is
-    not worth it.
+    nothing. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM (one
+    that comes with the last step is left to the caller, as `asked`), Pruned after one where `should_prune`,
+    asked after every evaluation but the last, says that going on is not worth it.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     average = average_of(weights, config.optimizer)
@@ -131,7 +157,7 @@ def fit(
         state: dict[str, Any] = {
             "optimizer": optimizer.state_dict(),
             "rng": generators[0],
-            "progress": vars(progress),
+            "progress": {name: value for name, value in vars(progress).items() if name != "asked"},
         }
         if processes.of > 1:
             state["rng_of_others"] = generators[1:]
@@ -143,10 +169,11 @@ def fit(
         if processes.is_first:
             save_checkpoint(folder, ResumeState(run, progress.step, model.state_dict(), state, best))
 
-    def settle(loss: Loss, norm: Tensor) -> None:
-        check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
+    def settle() -> None:
+        for one in unread:
+            check_finite(one.loss, one.norm, one.step, one.lr, folder)
         progress.loss_total = float(running)
-        note_spikes(config, progress, losses, progress.step)
+        note_spikes(config, progress, unread)
 
     order = order_of(config, examples["train"])
     total = order.total_steps(config.budget)
@@ -166,7 +193,7 @@ def fit(
     steps = feed.steps(progress.step, device, config.compute.workers)
     # loss since the last record
     running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)
-    losses: list[Loss] = []  # of the steps that note_spikes has not seen yet
+    unread: list[Unread] = []
     skips, selects_by = config.optimizer.skip_spikes is not None, config.evaluation.selects_by
     with interruptible() as received, shown as bar, worker_deaths_explained(), closing(steps):
         while not progress.stopped and (total is None or progress.step < total):
@@ -189,12 +216,13 @@ def fit(
                     " budget.batch_size, or leave such texts out"
                 )
             norm = clip_gradients(weights, config.optimizer.clip_norm)
+            lr = optimizer.param_groups[0]["lr"]
             # elsewhere reading a value would make the host wait: checked with the next record
             if device.device.type == "cpu" or skips:
-                check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
-            losses.append(loss)
+                check_finite(loss, norm, progress.step + 1, lr, folder)
+            unread.append(Unread(progress.step + 1, loss, norm, lr))
             # what is left out must be known now
-            if not (skips and note_spikes(config, progress, losses, progress.step + 1)):
+            if not (skips and note_spikes(config, progress, unread)):
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -232,13 +260,13 @@ def fit(
                 asked > 0 or unsaved >= config.compute.checkpoint_seconds or is_last or wants_snapshot
             )
             if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
-                settle(loss, norm)
+                settle()
             if progress.step % LOG_EVERY == 0 or is_last:
                 speed = (progress.tokens - recorded_tokens) / max(now - recorded_at, 1e-9)
                 record(
                     {
                         "train/loss": progress.loss_total / progress.loss_count,
-                        "train/lr": optimizer.param_groups[0]["lr"],
+                        "train/lr": lr,
                         "train/grad_norm": float(norm),
                         "train/largest_loss": progress.loss_largest,
                         "train/spikes": len(progress.spikes),
@@ -287,13 +315,14 @@ def fit(
                 and should_prune()
             )
             if processes.either(wants_checkpoint or bool(progress.stopped) or prune):
-                settle(loss, norm)
+                settle()
                 checkpoint()
                 saved_at = time.perf_counter()
-            if prune:
-                raise Pruned
             if asked and not is_last:
                 raise Interrupted(asked)
+            if prune and not received:
+                raise Pruned
+    progress.asked = int(processes.gather([processes.signal(received)]).max())
     if average is not None:
         average.put_in()
     return progress
@@ -393,8 +422,8 @@ def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -
     """Stop before a non-finite update reaches the weights. Raises DivergedError."""
     if math.isfinite(float(loss.total)) and math.isfinite(float(norm)):
         return
-    saved = sorted(folder.glob("step-*"))
-    last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+    saved = newest_whole(folder)
+    last = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is {saved}"
     raise DivergedError(
         f"training diverged at step {step}: loss {float(loss.total) / loss.count:.4g}, gradient norm"
         f" {float(norm):.4g}, learning rate {lr:.3g}; {last}. Lower optimizer.lr, lengthen"
@@ -402,17 +431,17 @@ def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -
     )
 
 
-def note_spikes(config: Train, progress: Progress, losses: list[Loss], step: int) -> bool:
-    """Judge the losses of the steps up to `step`, which are taken out of `losses`; whether the last of them
-    is a spike.
+def note_spikes(config: Train, progress: Progress, unread: list[Unread]) -> bool:
+    """Judge the losses of the steps up to now, which are read with that; whether the last of them is a
+    spike.
     """
     asked, trend, is_spike = config.optimizer.skip_spikes, Trend(**progress.trend), False
-    for number, loss in enumerate(losses, start=step + 1 - len(losses)):
-        value = float(loss.total) / loss.count
+    for one in unread:
+        value = float(one.loss.total) / one.loss.count
         is_spike = trend.see(value, asked or COUNTED)
         progress.loss_largest = max(progress.loss_largest, value)
         if is_spike:
-            progress.spikes.append(number)
+            progress.spikes.append(one.step)
             if len(progress.spikes) <= TOLD_SPIKES:
                 done = (
                     "its update is left out"
@@ -420,10 +449,10 @@ def note_spikes(config: Train, progress: Progress, losses: list[Loss], step: int
                     else "optimizer.skip_spikes would leave such updates out"
                 )
                 say(
-                    f"step {number}: loss {value:.4g} is a spike; {done}"
+                    f"step {one.step}: loss {value:.4g} is a spike; {done}"
                     + "; no more are told" * (len(progress.spikes) == TOLD_SPIKES)
                 )
-    losses.clear()
+    unread.clear()
     progress.trend = vars(trend)
     return is_spike
 

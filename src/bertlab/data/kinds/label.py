@@ -23,6 +23,7 @@ class Label(Kind):
     """See declarations.Kind."""
 
     looks_first = True
+    classes = "one"
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)

@@ -15,6 +15,7 @@ class Labels(Kind):
     """See declarations.Kind."""
 
     looks_first = True
+    classes = "several"
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)

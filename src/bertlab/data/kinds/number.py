@@ -12,6 +12,7 @@ class Number(Kind):
     """See declarations.Kind."""
 
     looks_first = True
+    is_number = True
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)

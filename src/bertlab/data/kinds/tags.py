@@ -20,6 +20,7 @@ class Tags(Kind):
     """See declarations.Kind."""
 
     looks_first = True
+    classes = "a word"
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)

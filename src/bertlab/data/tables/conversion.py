@@ -14,7 +14,7 @@ from bertlab.config import registry
 from bertlab.data.tables.keys import TableKeys
 from bertlab.data.tables.rows import Rows
 from bertlab.declarations import Column, Kind, Role
-from bertlab.errors import DataError
+from bertlab.errors import ConfigError, DataError
 from bertlab.runs.progress import working
 
 Pieces = Callable[[Sequence[str]], Iterator[Rows]]  # some columns of a part, from its beginning
@@ -43,6 +43,11 @@ class Part:
             for role, column in self.roles.items()
         }
         self.declared: dict[str, list[str]] = {}
+        if max_words is not None and "text" not in self.kinds:
+            raise ConfigError(
+                "dataset.max_words counts the words of the role text, and this objective reads"
+                f" {', '.join(self.kinds)}: leave it out, or take rows by dataset.fraction"
+            )
 
     def pieces(self, columns: Sequence[str]) -> Iterator[Rows]:
         """Some columns, a piece at a time."""

@@ -162,6 +162,12 @@ class TableKeys(DatasetConfig):
             "context": self.context_column, "answers": self.answers_column, "choices": self.choices_column,
         }  # fmt: skip
 
+    def key_of_role(self, role: str) -> str | None:
+        """For files of one's own; a preset's columns are what they are."""
+        if self.train_file is None:
+            return None
+        return f"{role}_column" if role in self.own_columns() else f"columns.{role}"
+
     def key_of_column(self, column: str) -> str:
         """The key that names a column, for errors."""
         own = next((role for role, name in self.own_columns().items() if name == column), None)

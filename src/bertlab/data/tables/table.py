@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.config import registry
 from bertlab.config.schema import DatasetConfig, FileColumns, Paths
 from bertlab.data.cleaning import CLEANERS
 from bertlab.data.dataset import SPLITS, LoadedDataset, Origin, as_dataset
@@ -32,7 +31,7 @@ from bertlab.declarations import Role
 from bertlab.errors import DataError
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest, file_digest
-from bertlab.runs.identity import folder_version
+from bertlab.runs.identity import folder_version, kind_versions
 
 OF_SPLITS = (
     "name",
@@ -103,7 +102,7 @@ def read(keys: TableKeys, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
     }
     settings = {key: value for key, value in keys.deciding().items() if key not in OF_SPLITS}
     kinds = [dataclasses.asdict(role) for role in roles]
-    code = [folder_version(Path(__file__).parents[1]), *(_plugin_version(role) for role in roles)]
+    code = {"data": folder_version(Path(__file__).parents[1]), **kind_versions(roles)}
     key = digest({"content": content, "settings": settings, "roles": kinds, "code": code, "parts": parts})
     folder = cached(paths, "tables", key, lambda temporary: _convert(temporary, tables, parts, notes))
     told = json.loads((folder / "told.json").read_text(encoding="utf-8"))
@@ -145,12 +144,6 @@ def _pieces_of(
     if files:
         return lambda columns: read_pieces(keys, files[part], columns, tell)
     return lambda columns: hub_pieces(keys, from_hub[part], f"{keys.hub} ({part})", columns)
-
-
-def _plugin_version(role: Role) -> str:
-    """Content of a kind's own file, where it is a plugin's."""
-    file = sys.modules[registry.load_kind(role.kind).__module__].__file__
-    return file_digest(Path(str(file)))
 
 
 def _convert(
