@@ -119,11 +119,15 @@ def study_blocks(
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
     if examples.validation or examples.test:
+        levels = (
+            ", at 95 %"
+            if len(study.arms) == 1
+            else ", an arm's own at 95 %, a difference at the level of the interval over seeds beside it"
+        )
         blocks.append(
             Text(
                 "“Examples too”: with other examples of the split as well as other seeds (rows drawn with"
-                " replacement), an arm's own at 95 %, a difference at the level of the interval over seeds"
-                " beside it."
+                f" replacement){levels}."
             )
         )
     if lacking:
@@ -170,9 +174,9 @@ def _intervals(study: Study, rows: Sequence[Row], test: str) -> str:
     if together == 1:
         return f"Intervals of differences are {kind}."
     return (
-        f"Intervals of differences are {kind}, each at {100 * level_of(together):.4g} %, so that all"
-        f" {together} hold together at 95 % (Bonferroni); Holm's correction finds more than these intervals"
-        " show, so that one may include 0 beside “better”."
+        f"Intervals of differences are {kind}, each at {100 * level_of(together):.4g} %, so that the"
+        f" {together} of the table hold together at 95 % (Bonferroni); Holm's correction finds more than"
+        " these intervals show, so that one may include 0 beside “better”."
     )
 
 
