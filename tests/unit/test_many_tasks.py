@@ -248,19 +248,105 @@ def test_sums_agree_with_other_implementations() -> None:
     holes[:, 0, 3:] = np.nan
     assert np.allclose(resampling.mean_of_tasks(holes)[0], np.mean([np.nanmean(row) for row in holes[0]]))
     one, other = rng.random(6), rng.random(4) - 0.1
-    chance, low, high = resampling.improvement([one], [other])
+    chance, low, high = resampling.improvement([{0: one}], [{0: other}])
     assert (
         chance == pytest.approx(scipy_stats.mannwhitneyu(one, other).statistic / 24) and low <= chance <= high
     )
-    assert resampling.improvement([[1.0, 1.0]], [[1.0]])[0] == 0.5
-    assert np.allclose(
-        resampling.profile([[0.2, 0.4], [0.6]], np.array([0.0, 0.3, 0.5, 0.7])), [1, 0.75, 0.5, 0]
-    )
+    assert resampling.improvement([{0: [1.0, 1.0]}], [{0: [1.0]}])[0] == 0.5
+    share, low, high = resampling.profile([{0: [0.2, 0.4]}, {0: [0.6]}], np.array([0.0, 0.3, 0.5, 0.7]))
+    assert np.allclose(share, [1, 0.75, 0.5, 0]) and (low <= share).all() and (share <= high).all()
 
 
 def test_ranks_share_ties() -> None:
-    ranks = resampling.mean_ranks([[[0.9], [0.5]], [[0.8], [0.5]], [[0.1], [0.1]]])
+    ranks = resampling.mean_ranks(
+        [[{0: [score]} for score in own] for own in ([0.9, 0.5], [0.8, 0.5], [0.1, 0.1])]
+    )
     assert [rank[0] for rank in ranks] == [1.25, 1.75, 3.0]
+    assert {rank[1:] for rank in ranks} == {(1.0, 3.0)}, "one run each shows nothing"
+    sure = resampling.mean_ranks([[{0: [0.9, 0.91, 0.9]}] * 2, [{0: [0.8, 0.81, 0.8]}] * 2])
+    assert sure == [(1.0, 1.0, 1.0), (2.0, 2.0, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "outers", "seeds", "spread"),
+    [(5, 1, 2, 0.0), (2, 1, 3, 0.0), (5, 1, 5, 0.0), (5, 3, 5, 1.0), (5, 3, 5, 0.0), (3, 5, 2, 1.0)],
+)
+def test_where_nothing_differs_chances_and_ranks_seldom_say_so(
+    tasks: int, outers: int, seeds: int, spread: float
+) -> None:
+    """Pretrainings are lucky on every task: their number is what tells one recipe from another."""
+    rng, rounds, wrong, ranked = np.random.default_rng(3), 150, 0, 0
+
+    def arm() -> list[dict[int, np.ndarray]]:
+        luck = spread * rng.standard_normal(outers)
+        return [
+            {outer: luck[outer] + rng.standard_normal(seeds) for outer in range(outers)} for _ in range(tasks)
+        ]
+
+    for _ in range(rounds):
+        new, old = arm(), arm()
+        _, low, high = resampling.improvement(new, old)
+        wrong += not low <= 0.5 <= high
+        _, low, high = resampling.mean_ranks([new, old])[0]
+        ranked += not low <= 1.5 <= high
+    assert wrong / rounds <= 0.08 and ranked / rounds <= 0.08  # 5 %, and its error
+
+
+@pytest.mark.parametrize(("outers", "spread"), [(1, 0.0), (5, 1.0)])
+def test_the_chance_to_beat_is_covered_and_a_large_one_is_seen(outers: int, spread: float) -> None:
+    rng, rounds, seen = np.random.default_rng(5), 150, dict.fromkeys((1.0, 4.0), 0)
+    hits = dict.fromkeys(seen, 0)
+    for shift in seen:
+        truth = scipy_stats.norm.cdf(shift / math.sqrt(2 * (1 + spread**2)))
+        for _ in range(rounds):
+            new, old = (
+                [{k: at + luck[k] + rng.standard_normal(4) for k in range(outers)} for _ in range(4)]
+                for at, luck in ((shift, spread * rng.standard_normal(outers)),
+                                 (0.0, spread * rng.standard_normal(outers)))
+            )  # fmt: skip
+            _, low, high = resampling.improvement(new, old)
+            hits[shift] += low <= truth <= high
+            seen[shift] += low > 0.5
+    assert min(hits.values()) / rounds >= 0.92 and seen[4.0] / rounds > 0.8
+
+
+@pytest.mark.parametrize(("tasks", "seeds"), [(5, 2), (8, 2), (2, 3)])
+@pytest.mark.parametrize("statistic", [resampling.interquartile_mean, resampling.mean_of_tasks])
+def test_the_interval_of_a_sum_over_runs_covers(
+    tasks: int, seeds: int, statistic: resampling.Statistic
+) -> None:
+    """Tasks as given: each has its own few runs, all of whose variance counts."""
+    rng, levels, rounds, hits = np.random.default_rng(4), np.linspace(0, 1, tasks), 200, 0
+    many = np.array([level + 0.05 * rng.standard_normal(20_000) for level in levels])
+    truth = float(statistic(many[None])[0])
+    for _ in range(rounds):
+        scores = [{0: (level + 0.05 * rng.standard_normal(seeds)).tolist()} for level in levels]
+        low, high = resampling.interval_over_tasks(scores, statistic, tasks_too=False, draws=200)
+        hits += low <= truth <= high
+    assert hits / rounds >= 0.92  # 95 %, less twice its error
+
+
+def test_a_profile_has_a_band_over_pretrainings() -> None:
+    rng, at, rounds, hits = np.random.default_rng(6), np.array([0.5]), 200, {1: 0, 4: 0}
+    for outers in hits:
+        for _ in range(rounds):
+            luck = rng.standard_normal(outers) if outers > 1 else np.zeros(1)
+            scores = [{k: 0.5 + luck[k] + rng.standard_normal(6) for k in range(outers)} for _ in range(3)]
+            _, low, high = resampling.profile(scores, at)
+            hits[outers] += bool(low[0] <= 0.5 <= high[0])
+    assert min(hits.values()) / rounds >= 0.92
+
+
+def test_one_pretraining_behind_all_seeds_is_told_over_tasks_too(tmp_path: Path) -> None:
+    for task in ("one", "two"):
+        for seed in range(3):
+            write_run(tmp_path, f"{task}-a{seed}", seed, 0.8 + 0.01 * seed, dataset__name=task)
+            write_run(tmp_path, f"{task}-b{seed}", seed, 0.9 + 0.01 * seed, dataset__name=task, stage="p",
+                init__component="stage")  # fmt: skip
+    text, _ = report_of(tmp_path, baseline="init=scratch", stochastic_order=True)
+    assert "One pretraining stands behind all seeds of “init=stage”" in text
+    assert "core-minutes a seed, pretraining not counted" in text
+    assert "Ulmer et al. 2022" in text and "With 3 seeds a task it says little" in text
 
 
 def test_almost_stochastic_order_is_0_for_the_larger_and_1_for_the_smaller() -> None:

@@ -13,6 +13,7 @@ from runfolders import PER_TOKEN, write_run
 from bertlab.declarations import FRACTION, Metric, loss_metric
 from bertlab.errors import ConfigError
 from bertlab.jobs.report import Schema, compare_runs
+from bertlab.report import scaling
 from bertlab.report.scaling import Law, as_loss, fit, scale
 
 X = np.geomspace(1e12, 1e15, 6)
@@ -38,6 +39,42 @@ def test_intervals_cover_the_truth_and_the_largest() -> None:
     assert covered >= 34 and foretold >= 33
 
 
+@pytest.mark.parametrize(("sizes", "seeds", "floor"), [(4, 1, 0.0), (4, 5, 0.0), (6, 3, 1.5)])
+def test_intervals_cover_where_sizes_lie_about_the_law(
+    monkeypatch: pytest.MonkeyPatch, sizes: int, seeds: int, floor: float
+) -> None:
+    """Sizes differ from the law by a percent each, of which seeds, a tenth as far apart, tell nothing."""
+    monkeypatch.setattr(scaling, "DRAWS", 60)
+    law, rng, x = Law(floor, 40.0, 0.1), np.random.default_rng(2), X[:sizes]
+    covered, foretold, rounds = 0, 0, 80 if floor else 300
+    for _ in range(rounds):
+        means = law(x) * np.exp(rng.normal(0, 0.01, sizes))
+        losses = [mean * np.exp(rng.normal(0, 0.001, seeds)) for mean in means]
+        found = scale("all arms", [None] * sizes, x.tolist(), losses)  # type: ignore[list-item]
+        covered += found.exponent[0] <= law.exponent <= found.exponent[1]
+        foretold += found.is_foretold
+    assert covered / rounds >= 0.93 and foretold / rounds >= 0.93
+    assert floor or min(covered, foretold) / rounds <= 0.99, "nor is it wider than it need be"
+
+
+def test_what_is_foretold_knows_nothing_of_the_largest() -> None:
+    losses = [np.full(3, value) * np.array([0.999, 1.0, 1.001]) for value in (4.0, 3.61, 3.24, 2.9)]
+    x = [1e12, 1e13, 1e14, 1e15]
+    found = scale("all arms", [None] * 4, x, losses)  # type: ignore[list-item]
+    other = scale("all arms", [None] * 4, x, [*losses[:-1], 2 * losses[-1]])  # type: ignore[list-item]
+    assert found.prediction == other.prediction and found.is_foretold and not other.is_foretold
+
+
+def test_a_law_over_costs_that_are_not_all_on_record_says_so(tmp_path: Path) -> None:
+    sized(tmp_path, init__component="pretrained")
+    options = {"examples": False, "contamination": False, "scaling_by": "objective.masking_rate"}
+    for cost, is_told in (("flops", True), ("parameters", False)):
+        page = compare_runs(Schema(runs=str(tmp_path), scaling=cost, **options))[2]  # type: ignore[arg-type]
+        (table,) = [block for block in page.blocks if "y = E" in getattr(block, "caption", "")]
+        assert ("but for †" in table.caption) == is_told
+        assert [row[0].endswith(" †") for row in table.rows] == [is_told] * 2
+
+
 def test_a_break_in_the_law_is_not_foretold() -> None:
     # the last gains too little
     losses = [np.full(3, value) * np.array([0.999, 1.0, 1.001]) for value in (4.0, 3.6, 3.24, 3.1)]
@@ -57,7 +94,7 @@ def test_what_no_law_can_be_of_is_refused() -> None:
     assert math.isfinite(fit(X[:3], np.array([3.0, 2.0, 1.5])).exponent)
 
 
-def sized(root: Path) -> Path:
+def sized(root: Path, **settings: str) -> Path:
     """Four sizes of two recipes, three seeds each."""
     rng = np.random.default_rng(3)
     for rate, factor in ((0.15, 1.0), (0.4, 0.95)):
@@ -72,9 +109,10 @@ def sized(root: Path) -> Path:
                     metric=PER_TOKEN,
                     objective__masking_rate=rate,
                     model__layers=2 + size,
+                    **settings,
                 )
                 summary = json.loads((run / "summary.json").read_text())
-                summary["cost"]["flops"] = 10.0 ** (12 + size)
+                summary["cost"] |= {"flops": 10.0 ** (12 + size), "parameters": 4 ** (10 + size)}
                 (run / "summary.json").write_text(json.dumps(summary))
     return root
 

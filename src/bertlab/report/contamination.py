@@ -2,9 +2,12 @@
 al. 2020, appendix C; n-gram overlap after normalisation).
 
 Texts are compared by their letters and digits, lower case, without accents. `whole`: the evaluation text is a
-training text. `inside`: it stands within a longer one, at word borders. `near`: at least 85 % of its word
-3-grams stand in one training text. Texts of fewer than `SHORTEST` words that stand inside longer ones
-(`short`) are mostly stock phrases, and counted apart.
+training text. `inside`: it stands within a longer one. `near`: at least 85 % of its word 3-grams stand in one
+training text, or at least 75 % of its words within word 8-grams that stand in any of them, all together (the
+share of tokens as Touvron et al. 2023, "Llama 2", appendix A.6). What more than ten evaluation texts have in
+common, the words of a template, shows nothing of the second kind for any of them: there the share is of a
+text's other words. Ten words must be found, for shorter pieces are idiom. Texts of fewer than `SHORTEST`
+words that stand inside longer ones (`short`) are mostly stock phrases, and counted apart.
 """
 
 import re
@@ -22,9 +25,10 @@ NGRAM = 3
 NEAR = 0.85
 SHORTEST = 5  # words
 KINDS = ("whole", "inside", "short", "near")
-COMMON = (
-    200  # training texts that a 3-gram may occur in before it tells nothing about where a text comes from
-)
+COMMON = 200  # evaluation texts that may share a 3-gram before it tells nothing about which one was read
+LONG_NGRAM = 8
+COVERED, LEAST_COVERED = 0.75, 10  # of the words, and how many
+TEMPLATE = 10  # evaluation texts that may share a longer n-gram before it counts for a template's
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,12 @@ def check_contamination(
     for row, own in enumerate(grams):
         for gram in own:
             rows_of[gram].append(row)
+    # whatever its texts have in common, one that stands verbatim has its own rarest 3-gram
+    anchored: dict[int, list[int]] = defaultdict(list)
+    for row, own in enumerate(grams):
+        if len(wanted[row]) >= SHORTEST:
+            anchored[min(own, key=lambda gram: (len(rows_of[gram]), gram))].append(row)
+    pieces = _Pieces(wanted)
     # short texts by their longest word, the rarest as a rule
     phrases: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for row, words in enumerate(wanted):
@@ -105,17 +115,63 @@ def check_contamination(
             rows = rows_of.get(gram)
             if rows is not None and len(rows) <= COMMON:
                 hits.update(rows)
+            for row in anchored.get(gram, ()):
+                if not inside[row] and len(joined) > len(letters[row]):
+                    inside[row] = letters[row] in joined
+        pieces.read(words)
         for row, count in hits.items():
             if whole[row] or (inside[row] and near[row]) or len(wanted[row]) < SHORTEST:
                 continue
             if count >= NEAR * len(grams[row]):
                 near[row] = True
                 inside[row] |= len(joined) > len(letters[row]) and letters[row] in joined
+    near |= pieces.covered()
     inside &= ~whole
     short &= ~whole
     near &= ~whole & ~inside
     return Contamination(split, source, len(wanted), whole, inside, short, near)
 
 
-def _grams(words: list[str]) -> set[int]:
+class _Pieces:
+    """Which words of the evaluation texts stand within long n-grams of what is read, all of it together."""
+
+    def __init__(self, wanted: Sequence[Sequence[str]]) -> None:
+        self.places: dict[int, list[tuple[int, int]]] = defaultdict(list)  # n-gram -> (row, its first word)
+        for row, words in enumerate(wanted):
+            for start, gram in enumerate(_long_grams(words)):
+                self.places[gram].append((row, start))
+        self.found = [np.zeros(len(words), dtype=bool) for words in wanted]
+        self.own = [np.ones(len(words), dtype=bool) for words in wanted]
+        texts = [" ".join(words) for words in wanted]
+        for gram, places in list(self.places.items()):
+            if len({texts[row] for row, _ in places}) > TEMPLATE:
+                for row, start in places:
+                    self.own[row][start : start + LONG_NGRAM] = False
+                del self.places[gram]
+
+    def read(self, words: Sequence[str]) -> None:
+        """One training text."""
+        for gram in _long_grams(words):
+            if (places := self.places.get(gram)) is not None:
+                for row, start in places:
+                    self.found[row][start : start + LONG_NGRAM] = True
+                del self.places[gram]  # need not be found again
+
+    def covered(self) -> np.ndarray:
+        """(rows,) bool: those of which enough stands in what was read."""
+        return np.array(
+            [
+                (found & own).sum() >= max(LEAST_COVERED, COVERED * own.sum())
+                for found, own in zip(self.found, self.own, strict=True)
+            ],
+            dtype=bool,
+        )
+
+
+def _grams(words: Sequence[str]) -> set[int]:
     return {hash(tuple(words[start : start + NGRAM])) for start in range(len(words) - NGRAM + 1)}
+
+
+def _long_grams(words: Sequence[str]) -> list[int]:
+    """In their order; of shorter texts none, which must stand verbatim."""
+    return [hash(tuple(words[start : start + LONG_NGRAM])) for start in range(len(words) - LONG_NGRAM + 1)]

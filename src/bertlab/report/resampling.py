@@ -95,71 +95,166 @@ def interval_over_tasks(
     A bootstrap of m units has (m - 1) / m of their variance, and its percentiles end where the units do: of
     few tasks both are far too narrow. So the error is scaled by m / (m - 1) and multiplied by t's quantile
     with m - 1 degrees (Hesterberg 2015, §4.1), m being the number of tasks, or of pretrainings where these
-    are fewer. With `tasks_too=False` the tasks are taken as given (Agarwal et al. 2021: stratified). NaN
-    where nothing shows a spread.
+    are fewer. With `tasks_too=False` the tasks are taken as given (Agarwal et al. 2021: stratified), and
+    without pretrainings to draw each task's runs are corrected for their own number, with half as many
+    degrees as there are runs beyond one a task: those of the middle half, which an interquartile mean is of.
+    NaN where nothing shows a spread.
     """
     cube = as_cube(tasks)
-    runs = int((~np.isnan(cube)).sum())
+    point = float(statistic(cube.reshape(1, len(cube), -1))[0])
     units = [len(tasks)] if tasks_too else []
     units += [cube.shape[1]] if cube.shape[1] > 1 else []
-    units += [] if units else [1 + runs - len(tasks)]  # runs of all tasks, less one a task
-    if min(units) < 2:
+    if units:
+        degrees, factor = min(units) - 1, min(units) / max(min(units) - 1, 1)
+    else:  # runs, of which each task has its own number
+        cube = _spread_out(cube)
+        beyond = int(((~np.isnan(cube)).sum((1, 2)) - 1).sum())
+        degrees, factor = (beyond + 1) // 2, 1.0
+    if degrees < 1:
         return math.nan, math.nan
     values = statistic(resampled(cube, np.random.default_rng(0), draws, tasks_too))
-    point = float(statistic(cube.reshape(1, len(cube), -1))[0])
-    scale = math.sqrt(min(units) / (min(units) - 1)) * float(stats.t.ppf((1 + level) / 2, min(units) - 1))
-    half = scale * float(values.std())
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(factor) * float(values.std())
     return point - half, point + half
 
 
+def _spread_out(cube: np.ndarray) -> np.ndarray:
+    """Scores with the same means, deviations so much larger that a bootstrap of n runs has all of their
+    variance, not (n - 1) / n of it.
+    """
+    count = (~np.isnan(cube)).sum(2, keepdims=True)
+    means = np.nanmean(cube, axis=2, keepdims=True)
+    spread: np.ndarray = means + (cube - means) * np.sqrt(count / np.maximum(count - 1, 1))
+    return spread
+
+
 def improvement(
-    new: Sequence[Sequence[float]], old: Sequence[Sequence[float]], level: float = 0.95
+    new: Sequence[Scores], old: Sequence[Scores], level: float = 0.95
 ) -> tuple[float, float, float]:
-    """The chance that a run of the one beats a run of the other on a task of these, ties one half, and its
-    bootstrap interval over runs (Agarwal et al. 2021, §4.3): the mean over tasks of Mann-Whitney's U / (n m).
+    """The chance that a run of the one beats a run of the other on a task of these, ties one half (Agarwal et
+    al. 2021, §4.3): the mean over tasks of Mann-Whitney's U / (n m); and its interval.
+
+    Units are the runs of each task; where an arm has several pretrainings these, alike on all tasks. The
+    interval is the wider of two: t with the variance of U's components (DeLong et al. 1988), which is too
+    small where one side wins everywhere, and the score interval whose variance at 1/2 is that of no
+    difference (Newcombe 2006, method 5), with a correction for continuity.
     """
-    rng = np.random.default_rng(0)
+    shared = any(len(task) > 1 for task in (*new, *old))
+    wins = [_wins(one, other) for one, other in zip(new, old, strict=True)]  # (units, units) of each task
+    if shared:
+        wins = [np.mean([_trimmed(one, wins) for one in wins], axis=0)]
+    point = float(np.mean([one.mean() for one in wins]))
+    sizes = [one.shape for one in wins]
+    null = sum((n + m + 1) / (12 * n * m) for n, m in sizes) / len(wins) ** 2
+    step = sum(1 / (n * m) for n, m in sizes) / len(wins) ** 2
+    variance = sum(_variance(one.mean(1)) + _variance(one.mean(0)) for one in wins) / len(wins) ** 2
+    degrees = sum(n + m - 2 for n, m in sizes)
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(variance) if degrees else 0.0
+    squared = float(stats.norm.ppf((1 + level) / 2)) ** 2 * 4 * null  # z² / (effective number of pairs)
+    low, _ = _score_interval(max(0.0, point - step / 2), squared)
+    _, high = _score_interval(min(1.0, point + step / 2), squared)
+    return point, max(0.0, min(low, point - half)), min(1.0, max(high, point + half))
 
-    def chance(one: np.ndarray, other: np.ndarray) -> np.ndarray:  # (D, n), (D, m) -> (D,)
-        gap = one[:, :, None] - other[:, None, :]
-        return np.asarray(((gap > 0) + 0.5 * (gap == 0)).mean((1, 2)))
 
-    point = np.mean(
-        [chance(np.array([one]), np.array([other]))[0] for one, other in zip(new, old, strict=True)]
+def _wins(new: Scores, old: Scores) -> np.ndarray:
+    """`(units, units)`: how often each of `new` is above each of `old`, ties one half; units are pretrainings
+    where there are several, else runs.
+    """
+    one, other = (
+        list(task.values()) if len(task) > 1 else [[score] for scores in task.values() for score in scores]
+        for task in (new, old)
     )
-    drawn = np.zeros(DRAWS)
-    for one, other in zip(new, old, strict=True):
-        a, b = np.asarray(one)[rng.integers(len(one), size=(DRAWS, len(one)))], np.asarray(other)
-        drawn += chance(a, b[rng.integers(len(b), size=(DRAWS, len(b)))])
-    low, high = np.quantile(drawn / len(new), [(1 - level) / 2, (1 + level) / 2])
-    return float(point), float(low), float(high)
-
-
-def mean_ranks(
-    arms: Sequence[Sequence[Sequence[float]]], level: float = 0.95
-) -> list[tuple[float, float, float]]:
-    """Of each arm (task -> scores) its rank among all by task means, 1 the best and ties shared, averaged
-    over tasks; and its bootstrap interval over runs.
-    """
-    rng, count = np.random.default_rng(0), len(arms[0])
-    point, drawn = np.zeros(len(arms)), np.zeros((DRAWS, len(arms)))
-    for task in range(count):
-        scores = [np.asarray(arm[task], dtype=np.float64) for arm in arms]
-        point += stats.rankdata([-one.mean() for one in scores])
-        means = np.stack(
-            [one[rng.integers(len(one), size=(DRAWS, len(one)))].mean(1) for one in scores], axis=1
-        )
-        drawn += stats.rankdata(-means, axis=1)
-    low, high = np.quantile(drawn / count, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return [(float(a), float(b), float(c)) for a, b, c in zip(point / count, low, high, strict=True)]
-
-
-def profile(tasks: Sequence[Sequence[float]], at: np.ndarray) -> np.ndarray:
-    """`(P,)`: the share of runs that score above each of these points, tasks weighing alike (Agarwal et al.
-    2021, §4.2).
-    """
-    shares: np.ndarray = np.mean([(np.asarray(scores)[:, None] > at).mean(0) for scores in tasks], axis=0)
+    shares = np.zeros((len(one), len(other)))
+    for row, mine in enumerate(one):
+        for column, theirs in enumerate(other):
+            gap = np.asarray(mine)[:, None] - np.asarray(theirs)
+            shares[row, column] = ((gap > 0) + 0.5 * (gap == 0)).mean()
     return shares
+
+
+def _trimmed(one: np.ndarray, every: Sequence[np.ndarray]) -> np.ndarray:
+    """The units that every task has."""
+    return one[: min(len(other) for other in every), : min(other.shape[1] for other in every)]
+
+
+def _variance(values: np.ndarray) -> float:
+    """Of their mean."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
+
+
+def _score_interval(share: float, squared: float) -> tuple[float, float]:
+    """Wilson's (1927): the shares p with (share - p)² <= squared p (1 - p)."""
+    middle = (share + squared / 2) / (1 + squared)
+    half = math.sqrt(squared * (share * (1 - share) + squared / 4)) / (1 + squared)
+    return middle - half, middle + half
+
+
+def mean_ranks(arms: Sequence[Sequence[Scores]], level: float = 0.95) -> list[tuple[float, float, float]]:
+    """Of each arm (its tasks) its rank among all by task means, 1 the best and ties shared, averaged over
+    tasks; and which mean ranks the true means may have: on each task not above the arms that are shown to be
+    better, nor below those shown to be worse.
+
+    Shown by Welch's t test at a level for all pairs of an arm and all tasks together (Bonferroni; Klein et
+    al. 2020, "A joint confidence region for an overall ranking of populations"). Units are runs, or
+    pretrainings where an arm has several.
+    """
+    count, others = len(arms[0]), len(arms) - 1
+    corrected = (1 - level) / max(1, others * count)
+    found = []
+    for own in arms:
+        rank, low, high = 0.0, 0.0, 0.0
+        for task in range(count):
+            units = [_units(arm[task]) for arm in arms]
+            mine = _units(own[task])
+            means = np.array([one.mean() for one in units])
+            rank += float(stats.rankdata(-means)[next(i for i, arm in enumerate(arms) if arm is own)])
+            shown = [_side(one, mine, corrected) for one in units]
+            low += 1 + shown.count(1)
+            high += len(arms) - shown.count(-1)
+        found.append((rank / count, low / count, high / count))
+    return found
+
+
+def _units(task: Scores) -> np.ndarray:
+    """Means of its pretrainings where there are several, else its runs."""
+    if len(task) > 1:
+        return np.array([np.mean(scores) for scores in task.values()])
+    return np.array([score for scores in task.values() for score in scores], dtype=np.float64)
+
+
+def _side(one: np.ndarray, other: np.ndarray, level: float) -> int:
+    """1 where the one is shown to be larger, -1 smaller, 0 neither."""
+    if min(len(one), len(other)) < 2 or one.var() + other.var() == 0:
+        return 0
+    p = float(stats.ttest_ind(one, other, equal_var=False).pvalue)
+    return int(np.sign(one.mean() - other.mean())) if p <= level else 0
+
+
+def profile(
+    tasks: Sequence[Scores], at: np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The share of runs that score above each of these points, tasks weighing alike (Agarwal et al. 2021,
+    §4.2), and a band about each, `(P,)` each: t over pretrainings where there are several, else over the runs
+    of each task. The band is the share itself where there is but one unit.
+    """
+    above = [
+        {outer: (np.asarray(scores)[:, None] > at).mean(0) for outer, scores in task.items()}
+        for task in tasks
+    ]
+    runs = [np.concatenate([np.asarray(scores) for scores in task.values()])[:, None] > at for task in tasks]
+    shares = np.array([one.mean(0) for one in runs])  # (T, P)
+    outers = sorted({outer for task in tasks for outer in task})
+    if len(outers) > 1:
+        by_outer = np.array(
+            [np.mean([task[outer] for task in above if outer in task], axis=0) for outer in outers]
+        )
+        variance, degrees = by_outer.var(0, ddof=1) / len(outers), len(outers) - 1
+    else:
+        count = np.array([[len(one)] for one in runs])
+        variance = (shares * (1 - shares) / np.maximum(count - 1, 1)).sum(0) / len(tasks) ** 2
+        degrees = int((count - 1).sum())
+    share: np.ndarray = shares.mean(0)
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * np.sqrt(variance) if degrees else np.zeros(len(at))
+    return share, np.maximum(0.0, share - half), np.minimum(1.0, share + half)
 
 
 def violation(

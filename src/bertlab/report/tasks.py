@@ -74,6 +74,10 @@ class OverTasks(Arm):
         """Its validation scores on each task of the mean."""
         return [list(self.on(task).values()) for task in self.in_mean]
 
+    def nested(self) -> list[dict[int, list[float]]]:
+        """The same by the seed of their pretraining."""
+        return [_by_outer(self.on(task)) for task in self.in_mean]
+
 
 @dataclass
 class ManyTasks:
@@ -194,7 +198,7 @@ def tasks_rows(
     """A row an arm; with `order` also the almost stochastic order over the baseline."""
     whole = [arm for arm in many.arms if arm.scores("validation", MEAN)]
     versus = differences(many.study, "validation", test, effect) if many.study.baseline in whole else {}
-    ranks = resampling.mean_ranks([arm.lists() for arm in whole]) if len(whole) > 1 else []
+    ranks = resampling.mean_ranks([arm.nested() for arm in whole]) if len(whole) > 1 else []
     base = many.arms[0]
     rows = []
     for arm in many.arms:
@@ -223,11 +227,7 @@ def tasks_rows(
                 versus.get(arm.name) if compared else None,
                 resampling.interval_over_tasks(gaps) if all(gaps) and gaps else nothing[:2],
                 f"{ahead} of {len(pairs)}" if compared else "",
-                (
-                    resampling.improvement([mine for mine, _ in pairs], [theirs for _, theirs in pairs])
-                    if compared
-                    else nothing
-                ),
+                (resampling.improvement(arm.nested(), base.nested()) if compared else nothing),
                 ranks[whole.index(arm)] if arm in whole and ranks else nothing,
                 (
                     sum(resampling.violation(mine, theirs) for mine, theirs in pairs) / len(pairs)

@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -247,28 +247,24 @@ def best_of_k(study: Study) -> Figure | None:
     )
 
 
-def profiles(arms: dict[str, list[list[float]]]) -> Figure | None:
-    """Of each arm (task -> scores): the share of its runs that score above each point, with bootstrap bands
-    over runs.
-    """
+def profiles(arms: Mapping[str, Sequence[resampling.Scores]]) -> Figure | None:
+    """Of each arm (its tasks): the share of its runs that score above each point, with bands."""
     if not arms:
         return None
-    at, rng = np.linspace(0, 1, 201), np.random.default_rng(0)
+    at = np.linspace(0, 1, 201)
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     for index, (name, tasks) in enumerate(list(arms.items())[:MOST_NAMED]):
         colour = COLOURS[index % len(COLOURS)]
-        above = [np.asarray(scores)[:, None] > at for scores in tasks]  # (runs, P) of each task
-        drawn = np.mean([one[rng.integers(len(one), size=(500, len(one)))].mean(1) for one in above], axis=0)
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        share, low, high = resampling.profile(tasks, at)
         axes.fill_between(100 * at, low, high, step="mid", color=colour, alpha=0.15, linewidth=0)
-        axes.step(100 * at, resampling.profile(tasks, at), where="mid", color=colour, label=short(name))
+        axes.step(100 * at, share, where="mid", color=colour, label=short(name))
     axes.set(xlabel="official score, times 100", ylabel="share of runs above it", ylim=(0, 1.02))
     dress(axes, len(arms))
     return finish(
         figure,
         "tasks-profiles",
-        "Performance profiles: the share of runs above each score, tasks weighing alike; 95 % bands over"
-        " runs.",
+        "Performance profiles: the share of runs above each score, tasks weighing alike; 95 % bands, point by"
+        " point, over pretrainings where an arm has several, else over runs.",
     )
 
 

@@ -27,7 +27,7 @@ from bertlab.report.pages.tables import (
     percent,
     shown_name,
 )
-from bertlab.report.scaling import COSTS, scalings
+from bertlab.report.scaling import cost_words, scalings
 from bertlab.runs.progress import working
 from bertlab.runs.records import RunRecord
 
@@ -225,13 +225,14 @@ def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[st
     ]
     caption = (
         f"y = E + A x^-a of the {'validation ' if study.is_of_rows else ''}"
-        f"{'error, 1 − ' if study.metric.higher_is_better else ''}{study.metric.name} over {COSTS[cost][0]};"
-        " 95 % bootstrap intervals over seeds and the sizes' distance from the law"
+        f"{'error, 1 − ' if study.metric.higher_is_better else ''}{study.metric.name} over"
+        f" {cost_words(cost, laws)}; 95 % intervals by the sizes' distance from the law (t), for the largest"
+        " that of the smaller ones"
     )
     return [
         Heading("Scaling", 3),
         PageTable(headers, lines, caption),
-        plots.scaling(study, laws, COSTS[cost][0]),
+        plots.scaling(study, laws, cost_words(cost, laws)),
     ]
 
 

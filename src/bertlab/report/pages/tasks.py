@@ -13,6 +13,7 @@ from bertlab.report.pages.page import Block, Heading, PageTable, Text
 from bertlab.report.pages.tables import difference_cells
 from bertlab.report.tasks import MEAN, ManyTasks, Task, TasksRow
 
+SEEDS_OF_ORDER = 5  # below, the almost stochastic order says too often that there is one
 FEW_TASKS = 6  # below, an exact test over tasks cannot reach 0.05
 
 
@@ -25,7 +26,7 @@ def tasks_blocks(many: ManyTasks, rows: Sequence[TasksRow]) -> list[Block]:
         blocks.append(differences_table(many, rows))
     blocks += [task_by_task(many), *([sums_table(rows)] if any(row.mean is not None for row in rows) else [])]
     if (
-        figure := profiles({row.arm.name: row.arm.lists() for row in rows if row.mean is not None})
+        figure := profiles({row.arm.name: row.arm.nested() for row in rows if row.mean is not None})
     ) is not None:
         blocks.append(figure)
     return blocks
@@ -57,6 +58,11 @@ def warnings_of_tasks(many: ManyTasks, rows: Sequence[TasksRow]) -> list[str]:
                 f"“{arm.name}” has different numbers of seeds ({seeds}); means over tasks take those in"
                 " common."
             )
+    if single := [row.arm.name for row in rows if row.arm.pretrainings == 1 and len(row.arm.runs) > 1]:
+        warnings.append(
+            f"One pretraining stands behind all seeds of {', '.join(f'“{name}”' for name in single)}: every"
+            " interval over its seeds, chances and ranks too, holds for that pretraining, not for its recipe."
+        )
     if many.in_mean and len(many.in_mean) < FEW_TASKS and any(row.mean is not None for row in rows):
         warnings.append(
             f"{len(many.in_mean)} tasks are few to speak of others by: what holds for seeds and tasks is"
@@ -69,7 +75,7 @@ def scores_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
     """Arms by tasks, the mean and what it cost; published scores below."""
     headers = ["arm", *(f"{task.name} ({task.metric.name})" for task in many.tasks), "mean", "95 %, seeds",
         "95 %, seeds and tasks",
-               "core-minutes a seed"]  # fmt: skip
+               f"core-minutes a seed{_without(rows)}"]  # fmt: skip
     lines = []
     for row in rows:
         told = row.mean
@@ -92,6 +98,11 @@ def scores_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
     if many.published:
         caption += ". ‡ published by others, not made here"
     return PageTable(headers, lines, caption, frozenset({0}) if len(rows) > 1 else frozenset())
+
+
+def _without(rows: Sequence[TasksRow]) -> str:
+    """What core-minutes leave out."""
+    return ", pretraining not counted" if any(row.cost.pretraining_tokens for row in rows) else ""
 
 
 def _published_notes(many: ManyTasks) -> list[Block]:
@@ -138,8 +149,21 @@ def differences_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
             else "no mean, no comparison" if row.versus is None else row.versus.verdict,
         ])  # fmt: skip
     caption = f"Over tasks, beside “{many.arms[0].name}”"
+    caption += (
+        "; chance to beat it and mean rank: over pretrainings where an arm has several, else over seeds; of"
+        " ranks those that the true means may have, by pairwise t tests"
+    )
     if ordered:
-        caption += "; ε below 0.2 is usually read as better, 0.5 and above as nothing said (Dror et al. 2019)"
+        caption += (
+            "; ε: the mean over tasks of each one's upper bound, over runs; below 0.2 is read as better by"
+            " Ulmer et al. 2022, 0.5 and above as nothing said (Dror et al. 2019)"
+        )
+        fewest = min(len(scores) for row in rows for scores in row.arm.lists() if scores)
+        if fewest < SEEDS_OF_ORDER:
+            caption += (
+                f". With {counted(fewest, 'seed')} a task it says little: where nothing differs it is below"
+                " 0.2 on one task of six with two seeds, and on one of fourteen with three"
+            )
     return PageTable(headers, lines, caption, frozenset({0}), wide=(len(headers) - 1,))
 
 
