@@ -31,6 +31,7 @@ from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.listing import row_of
 from bertlab.runs.outcome import Companions, Context
 from bertlab.runs.records import keep_runs
+from bertlab.runs.summaries import best_possible
 from bertlab.trackers.local import curves_figure
 from bertlab.training.assembly import Model, check_combination
 from bertlab.training.finished import FinishedRun, load_run
@@ -166,7 +167,7 @@ class Run:
         selected_by = str(self.summary["selected_by"])
         split, _, name = selected_by.partition("/")
         primary = Metric.from_record(name, self.summary["metric_specs"][selected_by])
-        best = self.metrics.get(f"best_possible/{primary.name}")
+        best = best_possible(self.metrics, split, primary.name)
         return curves_figure(
             RunFolder(self.folder).history(),
             primary,

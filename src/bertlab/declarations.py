@@ -144,6 +144,12 @@ def metric_named(metrics: Sequence[Metric], name: str) -> Metric | None:
     return next((metric for metric in metrics if metric.name == name), None)
 
 
+PAIRS_ACCURACY = Metric(  # on minimal pairs, the mean over phenomena; ties count one half
+    "pairs/accuracy", higher_is_better=True
+)
+PAIRS_TOKENS, PAIRS_WORDS = "pairs/tokens", "pairs/words"  # read by the time of a snapshot
+
+
 # --- kinds of columns -----------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Column:

@@ -234,6 +234,11 @@ def test_weights_of_another_vocabulary_or_architecture_are_refused(
     assert status == 2 and "model.num_attention_heads=1" in err
     status, _, err = cli(*WORDS, "tokenizer.lowercase=false", *start)
     assert status == 2 and "another vocabulary" in err
+    file = f"init.path={run.folder / 'model.safetensors'}"  # the run is known by its file too
+    status, _, err = cli(*WORDS, "tokenizer.lowercase=false", *start, file)
+    assert status == 2 and "another vocabulary" in err
+    status, _, err = cli(*WORDS, "model.num_attention_heads=2", *start, file)
+    assert status == 2 and "model.num_attention_heads=1" in err
     assert not list(tmp_path.iterdir()), "nothing is left half-written"
 
 

@@ -26,6 +26,7 @@ from bertlab.contracts import join_examples
 from bertlab.data.dataset import load_for, roles_for
 from bertlab.data.pairs import find_pairs, read_pairs
 from bertlab.data.tables.table import read_rows, rows_of_columns, table_of
+from bertlab.declarations import PAIRS_ACCURACY
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.files import file_digest, write_atomically, write_text
 from bertlab.runs.folder import RunFolder, find_run
@@ -34,7 +35,7 @@ from bertlab.runs.outcome import Context
 from bertlab.training.assembly import set_up
 from bertlab.training.evaluation import score
 from bertlab.training.finished import FinishedRun, load_run
-from bertlab.training.pairs import ACCURACY, Reader, Scored, pairs_name, refuse_others, result_of, score_pairs
+from bertlab.training.pairs import Reader, Scored, pairs_name, refuse_others, result_of, score_pairs
 
 OUT = (".parquet", ".csv", ".jsonl")
 
@@ -204,7 +205,7 @@ def run_pairs(config: Schema, context: Context, trained: FinishedRun, asked: str
     else:
         print_pairs(told)
     print(f"kept: {kept}", file=sys.stderr)
-    return float(told[ACCURACY.name])
+    return float(told[PAIRS_ACCURACY.name])
 
 
 def print_pairs(told: dict[str, Any]) -> None:
@@ -225,10 +226,10 @@ def print_pairs(told: dict[str, Any]) -> None:
         for name, of in groups.items():
             print(line(name, of))
     whole = {
-        "accuracy": told["pairs/accuracy"],
+        "accuracy": told[PAIRS_ACCURACY.name],
         **{name: told[f"pairs/{name}"] for name in ("interval", "pairs", "ties")},
     }
-    print(f"\n{line(ACCURACY.name + ', mean over phenomena', whole)}")
+    print(f"\n{line(PAIRS_ACCURACY.name + ', mean over phenomena', whole)}")
     if "pairs/interval_over_phenomena" in told:
         low, high = told["pairs/interval_over_phenomena"]
         print(

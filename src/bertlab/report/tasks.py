@@ -76,7 +76,7 @@ class OverTasks(Arm):
 
     def nested(self) -> list[dict[int, list[float]]]:
         """The same by the seed of their pretraining."""
-        return [_by_outer(self.on(task)) for task in self.in_mean]
+        return [by_pretraining(self.on(task)) for task in self.in_mean]
 
 
 @dataclass

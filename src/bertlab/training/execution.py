@@ -8,10 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from bertlab.config.schema import Train
-from bertlab.contracts import Metric, RunInfo, Tracker
+from bertlab.contracts import Metric, Objective, RunInfo, Tracker
 from bertlab.data.material import Material
 from bertlab.data.mixture import drawn_of_parts
+from bertlab.declarations import PAIRS_ACCURACY
 from bertlab.errors import ConfigError, one_line, redact
+from bertlab.objectives.classification import ClassificationObjective
 from bertlab.promises import built
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
@@ -21,7 +23,7 @@ from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_optimizer, set_up
 from bertlab.training.location import OUT_OF_MEMORY, Located
 from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
-from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
+from bertlab.training.pairs import PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.several.exchange import Alone
 from bertlab.training.summary import (
     blind_scores,
@@ -105,7 +107,10 @@ def compute(
             {} if scorer is None else {pairs_name(scorer.source, config.evaluation.pairs_scoring): scorer()}
         )
         for told in on_pairs.values():
-            metrics[ACCURACY.name], specs[ACCURACY.name] = told[ACCURACY.name], ACCURACY.record()
+            metrics[PAIRS_ACCURACY.name], specs[PAIRS_ACCURACY.name] = (
+                told[PAIRS_ACCURACY.name],
+                PAIRS_ACCURACY.record(),
+            )
         folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
         for split, rows in predictions.items():
             folder.write_predictions(split, rows)
@@ -236,6 +241,7 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
         tags=[redact(tag) for tag in config.tags],
         sweep=context.sweep,
         answers=config.objective.answers(),
+        classes=role_of_classes(objective, config.objective.answers()),
         identity={name: run.identity[name] for name in ("numerics", "inputs", "code")},
     )
     chosen = config.tracker.build(info)
@@ -245,6 +251,12 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
     if context.trial is not None:  # of one that is pruned or killed, too
         context.trial.note("run", str(run.folder))
     return [LocalTracker(info), *([] if chosen is None else [chosen]), *reporting]
+
+
+def role_of_classes(objective: Objective, answers: dict[str, str]) -> str | None:
+    """See RunInfo.classes."""
+    is_one = isinstance(objective, ClassificationObjective) and len(answers) == 1
+    return next(iter(answers)) if is_one else None
 
 
 class TrialTracker(Tracker):

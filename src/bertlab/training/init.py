@@ -193,7 +193,8 @@ def load_from_run(path: Path, model: nn.Module, run: Train, tokenizer: str, head
     """
     if not path.exists():
         raise RunError(f"{asked}: no such run folder or file")
-    if (folder := RunFolder(path)).is_run:
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    if folder.is_run:
         _check_run(folder, run, tokenizer, asked)
     weights = load_weights(folder.weights_file if path.is_dir() else path)
     if not head:

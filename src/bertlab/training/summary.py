@@ -12,6 +12,7 @@ from bertlab.data.batches import order_of
 from bertlab.data.material import Material
 from bertlab.declarations import SCORED_SPLITS
 from bertlab.runs.machine import Device
+from bertlab.runs.summaries import is_score, name_of_best
 from bertlab.training.assembly import Model
 from bertlab.training.costs.flops import product_rate, training_flops
 from bertlab.training.evaluation import score
@@ -76,9 +77,7 @@ def final_scores(
         if run.config.evaluation.save_predictions and processes.is_first:
             predictions[split] = material.objective.predictions(measured, rows)
         for name, best in material.dataset.best_possible.get(split, {}).items():
-            metrics[f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"] = (
-                best
-            )
+            metrics[name_of_best(split, name)] = best
     return metrics, predictions
 
 
@@ -86,11 +85,7 @@ def metric_specs(declared: tuple[Metric, ...], metrics: dict[str, Any]) -> dict[
     """Direction, unit and bounds of every score of a split, under its full name."""
     named = {metric.name: metric for metric in declared}
     full = {name: name.partition("/")[2] for name, value in metrics.items() if isinstance(value, int | float)}
-    return {
-        name: named[short].record()
-        for name, short in full.items()
-        if short in named and not name.startswith("best_possible/")
-    }
+    return {name: named[short].record() for name, short in full.items() if short in named and is_score(name)}
 
 
 def outside_bounds(metrics: dict[str, Any], specs: dict[str, Any]) -> list[str]:
