@@ -377,7 +377,7 @@ def test_other_arithmetic_is_a_confound(tmp_path: Path) -> None:
             environment = {"git": {}, "processor": "P" if name == "a" else "Q"}
             (folder / "environment.json").write_text(json.dumps(environment))
     _, warnings = rows(tmp_path, baseline="optimizer.lr=0.001")
-    (told,) = [line for line in warnings if line.startswith("The arms' arithmetic differs in")]
+    (told,) = [line for line in warnings if line.startswith("The runs' arithmetic differs in")]
     assert "precision (float32 / bfloat16), processes (– / 2): a difference may come from there" in told
     (machines,) = [line for line in warnings if "different machines (P, Q)" in line]
     assert "seconds are not comparable" in machines and "rounding may differ" in machines

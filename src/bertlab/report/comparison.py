@@ -396,7 +396,7 @@ def warnings_of(study: Study) -> list[str]:
     warnings += confounds(study)
     if other := arithmetic(study):
         warnings.append(
-            f"The arms' arithmetic differs in {', '.join(other)}: a difference may come from there."
+            f"The runs' arithmetic differs in {', '.join(other)}: a difference may come from there."
         )
     offered = {
         metric.name: metric for arm in study.arms for run in arm.in_order() for metric in run.metrics()
@@ -483,8 +483,8 @@ def confounds(study: Study) -> list[str]:
 
 
 def arithmetic(study: Study) -> list[str]:
-    """In what the arms' runs were computed that changes how they round: device, precision, micro-batch and
-    the like, as each run's identity has it.
+    """In what of their arithmetic the runs differ, arm by arm: device, precision, micro-batch and the like,
+    as each run's identity has it.
     """
     of_arms = [[run.identity.get("numerics", {}) for run in arm.in_order()] for arm in study.arms]
     names = dict.fromkeys(name for arm in of_arms for numerics in arm for name in numerics)
@@ -492,7 +492,7 @@ def arithmetic(study: Study) -> list[str]:
     for name in names:
         by_arm = [dict.fromkeys(shown(numerics.get(name)) for numerics in arm) for arm in of_arms]
         values = dict.fromkeys(", ".join(own) for own in by_arm)
-        if len(values) > 1:
+        if len({value for own in by_arm for value in own}) > 1:
             told.append(f"{name.replace('_', ' ')} ({' / '.join(values)})")
     return told
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from bertlab.report.arms import Seeds, counted
-from bertlab.report.comparison import summarize
+from bertlab.report.comparison import choice_of, summarize
 from bertlab.report.figures.plots import profiles
 from bertlab.report.pages.page import Block, Heading, PageTable, Text
 from bertlab.report.pages.tables import difference_cells
@@ -113,11 +113,8 @@ def _published_notes(many: ManyTasks) -> list[Block]:
         sources.setdefault(one.source, []).append(name)
     told = "; ".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
     on_test = any(one.split == "test" for one in many.published.values())
-    against = (
-        " Theirs are of the test split, ours of validation, which also chose each run's checkpoint:"
-        if on_test
-        else ""
-    )
+    ours = " or ".join(dict.fromkeys(choice_of(task.study).of_scores for task in many.tasks))
+    against = f" Theirs are of the test split, ours of {ours}:" if on_test else ""
     return [
         Text(
             f"‡ {told}.{against} other data, protocol and selection, so that nothing is tested against them.",
