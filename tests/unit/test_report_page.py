@@ -210,3 +210,43 @@ def test_a_long_command_is_the_same_over_several_lines() -> None:
     )
     assert told.stdout.splitlines() == shlex.split(command)
     assert wrapped("bertlab seed=1") == ["bertlab seed=1"]
+
+
+def test_the_best_of_k_trials_is_of_all_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that were pruned count by their last score, those without one as the worst, and it says so."""
+    scores = [0.7 + 0.01 * place for place in range(12)]
+    for place, score in enumerate(scores):
+        status = "pruned" if place < 5 else "finished"
+        write_run(tmp_path, f"t{place}", 0, score, status=status, optimizer__lr=0.001 * (1 + place))
+    failed = write_run(tmp_path, "t-failed", 0, 0.9, status="failed", optimizer__lr=0.1)
+    (failed / "metrics.jsonl").write_text("")
+    write_run(tmp_path, "t-going-on", 0, 0.9, status="interrupted", optimizer__lr=0.2)
+    drawn: list[list[float]] = []
+    monkeypatch.setattr(plots, "draw_best_of", lambda _axes, values, _higher: drawn.append(list(values)))
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    figure = plots.best_of_k(study)
+    assert figure is not None and sorted(drawn[0]) == pytest.approx([70.0, *(100 * one for one in scores)])
+    assert "13 trials, 5 stopped early, by their last score, 1 without any score" in figure.caption
+    monkeypatch.undo()
+    assert "95 % band over trials" in (plots.best_of_k(study) or figure).caption
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "rmse"])
+def test_the_front_is_of_arms_whose_cost_is_known(tmp_path: Path, metric: str) -> None:
+    """Cheaper or better than each other; weights from elsewhere are not cheap, they are not on record."""
+    arms = {"a": (1e12, 0.70), "b": (2e12, 0.80), "c": (3e12, 0.75), "d": (4e12, 0.90)}
+    for name, (flops, score) in {**arms, "theirs": (1e11, 0.95)}.items():
+        for seed in range(3):
+            value = score + 0.001 * seed if metric == "accuracy" else 1 - score + 0.001 * seed
+            run = write_run(tmp_path, f"{name}-{seed}", seed, value, metric=metric, model__name_or_path=name,
+                init__component="pretrained" if name == "theirs" else "scratch")  # fmt: skip
+            summary = json.loads((run / "summary.json").read_text())
+            summary["cost"] |= {"flops": flops, "seconds": flops / 1e10}
+            (run / "summary.json").write_text(json.dumps(summary))
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    rows = compare(study, {})
+    costs = [row.cost.flops for row in rows]
+    front = plots.cost_front(rows, costs, study.metric.higher_is_better)
+    assert [costs[place] for place in front] == [1e12, 2e12, 4e12]
+    figure = plots.cost(study, rows)
+    assert figure is not None and "hollow" in figure.caption and "front" in figure.caption

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from bertlab.report.figures import plots
 from hydra_plugins.bertlab_optuna._errors import SpaceError
-from hydra_plugins.bertlab_optuna._results import best_preset
+from hydra_plugins.bertlab_optuna._results import _plots, best_preset
 from hydra_plugins.bertlab_optuna._space import build_space, distribution_of, quoted
 from hydra_plugins.bertlab_optuna._study import (
     build_pruner,
@@ -194,3 +195,25 @@ def test_the_best_point_is_a_preset_that_makes_the_same_run(fixed: list[str], tm
     made = compose_schema("train", [f"hydra.searchpath=[file://{tmp_path}]", "experiment=best"])
     assert made == compose_words("train", read_words("train", space.overrides(trial.params)))
     assert made.budget.batch_size == 3 and made.model.hidden_size == 256
+
+
+def test_a_search_draws_what_may_be_expected_of_so_many_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials that were pruned or failed count too, a trial that was made again once."""
+    study = optuna.create_study(direction="maximize")
+    space = {"x": FloatDistribution(0, 1)}
+    for place in range(8):
+        pruned = place < 3
+        study.add_trial(optuna.trial.create_trial(
+            state=optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE,
+            params={"x": place / 10}, distributions=space, value=None if pruned else 0.5 + place / 100,
+            intermediate_values={1: 0.3, 2: 0.4 + place / 100},
+        ))  # fmt: skip
+    for attributes in ({}, {"retried_trial_number": 8}):
+        study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs=attributes))
+    drawn: list[list[float]] = []
+    monkeypatch.setattr(plots, "draw_best_of", lambda _axes, values, _higher: drawn.append(list(values)))
+    _plots(study, tmp_path / "plots")
+    assert (tmp_path / "plots" / "best_of_k.png").is_file()
+    assert drawn == [pytest.approx([0.53, 0.54, 0.55, 0.56, 0.57, 0.4, 0.41, 0.42, 0.4])]

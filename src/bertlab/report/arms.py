@@ -181,6 +181,8 @@ class Study:
     keys: list[str]  # what varies, keys that follow from others left out
     arms: list[Arm]
     baseline: Arm
+    # runs without a result on its dataset and objective, of whatever setting
+    without_result: list[RunRecord] = field(default_factory=list)
 
     @property
     def title(self) -> str:
@@ -262,15 +264,12 @@ def studies_of(
         chosen = [key for key in _chosen_keys(members, keys, tried) if key not in tried]
         arms = _arms(members, chosen, tried, chosen_metric)
         _refuse_mixed(arms)
-        _place_failed(
-            arms,
-            [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)],
-            chosen,
-        )
+        failed = [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)]
+        _place_failed(arms, failed, chosen)
         first = _of_settings(arms, wished) or _baseline(arms)
         for arm in arms:
             arm.name = arm_name(arm, first, chosen) if len(arms) > 1 else "all runs"
-        studies.append(Study(dataset, objective, chosen_metric, chosen, arms, first))
+        studies.append(Study(dataset, objective, chosen_metric, chosen, arms, first, failed))
     _rename(studies, names or {})
     _order(studies, order, baseline)
     return studies

@@ -19,6 +19,7 @@ from hydra_plugins.bertlab_optuna._space import Space
 from hydra_plugins.bertlab_optuna.trial import NOTE
 
 LONGEST_LEGEND = 12
+FEWEST_OF_A_CURVE = 4  # trials with a score
 PRESETS = ("experiment", "suite", "debug")  # groups of presets of a whole run, as they are read
 UMASK = os.umask(0)
 os.umask(UMASK)
@@ -136,7 +137,9 @@ def best_preset(trial: FrozenTrial, space: Space) -> str:
 
 
 def _plots(study: optuna.Study, folder: Path) -> None:
-    """History, importance, slices, intermediate values; what a study has too little for is left out."""
+    """History, importance, slices, intermediate values, the expected best of k trials; what a study has too
+    little for is left out.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -154,6 +157,7 @@ def _plots(study: optuna.Study, folder: Path) -> None:
         ),
         "slices": lambda: draw.plot_slice(study, target_name=name_of_score),
         "intermediate": lambda: draw.plot_intermediate_values(study),
+        "best_of_k": lambda: _best_of_k(study, name_of_score),
     }
     if several:
         drawings = {"pareto": lambda: draw.plot_pareto_front(study)} if len(study.directions) <= 3 else {}
@@ -176,6 +180,37 @@ def _plots(study: optuna.Study, folder: Path) -> None:
             continue  # too few trials for this one
         finally:
             plt.close("all")
+
+
+def _best_of_k(study: optuna.Study, name_of_score: str) -> Any:
+    """Over all trials that ended, those stopped early and those that failed too. Raises ValueError for too
+    few.
+    """
+    import matplotlib.pyplot as plt
+    from optuna.study import StudyDirection
+
+    from bertlab.report.figures.plots import all_trials, draw_best_of
+
+    trials = study.get_trials(deepcopy=False)
+    done = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]
+    finished = [value for value in done if value is not None]
+    again = {trial.user_attrs.get("retried_trial_number") for trial in trials}
+    others = [
+        trial
+        for trial in trials
+        if trial.state in (TrialState.PRUNED, TrialState.FAIL) and trial.number not in again
+    ]
+    told = [trial.intermediate_values for trial in others if trial.intermediate_values]
+    last = [scores[max(scores)] for scores in told]
+    if len(finished) + len(last) < FEWEST_OF_A_CURVE:
+        raise ValueError("too few trials for a curve")
+    higher = study.direction == StudyDirection.MAXIMIZE
+    values, words = all_trials(finished, last, len(others) - len(last), higher)
+    axes = plt.subplots()[1]
+    draw_best_of(axes, values, higher)
+    axes.set_ylabel(f"expected best {name_of_score}")
+    axes.set_title(f"{words}; 95 % band over trials", fontsize=9)
+    return axes
 
 
 def _write(file: Path, content: str) -> None:

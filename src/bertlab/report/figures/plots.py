@@ -132,7 +132,9 @@ def scaling(study: Study, lines: Sequence[Scaling], cost: str) -> Figure:
 
 
 def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
-    """Score against what it cost, pretraining included: operations and wall-clock."""
+    """Score against what it cost, pretraining included: operations and wall-clock, with the front of the arms
+    that no other beats for as little. One whose cost is not all on record is drawn hollow, and on no front.
+    """
     shown = [row for row in rows if row.validation is not None and row.cost.flops > 0]
     if len(shown) < 2:
         return None
@@ -143,6 +145,13 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
         panels, ("operations of training (FLOPs)", "minutes of training"), (flops, minutes), strict=True
     ):
         wide = max(costs) > 8 * max(min(costs), 1e-9)
+        front = cost_front(shown, costs, study.metric.higher_is_better)
+        if len(front) > 1:
+            axes.step(
+                [costs[place] for place in front],
+                [scaled(mean_of(shown[place]), study.metric) for place in front],
+                where="post", color="#999999", linewidth=1, linestyle="--", zorder=1,
+            )  # fmt: skip
         for index, (row, at) in enumerate(zip(shown, _side_by_side(costs, wide), strict=True)):
             score = row.validation
             assert score is not None
@@ -154,6 +163,7 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
             axes.errorbar(
                 at, scaled(score.mean, study.metric), yerr=scaled(np.array(reach), study.metric),
                 fmt="o" if index < 10 else "s",
+                fillstyle="none" if row.cost.pretrained_elsewhere else "full",
                 color=COLOURS[index % len(COLOURS)], capsize=3, label=name,
             )  # fmt: skip
         if wide:
@@ -178,15 +188,36 @@ def cost(study: Study, rows: Sequence[Row]) -> Figure | None:
             frameon=False,
         )
     elsewhere = (
-        " † began from weights whose own cost is not on record."
+        " †, hollow: began from weights whose own cost is not on record; it stands too far left, and is on no"
+        " front."
         if any(row.cost.pretrained_elsewhere for row in shown)
         else ""
     )
     return finish(
         figure,
         f"{slug(study)}-cost",
-        f"Score against cost, means with 95 % intervals; arms of equal cost side by side.{elsewhere}",
+        "Score against cost, means with 95 % intervals; arms of equal cost side by side. Dashed: the front of"
+        f" the means, what the best arm of so much cost scores.{elsewhere}",
     )
+
+
+def mean_of(row: Row) -> float:
+    """Over seeds, of an arm that has a score."""
+    assert row.validation is not None
+    return row.validation.mean
+
+
+def cost_front(rows: Sequence[Row], costs: Sequence[float], higher_is_better: bool) -> list[int]:
+    """Which arms have a better mean than all that cost no more, the cheapest first; of those alone whose cost
+    is all on record.
+    """
+    sign = 1 if higher_is_better else -1
+    known = [place for place, row in enumerate(rows) if not row.cost.pretrained_elsewhere]
+    front: list[int] = []
+    for place in sorted(known, key=lambda place: (costs[place], -sign * mean_of(rows[place]))):
+        if not front or sign * mean_of(rows[place]) > sign * mean_of(rows[front[-1]]):
+            front.append(place)
+    return front
 
 
 def power_of_ten(number: float) -> str:
@@ -229,22 +260,53 @@ def calibration(study: Study, by_arm: dict[str, stats.Calibration]) -> Figure | 
 
 def best_of_k(study: Study) -> Figure | None:
     """What one may expect of the best of k trials, where the study is a search: many settings, few seeds of
-    each.
+    each. Trials that were stopped early count too: without them the curve would be of survivors.
     """
-    values = [value for arm in study.arms for value in arm.scores("validation", study.metric).values()]
-    if len(study.arms) < 8 or len(values) > 2 * len(study.arms):
+    finished = [value for arm in study.arms for value in arm.scores("validation", study.metric).values()]
+    first = study.baseline.in_order()[0]
+    name = first.recorded_as(first.selects_by, study.metric.name)
+    ended = [run for run in study.without_result if run.summary.get("status") in ("pruned", "failed")]
+    scores = [[float(one[name]) for one in run.source.history() if name in one] for run in ended]
+    stopped = [own[-1] for own in scores if own]
+    if len(study.arms) + len(ended) < 8 or len(finished) > 2 * len(study.arms):
         return None
-    expected = scaled(stats.expected_best_of(values, study.metric.higher_is_better), study.metric)
+    values, told = all_trials(finished, stopped, len(ended) - len(stopped), study.metric.higher_is_better)
     figure, axes = plt.subplots(figsize=(6, 3.8), layout="constrained")
-    axes.plot(np.arange(1, len(expected) + 1), expected, color=COLOURS[0])
-    axes.set(xlabel="trials", ylabel=f"expected best {label_of(study.metric)}")
-    dress(axes, 0)
+    draw_best_of(axes, scaled(np.array(values), study.metric), study.metric.higher_is_better)
+    axes.set_ylabel(f"expected best {label_of(study.metric)}")
+    score = "validation score" if study.is_of_rows else study.metric.name
     return finish(
         figure,
         f"{slug(study)}-best-of-k",
-        f"Expected best {'validation score' if study.is_of_rows else study.metric.name} after so many trials"
-        " (Dodge et al. 2019).",
+        f"Expected best {score} after so many trials like these (Dodge et al. 2019), with a 95 % band over"
+        f" trials up to a quarter of them; {told}.",
     )
+
+
+def all_trials(
+    finished: Sequence[float], stopped: Sequence[float], unscored: int, higher_is_better: bool
+) -> tuple[list[float], str]:
+    """The scores that a search's trials count with, and that in words: those stopped early by their last
+    score, those that ended before any by the worst of all.
+    """
+    values = [*finished, *stopped]
+    words = [f"{len(values) + unscored} trials"]
+    if stopped:
+        words.append(f"{len(stopped)} stopped early, by their last score")
+    if unscored:
+        words.append(f"{unscored} without any score, by the worst of the others")
+        values += [(min if higher_is_better else max)(values)] * unscored
+    return values, ", ".join(words)
+
+
+def draw_best_of(axes: Axes, values: Sequence[float], higher_is_better: bool) -> None:
+    """The curve and its band."""
+    expected, low, high = resampling.best_of(values, higher_is_better)
+    tries = np.arange(1, len(expected) + 1)
+    axes.fill_between(tries, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
+    axes.plot(tries, expected, color=COLOURS[0])
+    axes.set_xlabel("trials")
+    dress(axes, 0)
 
 
 def profiles(arms: Mapping[str, Sequence[resampling.Scores]]) -> Figure | None:
