@@ -10,7 +10,6 @@ from typing import Any
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, Objective, RunInfo, Tracker
 from bertlab.data.material import Material
-from bertlab.data.mixture import drawn_of_parts
 from bertlab.declarations import PAIRS_ACCURACY
 from bertlab.errors import ConfigError, one_line, redact
 from bertlab.objectives.classification import ClassificationObjective
@@ -26,14 +25,12 @@ from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned
 from bertlab.training.pairs import PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.several.exchange import Alone
 from bertlab.training.summary import (
-    blind_scores,
-    cost,
+    Scored,
     final_scores,
-    last_evaluation,
+    finished,
     metric_specs,
     outside_bounds,
     scored_splits,
-    spikes,
 )
 
 TOLD: set[str] = set()  # what this process has said of data before the runs of grids
@@ -82,71 +79,23 @@ def compute(
             folder.checkpoints, run.id,
             broadcast(trackers), should_prune, snapshots, processes,
         )  # fmt: skip
-        last = {name: value.clone() for name, value in model.state_dict().items()}
-        selected = (
-            load_best(folder.checkpoints, progress.best_step, progress.best_sha256)
-            if config.evaluation.keep == "best"
-            else last
-        )
-        model.load_state_dict(selected)
-        processes.spread(model)
-        there = scored_splits(material)
-        scored = [split for split in there if context.trial is None or split != "test"]
-        metrics, predictions = final_scores(run, model, material, scored, processes)
         if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
             print(
                 "evaluation.snapshots: training ended before"
                 f" {', '.join(f'{moment:g}' for moment in missed)}",
                 flush=True,
             )
-        specs = metric_specs(objective.metrics, metrics)
-        broken = outside_bounds(metrics, specs)
-        for line in broken:
-            print(line, flush=True)
-        on_pairs = (
-            {} if scorer is None else {pairs_name(scorer.source, config.evaluation.pairs_scoring): scorer()}
+        scored = select_and_score(run, context, material, model, progress, scorer, processes)
+        folder.write_model(
+            scored.selected, scored.last, objective.label_names, model.encoder.save_description
         )
-        for told in on_pairs.values():
-            metrics[PAIRS_ACCURACY.name], specs[PAIRS_ACCURACY.name] = (
-                told[PAIRS_ACCURACY.name],
-                PAIRS_ACCURACY.record(),
-            )
-        folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
-        for split, rows in predictions.items():
+        for split, rows in scored.predictions.items():
             folder.write_predictions(split, rows)
             for tracker in trackers:
                 tracker.examples(split, material.dataset.splits[split], rows)
-        for name, told in on_pairs.items():
+        for name, told in scored.on_pairs.items():
             folder.write_evaluation(name, told)
-        done = {
-            "status": "finished",
-            "id": run.id,
-            "metrics": metrics,
-            "metric_specs": specs,
-            "answers": config.objective.answers(),
-            "selected_by": f"{config.evaluation.selects_by}/{objective.primary.name}",
-            "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
-            "last": last_evaluation(progress, config.evaluation.selects_by),
-            # which ones are scored and saved
-            "weights": ("averaged" if config.optimizer.ema_decay > 0 else "trained"),
-            "parts": drawn_of_parts(config, material.examples["train"], progress.step),  # of a mixture
-            "cost": cost(config, progress, model, material, run.device, processes.of),
-            "stopped": progress.stopped or "budget",
-            "spikes": spikes(config, progress),
-            "seed": config.seed,
-            "notes": [*material.dataset.notes, *broken],
-            "text": material.texts,
-            "vocabulary": material.tokenizer.vocab_size,
-            "rows": material.counted(config),
-            "left_out": material.dataset.left_out,
-            "blind": blind_scores(material, scored),
-            "command": context.command,
-            "words": [redact(word) for word in context.words],
-        }
-        if unscored := [split for split in there if split not in scored]:
-            done["unscored"] = unscored
-        if pretraining is not None:
-            done["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
+        done = finished(run, context, material, model, progress, scored, pretraining, processes.of)
         finish(trackers, done)  # before it counts as finished: a kill between the two costs no curves
         folder.write_summary(done)
         summary = done
@@ -171,6 +120,42 @@ def compute(
     shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
     processes.same(lambda: summary)
     return ended(Outcome(folder, summary), progress)
+
+
+def select_and_score(
+    run: Located,
+    context: Context,
+    material: Material,
+    model: Model,
+    progress: Progress,
+    scorer: PairsScorer | None,
+    processes: Alone,
+) -> Scored:
+    """The weights that validation chose, which `model` holds afterwards, on every split that this run may
+    see, and on minimal pairs.
+    """
+    evaluation = run.config.evaluation
+    last = {name: value.clone() for name, value in model.state_dict().items()}
+    selected = (
+        load_best(run.folder.checkpoints, progress.best_step, progress.best_sha256)
+        if evaluation.keep == "best"
+        else last
+    )
+    model.load_state_dict(selected)
+    processes.spread(model)
+    there = scored_splits(material)
+    splits = [split for split in there if context.trial is None or split != "test"]
+    metrics, predictions = final_scores(run, model, material, splits, processes)
+    specs = metric_specs(material.objective.metrics, metrics)
+    broken = outside_bounds(metrics, specs)
+    for line in broken:
+        print(line, flush=True)
+    on_pairs = {} if scorer is None else {pairs_name(scorer.source, evaluation.pairs_scoring): scorer()}
+    for told in on_pairs.values():
+        metrics[PAIRS_ACCURACY.name] = told[PAIRS_ACCURACY.name]
+        specs[PAIRS_ACCURACY.name] = PAIRS_ACCURACY.record()
+    unscored = [split for split in there if split not in splits]
+    return Scored(selected, last, splits, unscored, metrics, specs, predictions, on_pairs, broken)
 
 
 def ended(outcome: Outcome, progress: Progress) -> Outcome:
