@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bertlab.report import resampling, stats
+from bertlab.report import stats
+from hydra_plugins.bertlab_optuna.best_of import best_of, expected_best_of
 
 # sums are exact, and so are ties
 SCORES = st.lists(st.integers(-1024, 1024).map(lambda x: x / 1024), min_size=2, max_size=10)
@@ -153,23 +154,23 @@ def test_bootstrap_interval_is_about_the_normal_one(discrete: bool) -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_expected_best_is_the_mean_over_all_draws(values: list[float]) -> None:
-    found = stats.expected_best_of(values)
+    found = expected_best_of(values)
     for tries in range(1, min(4, len(values)) + 1):
         best, worst = (
             np.mean([pick(draw) for draw in itertools.product(values, repeat=tries)]) for pick in (max, min)
         )
         assert found[tries - 1] == pytest.approx(best)
-        assert stats.expected_best_of(values, higher_is_better=False)[tries - 1] == pytest.approx(worst)
+        assert expected_best_of(values, higher_is_better=False)[tries - 1] == pytest.approx(worst)
 
 
 def test_the_band_of_the_best_of_k_covers_what_many_trials_give() -> None:
     rng, hits, rounds = np.random.default_rng(8), np.zeros(2), 100
     truth = [np.mean(np.max(rng.normal(size=(4000, tries)), axis=1)) for tries in (1, 5)]
     for _ in range(rounds):
-        _, low, high = resampling.best_of(rng.normal(size=40).tolist(), draws=100)
+        _, low, high = best_of(rng.normal(size=40).tolist(), draws=100)
         hits += [low[tries - 1] <= true <= high[tries - 1] for tries, true in zip((1, 5), truth, strict=True)]
     assert (hits / rounds >= 0.88).all()
-    curve, low, high = resampling.best_of([0.3, 0.1, 0.2] * 3, higher_is_better=False)
+    curve, low, high = best_of([0.3, 0.1, 0.2] * 3, higher_is_better=False)
     assert (low[:2] < curve[:2]).all() and (curve[:2] < high[:2]).all() and (np.diff(curve) < 0).all()
     assert np.isnan(low[2:]).all(), "as good as the few best are known"
 

@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from bertlab.report.stats import expected_best_of
-
 DRAWS = 4_000
 
 # of one task: seed of the pretraining (0 where there is none) -> scores of the runs on it
@@ -291,24 +289,6 @@ def _violation(new: np.ndarray, old: np.ndarray) -> float:
     )
     whole = float((width * gap**2).sum())
     return 0.5 if whole == 0 else float((width * np.where(gap < 0, gap, 0.0) ** 2).sum()) / whole
-
-
-# --- trials ---------------------------------------------------------------------------------------
-def best_of(
-    values: Sequence[float], higher_is_better: bool = True, level: float = 0.95, draws: int = 400
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The expected best of 1 … n trials like these (Dodge et al. 2019, §3.1), and its band over trials,
-    `(n,)` each: t with a bootstrap's standard error, less the bootstrap's bias. NaN beyond a quarter of the
-    trials, where the curve leans on the few best of them and a band would be too narrow.
-    """
-    rng, each, n = np.random.default_rng(0), np.asarray(values, dtype=np.float64), len(values)
-    expected = expected_best_of(values, higher_is_better)
-    drawn = each[rng.integers(n, size=(draws, n))]
-    curves = np.array([expected_best_of(one.tolist(), higher_is_better) for one in drawn])
-    half = float(stats.t.ppf((1 + level) / 2, max(n - 1, 1))) * math.sqrt(n / max(n - 1, 1)) * curves.std(0)
-    half[max(n // 4, 1) :] = math.nan
-    middle = 2 * expected - curves.mean(0)
-    return expected, middle - half, middle + half
 
 
 # --- examples -------------------------------------------------------------------------------------

@@ -362,20 +362,6 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def expected_best_of(values: Sequence[float], higher_is_better: bool = True) -> np.ndarray:
-    """`(n,)`: the expected best of 1 … n trials drawn from these, with replacement (Dodge et al.
-    2019, §3.1).
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    if not higher_is_better:
-        return -expected_best_of((-ordered).tolist())
-    n = len(ordered)
-    share = np.arange(n + 1) / n  # of trials that are at most so good
-    tries = np.arange(1, n + 1)[:, None]
-    expected: np.ndarray = ((share[1:] ** tries - share[:-1] ** tries) * ordered).sum(1)
-    return expected
-
-
 @dataclass(frozen=True)
 class Calibration:
     """How well confidence fits accuracy, bin by bin."""

@@ -20,6 +20,7 @@ from bertlab.report.arms import Study
 from bertlab.report.comparison import BETTER, WORSE, Row
 from bertlab.report.pages.page import Figure
 from bertlab.report.scaling import Scaling
+from hydra_plugins.bertlab_optuna.best_of import all_trials, draw_best_of
 
 COLOURS = (
     "#1f77b4",
@@ -281,32 +282,6 @@ def best_of_k(study: Study) -> Figure | None:
         f"Expected best {score} after so many trials like these (Dodge et al. 2019), with a 95 % band over"
         f" trials up to a quarter of them; {told}.",
     )
-
-
-def all_trials(
-    finished: Sequence[float], stopped: Sequence[float], unscored: int, higher_is_better: bool
-) -> tuple[list[float], str]:
-    """The scores that a search's trials count with, and that in words: those stopped early by their last
-    score, those that ended before any by the worst of all.
-    """
-    values = [*finished, *stopped]
-    words = [f"{len(values) + unscored} trials"]
-    if stopped:
-        words.append(f"{len(stopped)} stopped early, by their last score")
-    if unscored:
-        words.append(f"{unscored} without any score, by the worst of the others")
-        values += [(min if higher_is_better else max)(values)] * unscored
-    return values, ", ".join(words)
-
-
-def draw_best_of(axes: Axes, values: Sequence[float], higher_is_better: bool) -> None:
-    """The curve and its band."""
-    expected, low, high = resampling.best_of(values, higher_is_better)
-    tries = np.arange(1, len(expected) + 1)
-    axes.fill_between(tries, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-    axes.plot(tries, expected, color=COLOURS[0])
-    axes.set_xlabel("trials")
-    dress(axes, 0)
 
 
 def profiles(arms: Mapping[str, Sequence[resampling.Scores]]) -> Figure | None:
