@@ -334,6 +334,10 @@ def test_a_failed_run_is_told_and_the_rest_is_reported(cli: Cli) -> None:
         ({"arms": {"low": [], "high": ["optimizer.rate=1"]}}, "arms.high: "),
         ({"pilot": ["nowhere"]}, "pilot=nowhere: no such folder"),
         ({"equivalence": True, "test": "anytime"}, "equivalence: two one-sided t tests hold for a number"),
+        (
+            {"equivalence": True, "seeds": 4, "effect": 0.1, "spread": 0.8},
+            "equivalence: equal arms are shown to be within ±0.10 0 times out of 100; four times out of five",
+        ),
         ({"metric": "beauty"}, "metric=beauty"),
     ],
 )

@@ -182,3 +182,19 @@ def test_calibration_by_hand() -> None:
     assert found.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
     assert found.share[9] == 0.5 and math.isnan(found.accuracy[0])
     assert stats.calibration(np.ones(5), np.ones(5, dtype=bool)).error == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "margin", "level"), [(4, 1.5, 0.05), (6, 1.0, 0.05), (12, 0.8, 0.025), (4, 0.3, 0.05)]
+)
+def test_the_power_of_equivalence_is_what_simulation_says(n: int, margin: float, level: float) -> None:
+    rng = np.random.default_rng(4)
+    found = [stats.tost_p(rng.normal(size=n).tolist(), margin) <= level for _ in range(1000)]
+    assert stats.equivalence_power(1.0, n, margin, level) == pytest.approx(np.mean(found), abs=0.05)
+
+
+def test_seeds_for_equivalence_are_the_fewest_that_do() -> None:
+    needed = stats.seeds_for_equivalence(0.8, 0.5)
+    assert needed is not None and needed > 2
+    assert stats.equivalence_power(0.8, needed, 0.5) >= 0.8 > stats.equivalence_power(0.8, needed - 1, 0.5)
+    assert stats.seeds_for_equivalence(1.0, 0.01) is None

@@ -52,7 +52,7 @@ from bertlab.report.arms import Study, counted, study_of_arms
 from bertlab.report.comparison import LEVEL, Row, compare
 from bertlab.report.pages.build import build_page
 from bertlab.report.pages.preregistered import Frozen, decided, opening
-from bertlab.report.power import Design, Spread, pilot_spread, power_lines
+from bertlab.report.power import Design, Spread, equivalence_line, pilot_spread, power_lines
 from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
 from bertlab.runs.progress import each, working
@@ -213,7 +213,15 @@ def check_power(plan: StudyPlan, config: Train) -> list[str]:
         spread = pilot_spread(plan.pilot, config.dataset.name, config.objective.name)
     elif plan.spread is not None:
         spread = Spread(plan.spread / metric.factor, float("nan"), metric, "as the study file says")
-    return list(power_lines(design, plan.effect, spread, (plan.test,)))
+    if not plan.equivalence:
+        return list(power_lines(design, plan.effect, spread, (plan.test,)))
+    head, *_ = power_lines(design, plan.effect, None, (plan.test,))
+    if spread is None:
+        return [head, "  pilot or spread would tell how often equal arms are shown to be so"]
+    power, line = equivalence_line(design, plan.effect, spread)
+    if power < LEVEL:
+        raise ConfigError(f"equivalence: {line} (the spread is {spread.source})")
+    return [head, f"  spread of a difference {metric.show(spread.of_unit(design))}", f"  {line}"]
 
 
 def metric_of(plan: StudyPlan, config: Train) -> Metric:

@@ -160,6 +160,21 @@ def power_lines(
         yield f"  {name:<15}  {_told(test, design, level, effect, spread)}"
 
 
+def equivalence_line(design: Design, effect: float, spread: Spread) -> tuple[float, str]:
+    """How often this design would show arms equivalent that are, and what it takes to do so four times out of
+    five.
+    """
+    level, margin = LEVEL / (design.arms - 1), effect / spread.metric.factor
+    sd = spread.of_unit(design)
+    shown = stats.equivalence_power(sd, design.units, margin, level)
+    needed = stats.seeds_for_equivalence(sd, margin, level, POWER)
+    takes = f"{needed:,}" if needed else "over 10,000"
+    return shown, (
+        f"equal arms are shown to be within ±{spread.metric.show(margin)} {100 * shown:.0f} times out of 100;"
+        f" four times out of five takes {takes} {design.unit}s"
+    )
+
+
 def _caveat(design: Design, spread: Spread) -> str | None:
     """What the pilot cannot tell of the two levels."""
     if math.isnan(spread.inner):
