@@ -8,7 +8,7 @@ import html
 import shlex
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -19,7 +19,7 @@ from bertlab.config.schema import Compute, FileColumns, Paths, Train, validate
 from bertlab.config.words import apart
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Metric
-from bertlab.errors import ConfigError, did_you_mean
+from bertlab.errors import ConfigError, DataError, did_you_mean, shortened
 from bertlab.jobs.evaluate import Schema as Evaluated
 from bertlab.jobs.evaluate import labelled_rows, rows_to_score, score_rows
 from bertlab.jobs.list import chosen_runs
@@ -135,11 +135,17 @@ class Run:
                 self._trained, _columns_of(texts), FileColumns(), "the DataFrame", Compute(), BATCH
             )
             return pandas.DataFrame(columns, index=texts.index)
-        return predict_rows(self._trained, from_pairs(self._trained, list(texts), pairs), Compute(), BATCH)
+        texts = _texts(texts, "texts")
+        second = None if pairs is None else _texts(pairs, "pairs")
+        if second is not None and len(second) != len(texts):
+            raise DataError(f"predict: {len(texts)} texts, but {len(second)} pairs: give one for each text")
+        return predict_rows(
+            self._trained, from_pairs(self._trained, texts, second, "pairs=[…]"), Compute(), BATCH
+        )
 
     def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation") -> dict[str, Any]:
         """Scores by name on a split of the run's dataset, a file, or a DataFrame with the run's column names;
-        `rows` and `left_out` beside.
+        `rows`, `left_out` and `left_out_why` (reason -> rows) beside.
 
         Raises DataError for what is neither, and for columns or labels that do not fit.
         """
@@ -158,7 +164,8 @@ class Run:
         scores = score_rows(trained, rows, split, Compute(), BATCH)
         return {
             "rows": len(rows),
-            "left_out": left_out,
+            "left_out": sum(left_out.values()),
+            "left_out_why": left_out,
             **{name.partition("/")[2]: value for name, value in scores.items()},
         }
 
@@ -293,8 +300,27 @@ def _is_frame(data: Any) -> bool:
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
+def _texts(given: Iterable[Any], name: str) -> list[str]:
+    """Texts that can be labelled. Raises DataError naming the first that is none."""
+    texts = list(given)
+    if not texts:
+        raise DataError(f"predict: {name} is empty; there is nothing to label")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            hint = "; second texts of pairs are given as pairs=[…]" if isinstance(text, list | tuple) else ""
+            raise DataError(f"predict: {name}[{place}] is {shortened(repr(text), 60)}, no text{hint}")
+        if not text.strip():
+            raise DataError(
+                f"predict: {name}[{place}] is empty; leave it out, or give a DataFrame, whose rows stay"
+            )
+    return texts
+
+
 def _columns_of(frame: Any) -> dict[str, list[Any]]:
-    """Columns by name, missing values as None."""
+    """Columns by name, missing values as None. Raises DataError for two of one name."""
+    names = [str(name) for name in frame.columns]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"the DataFrame has two columns called '{twice}'; rename or drop one")
     return {
         str(name): [None if _is_missing(cell) else cell for cell in frame[name].tolist()]
         for name in frame.columns

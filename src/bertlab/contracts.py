@@ -32,7 +32,7 @@ from bertlab.declarations import (
     Role,
     loss_metric,
 )  # fmt: skip
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, shortened
 
 __all__ = [
     "BITS_PER_CHARACTER",
@@ -44,6 +44,7 @@ __all__ = [
     "Metric",
     "Role",
     "loss_metric",
+    "shortened",
 ]  # handed on
 
 
@@ -480,11 +481,6 @@ class Objective:
     def describe_scores(self, scores: dict[str, Any]) -> list[str]:
         """Lines for a person below the table of numbers, e.g. a confusion matrix; none unless it has such."""
         return []
-
-
-def shortened(text: str, most: int = 100) -> str:
-    """A text that fits on a line."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @dataclass

@@ -6,6 +6,7 @@ that do compute.
 """
 
 import abc
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -166,6 +167,11 @@ class Column:
         return f"column '{self.name}' ({self.key})"
 
 
+def plain_text(value: Any) -> Any:
+    """Lists and objects as JSON, other values as they are."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
 class Kind(abc.ABC):
     """How the cells of one column become what objectives read; one file of data/kinds/ (or of a plugin's
     kinds/) each.
@@ -184,6 +190,18 @@ class Kind(abc.ABC):
 
     def __init__(self, column: Column) -> None:
         self.column = column
+
+    def is_blank(self, cell: Any) -> bool:
+        """Of a cell that is read and not predicted: whether there is nothing in it to read. Files for a
+        finished run leave such rows out; training keeps them.
+        """
+        return cell is None or (not cell.strip() if isinstance(cell, str) else cell == [])
+
+    def as_text(self, value: Any) -> Any:
+        """How a value stands in plain text (CSV, TSV), from which `convert` reads the same; lists and objects
+        as JSON.
+        """
+        return plain_text(value)
 
     def look(self, cells: Sequence[Any], before: int) -> None:  # noqa: B027  # most kinds need no look
         """See cells before any is converted; `before` rows went before these."""

@@ -69,6 +69,11 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
     return f"{guess}(options: {listed})" if names else guess.strip()
 
 
+def shortened(text: str, most: int = 100) -> str:
+    """A text that fits on a line; what is cut ends with a sign."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def one_line(text: str) -> str:
     """Text as one line that a terminal shows and does not obey: signs that do not print are escapes."""
     line = " ".join(text.split())

@@ -1,5 +1,6 @@
 """evaluate, predict, the Python API and W&B on a run that was really trained."""
 
+import csv
 import io
 import json
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import bertlab
-from bertlab.errors import ConfigError, RunError
+from bertlab.errors import ConfigError, DataError, RunError
 from bertlab.training.loop import MemoryExhausted
 from children import PATIENCE
 from tiny import tiny
@@ -440,6 +441,76 @@ def test_python_scores_and_labels_frames_and_draws(run: Any) -> None:
         and len(repr(run)) < 250
     )
     assert "data:image/png;base64" in run._repr_html_()
+
+
+@pytest.fixture(scope="module")
+def run_of_other_names(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Its column of texts is called Text."""
+    folder = tmp_path_factory.mktemp("names")
+    lines = [f"{'good' if row % 2 else 'bad'} film {row},{'yes' if row % 2 else 'no'}" for row in range(40)]
+    (folder / "train.csv").write_text("\n".join(["Text,Queue", *lines]) + "\n")
+    return bertlab.run(
+        ["dataset=files", f"dataset.train_file={folder / 'train.csv'}", "dataset.text_column=Text",
+         "dataset.label_column=Queue", "debug=smoke", "compute.threads=1", f"paths.output={folder / 'runs'}"]
+    )  # fmt: skip
+
+
+def test_bare_texts_are_written_line_by_line_whatever_the_column_is_called(
+    run_of_other_names: Any, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "lines.txt", tmp_path / "out.csv"
+    file.write_text("good film\n\nbad film\n")
+    words = ["predict", f"run={run_of_other_names.folder}"]
+    for source in ([f"file={file}"], []):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
+        status, told, err = cli(*words, *source, f"out={out}")
+        assert status == 0, err
+        assert "2 rows labelled, 1 without a text left as they are" in told
+        with out.open(newline="") as stream:
+            labelled = list(csv.DictReader(stream))
+        assert [row["Text"] for row in labelled] == ["good film", "", "bad film"]
+        assert [bool(row["predicted_label"]) for row in labelled] == [True, False, True]
+    status, told, err = cli(*words, f"file={file}", "format=jsonl")
+    assert status == 0 and len(told.splitlines()) == 2 and "1 without a text left out" in err
+
+
+def test_rows_without_a_text_are_left_out_of_a_score_and_counted(run: Any, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    rows = [{"text": "a wonderful film", "label": "positive"}, {"text": None, "label": None},
+            {"text": "", "label": "negative"}, {"text": "who knows", "label": None}]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, err = cli("evaluate", f"run={run.folder}", f"file={file}")
+    assert status == 0, err
+    assert "1 rows scored, 2 without a text and 1 without an answer left out" in out
+    (kept,) = (run.folder / "evaluations").glob("mine-*.json")
+    assert json.loads(kept.read_text())["left_out_why"] == {"without a text": 2, "without an answer": 1}
+    kept.unlink()
+
+
+@pytest.mark.parametrize(
+    ("texts", "pairs", "said"),
+    [
+        ([], None, "texts is empty"),
+        (["a", None], None, r"texts\[1\] is None, no text"),
+        (["a", 3], None, r"texts\[1\] is 3, no text"),
+        ([("a", "b")], None, r"texts\[0\] is \('a', 'b'\), no text; second texts .*pairs"),
+        (["a", " "], None, r"texts\[1\] is empty"),
+        (["a"], ["b"], "leave pairs out"),
+        (["a"], ["b", "c"], "1 texts, but 2 pairs"),
+    ],
+)
+def test_python_refuses_what_are_no_texts_in_one_line(run: Any, texts: Any, pairs: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        run.predict(texts, pairs)
+
+
+def test_python_refuses_a_frame_with_two_columns_of_one_name(run: Any) -> None:
+    import pandas
+
+    frame = pandas.DataFrame([["a", "b", "positive"]], columns=["text", "text", "label"])
+    for read in (run.predict, run.evaluate):
+        with pytest.raises(DataError, match="two columns called 'text'"):
+            read(frame)
 
 
 def test_python_sweeps_lists_and_reports(tmp_path: Path) -> None:

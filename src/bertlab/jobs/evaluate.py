@@ -3,7 +3,7 @@
 usage: bertlab evaluate run=FOLDER [split=validation | file=PATH | pairs=blimp] [format=table|json]
 
 Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names
-(or others: text_column=… text_pair_column=… label_column=… encoding=…). Rows of a file without an answer are left out, and counted.
+(or others: text_column=… text_pair_column=… label_column=… encoding=…). Rows of a file without a text or an answer are left out, and counted.
 The result is kept beside the run, in evaluations/, with the file's checksum.
 
 pairs=blimp, blimp_filtered, blimp_supplement or a file with the columns sentence_good, sentence_bad and UID: does a run that
@@ -94,17 +94,26 @@ def run(config: Schema, context: Context) -> float:
         return run_pairs(config, context, trained, config.pairs)
     rows, split, left_out = rows_to_score(trained, config)
     metrics = score_rows(trained, rows, split, config.compute, config.batch_size)
-    told = {"run": str(folder), "rows": len(rows), "left_out": left_out, **metrics}
+    told = {
+        "run": str(folder),
+        "rows": len(rows),
+        "left_out": sum(left_out.values()),
+        "left_out_why": left_out,
+        **metrics,
+    }
     if config.format == "json":
         print(json.dumps(told))
     else:
-        print(
-            f"{len(rows):,} rows scored" + (f", {left_out:,} without an answer left out" if left_out else "")
-        )
+        print(f"{len(rows):,} rows scored" + (f", {counted(left_out)} left out" if left_out else ""))
         print_table(metrics, split, trained)
     kept = keep(folder, split, config.file, {**told, "command": context.command})
     print(f"kept: {kept}", file=sys.stderr)
     return float(metrics[f"{split}/{trained.objective.primary.name}"])
+
+
+def counted(left_out: Mapping[str, int]) -> str:
+    """`1 without a text and 2 without an answer`."""
+    return " and ".join(f"{count:,} {why}" for why, count in left_out.items())
 
 
 def score_rows(
@@ -119,16 +128,19 @@ def score_rows(
     return metrics
 
 
-def labelled_rows(trained: FinishedRun, columns: Mapping[str, Sequence[Any]], where: str) -> tuple[Any, int]:
-    """Columns at hand in the run's roles, and how many rows had no answer. Raises DataError."""
+def labelled_rows(
+    trained: FinishedRun, columns: Mapping[str, Sequence[Any]], where: str
+) -> tuple[Any, dict[str, int]]:
+    """Columns at hand in the run's roles, and how many rows were left out, by reason. Raises DataError."""
     table = dataclasses.replace(table_of(trained.config.dataset, FileColumns()), drop_unlabelled=True)
-    return rows_of_columns(
+    rows, written = rows_of_columns(
         table,
         columns,
         where,
         roles_for(trained.config.dataset, trained.config.objective),
         trained.objective.label_names,
     )
+    return rows, written.left_out
 
 
 def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) -> Path:
@@ -143,8 +155,8 @@ def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) 
     return folder.write_evaluation(name, {**source, **told})
 
 
-def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
-    """Rows, the name they are scored under, and how many were left out. Raises DataError where they are
+def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, dict[str, int]]:
+    """Rows, the name they are scored under, and how many were left out, by reason. Raises DataError where they are
     missing or without answers.
     """
     if config.file is not None:
@@ -153,8 +165,8 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
             raise DataError(f"file={config.file}: no such file")
         roles = roles_for(trained.config.dataset, trained.config.objective)
         table = dataclasses.replace(table_of(trained.config.dataset, config), drop_unlabelled=True)
-        rows, left_out = read_rows(table, file, roles, trained.objective.label_names)
-        return rows, "file", left_out
+        rows, written = read_rows(table, file, roles, trained.objective.label_names)
+        return rows, "file", written.left_out
     paths = trained.config.paths
     paths.mirror, paths.cache = config.paths.mirror or paths.mirror, config.paths.cache or paths.cache
     if trained.config.dataset.fingerprint(paths) != trained.identity["inputs"]["dataset"]:
@@ -169,7 +181,7 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
             f"split={split}: {trained.config.dataset.name} has no labelled split of that name,"
             f" {did_you_mean(split, dataset.splits)}"
         )
-    return dataset.splits[split], split, 0
+    return dataset.splits[split], split, {}
 
 
 def print_table(metrics: dict[str, Any], split: str, trained: FinishedRun) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from bertlab.data.kinds._cells import shown
 from bertlab.declarations import Column, Kind
 from bertlab.errors import ConfigError, DataError, did_you_mean
 
@@ -52,8 +53,7 @@ class Label(Kind):
                 else ""
             )
             raise DataError(
-                f"{self.column.where}: row {row} holds {str(cell)[:40]}, no label, in"
-                f" {self.column.named}{hint}"
+                f"{self.column.where}: row {row} holds {shown(cell)}, no label, in {self.column.named}{hint}"
             )
         return raw_label(cell)
 

@@ -24,6 +24,10 @@ class Rows:
     columns: dict[str, list[Any]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
 
+    def part(self, start: int, end: int) -> "Rows":
+        """Some of its rows."""
+        return Rows({name: cells[start:end] for name, cells in self.columns.items()}, self.class_names)
+
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 

@@ -21,7 +21,7 @@ import numpy as np
 from bertlab.config.schema import DatasetConfig, FileColumns, Paths
 from bertlab.data.cleaning import CLEANERS
 from bertlab.data.dataset import SPLITS, LoadedDataset, Origin, as_dataset
-from bertlab.data.tables.conversion import Part, Pieces
+from bertlab.data.tables.conversion import Part, Pieces, Written
 from bertlab.data.tables.formats import read_pieces
 from bertlab.data.tables.hub import hub_pieces, load_from_hub
 from bertlab.data.tables.keys import TableKeys
@@ -172,9 +172,9 @@ def _convert(
 
 def read_rows(
     keys: TableKeys, file: Path, roles: Sequence[Role], label_names: Sequence[str]
-) -> tuple[Any, int]:
-    """A file of the user's own in a trained run's roles, in memory, and how many of its rows have no answer
-    and were left out.
+) -> tuple[Any, Written]:
+    """A file of the user's own in a trained run's roles, in memory, and which of its rows these are: those
+    without a text are left out, and those without an answer where `keys` say so.
 
     A role to predict is read where it is among `roles`.
     """
@@ -189,20 +189,23 @@ def rows_of_columns(
     where: str,
     roles: Sequence[Role],
     label_names: Sequence[str],
-) -> tuple[Any, int]:
-    """The same of columns that are at hand."""
+) -> tuple[Any, Written]:
+    """The same of columns that are at hand. Arrays and tuples are lists, NumPy's numbers are numbers: as
+    libraries of tables hand them on.
+    """
 
     def pieces(wanted: Sequence[str]) -> Iterator[Rows]:
-        yield Rows(pick({name: list(cells) for name, cells in columns.items()}, wanted, keys, Path(where)))
+        given = pick({name: list(cells) for name, cells in columns.items()}, wanted, keys, Path(where))
+        yield Rows({name: [_plain(cell) for cell in cells] for name, cells in given.items()})
 
     return _rows_of(keys, pieces, where, roles, label_names)
 
 
 def _rows_of(
     keys: TableKeys, pieces: Pieces, where: str, roles: Sequence[Role], label_names: Sequence[str]
-) -> tuple[Any, int]:
+) -> tuple[Any, Written]:
     there = [role for role in roles if keys.column_of(role.name) is not None]
-    part = Part(keys, there, pieces, where)
+    part = Part(keys, there, pieces, where, keeps_blank=False)
     part.look()
     if part.is_unanswered():
         raise DataError(
@@ -210,7 +213,16 @@ def _rows_of(
         )
     with tempfile.TemporaryDirectory() as place:
         written = part.write(Path(place) / "rows.arrow", label_names)
-        return as_dataset(Path(place) / "rows.arrow", in_memory=True), sum(written.left_out.values())
+        return as_dataset(Path(place) / "rows.arrow", in_memory=True), written
+
+
+def _plain(cell: Any) -> Any:
+    """A cell with lists, objects and numbers as JSON has them."""
+    if isinstance(cell, np.ndarray | list | tuple):
+        return [_plain(one) for one in cell]
+    if isinstance(cell, dict):
+        return {name: _plain(one) for name, one in cell.items()}
+    return cell.item() if isinstance(cell, np.generic) else cell
 
 
 def _warn(line: str) -> None:
