@@ -3,6 +3,7 @@ dropped without a word.
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from bertlab.report.arms import studies_of
 from bertlab.report.comparison import Versus, compare, found, verdict, warnings_of
 from bertlab.report.pages.build import study_blocks
 from bertlab.report.pages.page import Page, PageTable, to_markdown
+from bertlab.report.pages.tables import difference_cells
 from bertlab.report.settings import varying_keys
 from bertlab.report.stats import SIGN_FLIP, paired
 from bertlab.runs.records import find_runs
@@ -125,6 +127,17 @@ def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> Non
     (alone,) = studies_of([run for run in find_runs([str(root)]) if "classification-c" not in run.name])
     versus = compare(alone, {})[1].on_validation
     assert versus is not None and versus.verdict == "better" and versus.p == 2 / 2**6
+
+
+def test_where_nothing_is_excluded_yet_no_interval_is_told(root: Path) -> None:
+    """Of a sequential test with three seeds, which could be anything."""
+    (study,) = studies_of([run for run in find_runs([str(root)]) if run.seed < 3])
+    rows = [row for row in compare(study, {}, "anytime") if not row.is_baseline]
+    assert rows and all(
+        row.on_validation is not None and math.isinf(row.on_validation.difference.high) for row in rows
+    )
+    told = [difference_cells(row.on_validation, study.metric)[0] for row in rows]
+    assert all(re.fullmatch(r"[+−]\d+\.\d\d", cell) for cell in told), told
 
 
 def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:

@@ -120,12 +120,13 @@ def held_out_table(
 
 def difference_cells(versus: Versus | None, metric: Metric) -> list[str]:
     """The difference with its interval, and p. Where the differences do not differ there is nothing to reckon
-    an interval by.
+    an interval by; where the test excludes nothing yet, there is none to tell.
     """
     if versus is None:
         return ["", ""]
     moved = metric.show(versus.difference.mean, sign=True)
-    if versus.difference.high - versus.difference.low > 1e-12 * abs(versus.difference.mean):
+    wide = versus.difference.high - versus.difference.low
+    if math.isfinite(wide) and wide > 1e-12 * abs(versus.difference.mean):
         moved = f"{moved} {interval(versus.difference, metric, sign=True)}{_level(versus)}"
     return [moved, p_text(versus.p)]
 
