@@ -60,6 +60,24 @@ def test_of_one_seed_there_are_the_examples_and_of_seeds_alone_there_is_t() -> N
     assert nested[1] - nested[0] > high - low
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+@pytest.mark.parametrize("level", [0.95, 0.996])
+def test_what_knows_of_more_is_never_narrower(seeds: int, level: float) -> None:
+    """Than the seeds' own interval, nor than that of the examples."""
+    for _ in range(10):
+        right = RNG.normal(0, 0.4, 200) + RNG.normal(0, RNG.choice([0.001, 0.03]), (seeds, 1))
+        right = right + RNG.normal(0, 0.1, (seeds, 200))
+        scores = [means(one) for one in right]
+        low, high = resampling.interval_over_examples(scores, [0] * seeds, 200, level, draws=200)
+        of_seeds = scipy_stats.t.interval(
+            level, seeds - 1, right.mean(1).mean(), scipy_stats.sem(right.mean(1))
+        )
+        one = resampling.interval_over_examples(
+            [lambda rows, all_=right: float(all_[:, rows].mean())], [0], 200, level, draws=200
+        )
+        assert high - low > max(of_seeds[1] - of_seeds[0], one[1] - one[0])
+
+
 def test_objectives_say_how_their_scores_come_of_rows() -> None:
     label, said = RNG.integers(0, 3, 60), RNG.integers(0, 3, 60)
     names = ["a", "b", "c"]

@@ -302,9 +302,10 @@ def interval_over_examples(
     """Would other seeds on other examples say the same? Of scores that come of rows, one a seed, the interval
     of their mean.
 
-    Two variances are added: that of the examples, by drawing rows with replacement, the same for all seeds,
-    and that of the seeds (means of `pretrainings` where there are several), s²/n; t's quantile takes
-    Satterthwaite's degrees of freedom. Of one seed, examples alone.
+    Two errors are independent: that of the examples, by drawing rows with replacement, the same for all
+    seeds, and that of the seeds (means of `pretrainings` where there are several), a t interval. Their
+    half-widths are added in squares (Zou & Donner 2008, MOVER), so that the interval is wider than each;
+    pooled degrees of freedom would make one narrower that knows of more. Of one seed, examples alone.
     """
     rng, every = np.random.default_rng(0), np.arange(examples)
     whole = np.array([score(every) for score in scores])
@@ -317,10 +318,12 @@ def interval_over_examples(
     for _ in range(draws):
         rows = rng.integers(examples, size=examples)
         drawn.append(np.mean([score(rows) for score in scores]))
-    of_examples = float(np.var(drawn, ddof=1))
-    of_seeds = float(units.var(ddof=1)) / len(units) if len(units) > 1 else 0.0
-    degrees = (of_examples + of_seeds) ** 2 * (len(units) - 1) / of_seeds**2 if of_seeds > 0 else math.inf
-    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(of_examples + of_seeds)
+    share = (1 + level) / 2
+    of_examples = float(stats.norm.ppf(share)) * float(np.std(drawn, ddof=1))
+    of_seeds = 0.0
+    if len(units) > 1:
+        of_seeds = float(stats.t.ppf(share, len(units) - 1) * units.std(ddof=1)) / math.sqrt(len(units))
+    half = math.hypot(of_examples, of_seeds)
     return float(units.mean()) - half, float(units.mean()) + half
 
 
