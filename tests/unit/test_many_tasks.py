@@ -257,6 +257,15 @@ def test_sums_agree_with_other_implementations() -> None:
     assert np.allclose(share, [1, 0.75, 0.5, 0]) and (low <= share).all() and (share <= high).all()
 
 
+def test_one_side_is_shown_by_welchs_test() -> None:
+    rng = np.random.default_rng(0)
+    for shift in (0.5, 1.0, 2.0, 3.0):
+        one, other = rng.normal(shift, 1, 5), rng.normal(0, 2, 4)
+        p = scipy_stats.ttest_ind(one, other, equal_var=False).pvalue
+        side = 1 if one.mean() > other.mean() else -1
+        assert [resampling._side(one, other, level * p) for level in (1.001, 0.999)] == [side, 0]
+
+
 def test_ranks_share_ties() -> None:
     ranks = resampling.mean_ranks(
         [[{0: [score]} for score in own] for own in ([0.9, 0.5], [0.8, 0.5], [0.1, 0.1])]
@@ -275,7 +284,7 @@ def test_where_nothing_differs_chances_and_ranks_seldom_say_so(
     tasks: int, outers: int, seeds: int, spread: float
 ) -> None:
     """Pretrainings are lucky on every task: their number is what tells one recipe from another."""
-    rng, rounds, wrong, ranked = np.random.default_rng(3), 150, 0, 0
+    rng, rounds, wrong, ranked = np.random.default_rng(3), 120, 0, 0
 
     def arm() -> list[dict[int, np.ndarray]]:
         luck = spread * rng.standard_normal(outers)

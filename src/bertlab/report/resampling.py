@@ -159,16 +159,19 @@ def _wins(new: Scores, old: Scores) -> np.ndarray:
     """`(units, units)`: how often each of `new` is above each of `old`, ties one half; units are pretrainings
     where there are several, else runs.
     """
-    one, other = (
-        list(task.values()) if len(task) > 1 else [[score] for scores in task.values() for score in scores]
-        for task in (new, old)
-    )
-    shares = np.zeros((len(one), len(other)))
-    for row, mine in enumerate(one):
-        for column, theirs in enumerate(other):
-            gap = np.asarray(mine)[:, None] - np.asarray(theirs)
-            shares[row, column] = ((gap > 0) + 0.5 * (gap == 0)).mean()
+    (one, starts, sizes), (other, other_starts, other_sizes) = _in_a_row(new), _in_a_row(old)
+    gap = one[:, None] - other
+    above = np.add.reduceat((gap > 0) + 0.5 * (gap == 0), starts, axis=0)
+    shares: np.ndarray = np.add.reduceat(above, other_starts, axis=1) / np.outer(sizes, other_sizes)
     return shares
+
+
+def _in_a_row(task: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All scores, where each unit's begin, and how many it has."""
+    scores = np.concatenate([np.asarray(own, dtype=np.float64) for own in task.values()])
+    several = len(task) > 1
+    sizes = np.array([len(own) for own in task.values()] if several else [1] * len(scores))
+    return scores, np.cumsum(sizes) - sizes, sizes
 
 
 def _trimmed(one: np.ndarray, every: Sequence[np.ndarray]) -> np.ndarray:
@@ -199,19 +202,15 @@ def mean_ranks(arms: Sequence[Sequence[Scores]], level: float = 0.95) -> list[tu
     """
     count, others = len(arms[0]), len(arms) - 1
     corrected = (1 - level) / max(1, others * count)
-    found = []
-    for own in arms:
-        rank, low, high = 0.0, 0.0, 0.0
-        for task in range(count):
-            units = [_units(arm[task]) for arm in arms]
-            mine = _units(own[task])
-            means = np.array([one.mean() for one in units])
-            rank += float(stats.rankdata(-means)[next(i for i, arm in enumerate(arms) if arm is own)])
-            shown = [_side(one, mine, corrected) for one in units]
-            low += 1 + shown.count(1)
-            high += len(arms) - shown.count(-1)
-        found.append((rank / count, low / count, high / count))
-    return found
+    ranks, low, high = np.zeros((3, len(arms)))
+    for task in range(count):
+        units = [_units(arm[task]) for arm in arms]
+        ranks += stats.rankdata([-one.mean() for one in units])
+        shown = np.array([[_side(one, own, corrected) for one in units] for own in units])
+        low += 1 + (shown == 1).sum(1)
+        high += len(arms) - (shown == -1).sum(1)
+    found = (np.array([ranks, low, high]) / count).T.tolist()
+    return [(rank, least, most) for rank, least, most in found]
 
 
 def _units(task: Scores) -> np.ndarray:
@@ -223,10 +222,13 @@ def _units(task: Scores) -> np.ndarray:
 
 def _side(one: np.ndarray, other: np.ndarray, level: float) -> int:
     """1 where the one is shown to be larger, -1 smaller, 0 neither."""
-    if min(len(one), len(other)) < 2 or one.var() + other.var() == 0:
+    errors = _variance(one), _variance(other)
+    if min(len(one), len(other)) < 2 or sum(errors) == 0:
         return 0
-    p = float(stats.ttest_ind(one, other, equal_var=False).pvalue)
-    return int(np.sign(one.mean() - other.mean())) if p <= level else 0
+    gap = float(one.mean() - other.mean())
+    degrees = sum(errors) ** 2 / (errors[0] ** 2 / (len(one) - 1) + errors[1] ** 2 / (len(other) - 1))
+    p = 2 * float(stats.t.sf(abs(gap) / math.sqrt(sum(errors)), degrees))
+    return int(math.copysign(1, gap)) if p <= level else 0
 
 
 def profile(

@@ -24,7 +24,10 @@ def tasks_blocks(many: ManyTasks, rows: Sequence[TasksRow]) -> list[Block]:
     blocks += [scores_table(many, rows), *_published_notes(many)]
     if any(row.versus is not None for row in rows):
         blocks.append(differences_table(many, rows))
-    blocks += [task_by_task(many), *([sums_table(rows)] if any(row.mean is not None for row in rows) else [])]
+    blocks += [
+        task_by_task(many, rows),
+        *([sums_table(rows)] if any(row.mean is not None for row in rows) else []),
+    ]
     if (
         figure := profiles({row.arm.name: row.arm.nested() for row in rows if row.mean is not None})
     ) is not None:
@@ -164,7 +167,7 @@ def differences_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
     return PageTable(headers, lines, caption, frozenset({0}), wide=(len(headers) - 1,))
 
 
-def task_by_task(many: ManyTasks) -> PageTable:
+def task_by_task(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
     """Each task's official score, median and mean over seeds with the interval, and the test split's where it
     was scored.
     """
@@ -172,7 +175,7 @@ def task_by_task(many: ManyTasks) -> PageTable:
     chosen = any(one.chosen for arm in many.arms for one in arm.by_task.values())
     headers = ["task", "score", "arm", "seeds", "median", "mean ± sd", "95 % interval",
         *(["test, mean ± sd"] if has_test else []),
-               "core-minutes", *(["chosen on validation"] if chosen else [])]  # fmt: skip
+               f"core-minutes{_without(rows)}", *(["chosen on validation"] if chosen else [])]  # fmt: skip
     lines = []
     for task in many.tasks:
         for arm in many.arms:
