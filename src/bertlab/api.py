@@ -8,15 +8,16 @@ import html
 import shlex
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from bertlab.config.composition import combinations, compose_schema, compose_words, read_words
 from bertlab.config.explain import explain, is_explained
 from bertlab.config.schema import Compute, FileColumns, Paths, Train, validate
 from bertlab.config.words import apart
+from bertlab.data.tables.table import OWN_KEYS
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, DataError, did_you_mean, shortened
@@ -117,11 +118,12 @@ class Run:
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]: ...
 
     @overload
-    def predict(self, texts: "pandas.DataFrame", pairs: None = None) -> "pandas.DataFrame": ...
+    def predict(self, texts: "pandas.DataFrame", pairs: None = None, **keys: Any) -> "pandas.DataFrame": ...
 
-    def predict(self, texts: Any, pairs: Sequence[str] | None = None) -> Any:
+    def predict(self, texts: Any, pairs: Sequence[str] | None = None, **keys: Any) -> Any:
         """`{"text", "label", "probabilities"}` of each text; of a DataFrame with the run's column names,
-        itself with `predicted_…` columns.
+        itself with `predicted_…` columns; `keys` say where its columns are called otherwise,
+        `text_column="body"`, as in `bertlab predict`.
 
         Rows of a DataFrame without a text have missing values there. Raises DataError for columns that do not
         fit.
@@ -132,9 +134,12 @@ class Run:
             import pandas
 
             columns, _ = predict_columns(
-                self._trained, _columns_of(texts), FileColumns(), "the DataFrame", Compute(), BATCH
-            )
+                self._trained, _columns_of(texts), _own_keys(FileColumns, keys, "predict"), "the DataFrame",
+                Compute(), BATCH,
+            )  # fmt: skip
             return pandas.DataFrame(columns, index=texts.index)
+        if keys:
+            raise ConfigError(f"predict: {next(iter(keys))} describes a DataFrame; these are bare texts")
         texts = _texts(texts, "texts")
         second = None if pairs is None else _texts(pairs, "pairs")
         if second is not None and len(second) != len(texts):
@@ -143,23 +148,26 @@ class Run:
             self._trained, from_pairs(self._trained, texts, second, "pairs=[…]"), Compute(), BATCH
         )
 
-    def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation") -> dict[str, Any]:
+    def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation", **keys: Any) -> dict[str, Any]:
         """Scores by name on a split of the run's dataset, a file, or a DataFrame with the run's column names;
-        `rows`, `left_out` and `left_out_why` (reason -> rows) beside.
+        `rows`, `left_out` and `left_out_why` (reason -> rows) beside. `keys` are those of `bertlab
+        evaluate`: `label_column="stars"`, `label_map={"good": "positive"}`.
 
         Raises DataError for what is neither, and for columns or labels that do not fit.
         """
         trained = self._trained
         if _is_frame(data):
-            rows, left_out = labelled_rows(trained, _columns_of(data), "the DataFrame")
+            asked = _own_keys(Evaluated, keys, "evaluate")
+            rows, left_out = labelled_rows(trained, _columns_of(data), asked, "the DataFrame")
             split = "file"
         else:
-            asked = Evaluated(run=str(self.folder), compute=Compute())
+            asked = _own_keys(Evaluated, keys, "evaluate")
             asked = (
                 dataclasses.replace(asked, file=str(data))
                 if Path(data).suffix
                 else dataclasses.replace(asked, split=str(data))
             )
+            asked.check("evaluate")
             rows, split, left_out = rows_to_score(trained, asked)
         scores = score_rows(trained, rows, split, Compute(), BATCH)
         return {
@@ -298,6 +306,17 @@ def report(runs: str | Path = "multirun", out: str | Path = "report", **settings
 def _is_frame(data: Any) -> bool:
     pandas = sys.modules.get("pandas")  # a DataFrame cannot be given where it was not imported
     return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+Keys = TypeVar("Keys", bound=FileColumns)
+
+
+def _own_keys(kind: type[Keys], keys: Mapping[str, Any], job: str) -> Keys:
+    """How a table is read. Raises ConfigError for what says nothing of that."""
+    known = [name for name in OWN_KEYS if name in {item.name for item in dataclasses.fields(kind)}]
+    if unknown := next((name for name in keys if name not in known), None):
+        raise ConfigError(f"{job}: unknown key '{unknown}', {did_you_mean(unknown, known, most=30)}")
+    return kind(**keys)
 
 
 def _texts(given: Iterable[Any], name: str) -> list[str]:

@@ -387,7 +387,7 @@ def test_lines_are_read_in_the_encoding_that_is_told(run: Any, cli: Any, tmp_pat
     file.write_bytes("a café\r\n\r\ngood film\n".encode("latin-1"))
     words = ["predict", f"run={run.folder}", f"file={file}", "format=jsonl"]
     status, _, err = cli(*words)
-    assert status == 2 and "line 1 is not utf-8" in err and "encoding in evaluate and predict" in err
+    assert status == 2 and "line 1 is not utf-8" in err and "set encoding, e.g. latin-1" in err
     status, out, err = cli(*words, "encoding=latin-1")
     assert status == 0, err
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["a café", "good film"]
@@ -511,6 +511,45 @@ def test_python_refuses_a_frame_with_two_columns_of_one_name(run: Any) -> None:
     for read in (run.predict, run.evaluate):
         with pytest.raises(DataError, match="two columns called 'text'"):
             read(frame)
+
+
+def test_cures_of_evaluate_work_when_they_are_pasted(run: Any, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\na wonderful film,good\na terrible plot,negative\n")
+    words = ["evaluate", f"run={run.folder}", f"file={file}", "format=json"]
+    status, _, err = cli(*words)
+    assert (
+        status == 2
+        and "column 'label' (label_column)" in err
+        and "label_map={good: …} says which class it is" in err
+    )
+    assert "dataset." not in err
+    status, out, err = cli(*words, "label_map={good: positive}")
+    assert status == 0 and json.loads(out)["rows"] == 2, err
+    status, _, err = cli(*words, "label_map={good: positiv}")
+    assert status == 2 and "the run has no class 'positiv', did you mean 'positive'?" in err
+    status, _, err = cli(*words[:2], "label_map={good: positive}")
+    assert status == 2 and "label_map describes a file of your own" in err
+    status, _, err = cli(*words, "delimiter=ab")
+    assert status == 2 and "delimiter='ab': must be one character" in err
+    file.write_text('a "wonderful film\tgood\na terrible plot\tnegative\n')
+    status, out, err = cli(
+        *words, "label_map={good: positive}", "column_names=[text,label]", "quoting=none", "delimiter=\\t"
+    )
+    assert status == 0 and json.loads(out)["rows"] == 2, err
+
+
+def test_frames_may_have_other_columns_and_labels(run: Any) -> None:
+    import pandas
+
+    frame = pandas.DataFrame({"body": ["a wonderful film", "dull"], "stars": ["good", "negative"]})
+    found = run.evaluate(frame, text_column="body", label_column="stars", label_map={"good": "positive"})
+    assert found["rows"] == 2
+    assert run.predict(frame, text_column="body")["predicted_label"].notna().all()
+    with pytest.raises(ConfigError, match="unknown key 'text_colum', did you mean 'text_column'"):
+        run.predict(frame, text_colum="body")
+    with pytest.raises(DataError, match=r"no column 'text' \(text_column\)"):
+        run.predict(frame)
 
 
 def test_python_sweeps_lists_and_reports(tmp_path: Path) -> None:

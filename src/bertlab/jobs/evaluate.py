@@ -21,11 +21,11 @@ from typing import Any
 from omegaconf import MISSING
 
 from bertlab.config.registry import Job
-from bertlab.config.schema import PAIRS_SCORING, Compute, FileColumns, Paths, choice, integer, string
+from bertlab.config.schema import PAIRS_SCORING, Compute, FileColumns, Paths, choice, integer, mapping, string
 from bertlab.contracts import join_examples
-from bertlab.data.dataset import load_for, roles_for
+from bertlab.data.dataset import class_role, load_for, roles_for
 from bertlab.data.pairs import find_pairs, read_pairs
-from bertlab.data.tables.table import read_rows, rows_of_columns, table_of
+from bertlab.data.tables.table import TableDataset, read_rows, rows_of_columns, table_of
 from bertlab.declarations import PAIRS_ACCURACY
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.files import file_digest, write_atomically, write_text
@@ -49,6 +49,7 @@ class Schema(FileColumns):
     file: str | None = string(
         None, "CSV, TSV, JSONL or Parquet file to score instead, with the run's own column names"
     )
+    label_map: dict[Any, str] = mapping("raw label of the file -> the run's class that it is")
     pairs: str | None = string(
         None,
         "minimal pairs to score instead: of conf/minimal_pairs, or a file of sentence_good,"
@@ -83,6 +84,9 @@ class Schema(FileColumns):
             raise ConfigError(
                 f"{others[0]}: a file of minimal pairs has the columns sentence_good, sentence_bad and UID"
             )
+        self.label_map = {str(raw): name for raw, name in self.label_map.items()}
+        if self.label_map and self.file is None:
+            raise ConfigError("label_map describes a file of your own: name it with file=PATH")
         self.check_file(self.file or self.pairs, self.out)
 
 
@@ -129,10 +133,10 @@ def score_rows(
 
 
 def labelled_rows(
-    trained: FinishedRun, columns: Mapping[str, Sequence[Any]], where: str
+    trained: FinishedRun, columns: Mapping[str, Sequence[Any]], config: Schema, where: str
 ) -> tuple[Any, dict[str, int]]:
     """Columns at hand in the run's roles, and how many rows were left out, by reason. Raises DataError."""
-    table = dataclasses.replace(table_of(trained.config.dataset, FileColumns()), drop_unlabelled=True)
+    table = table_to_score(trained, config)
     rows, written = rows_of_columns(
         table,
         columns,
@@ -141,6 +145,18 @@ def labelled_rows(
         trained.objective.label_names,
     )
     return rows, written.left_out
+
+
+def table_to_score(trained: FinishedRun, config: Schema) -> TableDataset:
+    """How a file is read to be scored. Raises ConfigError for labels that are mapped to what the run lacks."""
+    table = table_of(trained.config.dataset, config)
+    names = trained.objective.label_names
+    if config.label_map and class_role(roles_for(trained.config.dataset, trained.config.objective)) is None:
+        raise ConfigError("label_map: this run predicts no one class a row")
+    if unknown := next((name for name in config.label_map.values() if name not in names), None):
+        raise ConfigError(f"label_map: the run has no class '{unknown}', {did_you_mean(unknown, names)}")
+    known = {**table.label_map, **config.label_map}
+    return dataclasses.replace(table, label_map=known, drop_unlabelled=True)
 
 
 def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) -> Path:
@@ -164,8 +180,7 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, dict[
         if not file.is_file():
             raise DataError(f"file={config.file}: no such file")
         roles = roles_for(trained.config.dataset, trained.config.objective)
-        table = dataclasses.replace(table_of(trained.config.dataset, config), drop_unlabelled=True)
-        rows, written = read_rows(table, file, roles, trained.objective.label_names)
+        rows, written = read_rows(table_to_score(trained, config), file, roles, trained.objective.label_names)
         return rows, "file", written.left_out
     paths = trained.config.paths
     paths.mirror, paths.cache = config.paths.mirror or paths.mirror, config.paths.cache or paths.cache

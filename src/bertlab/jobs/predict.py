@@ -34,7 +34,15 @@ from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, 
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
 from bertlab.data.tables.formats import kind_of, open_table, read_whole
-from bertlab.data.tables.table import TableDataset, from_texts, read_rows, rows_of_columns, table_of
+from bertlab.data.tables.table import (
+    TableDataset,
+    from_texts,
+    own_keys,
+    read_rows,
+    rows_of_columns,
+    table_of,
+    warn,
+)
 from bertlab.data.tables.text_files import has_mark, read_lines
 from bertlab.declarations import Column, Role, plain_text
 from bertlab.errors import ConfigError, DataError, did_you_mean
@@ -130,9 +138,10 @@ def ids_of(trained: FinishedRun, config: Schema) -> list[Any] | None:
     """
     if config.id_column is None or config.file is None:
         return None
-    columns = read_whole(
-        table_of(trained.config.dataset, config), Path(config.file).expanduser(), lambda _: None
-    )
+    with own_keys():
+        columns = read_whole(
+            table_of(trained.config.dataset, config), Path(config.file).expanduser(), lambda _: None
+        )
     if config.id_column not in columns:
         raise DataError(
             f"{config.file}: no column '{config.id_column}' (id_column),"
@@ -157,7 +166,8 @@ def label_table(trained: FinishedRun, config: Schema, out: Path) -> None:
         )
     else:
         file = existing(config)
-        columns = read_whole(own, file, lambda line: print(line, file=sys.stderr))
+        with own_keys():
+            columns = read_whole(own, file, warn)
         table, left_out = predict_columns(
             trained, columns, config, where, config.compute, config.batch_size, config.prefix
         )
@@ -367,7 +377,8 @@ def source_of(trained: FinishedRun, config: Schema) -> Source:
         rows, written = read_rows(table, existing(config), roles_read(trained), ())
         return Source(rows, (written.rows - 1).tolist(), written.read)
     if config.file not in (None, "-"):
-        lines = _lines_of(existing(config), table.encoding)
+        with own_keys():
+            lines = _lines_of(existing(config), table.encoding)
     elif sys.stdin is None or sys.stdin.isatty():
         raise ConfigError('predict: nothing to label; give text="…", file=PATH, or pipe lines into it')
     else:

@@ -170,7 +170,7 @@ class Label(Kind):
             )
         return (
             f"{column.where}: '{raw}' in {column.named} (row {row}, {count}x) is not a known label,"
-            f" {did_you_mean(raw, names)}; see dataset.label_names and dataset.label_map"
+            f" {did_you_mean(raw, names)}; dataset.label_map={{{raw}: …}} says which class it is"
         )
 
 

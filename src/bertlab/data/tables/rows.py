@@ -72,7 +72,7 @@ def lacking_column(name: str, columns: Sequence[str], keys: TableKeys) -> str:
     glued = next((mark for mark in (";", "\t", "|") for column in columns if mark in column), None)
     if glued is not None:
         header = ", ".join(columns)[:60]
-        cure = f"set dataset.delimiter={glued!r}, in evaluate and predict delimiter={glued!r}"
+        cure = f"set dataset.delimiter={glued!r}"
         return f"no column '{name}' ({key}); its header {header} looks separated by {glued!r}: {cure}"
     return f"no column '{name}' ({key}), {did_you_mean(name, columns)}"
 

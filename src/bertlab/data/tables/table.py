@@ -7,8 +7,10 @@ the cache as Arrow files that are memory-mapped: a corpus of any size costs no m
 columns, labels, encodings or splits is said here, before a model is built.
 """
 
+import contextlib
 import dataclasses
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +46,10 @@ OF_SPLITS = (
 )  # keys that do not change how a file is read
 
 
+# keys of evaluate and predict that are called as the dataset's are
+OWN_KEYS = (*(item.name for item in dataclasses.fields(FileColumns)), "label_map")
+
+
 @dataclass
 class TableDataset(TableKeys):
     """Rows with a text, perhaps a second text, a label; or words and their tags. Sources in order: own files,
@@ -71,7 +77,7 @@ def table_of(config: DatasetConfig, own: FileColumns) -> TableDataset:
             name="files", text_pair_column="text_pair" if "text_pair" in config.offers() else None
         )
     changes: dict[str, Any] = dict(own.changes())
-    if set(changes) - {"encoding", "delimiter"}:
+    if set(changes) - {"encoding", "delimiter", "quoting", "column_names"}:
         changes = {"column_names": [], "delimiter": None, "encoding": "utf-8", **changes}
     return dataclasses.replace(config, **changes)
 
@@ -178,9 +184,10 @@ def read_rows(
 
     A role to predict is read where it is among `roles`.
     """
-    return _rows_of(
-        keys, lambda columns: read_pieces(keys, file, columns, _warn), str(file), roles, label_names
-    )
+    with own_keys():
+        return _rows_of(
+            keys, lambda columns: read_pieces(keys, file, columns, warn), str(file), roles, label_names
+        )
 
 
 def rows_of_columns(
@@ -198,7 +205,8 @@ def rows_of_columns(
         given = pick({name: list(cells) for name, cells in columns.items()}, wanted, keys, Path(where))
         yield Rows({name: [_plain(cell) for cell in cells] for name, cells in given.items()})
 
-    return _rows_of(keys, pieces, where, roles, label_names)
+    with own_keys():
+        return _rows_of(keys, pieces, where, roles, label_names)
 
 
 def _rows_of(
@@ -225,9 +233,22 @@ def _plain(cell: Any) -> Any:
     return cell.item() if isinstance(cell, np.generic) else cell
 
 
-def _warn(line: str) -> None:
+@contextlib.contextmanager
+def own_keys() -> Iterator[None]:
+    """What is wrong with a file for a finished run is told by the keys that say how it is read there."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(_by_own_keys(str(error))) from error
+
+
+def _by_own_keys(line: str) -> str:
+    return re.sub(r"\bdataset\.(\w+)", lambda key: key[1] if key[1] in OWN_KEYS else key[0], line)
+
+
+def warn(line: str) -> None:
     """Beside what is asked for, which may be read by a program."""
-    print(line, file=sys.stderr, flush=True)
+    print(_by_own_keys(line), file=sys.stderr, flush=True)
 
 
 def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:
