@@ -8,18 +8,19 @@ import html
 import shlex
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from bertlab.config.composition import combinations, compose_schema, compose_words, read_words
 from bertlab.config.explain import explain, is_explained
 from bertlab.config.schema import Compute, FileColumns, Paths, Train, validate
 from bertlab.config.words import apart
+from bertlab.data.tables.table import OWN_KEYS
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Metric
-from bertlab.errors import ConfigError, did_you_mean
+from bertlab.errors import ConfigError, DataError, did_you_mean, shortened
 from bertlab.jobs.evaluate import Schema as Evaluated
 from bertlab.jobs.evaluate import labelled_rows, rows_to_score, score_rows
 from bertlab.jobs.list import chosen_runs
@@ -31,6 +32,7 @@ from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.listing import row_of
 from bertlab.runs.outcome import Companions, Context
 from bertlab.runs.records import keep_runs
+from bertlab.runs.summaries import best_possible
 from bertlab.trackers.local import curves_figure
 from bertlab.training.assembly import Model, check_combination
 from bertlab.training.finished import FinishedRun, load_run
@@ -116,11 +118,12 @@ class Run:
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]: ...
 
     @overload
-    def predict(self, texts: "pandas.DataFrame", pairs: None = None) -> "pandas.DataFrame": ...
+    def predict(self, texts: "pandas.DataFrame", pairs: None = None, **keys: Any) -> "pandas.DataFrame": ...
 
-    def predict(self, texts: Any, pairs: Sequence[str] | None = None) -> Any:
+    def predict(self, texts: Any, pairs: Sequence[str] | None = None, **keys: Any) -> Any:
         """`{"text", "label", "probabilities"}` of each text; of a DataFrame with the run's column names,
-        itself with `predicted_…` columns.
+        itself with `predicted_…` columns; `keys` say where its columns are called otherwise,
+        `text_column="body"`, as in `bertlab predict`.
 
         Rows of a DataFrame without a text have missing values there. Raises DataError for columns that do not
         fit.
@@ -131,33 +134,46 @@ class Run:
             import pandas
 
             columns, _ = predict_columns(
-                self._trained, _columns_of(texts), FileColumns(), "the DataFrame", Compute(), BATCH
-            )
+                self._trained, _columns_of(texts), _own_keys(FileColumns, keys, "predict"), "the DataFrame",
+                Compute(), BATCH,
+            )  # fmt: skip
             return pandas.DataFrame(columns, index=texts.index)
-        return predict_rows(self._trained, from_pairs(self._trained, list(texts), pairs), Compute(), BATCH)
+        if keys:
+            raise ConfigError(f"predict: {next(iter(keys))} describes a DataFrame; these are bare texts")
+        texts = _texts(texts, "texts")
+        second = None if pairs is None else _texts(pairs, "pairs")
+        if second is not None and len(second) != len(texts):
+            raise DataError(f"predict: {len(texts)} texts, but {len(second)} pairs: give one for each text")
+        return predict_rows(
+            self._trained, from_pairs(self._trained, texts, second, "pairs=[…]"), Compute(), BATCH
+        )
 
-    def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation") -> dict[str, Any]:
+    def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation", **keys: Any) -> dict[str, Any]:
         """Scores by name on a split of the run's dataset, a file, or a DataFrame with the run's column names;
-        `rows` and `left_out` beside.
+        `rows`, `left_out` and `left_out_why` (reason -> rows) beside. `keys` are those of `bertlab
+        evaluate`: `label_column="stars"`, `label_map={"good": "positive"}`.
 
         Raises DataError for what is neither, and for columns or labels that do not fit.
         """
         trained = self._trained
         if _is_frame(data):
-            rows, left_out = labelled_rows(trained, _columns_of(data), "the DataFrame")
+            asked = _own_keys(Evaluated, keys, "evaluate")
+            rows, left_out = labelled_rows(trained, _columns_of(data), asked, "the DataFrame")
             split = "file"
         else:
-            asked = Evaluated(run=str(self.folder), compute=Compute())
+            asked = _own_keys(Evaluated, keys, "evaluate")
             asked = (
                 dataclasses.replace(asked, file=str(data))
                 if Path(data).suffix
                 else dataclasses.replace(asked, split=str(data))
             )
+            asked.check("evaluate")
             rows, split, left_out = rows_to_score(trained, asked)
         scores = score_rows(trained, rows, split, Compute(), BATCH)
         return {
             "rows": len(rows),
-            "left_out": left_out,
+            "left_out": sum(left_out.values()),
+            "left_out_why": left_out,
             **{name.partition("/")[2]: value for name, value in scores.items()},
         }
 
@@ -166,7 +182,7 @@ class Run:
         selected_by = str(self.summary["selected_by"])
         split, _, name = selected_by.partition("/")
         primary = Metric.from_record(name, self.summary["metric_specs"][selected_by])
-        best = self.metrics.get(f"best_possible/{primary.name}")
+        best = best_possible(self.metrics, split, primary.name)
         return curves_figure(
             RunFolder(self.folder).history(),
             primary,
@@ -292,8 +308,38 @@ def _is_frame(data: Any) -> bool:
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
+Keys = TypeVar("Keys", bound=FileColumns)
+
+
+def _own_keys(kind: type[Keys], keys: Mapping[str, Any], job: str) -> Keys:
+    """How a table is read. Raises ConfigError for what says nothing of that."""
+    known = [name for name in OWN_KEYS if name in {item.name for item in dataclasses.fields(kind)}]
+    if unknown := next((name for name in keys if name not in known), None):
+        raise ConfigError(f"{job}: unknown key '{unknown}', {did_you_mean(unknown, known, most=30)}")
+    return kind(**keys)
+
+
+def _texts(given: Iterable[Any], name: str) -> list[str]:
+    """Texts that can be labelled. Raises DataError naming the first that is none."""
+    texts = list(given)
+    if not texts:
+        raise DataError(f"predict: {name} is empty; there is nothing to label")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            hint = "; second texts of pairs are given as pairs=[…]" if isinstance(text, list | tuple) else ""
+            raise DataError(f"predict: {name}[{place}] is {shortened(repr(text), 60)}, no text{hint}")
+        if not text.strip():
+            raise DataError(
+                f"predict: {name}[{place}] is empty; leave it out, or give a DataFrame, whose rows stay"
+            )
+    return texts
+
+
 def _columns_of(frame: Any) -> dict[str, list[Any]]:
-    """Columns by name, missing values as None."""
+    """Columns by name, missing values as None. Raises DataError for two of one name."""
+    names = [str(name) for name in frame.columns]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"the DataFrame has two columns called '{twice}'; rename or drop one")
     return {
         str(name): [None if _is_missing(cell) else cell for cell in frame[name].tolist()]
         for name in frame.columns

@@ -32,7 +32,7 @@ from bertlab.declarations import (
     Role,
     loss_metric,
 )  # fmt: skip
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, shortened
 
 __all__ = [
     "BITS_PER_CHARACTER",
@@ -44,6 +44,7 @@ __all__ = [
     "Metric",
     "Role",
     "loss_metric",
+    "shortened",
 ]  # handed on
 
 
@@ -482,11 +483,6 @@ class Objective:
         return []
 
 
-def shortened(text: str, most: int = 100) -> str:
-    """A text that fits on a line."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 @dataclass
 class ParameterGroup:
     """Weights that share a learning rate and decay."""
@@ -539,5 +535,8 @@ class RunInfo:
     tags: Sequence[str] = ()
     sweep: str | None = None
     answers: dict[str, str] = field(default_factory=dict)  # role -> kind of what it predicts
+    # the role of the classes that predictions name as `label`, with `probabilities` by name, and of which the
+    # score `confusion` is the matrix, as in classification; None: there are no such
+    classes: str | None = None
     identity: dict[str, Any] = field(default_factory=dict)  # what its id is made of, beside its config
     split: str = "validation"  # what is scored during training, by its name in records

@@ -6,10 +6,11 @@ that do compute.
 """
 
 import abc
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 FRACTION = "fraction"  # a unit: a number of which 1 is the whole, shown in percent
 SCORED_SPLITS = ("selection", "validation", "test")  # of a run's data, test once
@@ -144,6 +145,12 @@ def metric_named(metrics: Sequence[Metric], name: str) -> Metric | None:
     return next((metric for metric in metrics if metric.name == name), None)
 
 
+PAIRS_ACCURACY = Metric(  # on minimal pairs, the mean over phenomena; ties count one half
+    "pairs/accuracy", higher_is_better=True
+)
+PAIRS_TOKENS, PAIRS_WORDS = "pairs/tokens", "pairs/words"  # read by the time of a snapshot
+
+
 # --- kinds of columns -----------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Column:
@@ -160,6 +167,11 @@ class Column:
         return f"column '{self.name}' ({self.key})"
 
 
+def plain_text(value: Any) -> Any:
+    """Lists and objects as JSON, other values as they are."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
 class Kind(abc.ABC):
     """How the cells of one column become what objectives read; one file of data/kinds/ (or of a plugin's
     kinds/) each.
@@ -172,9 +184,24 @@ class Kind(abc.ABC):
     holds_text: ClassVar[bool] = (
         False  # whether a converted cell is a text, or a list of texts, that a tokenizer reads
     )
+    # whether a converted cell is the id of one class, a list of ids, or of one id a word of the texts
+    classes: ClassVar[Literal["none", "one", "several", "a word"]] = "none"
+    is_number: ClassVar[bool] = False  # whether a converted cell is one number
 
     def __init__(self, column: Column) -> None:
         self.column = column
+
+    def is_blank(self, cell: Any) -> bool:
+        """Of a cell that is read and not predicted: whether there is nothing in it to read. Files for a
+        finished run leave such rows out; training keeps them.
+        """
+        return cell is None or (not cell.strip() if isinstance(cell, str) else cell == [])
+
+    def as_text(self, value: Any) -> Any:
+        """How a value stands in plain text (CSV, TSV), from which `convert` reads the same; lists and objects
+        as JSON.
+        """
+        return plain_text(value)
 
     def look(self, cells: Sequence[Any], before: int) -> None:  # noqa: B027  # most kinds need no look
         """See cells before any is converted; `before` rows went before these."""

@@ -42,6 +42,10 @@ class ToldElsewhereError(UserError):
     """Another process of the same run tells what went wrong; this one only ends."""
 
 
+class PeerLostError(RunError):
+    """Another process of the same run has ended without a word; this one tells."""
+
+
 class DivergedError(UserError):
     """The loss, a gradient or a score is no longer a finite number."""
 
@@ -63,6 +67,11 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
     guess = f"did you mean '{close}'? " if close else ""
     listed = ", ".join(names[:most]) + (", …" if len(names) > most else "")
     return f"{guess}(options: {listed})" if names else guess.strip()
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """A text that fits on a line; what is cut ends with a sign."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def one_line(text: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from children import finish
+
 GUIDE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SMALL = ["budget.steps=3", "compute=cpu", "compute.threads=1", "model=bert_tiny"]
 
@@ -104,3 +106,20 @@ def test_a_cell_that_is_not_of_its_kind_is_named(cli: Any) -> None:
         status == 2
         and "row 2 holds 'much', no share in %, in column 'urgency' (dataset.columns.urgency)" in err
     )
+
+
+def test_an_edited_kind_is_a_new_run(tmp_path: Path) -> None:
+    """With its rows read and its examples made anew, in the run's id and in every cache."""
+    words = [*SMALL, "dataset=tickets", "objective=urgent", "seed=1"]
+    finish(*words)
+    assert "finished already" in finish(*words)
+    file = tmp_path / "mine" / "kinds" / "percent.py"
+    file.write_text(file.read_text().replace("/ 100", "/ 50"))
+    assert "finished already" not in finish(*words)
+    assert len(list(Path("multirun").iterdir())) == 2
+
+
+def test_a_role_without_a_column_is_told_the_key_that_there_is(cli: Any) -> None:
+    own = ["dataset=files", "dataset.train_file=tickets.csv", "dataset.text_column=body"]
+    status, _, err = cli(*SMALL, *own, "dataset.label_column=queue", "objective=urgent")
+    assert status == 2 and "dataset.columns.urgency=…" in err and err.count("\n") == 1, err

@@ -1,5 +1,6 @@
 """evaluate, predict, the Python API and W&B on a run that was really trained."""
 
+import csv
 import io
 import json
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import bertlab
-from bertlab.errors import ConfigError, RunError
+from bertlab.errors import ConfigError, DataError, RunError
 from bertlab.training.loop import MemoryExhausted
 from children import PATIENCE
 from tiny import tiny
@@ -234,6 +235,11 @@ def test_weights_of_another_vocabulary_or_architecture_are_refused(
     assert status == 2 and "model.num_attention_heads=1" in err
     status, _, err = cli(*WORDS, "tokenizer.lowercase=false", *start)
     assert status == 2 and "another vocabulary" in err
+    file = f"init.path={run.folder / 'model.safetensors'}"  # the run is known by its file too
+    status, _, err = cli(*WORDS, "tokenizer.lowercase=false", *start, file)
+    assert status == 2 and "another vocabulary" in err
+    status, _, err = cli(*WORDS, "model.num_attention_heads=2", *start, file)
+    assert status == 2 and "model.num_attention_heads=1" in err
     assert not list(tmp_path.iterdir()), "nothing is left half-written"
 
 
@@ -376,6 +382,19 @@ def test_predict_refuses_what_would_lose_something(run: Any, cli: Any, tmp_path:
     assert status == 0 and (tmp_path / "out.csv").read_text().startswith("text,predicted_label,second_label,")
 
 
+def test_lines_are_read_in_the_encoding_that_is_told(run: Any, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_bytes("a café\r\n\r\ngood film\n".encode("latin-1"))
+    words = ["predict", f"run={run.folder}", f"file={file}", "format=jsonl"]
+    status, _, err = cli(*words)
+    assert status == 2 and "line 1 is not utf-8" in err and "set encoding, e.g. latin-1" in err
+    status, out, err = cli(*words, "encoding=latin-1")
+    assert status == 0, err
+    assert [json.loads(line)["text"] for line in out.splitlines()] == ["a café", "good film"]
+    assert cli(*words, "encoding=latin-1", f"out={tmp_path / 'out.csv'}")[0] == 0
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[1].startswith("a café,")
+
+
 def test_printed_predictions_are_called_by_their_ids(run: Any, cli: Any, tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("nr,text\nA7,good film\nB8,bad film\n")
     words = ["predict", f"run={run.folder}", f"file={tmp_path / 'in.csv'}", "id_column=nr"]
@@ -422,6 +441,115 @@ def test_python_scores_and_labels_frames_and_draws(run: Any) -> None:
         and len(repr(run)) < 250
     )
     assert "data:image/png;base64" in run._repr_html_()
+
+
+@pytest.fixture(scope="module")
+def run_of_other_names(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Its column of texts is called Text."""
+    folder = tmp_path_factory.mktemp("names")
+    lines = [f"{'good' if row % 2 else 'bad'} film {row},{'yes' if row % 2 else 'no'}" for row in range(40)]
+    (folder / "train.csv").write_text("\n".join(["Text,Queue", *lines]) + "\n")
+    return bertlab.run(
+        ["dataset=files", f"dataset.train_file={folder / 'train.csv'}", "dataset.text_column=Text",
+         "dataset.label_column=Queue", "debug=smoke", "compute.threads=1", f"paths.output={folder / 'runs'}"]
+    )  # fmt: skip
+
+
+def test_bare_texts_are_written_line_by_line_whatever_the_column_is_called(
+    run_of_other_names: Any, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, out = tmp_path / "lines.txt", tmp_path / "out.csv"
+    file.write_text("good film\n\nbad film\n")
+    words = ["predict", f"run={run_of_other_names.folder}"]
+    for source in ([f"file={file}"], []):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(file.read_bytes())))
+        status, told, err = cli(*words, *source, f"out={out}")
+        assert status == 0, err
+        assert "2 rows labelled, 1 without a text left as they are" in told
+        with out.open(newline="") as stream:
+            labelled = list(csv.DictReader(stream))
+        assert [row["Text"] for row in labelled] == ["good film", "", "bad film"]
+        assert [bool(row["predicted_label"]) for row in labelled] == [True, False, True]
+    status, told, err = cli(*words, f"file={file}", "format=jsonl")
+    assert status == 0 and len(told.splitlines()) == 2 and "1 without a text left out" in err
+
+
+def test_rows_without_a_text_are_left_out_of_a_score_and_counted(run: Any, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    rows = [{"text": "a wonderful film", "label": "positive"}, {"text": None, "label": None},
+            {"text": "", "label": "negative"}, {"text": "who knows", "label": None}]  # fmt: skip
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, err = cli("evaluate", f"run={run.folder}", f"file={file}")
+    assert status == 0, err
+    assert "1 rows scored, 2 without a text and 1 without an answer left out" in out
+    (kept,) = (run.folder / "evaluations").glob("mine-*.json")
+    assert json.loads(kept.read_text())["left_out_why"] == {"without a text": 2, "without an answer": 1}
+    kept.unlink()
+
+
+@pytest.mark.parametrize(
+    ("texts", "pairs", "said"),
+    [
+        ([], None, "texts is empty"),
+        (["a", None], None, r"texts\[1\] is None, no text"),
+        (["a", 3], None, r"texts\[1\] is 3, no text"),
+        ([("a", "b")], None, r"texts\[0\] is \('a', 'b'\), no text; second texts .*pairs"),
+        (["a", " "], None, r"texts\[1\] is empty"),
+        (["a"], ["b"], "leave pairs out"),
+        (["a"], ["b", "c"], "1 texts, but 2 pairs"),
+    ],
+)
+def test_python_refuses_what_are_no_texts_in_one_line(run: Any, texts: Any, pairs: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        run.predict(texts, pairs)
+
+
+def test_python_refuses_a_frame_with_two_columns_of_one_name(run: Any) -> None:
+    import pandas
+
+    frame = pandas.DataFrame([["a", "b", "positive"]], columns=["text", "text", "label"])
+    for read in (run.predict, run.evaluate):
+        with pytest.raises(DataError, match="two columns called 'text'"):
+            read(frame)
+
+
+def test_cures_of_evaluate_work_when_they_are_pasted(run: Any, cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\na wonderful film,good\na terrible plot,negative\n")
+    words = ["evaluate", f"run={run.folder}", f"file={file}", "format=json"]
+    status, _, err = cli(*words)
+    assert (
+        status == 2
+        and "column 'label' (label_column)" in err
+        and "label_map={good: …} says which class it is" in err
+    )
+    assert "dataset." not in err
+    status, out, err = cli(*words, "label_map={good: positive}")
+    assert status == 0 and json.loads(out)["rows"] == 2, err
+    status, _, err = cli(*words, "label_map={good: positiv}")
+    assert status == 2 and "the run has no class 'positiv', did you mean 'positive'?" in err
+    status, _, err = cli(*words[:2], "label_map={good: positive}")
+    assert status == 2 and "label_map describes a file of your own" in err
+    status, _, err = cli(*words, "delimiter=ab")
+    assert status == 2 and "delimiter='ab': must be one character" in err
+    file.write_text('a "wonderful film\tgood\na terrible plot\tnegative\n')
+    status, out, err = cli(
+        *words, "label_map={good: positive}", "column_names=[text,label]", "quoting=none", "delimiter=\\t"
+    )
+    assert status == 0 and json.loads(out)["rows"] == 2, err
+
+
+def test_frames_may_have_other_columns_and_labels(run: Any) -> None:
+    import pandas
+
+    frame = pandas.DataFrame({"body": ["a wonderful film", "dull"], "stars": ["good", "negative"]})
+    found = run.evaluate(frame, text_column="body", label_column="stars", label_map={"good": "positive"})
+    assert found["rows"] == 2
+    assert run.predict(frame, text_column="body")["predicted_label"].notna().all()
+    with pytest.raises(ConfigError, match="unknown key 'text_colum', did you mean 'text_column'"):
+        run.predict(frame, text_colum="body")
+    with pytest.raises(DataError, match=r"no column 'text' \(text_column\)"):
+        run.predict(frame)
 
 
 def test_python_sweeps_lists_and_reports(tmp_path: Path) -> None:

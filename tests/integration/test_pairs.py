@@ -347,6 +347,7 @@ def test_a_malformed_file_is_one_line(
         (["pairs=blimp", "split=validation"], "give either split or pairs"),
         (["pairs=blimp", "out=rows.txt"], "write .parquet, .csv, .jsonl"),
         (["out=rows.csv"], "add pairs=blimp"),
+        (["pairs=rows.csv", "out=./rows.csv"], "out=./rows.csv is the file that is read"),
         (["pairs=blimp", "label_column=x"], "label_column"),
         (["pairs=blimp", "pairs_scoring=tokens"], "did you mean 'token'"),
     ],

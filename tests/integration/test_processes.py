@@ -29,11 +29,12 @@ MLM = [*RUN, "dataset.task=documents", "objective=mlm", "objective.max_length=40
 pytestmark = pytest.mark.slow
 
 
-def team(*words: str, of: int = 2) -> list[Child]:
+def team(*words: str, of: int = 2, port: int | None = None) -> list[Child]:
     """The processes of one run, as torchrun starts them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     told = {"WORLD_SIZE": of, "LOCAL_WORLD_SIZE": of, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     members = []
     for rank in range(of):
@@ -108,9 +109,33 @@ def test_a_run_that_loses_one_of_its_processes_ends_and_goes_on_to_the_bit(
         members[lost].kill(signal.SIGKILL)
         told = ended(members)
         assert members[1 - lost].returncode == 2 and "Traceback" not in told[1 - lost][1], told
+        assert "another one of this run has ended" in told[1 - lost][1], told
         assert not (only_run(tmp_path) / "model.safetensors").exists(), "killed in the middle"
     together(*words)
     assert result(only_run(tmp_path)) == result(whole)
+
+
+def test_a_port_that_somebody_else_has_is_told(tmp_path: Path) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        members = team(*RUN, f"paths.output={tmp_path}", port=port)
+        _, said = members[0].wait()
+        assert members[0].returncode == 2, said
+        last = said.splitlines()[-1]
+        assert f"do not meet at 127.0.0.1:{port}" in last and "MASTER_PORT" in last, said
+        members[1].kill()  # it would wait for minutes, for one that begins late
+        members[1].wait()
+
+
+def test_of_those_that_are_left_one_tells(tmp_path: Path) -> None:
+    members = team(*MLM, "compute.checkpoint_seconds=0", f"paths.output={tmp_path}", of=3)
+    wait_until(lambda: newest_step(tmp_path) >= 2, members[0])
+    members[2].kill(signal.SIGKILL)
+    told = [err for _, err in ended(members)]
+    assert [members[0].returncode, members[1].returncode] == [2, 2]
+    assert sum("another one of this run has ended" in err for err in told) == 1, told
 
 
 def test_a_polite_signal_to_one_checkpoints_and_ends_all(whole: Path, tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ from safetensors.torch import load_file
 import bertlab
 from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
+from bertlab.runs.folder import RunFolder, config_of
+from bertlab.runs.outcome import Context
 from bertlab.training.location import locate
+from bertlab.training.loop import MemoryExhausted
 from children import finish, kill_when, result, start
 from tiny import tiny
 
@@ -66,6 +69,65 @@ def test_first_weights_are_the_stages(tmp_path: Path) -> None:
     assert bertlab.load(run.folder).config.init.objective.max_length == 48, (
         "the pretraining is read back from the run's folder"
     )
+
+
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_stage_that_ran_out_of_memory_names_the_run_by_what_it_became(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """The same command finds its runs again, whether the pretraining was made by it or lay there."""
+    from bertlab.objectives.mlm_nsp import MlmNspObjective
+    from bertlab.training import lifecycle
+
+    loss, compute, computed = MlmNspObjective.loss, lifecycle.compute, list[str]()
+
+    def small_machine(self: Any, outputs: Any, batch: Any) -> Any:
+        if batch.num_examples > 4 and torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(self, outputs, batch)
+
+    def counted(run: Any, *arguments: Any) -> Any:
+        computed.append(run.config.objective.name)
+        return compute(run, *arguments)
+
+    monkeypatch.setattr(MlmNspObjective, "loss", small_machine)
+    monkeypatch.setattr(lifecycle, "compute", counted)
+    words = [*STAGE, "budget.steps=3", "init.budget.epochs=1", "seed=0,1", f"compute.together={together}"]
+    first = bertlab.sweep(words)
+    assert computed == ["mlm_nsp", "mlm_nsp", "classification", "classification"]
+    again = bertlab.sweep(words)
+    assert [run.folder for run in again] == [run.folder for run in first] and len(computed) == 4
+    stages = [RunFolder(place) for place in runs(first[0].folder.parent, "mlm_nsp")]
+    (small,) = (stage for stage in stages if stage.finished())
+    for run in first:
+        assert run.summary["stage"]["run"] == small.path.name
+        assert RunFolder(run.folder).identity()["inputs"]["stage"] == small.identity()["id"]
+
+
+@pytest.mark.parametrize(
+    "words", [(*STAGE, "init.objective=mlm"), SMALL], ids=["of its pretraining", "its own"]
+)
+def test_memory_that_several_processes_lacked_is_on_record(
+    monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """The next command looks for the run that was made in smaller parts, not for the one that did not fit."""
+    from bertlab.training import lifecycle
+
+    begun: list[str] = []
+
+    def process(_of: int, _work: Any, tree: dict[str, Any], _context: Any) -> bool:
+        run = locate(config_of(tree, "tree"))
+        now = run if run.stage is None else run.stage
+        now.folder.path.mkdir(parents=True)
+        if now.config.compute.micro_batch_size is None:
+            raise MemoryExhausted(4)
+        begun.append(run.folder.path.name)
+        return False
+
+    monkeypatch.setattr(lifecycle, "run_together", process)
+    config = compose_schema("train", [*words, "compute.processes=2"])
+    outcome = lifecycle.train(config, Context("bertlab"))
+    assert begun == [outcome.folder.path.name] == [locate(config).folder.path.name]
 
 
 def test_a_stage_is_the_same_run_as_its_own_command(tmp_path: Path) -> None:

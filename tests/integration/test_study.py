@@ -12,13 +12,14 @@ import yaml
 
 from bertlab.config import registry, studies
 from bertlab.config.composition import compose_schema
+from bertlab.config.schema import Train
 from bertlab.config.studies import TESTS, read_study, results_of, study_file
 from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import ConfigError
 from bertlab.report import stats
 from bertlab.runs.outcome import Context, Outcome
 from bertlab.runs.records import find_runs, keep_runs
-from bertlab.training.location import Located
+from bertlab.training.location import Located, locate
 from children import start
 from conftest import Cli
 from tiny import tiny
@@ -70,7 +71,9 @@ def test_a_study_runs_seals_reports_and_keeps_its_plan(cli: Cli) -> None:
     assert status == 0, errors
     page = Path("studies/rates/report/report.md").read_text()
     assert (
-        "Left since: effect was 1.0, is 2.0" in page
+        "Left since: effect was 1.0, is 2.0; the answer keeps to what it was" in page
+        and "| smallest effect of interest | 1.00 |" in page
+        and "The frozen plan was left in 2 points" in page
         and "Left since: seeds was 2, is 3" in page
         and frozen["seal"] in page
     )
@@ -78,6 +81,83 @@ def test_a_study_runs_seals_reports_and_keeps_its_plan(cli: Cli) -> None:
         "nothing was computed twice"
     )
     assert len(list(Path("multirun").glob("synthetic-*"))) == 6
+
+
+def test_what_answers_stays_as_it_was_frozen(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever edits the plan after seeing its scores gets the old plan's answer, and a line a change."""
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    write(test="sign_flip", seeds=6, hypothesis="Nothing happens.")
+    assert cli("study", "rates")[0] == 0
+    before = Path("studies/rates/report/report.md").read_text()
+    assert "p = 0.031" in before and "Expected before the runs: Nothing happens." in before
+    write(test="t", seeds=6, hypothesis="It helps.", effect=5.0, split="test", question="Better at last?")
+    status, _, errors = cli("study", "rates")
+    assert status == 0, errors
+    after = Path("studies/rates/report/report.md").read_text()
+    assert "Expected before the runs: Nothing happens." in after and PLAN["question"] in after
+    assert (
+        "p = 0.031" in after
+        and "Holm over 1 comparison" in after
+        and "sign-flip" in after.split("Left since")[0]
+    )
+    for key in ("test was sign_flip, is t", "hypothesis was Nothing happens., is It helps.",
+                "split was validation, is test"):  # fmt: skip
+        assert f"Left since: {key}; the answer keeps to what it was" in after
+    assert after.index("The frozen plan was left in 5 points") < after.index("“high”: better")
+
+
+def test_a_study_that_is_stopped_is_called_unfinished(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    write(test="anytime", seeds=8)
+    made = []
+
+    def stopped(config: Train, context: Context) -> Outcome:
+        if len(made) == 5:
+            raise KeyboardInterrupt
+        made.append(config)
+        return stand_in(config, context)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertlab.jobs.study.train", stopped)
+        assert cli("study", "rates")[0] == 130
+    status, _, errors = cli("study", "rates", "report=true")
+    assert status == 0, errors
+    page = Path("studies/rates/report/report.md").read_text()
+    assert (
+        "It is not finished" in page and "low 3 of 8, high 2 of 8" in page and "The plan was kept" not in page
+    )
+
+
+STAGE = ["init=stage", "init.dataset=synthetic", "init.budget.steps=2", "init.budget.tokens=null"]
+
+
+def test_an_arm_from_scratch_stands_beside_every_pretraining(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    arms = {"scratch": ["optimizer.lr=1e-3"], "pretrained": ["optimizer.lr=1e-2", *STAGE]}
+    write(arms=arms, pretraining_seeds=2, seeds=3)
+    status, out, errors = cli("study", "rates", "preview=true")
+    assert status == 0, errors
+    assert out.count("scratch, seed") == 3 and out.count("pretrained, seed") == 6
+    write(arms=arms, pretraining_seeds=4, seeds=3)
+    assert "arms.scratch has no pretraining of its own, so that its 3 seeds" in cli("study", "rates")[2]
+    write(arms=arms, pretraining_seeds=5, seeds=5, test="anytime")
+    assert "test=anytime cannot stop by that: take test=t" in cli("study", "rates")[2]
+    write(pretraining_seeds=2)
+    assert "no arm has a pretraining of its own" in cli("study", "rates")[2]
+
+
+def test_processes_of_a_run_are_started_in_a_study_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    def stand_in_for_several(run: Located, context: Context) -> Outcome:
+        started.append(run.config.compute.processes)
+        return stand_in(run.config, context)
+
+    monkeypatch.setattr("bertlab.training.lifecycle.train_by_several", stand_in_for_several)
+    write(words=[*WORDS, "compute.processes=2"])
+    assert cli("study", "rates")[0] == 0 and started == [2, 2, 2, 2]
 
 
 def test_runs_from_before_the_plan_are_told(cli: Cli) -> None:
@@ -102,7 +182,7 @@ def made_here() -> list[tuple[float, int]]:
 
 def test_a_study_goes_on_from_what_its_report_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another machine, with the study's folder alone; where arithmetic differs, whole seeds are taken."""
-    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
     write()
     assert cli("study", "rates")[0] == 0
     shutil.rmtree("multirun")
@@ -134,15 +214,22 @@ def test_a_study_goes_on_from_what_its_report_kept(cli: Cli, monkeypatch: pytest
     assert "holds no frozen plan yet: bertlab study rates" in cli("study", "rates", "report=true")[2]
 
 
-def stand_in(run: Located, _: Context) -> Outcome:
+def stand_in(config: Train, _: Context) -> Outcome:
     """A run that trains nothing: the arm of the higher rate scores 0.3 more, seeds differ by thousandths."""
+    run = locate(config)
     summary = run.folder.finished()
     if summary is None:
-        config = run.config
         score = 0.5 + 0.3 * (config.optimizer.lr > 0.005) + 0.001 * ((7 * config.seed) % 5)
         metric = Metric("accuracy", True, FRACTION, (0.0, 1.0))
-        run.folder.begin(config, run.identity, {})
-        cost = {"seconds": 90.0, "tokens": 10, "flops": 1.0, "parameters": 5, "finished_at": "2026"}
+        run.folder.begin(run.config, run.identity, {})
+        cost = {
+            "steps": 4,
+            "seconds": 90.0,
+            "tokens": 10,
+            "flops": 1.0,
+            "parameters": 5,
+            "finished_at": "2026",
+        }
         summary = {"status": "finished", "id": run.id, "metrics": {"validation/accuracy": score},
             "seed": config.seed, "cost": cost,
                    "metric_specs": {"validation/accuracy": metric.record()},
@@ -154,7 +241,7 @@ def stand_in(run: Located, _: Context) -> Outcome:
 
 
 def test_seeds_are_handed_out_until_the_test_decides(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
     write(test="anytime", seeds=8)
     status, out, errors = cli("study", "rates")
     assert status == 0, errors
@@ -165,7 +252,7 @@ def test_seeds_are_handed_out_until_the_test_decides(cli: Cli, monkeypatch: pyte
 
 
 def test_an_arm_that_is_decided_gets_no_further_seed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
     write(
         test="anytime",
         seeds=9,
@@ -192,10 +279,9 @@ def test_one_pretraining_decides_nothing_of_its_recipe(cli: Cli, monkeypatch: py
         seen.append({one.outer for group in rounds for one in group})
         return []
 
-    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
     monkeypatch.setattr("bertlab.jobs.study.compared", compared)
-    stage = ["init=stage", "init.dataset=synthetic", "init.budget.steps=2", "init.budget.tokens=null"]
-    write(words=[*WORDS, *stage], test="anytime", pretraining_seeds=5, seeds=2)
+    write(words=[*WORDS, *STAGE], test="anytime", pretraining_seeds=5, seeds=2)
     cli("study", "rates")
     assert seen == [{0, 1}, {0, 1, 2}, {0, 1, 2, 3}]
 
@@ -213,13 +299,13 @@ def test_two_processes_share_the_runs_of_a_study() -> None:
 
 
 def test_a_budget_ends_a_study_and_that_is_a_deviation(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertlab.jobs.study.train_located", stand_in)
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
     write(seeds=4, budget_hours=0.1)  # two rounds of two runs of 90 seconds
     status, out, errors = cli("study", "rates")
     assert status == 0, errors
     assert "budget_hours=0.1: 0.10 spent" in out
     assert (
-        "fewer runs than planned (4 an arm): low 2, high 2"
+        "fewer runs than planned: low 2 of 4, high 2 of 4"
         in Path("studies/rates/report/report.md").read_text()
     )
 
@@ -248,6 +334,10 @@ def test_a_failed_run_is_told_and_the_rest_is_reported(cli: Cli) -> None:
         ({"arms": {"low": [], "high": ["optimizer.rate=1"]}}, "arms.high: "),
         ({"pilot": ["nowhere"]}, "pilot=nowhere: no such folder"),
         ({"equivalence": True, "test": "anytime"}, "equivalence: two one-sided t tests hold for a number"),
+        (
+            {"equivalence": True, "seeds": 4, "effect": 0.1, "spread": 0.8},
+            "equivalence: equal arms are shown to be within ±0.10 0 times out of 100; four times out of five",
+        ),
         ({"metric": "beauty"}, "metric=beauty"),
     ],
 )

@@ -314,8 +314,8 @@ MALFORMED = [
     (
         "regression",
         {"score": "n/a"},
-        "train.jsonl: column 'score' mixes float and str: row 11 holds str, \"n/a\" (line 11); write one kind"
-        " of value, null where there is none",
+        "train.jsonl: column 'score' mixes numbers and texts: row 11 holds a text, \"n/a\" (line 11); write"
+        " one kind of value, null where there is none",
     ),
     (
         "regression",

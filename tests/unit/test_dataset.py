@@ -22,7 +22,7 @@ from bertlab.data.tables import table as module
 from bertlab.data.tables.conversion import first_words
 from bertlab.data.tables.sources import fingerprint
 from bertlab.data.tables.table import TableDataset
-from bertlab.declarations import TEXT
+from bertlab.declarations import TEXT, Role
 from bertlab.errors import ConfigError, DataError
 
 
@@ -188,6 +188,9 @@ def test_a_corpus_is_cut_to_its_words_split_by_split() -> None:
         replace(config, max_words={"tow": 1}).check("dataset")
     with pytest.raises(ConfigError, match="must be at least 1"):
         replace(config, max_words={"two": 0}).check("dataset")
+    tagged = replace(config, text_column="x", tokens_column="text", tags_column="text", max_words={"one": 5})
+    with pytest.raises(ConfigError, match=r"max_words counts the words of the role text, and this objective"):
+        load_dataset(tagged, paths, (Role("tokens", "words"),))
 
 
 def test_the_ten_million_words_are_ten_million(shared_data: Path) -> None:

@@ -14,7 +14,7 @@ from scipy import stats
 from bertlab.config.schema import validate
 from bertlab.contracts import Draw, Examples, join_examples
 from bertlab.errors import ConfigError
-from bertlab.objectives.embedding import Embedding, EmbeddingObjective
+from bertlab.objectives.embedding import Embedding, EmbeddingObjective, places_of_partners
 
 ROWS = Rows(text=["a", "bc", "d"], text_pair=["ef", "g", "h"], number=[5.0, 1.0, 4.0])
 
@@ -109,3 +109,39 @@ def test_what_a_positive_is_must_be_said() -> None:
         ConfigError, match=r"objective.positive_from=4 has no meaning without objective.views=pairs"
     ):
         validate(Embedding(name="embedding", positive_from=4), "objective")
+
+
+def test_recall_is_the_share_of_partners_among_the_nearest() -> None:
+    """Against a loop; a second text that stands twice is one, one that is as near counts half."""
+    rng = np.random.default_rng(0)
+    count = 30
+    names = [f"{chr(97 + index % 20)}{chr(97 + index // 20)}" for index in range(count)]
+    rows = Rows(
+        text=names, text_pair=[*names[:-1], names[0]], number=[float(index % 3) for index in range(count)]
+    )
+    objective = Embedding(name="embedding", relevant_from=1.0).build(vocabulary(), ())
+    examples = join_examples(objective.prepare(rows, encode))
+    one = rng.normal(size=(count, 6)).astype(np.float32)
+    other = (one + rng.normal(size=(count, 6))).astype(np.float32)
+    other[-1] = other[0]  # the same text
+    batch = objective.collate(examples, np.arange(count), None)
+    scores = objective.scores(objective.measure(torch.from_numpy(np.concatenate([one, other])), batch))
+    unit = [vectors / np.linalg.norm(vectors, axis=1, keepdims=True) for vectors in (one, other)]
+    for k in (1, 5, 10):
+        hits = []
+        for query in range(count):
+            if rows["number"][query] >= 1.0:
+                cosines = unit[0][query] @ unit[1][:-1].T
+                mine = cosines[0 if query == count - 1 else query]
+                hits.append(sorted(cosines, reverse=True).index(mine) < k)
+        assert scores[f"recall_at_{k}"] == pytest.approx(np.mean(hits)), k
+    assert [metric.name for metric in objective.metrics[2:]] == ["recall_at_1", "recall_at_5", "recall_at_10"]
+    same = places_of_partners(np.ones((3, 2)), np.ones((3, 2)), np.arange(3), np.arange(3))
+    assert same.tolist() == [1, 1, 1], "vectors that are all alike find nothing first"
+
+
+def test_without_a_partner_to_find_there_is_no_recall() -> None:
+    objective, examples = made(relevant_from=9.0)
+    measured = objective.measure(torch.randn(6, 5), objective.collate(examples, np.arange(3), None))
+    assert set(objective.scores(measured)) == {"spearman", "pearson"}
+    assert [metric.name for metric in made()[0].metrics] == ["spearman", "pearson"]

@@ -73,6 +73,12 @@ def test_an_import_that_points_up_would_be_seen(tmp_path: Path) -> None:
     assert imported(file) == {"api", "jobs", "report", "training"}
 
 
+def test_the_sweeper_knows_nothing_of_the_house() -> None:
+    """So that others can use it."""
+    files = sorted((ROOT.parent / "hydra_plugins").rglob("*.py"))
+    assert files and {file.name: imported(file) for file in files if imported(file)} == {}
+
+
 def test_every_module_has_a_floor() -> None:
     assert {file.relative_to(ROOT).parts[0].removesuffix(".py") for file in ROOT.rglob("*.py")} == set(
         FLOOR_OF

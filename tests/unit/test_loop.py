@@ -11,7 +11,7 @@ import bertlab
 import bertlab.errors
 from bertlab.config.composition import compose_schema
 from bertlab.training.costs.forecast import Forecaster
-from bertlab.training.loop import clip_gradients
+from bertlab.training.loop import Due, clip_gradients, due
 from tiny import tiny
 
 RUN = tiny("budget.steps=6", "budget.batch_size=24", "model.hidden_dropout=0", "model.attention_dropout=0",
@@ -32,6 +32,29 @@ def test_clipping_is_torchs(largest: float) -> None:
     torch.testing.assert_close(norm, expected)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize(
+    ("step", "said", "expected"),
+    [
+        (3, {}, Due(record=False, evaluation=False, snapshot=False, checkpoint=False)),
+        (20, {}, Due(record=True, evaluation=False, snapshot=False, checkpoint=False)),
+        (14, {}, Due(record=False, evaluation=True, snapshot=False, checkpoint=False)),
+        (3, {"is_last": True}, Due(record=True, evaluation=True, snapshot=False, checkpoint=True)),
+        (3, {"asked": True}, Due(record=False, evaluation=False, snapshot=False, checkpoint=True)),
+        (3, {"unsaved": True}, Due(record=False, evaluation=False, snapshot=False, checkpoint=True)),
+        (3, {"snapshot": True}, Due(record=False, evaluation=False, snapshot=True, checkpoint=True)),
+        (
+            14,
+            {"evaluate_at": None, "is_last": True},
+            Due(record=True, evaluation=False, snapshot=False, checkpoint=True),
+        ),
+    ],
+)
+def test_what_a_step_is_followed_by(step: int, said: dict[str, Any], expected: Due) -> None:
+    usual = {"is_last": False, "asked": False, "unsaved": False, "evaluate_at": 7, "snapshot": False}
+    assert due(step, **{**usual, **said}) == expected
+    assert expected.values == (expected != Due(False, False, False, False))
 
 
 def test_micro_batches_of_unequal_size_give_the_same_training() -> None:

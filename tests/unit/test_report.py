@@ -15,11 +15,13 @@ from bertlab.config.composition import compose_schema
 from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs
-from bertlab.report.arms import studies_of, varying_keys
-from bertlab.report.comparison import compare, verdict, warnings_of
+from bertlab.report.arms import studies_of
+from bertlab.report.comparison import Versus, compare, found, verdict, warnings_of
 from bertlab.report.pages.build import study_blocks
 from bertlab.report.pages.page import Page, PageTable, to_markdown
-from bertlab.report.stats import paired
+from bertlab.report.pages.tables import difference_cells
+from bertlab.report.settings import varying_keys
+from bertlab.report.stats import SIGN_FLIP, paired
 from bertlab.runs.records import find_runs
 
 
@@ -87,6 +89,30 @@ def test_keys_that_follow_from_others_are_left_out(tmp_path: Path) -> None:
     }
 
 
+def test_what_came_later_or_changes_no_result_sets_no_runs_apart(tmp_path: Path) -> None:
+    """A run from before a key was there has its default; how fast a pretraining was scored is nobody's
+    affair.
+    """
+    stage = {"init__component": "stage", "init__objective": {"component": "mlm", "rate": 0.2}}
+    write_run(tmp_path, "a", 0, 0.8, stage="p", **stage)
+    later = {
+        "evaluation__snapshots": [],
+        "evaluation__pairs_scoring": "token",
+        "model__qk_norm": "none",
+        "optimizer__skip_spikes": None,
+        "dataset__folds": None,
+        "tokenizer__max_unknown_share": 0.7,
+        "init__evaluation": {"batch_size": 64, "save_predictions": False},
+    }
+    write_run(tmp_path, "b", 1, 0.8, stage="p", **stage, **later)
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    assert study.keys == [] and len(study.arms) == 1
+    write_run(tmp_path, "c", 0, 0.8, stage="p", **stage, **{**later, "model__qk_norm": "rms"})
+    assert varying_keys(find_runs([str(tmp_path)])) == ["model.qk_norm"]
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    assert [len(arm.runs) for arm in study.arms] == [2, 1]
+
+
 def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> None:
     (study,) = studies_of(find_runs([str(root)]))
     rows = {row.arm.name: row for row in compare(study, {})}
@@ -103,6 +129,17 @@ def test_the_better_arm_is_called_better_and_the_other_is_not(root: Path) -> Non
     assert versus is not None and versus.verdict == "better" and versus.p == 2 / 2**6
 
 
+def test_where_nothing_is_excluded_yet_no_interval_is_told(root: Path) -> None:
+    """Of a sequential test with three seeds, which could be anything."""
+    (study,) = studies_of([run for run in find_runs([str(root)]) if run.seed < 3])
+    rows = [row for row in compare(study, {}, "anytime") if not row.is_baseline]
+    assert rows and all(
+        row.on_validation is not None and math.isinf(row.on_validation.difference.high) for row in rows
+    )
+    told = [difference_cells(row.on_validation, study.metric)[0] for row in rows]
+    assert all(re.fullmatch(r"[+−]\d+\.\d\d", cell) for cell in told), told
+
+
 def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:
     for seed in range(2):
         write_run(tmp_path, f"toy-classification-a{seed}", seed, 0.80 + 0.01 * seed, 0.78)
@@ -115,12 +152,14 @@ def test_one_arm_alone_is_compared_with_nothing(tmp_path: Path) -> None:
 
 
 def test_a_verdict_goes_by_the_metrics_own_direction() -> None:
-    found, loss, accuracy = paired([0.1] * 8), METRICS["loss"], METRICS["accuracy"]
-    assert (
-        verdict(found, found.p, 0.95, loss) == "worse" and verdict(found, found.p, 0.95, accuracy) == "better"
-    )
-    assert verdict(paired([]), math.nan, 0.95, accuracy).startswith("no seed in common")
-    assert "one seed" in verdict(paired([0.1]), 1.0, 0.95, accuracy)
+    def said(differences: list[float], metric: Metric) -> str:
+        of = paired(differences)
+        decided = found(of, of.p, metric)
+        return verdict(Versus(of, 1, of.p, decided, "", SIGN_FLIP, False), 0.95, metric)
+
+    loss, accuracy = METRICS["loss"], METRICS["accuracy"]
+    assert said([0.1] * 8, loss) == "worse" and said([0.1] * 8, accuracy) == "better"
+    assert said([], accuracy).startswith("no seed in common") and "one seed" in said([0.1], accuracy)
 
 
 def test_the_lower_arm_is_better_where_the_runs_say_so(tmp_path: Path) -> None:

@@ -117,6 +117,9 @@ def test_latex_keeps_every_sign() -> None:
 def test_a_sweeps_command_becomes_the_runs_own(tmp_path: Path) -> None:
     run = read_run(RunFolder(write_run(tmp_path, "a", 2, 0.8, optimizer__lr=0.002)))
     assert one_run_command(run) == "bertlab seed=2 optimizer.lr=0.002 'tags=[a]'"
+    run.config["budget.patience"] = None
+    run.summary["command"] += " budget.patience=null,3"
+    assert one_run_command(run).endswith(" budget.patience=null"), "what was swept may have been nothing"
     run.summary["command"] = (
         "bertlab --config-dir my/presets -m search=x experiment=best hydra.sweeper.n_trials=2"
     )

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from bertlab.report import resampling, stats
+from bertlab.report import stats
+from hydra_plugins.bertlab_optuna.best_of import best_of, expected_best_of
 
 # sums are exact, and so are ties
 SCORES = st.lists(st.integers(-1024, 1024).map(lambda x: x / 1024), min_size=2, max_size=10)
@@ -153,23 +154,23 @@ def test_bootstrap_interval_is_about_the_normal_one(discrete: bool) -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_expected_best_is_the_mean_over_all_draws(values: list[float]) -> None:
-    found = stats.expected_best_of(values)
+    found = expected_best_of(values)
     for tries in range(1, min(4, len(values)) + 1):
         best, worst = (
             np.mean([pick(draw) for draw in itertools.product(values, repeat=tries)]) for pick in (max, min)
         )
         assert found[tries - 1] == pytest.approx(best)
-        assert stats.expected_best_of(values, higher_is_better=False)[tries - 1] == pytest.approx(worst)
+        assert expected_best_of(values, higher_is_better=False)[tries - 1] == pytest.approx(worst)
 
 
 def test_the_band_of_the_best_of_k_covers_what_many_trials_give() -> None:
     rng, hits, rounds = np.random.default_rng(8), np.zeros(2), 100
     truth = [np.mean(np.max(rng.normal(size=(4000, tries)), axis=1)) for tries in (1, 5)]
     for _ in range(rounds):
-        _, low, high = resampling.best_of(rng.normal(size=40).tolist(), draws=100)
+        _, low, high = best_of(rng.normal(size=40).tolist(), draws=100)
         hits += [low[tries - 1] <= true <= high[tries - 1] for tries, true in zip((1, 5), truth, strict=True)]
     assert (hits / rounds >= 0.88).all()
-    curve, low, high = resampling.best_of([0.3, 0.1, 0.2] * 3, higher_is_better=False)
+    curve, low, high = best_of([0.3, 0.1, 0.2] * 3, higher_is_better=False)
     assert (low[:2] < curve[:2]).all() and (curve[:2] < high[:2]).all() and (np.diff(curve) < 0).all()
     assert np.isnan(low[2:]).all(), "as good as the few best are known"
 
@@ -181,3 +182,19 @@ def test_calibration_by_hand() -> None:
     assert found.error == pytest.approx(0.5 * 0.05 + 0.5 * 0.05)
     assert found.share[9] == 0.5 and math.isnan(found.accuracy[0])
     assert stats.calibration(np.ones(5), np.ones(5, dtype=bool)).error == 0
+
+
+@pytest.mark.parametrize(
+    ("n", "margin", "level"), [(4, 1.5, 0.05), (6, 1.0, 0.05), (12, 0.8, 0.025), (4, 0.3, 0.05)]
+)
+def test_the_power_of_equivalence_is_what_simulation_says(n: int, margin: float, level: float) -> None:
+    rng = np.random.default_rng(4)
+    found = [stats.tost_p(rng.normal(size=n).tolist(), margin) <= level for _ in range(1000)]
+    assert stats.equivalence_power(1.0, n, margin, level) == pytest.approx(np.mean(found), abs=0.05)
+
+
+def test_seeds_for_equivalence_are_the_fewest_that_do() -> None:
+    needed = stats.seeds_for_equivalence(0.8, 0.5)
+    assert needed is not None and needed > 2
+    assert stats.equivalence_power(0.8, needed, 0.5) >= 0.8 > stats.equivalence_power(0.8, needed - 1, 0.5)
+    assert stats.seeds_for_equivalence(1.0, 0.01) is None

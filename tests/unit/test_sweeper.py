@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from bertlab.report.figures import plots
+from hydra_plugins.bertlab_optuna import _results
+from hydra_plugins.bertlab_optuna._errors import SpaceError
 from hydra_plugins.bertlab_optuna._results import _plots, best_preset
-from hydra_plugins.bertlab_optuna._space import SpaceError, build_space, distribution_of, quoted
+from hydra_plugins.bertlab_optuna._space import build_space, distribution_of, quoted
 from hydra_plugins.bertlab_optuna._study import (
     build_pruner,
     build_sampler,
@@ -212,7 +213,7 @@ def test_a_search_draws_what_may_be_expected_of_so_many_trials(
     for attributes in ({}, {"retried_trial_number": 8}):
         study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL, user_attrs=attributes))
     drawn: list[list[float]] = []
-    monkeypatch.setattr(plots, "draw_best_of", lambda _axes, values, _higher: drawn.append(list(values)))
+    monkeypatch.setattr(_results, "draw_best_of", lambda _axes, values, _higher: drawn.append(list(values)))
     _plots(study, tmp_path / "plots")
     assert (tmp_path / "plots" / "best_of_k.png").is_file()
     assert drawn == [pytest.approx([0.53, 0.54, 0.55, 0.56, 0.57, 0.4, 0.41, 0.42, 0.4])]

@@ -128,6 +128,19 @@ def test_texts_without_a_frequent_word_are_refused_or_still_encodable(kind: str)
         assert tokenizer.encode(["xy"])[0]
 
 
+def test_special_tokens_in_another_order_are_not_taken_by_their_place() -> None:
+    """<cls> <pad> <eos> <unk>, as some models of proteins have them: id 2 is no [CLS]."""
+    from tokenizers import AddedToken, models
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend(models.WordLevel({"<cls>": 0, "<pad>": 1, "<eos>": 2, "<unk>": 3, "<mask>": 4, "a": 5}))
+    backend.add_special_tokens(
+        [AddedToken(name, special=True) for name in ("<cls>", "<pad>", "<eos>", "<unk>", "<mask>")]
+    )
+    with pytest.raises(DataError, match=r"has no cls token \(looked for \[CLS\], <s>\)"):
+        Tokenizer(backend)
+
+
 def test_the_same_special_token_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match="five different"):
         validate(WordLevel(pad_token="[X]", mask_token="[X]"), "tokenizer")

@@ -56,7 +56,7 @@ def test_runs_of_a_sweep_are_named_by_what_differs_and_grouped(cli: Any, tmp_pat
 
 
 def info(folder: Path, **more: Any) -> RunInfo:
-    about: dict[str, Any] = {"answers": {"label": "label"}, **more}
+    about: dict[str, Any] = {"answers": {"label": "label"}, "classes": "label", **more}
     return RunInfo(
         "0123456789ab", folder, "a run", "train", {}, ["no", "yes"], Metric("accuracy", True), "nats", **about
     )
@@ -93,6 +93,28 @@ def test_errors_are_a_table_and_texts_leave_only_when_asked_to(
     assert table["columns"] == ["row", "true", "predicted", "p of the true class", *["text"] * texts]
     assert [row[0] for row in table["data"]] == [0, 2]
     assert any(b"a secret" in one.read_bytes() for one in place.rglob("*") if one.is_file()) == texts
+
+
+def test_classes_of_another_role_are_found_by_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = Rows(text=ROWS["text"], verdict=ROWS["label"])
+    tracker = Wandb(name="wandb", mode="offline").build(info(tmp_path, classes="verdict"))
+    tracker.examples("validation", rows, PREDICTED)
+    tracker.finish({"status": "finished", "metrics": {"validation/confusion": [[0, 1], [1, 1]]}})
+    (place,) = offline(capsys.readouterr().out)
+    (errors,), (counts,) = (list(place.rglob(f"{name}*.table.json")) for name in ("errors", "confusion"))
+    assert [row[0] for row in json.loads(errors.read_text())["data"]] == [0, 2]
+    assert ["no", "yes", 1] in json.loads(counts.read_text())["data"]
+
+
+def test_what_no_objective_declares_as_classes_is_not_taken_for_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An answer of the kind label that is not predicted as classification does, another nested score."""
+    tracker = Wandb(name="wandb", mode="offline").build(info(tmp_path, classes=None))
+    tracker.examples("validation", ROWS, [{"said": 1}] * 3)
+    tracker.finish({"status": "finished", "metrics": {"validation/confusion": [[1, 2, 3]]}})
+    (place,) = offline(capsys.readouterr().out)
+    assert not list(place.rglob("*.table.json"))
 
 
 def test_the_worst_errors_come_first_and_rows_without_a_class_are_none() -> None:

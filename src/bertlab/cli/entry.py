@@ -38,6 +38,7 @@ from bertlab.runs.outlines import know_outlines
 from bertlab.runs.processes import place, speaks
 from bertlab.runs.progress import working
 from bertlab.runs.streams import prepare_streams
+from hydra_plugins.bertlab_optuna._errors import SpaceError
 
 if TYPE_CHECKING:
     from bertlab.config.words import Word
@@ -143,7 +144,7 @@ def run_command(arguments: list[str]) -> int:
             return _refuse(
                 UserError(f"out of memory ({lacking}); take smaller batches, a smaller model or less text")
             )
-        if type(error).__name__ == "SpaceError":  # the sweeper's own word for what the user can mend
+        if isinstance(error, SpaceError):
             return _refuse(UserError(str(error)))
         if isinstance(error, OSError) and error.errno in OUTSIDE:
             where = f"{error.filename}: " if error.filename else ""
@@ -408,7 +409,7 @@ def _task(job: str, command: str, labels: list[str], together: Sweep | None) -> 
             )
         except Interrupted as stop:
             if place().is_first:
-                print(f"{stop}: checkpoint written; the same command continues", file=sys.stderr)
+                print(stop.line, file=sys.stderr)
             sys.exit(stop.exit_status)
 
     return task

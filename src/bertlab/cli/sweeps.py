@@ -247,7 +247,8 @@ def runs_of(job: str, flags: dict[str, str | None], words: "list[Word]") -> Swee
             return Sweep([])
     from omegaconf import OmegaConf
 
-    from hydra_plugins.bertlab_optuna._space import SpaceError, build_space
+    from hydra_plugins.bertlab_optuna._errors import SpaceError
+    from hydra_plugins.bertlab_optuna._space import build_space
 
     plain = [
         word

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bertlab.config.fields import Component, choice, integer, number, string
+from bertlab.config.fields import Component, choice, integer, newer, number, string
 from bertlab.declarations import HfHead, Metric, Mixing, Role, metric_named
 from bertlab.errors import ConfigError, did_you_mean
 
@@ -190,20 +190,14 @@ class OptimizerConfig(Component):
         low=0,
         below=1,
     )
-    skip_spikes: float | None = number(
-        None,
-        "leave out updates whose loss lies so many standard deviations above its running mean; null = count"
-        " those above 6",
-        above=0,
+    skip_spikes: float | None = newer(
+        number(
+            None,
+            "leave out updates whose loss lies so many standard deviations above its running mean; null ="
+            " count those above 6",
+            above=0,
+        )
     )
-
-    def deciding(self) -> dict[str, Any]:
-        """Spikes decide where they are left out."""
-        return {
-            name: value
-            for name, value in super().deciding().items()
-            if name != "skip_spikes" or value is not None
-        }
 
     @abc.abstractmethod
     def build(self, groups: "list[ParameterGroup]") -> "torch.optim.Optimizer":
@@ -244,30 +238,32 @@ class DatasetConfig(Component):
     split_seed: int = integer(
         0, "seed of the hold-out splits, the folds and the fraction; independent of the run's seed", low=0
     )
-    folds: int | None = integer(
-        None,
-        "cut train into so many parts that have its classes in equal shares; one is validation, and the"
-        " dataset's own is left out",
-        low=2,
+    folds: int | None = newer(
+        integer(
+            None,
+            "cut train into so many parts that have its classes in equal shares; one is validation, and the"
+            " dataset's own is left out",
+            low=2,
+        )
     )
-    fold: int | None = integer(
-        None, "which of the folds is validation, from 0; with -m dataset.fold=range(5) each in turn", low=0
+    fold: int | None = newer(
+        integer(
+            None,
+            "which of the folds is validation, from 0; with -m dataset.fold=range(5) each in turn",
+            low=0,
+        )
     )
-    metric: str | None = string(
-        None,
-        "the task's official score: what objective.primary is where that is not set and the objective has it",
+    metric: str | None = newer(
+        string(
+            None,
+            "the task's official score: what objective.primary is where that is not set and the objective has"
+            " it",
+        )
     )
 
-    positive_class: str | None = string(None, "the class that an official F1 is of, where it is of one")
-
-    def deciding(self) -> dict[str, Any]:
-        """What a dataset says of its task, and folds, decide where something is said."""
-        silent = ("metric", "positive_class", "folds", "fold")
-        return {
-            name: value
-            for name, value in super().deciding().items()
-            if name not in silent or value is not None
-        }
+    positive_class: str | None = newer(
+        string(None, "the class that an official F1 is of, where it is of one")
+    )
 
     def check(self, path: str) -> None:
         """Its name is part of a folder's name; a fold is one of those that there are."""
@@ -311,6 +307,10 @@ class DatasetConfig(Component):
     def fingerprint(self, paths: "Paths") -> str:
         """Content of the data that it names."""
         raise NotImplementedError(f"{type(self).__name__} lacks fingerprint(paths)")
+
+    def key_of_role(self, _role: str) -> str | None:
+        """The key below `dataset` that would name a role's column; None where no key can."""
+        return None
 
     @abc.abstractmethod
     def read(self, paths: "Paths", roles: Sequence[Role]) -> Any:
@@ -388,6 +388,8 @@ class InitConfig(Component):
     """Base of every way to get the first weights (training/init.py)."""
 
     gives_tokenizer: ClassVar[bool] = True  # whether tokenizer=inherited has something to take
+    # which of its inputs() is the content of weights from elsewhere; empty where it takes none
+    weights_input: ClassVar[str] = ""
 
     def stage(self, _run: "Train") -> "Train | None":
         """The run that must be finished before `run` can begin; None where there is none."""

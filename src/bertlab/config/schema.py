@@ -7,6 +7,7 @@ one import. None of the three imports torch or Hydra: a config error must answer
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from omegaconf import MISSING
@@ -402,6 +403,14 @@ class Planning(Power):
     )
 
 
+def one_sign(path: str, delimiter: str | None) -> str | None:
+    """What stands between fields; a shell hands a tab on as two signs. Raises ConfigError for more."""
+    sign = "\t" if delimiter == "\\t" else delimiter
+    if sign is not None and len(sign) != 1:
+        raise ConfigError(f"{path}={sign!r}: must be one character, e.g. ';' or '\\t'")
+    return sign
+
+
 @dataclass
 class FileColumns(Node):
     """How a file of the user's own differs from the data that a run was trained on; what is not set is as it
@@ -422,14 +431,21 @@ class FileColumns(Node):
     columns: dict[str, str] = mapping("role -> the file's column, for roles without a key of their own")
     encoding: str | None = string(None, "the file's encoding")
     delimiter: str | None = string(None, "the sign between a CSV's fields")
+    quoting: str | None = choice(
+        None, "auto", "none", "csv", help="whether quote signs frame a CSV's fields (csv) or are text (none)"
+    )
+    column_names: list[str] = words("columns of a CSV without a header line")
 
     def changes(self) -> dict[str, Any]:
         """What was set."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(FileColumns)}
         return {name: value for name, value in values.items() if value}
 
-    def check_file(self, file: str | None) -> None:
-        """Columns without a file would be swallowed."""
+    def check_file(self, file: str | None, out: str | None = None) -> None:
+        """Columns without a file would be swallowed; a file that is read is not written."""
+        self.delimiter = one_sign("delimiter", self.delimiter)
+        if file is not None and out is not None and Path(out).absolute() == Path(file).absolute():
+            raise ConfigError(f"out={out} is the file that is read; name another")
         if self.changes() and file is None:
             raise ConfigError(
                 f"{next(iter(self.changes()))} describes a file of your own: name it with file=PATH"

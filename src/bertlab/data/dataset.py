@@ -101,6 +101,11 @@ def text_roles(roles: Sequence[Role]) -> list[str]:
     return [role.name for role in roles if not role.is_answer and registry.load_kind(role.kind).holds_text]
 
 
+def class_role(roles: Sequence[Role]) -> str | None:
+    """Name of the role that holds one class a row; None where none does."""
+    return next((role.name for role in roles if registry.load_kind(role.kind).classes == "one"), None)
+
+
 def load_dataset(config: DatasetConfig, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
     """Load these roles, check, split. Raises DataError naming file, column, label or row, and what to do."""
     loaded: LoadedDataset = config.read(paths, roles)
@@ -163,7 +168,7 @@ def _rare_classes(
     """A line on classes that the training split or the validation split lacks; most often those of a single
     row.
     """
-    role = next((role.name for role in roles if role.kind == "label"), None)
+    role = class_role(roles)
     if role is None or not names:
         return []
     counts = {
@@ -206,7 +211,7 @@ def _hold_out(
     """
     splits, origins, left_out = loaded.splits, loaded.origins, loaded.left_out
     train, of_train = splits["train"], origins["train"]
-    classes = next((role.name for role in roles if role.kind == "label"), None)
+    classes = class_role(roles)
     labels = np.zeros(len(train), dtype=np.int8) if classes is None else np.asarray(train[classes][:])
     rest = np.arange(len(labels))
     wished = {"validation": config.validation_fraction, "test": config.test_fraction}
@@ -304,6 +309,11 @@ def _lowest(rows: np.ndarray, order: np.ndarray, share: float) -> np.ndarray:
     return held
 
 
+def letters_of(text: str) -> str:
+    """What two texts are compared by: letters and digits, case aside."""
+    return "".join(filter(str.isalnum, text.lower())) or text
+
+
 def places_of(rows: Any, column: str, seed: int) -> np.ndarray:
     """`(N,) float64` in [0, 1): a hash of each row's text or words and the seed. Letters and digits count;
     case, spaces, signs do not.
@@ -312,9 +322,8 @@ def places_of(rows: Any, column: str, seed: int) -> np.ndarray:
     for start in range(0, len(rows), ROWS_AT_A_TIME):
         for index, value in enumerate(rows[start : start + ROWS_AT_A_TIME][column], start=start):
             text = " ".join(value) if isinstance(value, list) else value
-            plain = "".join(filter(str.isalnum, text.lower())) or text
             digest = hashlib.blake2b(
-                f"{seed} {plain}".encode("utf-8", "surrogatepass"), digest_size=8
+                f"{seed} {letters_of(text)}".encode("utf-8", "surrogatepass"), digest_size=8
             ).digest()
             places[index] = int.from_bytes(digest, "big") / 2**64
     return places

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bertlab.config import registry
 from bertlab.declarations import Role
 
 TENTHS = 10
@@ -34,11 +35,12 @@ def strata_of(rows: Any, roles: Sequence[Role], folds: int) -> np.ndarray:
     """`(N,)`: what folds are to have in equal shares: classes; of a number to predict the tenth that it is
     in; else nothing.
     """
-    if (label := next((role.name for role in roles if role.kind == "label"), None)) is not None:
+    kinds = {role: registry.load_kind(role.kind) for role in roles}
+    label = next((role.name for role, kind in kinds.items() if kind.classes == "one"), None)
+    if label is not None:
         return np.unique(np.asarray(rows[label][:]), return_inverse=True)[1]
-    if (
-        number := next((role.name for role in roles if role.kind == "number" and role.is_answer), None)
-    ) is not None:
+    number = next((role.name for role, kind in kinds.items() if kind.is_number and role.is_answer), None)
+    if number is not None:
         values = np.asarray(rows[number][:], dtype=np.float64)
         bins = max(1, min(TENTHS, len(values) // folds))
         return np.unique(

@@ -23,7 +23,7 @@ from bertlab.data.tokenizer import Tokenizer, batches_of_texts, read_tokenizer
 from bertlab.errors import DataError
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest, write_text
-from bertlab.runs.identity import file_versions, folder_version
+from bertlab.runs.identity import file_versions, folder_version, kind_versions
 from bertlab.runs.progress import each, working
 
 
@@ -86,6 +86,7 @@ def prepare(
         "dataset": config.dataset.reading(),
         "roles": [dataclasses.asdict(role) for role in roles],
         "code": folder_version(Path(__file__).parent),
+        "kinds": kind_versions(roles),
     }
     with working(f"reading {config.dataset.name}"):
         dataset, texts_in = load_for(config), text_roles(roles)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.data.dataset import Origin, text_roles
+from bertlab.config import registry
+from bertlab.data.dataset import Origin, letters_of, text_roles
 from bertlab.declarations import Role
 
 MOST_CHARACTERS = 20_000_000  # looked through before a run; `bertlab inspect` looks through all
@@ -33,11 +34,6 @@ def texts_of(rows: Any, roles: Sequence[Role]) -> list[str]:
     ]
 
 
-def letters_of(text: str) -> str:
-    """What two texts are compared by: letters and digits, case aside."""
-    return "".join(filter(str.isalnum, text.lower())) or text
-
-
 def is_empty(text: str) -> bool:
     """Whether there is nothing to read in what `texts_of` gives."""
     return not text.strip(" |")
@@ -45,7 +41,7 @@ def is_empty(text: str) -> bool:
 
 def answer_text(role: Role, value: Any, names: Sequence[str]) -> Any:
     """An answer as a person writes it: classes by their names."""
-    if role.is_answer and names and role.kind in ("label", "labels", "tags"):
+    if role.is_answer and names and registry.load_kind(role.kind).classes != "none":
         return [names[one] for one in value] if isinstance(value, list) else names[value]
     return value
 
@@ -158,7 +154,8 @@ def _count_answers(
 ) -> None:
     """Classes of each split, and which of them have few rows to learn from; or the range of its numbers."""
     for role in (role for role in roles if role.is_answer):
-        if role.kind == "label" and names:
+        kind = registry.load_kind(role.kind)
+        if kind.classes == "one" and names:
             counts = {split: Counter(rows[role.name][:]) for split, rows in splits.items()}
             few = [index for index in range(len(names)) if 0 < counts["train"][index] < FEW]
             for split, own in counts.items():
@@ -166,7 +163,7 @@ def _count_answers(
                     (common, count), *_ = own.most_common(1)
                     found[split] |= {"commonest": names[common], "commonest_share": count / own.total()}
                     found[split]["few"] = {names[index]: own[index] for index in few}
-        if role.kind == "number":
+        if kind.is_number:
             for split, rows in splits.items():
                 values = np.asarray(rows[role.name][:], dtype=np.float64)
                 if len(values):

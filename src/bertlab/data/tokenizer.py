@@ -14,6 +14,7 @@ from bertlab.contracts import Special, Vocabulary
 from bertlab.errors import DataError, RunError
 
 ROLES = ("pad", "unk", "cls", "sep", "mask")
+NAMES = (("[PAD]", "<pad>"), ("[UNK]", "<unk>"), ("[CLS]", "<s>"), ("[SEP]", "</s>"), ("[MASK]", "<mask>"))
 
 NOWHERE = "\U000f0000"  # a letter that no vocabulary has: each must have something for it
 
@@ -27,22 +28,13 @@ class Tokenizer:
         self.backend = backend
         backend.no_padding()
         backend.no_truncation()
-        names = (
-            ("[PAD]", "<pad>"),
-            ("[UNK]", "<unk>"),
-            ("[CLS]", "<s>"),
-            ("[SEP]", "</s>"),
-            ("[MASK]", "<mask>"),
-        )
         ids = backend.get_vocab(with_added_tokens=True).values()
         if max(ids, default=-1) >= self.vocab_size:
             raise DataError(
                 f"the tokenizer's ids go up to {max(ids)}, but it has {self.vocab_size} tokens: its"
                 " vocabulary has holes"
             )
-        special_ids = (
-            special_id(backend, role, candidates) for role, candidates in zip(ROLES, names, strict=True)
-        )
+        ids_of_roles = special_ids(backend)
         framed = (
             backend.num_special_tokens_to_add(True) if backend.num_special_tokens_to_add(False) == 2 else 3
         )
@@ -51,7 +43,7 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises bare Exceptions
             raise DataError(f"the tokenizer cannot read every text ({str(error)[:120]})") from None
         # a finished one frames pairs as its model was trained
-        self.special = replace(Special(*special_ids), between=max(1, framed - 2))
+        self.special = replace(Special(*ids_of_roles), between=max(1, framed - 2))
 
     @property
     def vocab_size(self) -> int:
@@ -161,20 +153,27 @@ def _byte_characters() -> dict[int, str]:
 CONTINUATION_BYTES = frozenset(_byte_characters()[byte] for byte in range(0x80, 0xC0))
 
 
-def special_id(backend: Any, role: str, candidates: tuple[str, ...]) -> int:
-    """Id of a special token: by its name, else by its place in ids 0 to 4, where trained tokenizers keep
-    them.
+def special_ids(backend: Any) -> list[int]:
+    """Id of each role's token: by its name, or where some are called otherwise by ids 0 to 4 in the order of
+    ROLES, which those trained here keep. Raises DataError where neither says all five.
     """
-    for name in candidates:
-        if (token_id := backend.token_to_id(name)) is not None:
-            return int(token_id)
+    named: list[int | None] = [
+        next((backend.token_to_id(name) for name in names if backend.token_to_id(name) is not None), None)
+        for names in NAMES
+    ]
+    known = [token for token in named if token is not None]
+    if len(known) == len(ROLES):
+        return known
     added = backend.get_added_tokens_decoder()
-    place = ROLES.index(role)
-    if place in added and added[place].special:
-        return place
+    places = range(len(ROLES))
+    if all(place in added and added[place].special for place in places) and all(
+        token in (None, place) for place, token in zip(places, named, strict=True)
+    ):
+        return list(places)
+    lacking = named.index(None)
     raise DataError(
-        f"the tokenizer has no {role} token (looked for {', '.join(candidates)}); it cannot feed a BERT-style"
-        " encoder"
+        f"the tokenizer has no {ROLES[lacking]} token (looked for {', '.join(NAMES[lacking])}); it cannot"
+        " feed a BERT-style encoder"
     )
 
 

@@ -3,7 +3,7 @@
 usage: bertlab evaluate run=FOLDER [split=validation | file=PATH | pairs=blimp] [format=table|json]
 
 Score a finished run: on a split of its dataset, or on a CSV, TSV, JSONL or Parquet file with the same column names
-(or others: text_column=… text_pair_column=… label_column=… encoding=…). Rows of a file without an answer are left out, and counted.
+(or others: text_column=… text_pair_column=… label_column=… encoding=…). Rows of a file without a text or an answer are left out, and counted.
 The result is kept beside the run, in evaluations/, with the file's checksum.
 
 pairs=blimp, blimp_filtered, blimp_supplement or a file with the columns sentence_good, sentence_bad and UID: does a run that
@@ -13,7 +13,6 @@ predicts masked tokens find the right sentence of two the likelier one? out=FILE
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,20 +21,21 @@ from typing import Any
 from omegaconf import MISSING
 
 from bertlab.config.registry import Job
-from bertlab.config.schema import PAIRS_SCORING, Compute, FileColumns, Paths, choice, integer, string
+from bertlab.config.schema import PAIRS_SCORING, Compute, FileColumns, Paths, choice, integer, mapping, string
 from bertlab.contracts import join_examples
-from bertlab.data.dataset import load_for, roles_for
+from bertlab.data.dataset import class_role, load_for, roles_for
 from bertlab.data.pairs import find_pairs, read_pairs
-from bertlab.data.tables.table import read_rows, rows_of_columns, table_of
-from bertlab.errors import ConfigError, DataError, RunError, did_you_mean
-from bertlab.runs.files import file_digest, to_json, write_atomically, write_record, write_text
+from bertlab.data.tables.table import TableDataset, read_rows, rows_of_columns, table_of
+from bertlab.declarations import PAIRS_ACCURACY
+from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.runs.files import file_digest, write_atomically, write_text
 from bertlab.runs.folder import RunFolder, find_run
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Context
 from bertlab.training.assembly import set_up
 from bertlab.training.evaluation import score
 from bertlab.training.finished import FinishedRun, load_run
-from bertlab.training.pairs import ACCURACY, Reader, Scored, pairs_name, refuse_others, result_of, score_pairs
+from bertlab.training.pairs import Reader, Scored, pairs_name, refuse_others, result_of, score_pairs
 
 OUT = (".parquet", ".csv", ".jsonl")
 
@@ -49,6 +49,7 @@ class Schema(FileColumns):
     file: str | None = string(
         None, "CSV, TSV, JSONL or Parquet file to score instead, with the run's own column names"
     )
+    label_map: dict[Any, str] = mapping("raw label of the file -> the run's class that it is")
     pairs: str | None = string(
         None,
         "minimal pairs to score instead: of conf/minimal_pairs, or a file of sentence_good,"
@@ -83,7 +84,10 @@ class Schema(FileColumns):
             raise ConfigError(
                 f"{others[0]}: a file of minimal pairs has the columns sentence_good, sentence_bad and UID"
             )
-        self.check_file(self.file or self.pairs)
+        self.label_map = {str(raw): name for raw, name in self.label_map.items()}
+        if self.label_map and self.file is None:
+            raise ConfigError("label_map describes a file of your own: name it with file=PATH")
+        self.check_file(self.file or self.pairs, self.out)
 
 
 def run(config: Schema, context: Context) -> float:
@@ -94,17 +98,26 @@ def run(config: Schema, context: Context) -> float:
         return run_pairs(config, context, trained, config.pairs)
     rows, split, left_out = rows_to_score(trained, config)
     metrics = score_rows(trained, rows, split, config.compute, config.batch_size)
-    told = {"run": str(folder), "rows": len(rows), "left_out": left_out, **metrics}
+    told = {
+        "run": str(folder),
+        "rows": len(rows),
+        "left_out": sum(left_out.values()),
+        "left_out_why": left_out,
+        **metrics,
+    }
     if config.format == "json":
         print(json.dumps(told))
     else:
-        print(
-            f"{len(rows):,} rows scored" + (f", {left_out:,} without an answer left out" if left_out else "")
-        )
+        print(f"{len(rows):,} rows scored" + (f", {counted(left_out)} left out" if left_out else ""))
         print_table(metrics, split, trained)
     kept = keep(folder, split, config.file, {**told, "command": context.command})
     print(f"kept: {kept}", file=sys.stderr)
     return float(metrics[f"{split}/{trained.objective.primary.name}"])
+
+
+def counted(left_out: Mapping[str, int]) -> str:
+    """`1 without a text and 2 without an answer`."""
+    return " and ".join(f"{count:,} {why}" for why, count in left_out.items())
 
 
 def score_rows(
@@ -119,16 +132,31 @@ def score_rows(
     return metrics
 
 
-def labelled_rows(trained: FinishedRun, columns: Mapping[str, Sequence[Any]], where: str) -> tuple[Any, int]:
-    """Columns at hand in the run's roles, and how many rows had no answer. Raises DataError."""
-    table = dataclasses.replace(table_of(trained.config.dataset, FileColumns()), drop_unlabelled=True)
-    return rows_of_columns(
+def labelled_rows(
+    trained: FinishedRun, columns: Mapping[str, Sequence[Any]], config: Schema, where: str
+) -> tuple[Any, dict[str, int]]:
+    """Columns at hand in the run's roles, and how many rows were left out, by reason. Raises DataError."""
+    table = table_to_score(trained, config)
+    rows, written = rows_of_columns(
         table,
         columns,
         where,
         roles_for(trained.config.dataset, trained.config.objective),
         trained.objective.label_names,
     )
+    return rows, written.left_out
+
+
+def table_to_score(trained: FinishedRun, config: Schema) -> TableDataset:
+    """How a file is read to be scored. Raises ConfigError for labels that are mapped to what the run lacks."""
+    table = table_of(trained.config.dataset, config)
+    names = trained.objective.label_names
+    if config.label_map and class_role(roles_for(trained.config.dataset, trained.config.objective)) is None:
+        raise ConfigError("label_map: this run predicts no one class a row")
+    if unknown := next((name for name in config.label_map.values() if name not in names), None):
+        raise ConfigError(f"label_map: the run has no class '{unknown}', {did_you_mean(unknown, names)}")
+    known = {**table.label_map, **config.label_map}
+    return dataclasses.replace(table, label_map=known, drop_unlabelled=True)
 
 
 def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) -> Path:
@@ -140,16 +168,11 @@ def keep(folder: RunFolder, split: str, file: str | None, told: dict[str, Any]) 
         path = Path(file).expanduser()
         checksum = file_digest(path)
         name, source = f"{path.stem}-{checksum[:8]}", {"file": str(path.absolute()), "sha256": checksum}
-    place = folder.path / "evaluations" / f"{name}.json"
-    try:
-        write_record(place, to_json({**source, **told, "at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}))
-    except OSError as error:
-        raise RunError(f"{place}: the result above could not be kept ({error.strerror or error})") from error
-    return place
+    return folder.write_evaluation(name, {**source, **told})
 
 
-def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
-    """Rows, the name they are scored under, and how many were left out. Raises DataError where they are
+def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, dict[str, int]]:
+    """Rows, the name they are scored under, and how many were left out, by reason. Raises DataError where they are
     missing or without answers.
     """
     if config.file is not None:
@@ -157,9 +180,8 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
         if not file.is_file():
             raise DataError(f"file={config.file}: no such file")
         roles = roles_for(trained.config.dataset, trained.config.objective)
-        table = dataclasses.replace(table_of(trained.config.dataset, config), drop_unlabelled=True)
-        rows, left_out = read_rows(table, file, roles, trained.objective.label_names)
-        return rows, "file", left_out
+        rows, written = read_rows(table_to_score(trained, config), file, roles, trained.objective.label_names)
+        return rows, "file", written.left_out
     paths = trained.config.paths
     paths.mirror, paths.cache = config.paths.mirror or paths.mirror, config.paths.cache or paths.cache
     if trained.config.dataset.fingerprint(paths) != trained.identity["inputs"]["dataset"]:
@@ -174,13 +196,13 @@ def rows_to_score(trained: FinishedRun, config: Schema) -> tuple[Any, str, int]:
             f"split={split}: {trained.config.dataset.name} has no labelled split of that name,"
             f" {did_you_mean(split, dataset.splits)}"
         )
-    return dataset.splits[split], split, 0
+    return dataset.splits[split], split, {}
 
 
 def print_table(metrics: dict[str, Any], split: str, trained: FinishedRun) -> None:
     """Scores, then what the objective shows beside them."""
     for name, value in metrics.items():
-        if isinstance(value, float):
+        if isinstance(value, int | float):
             print(f"{name:<24} {value:.4f}")
     lines = trained.objective.describe_scores(
         {name.removeprefix(f"{split}/"): value for name, value in metrics.items()}
@@ -210,7 +232,7 @@ def run_pairs(config: Schema, context: Context, trained: FinishedRun, asked: str
     else:
         print_pairs(told)
     print(f"kept: {kept}", file=sys.stderr)
-    return float(told[ACCURACY.name])
+    return float(told[PAIRS_ACCURACY.name])
 
 
 def print_pairs(told: dict[str, Any]) -> None:
@@ -231,10 +253,10 @@ def print_pairs(told: dict[str, Any]) -> None:
         for name, of in groups.items():
             print(line(name, of))
     whole = {
-        "accuracy": told["pairs/accuracy"],
+        "accuracy": told[PAIRS_ACCURACY.name],
         **{name: told[f"pairs/{name}"] for name in ("interval", "pairs", "ties")},
     }
-    print(f"\n{line(ACCURACY.name + ', mean over phenomena', whole)}")
+    print(f"\n{line(PAIRS_ACCURACY.name + ', mean over phenomena', whole)}")
     if "pairs/interval_over_phenomena" in told:
         low, high = told["pairs/interval_over_phenomena"]
         print(

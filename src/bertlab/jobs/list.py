@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import io
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -114,7 +115,6 @@ def list_runs(config: Schema) -> Iterator[str]:
     """A line a run: its score in its own metric, its cost, and what sets it apart from others on the same
     dataset and objective.
     """
-    from bertlab.report.arms import varying_keys
     from bertlab.runs.listing import row_of
 
     runs = chosen_runs(config.runs, config.where, config.sort)
@@ -127,7 +127,7 @@ def list_runs(config: Schema) -> Iterator[str]:
         groups.setdefault((one.config.get("dataset.name"), one.config.get("objective.component")), []).append(
             one
         )
-    varying = {kind: ["seed", *varying_keys(members)][: MOST_KEYS + 1] for kind, members in groups.items()}
+    varying = {kind: telling_keys(members) for kind, members in groups.items()}
     cells = []
     for one, row in zip(runs, rows, strict=True):
         keys = varying[one.config.get("dataset.name"), one.config.get("objective.component")]
@@ -136,7 +136,7 @@ def list_runs(config: Schema) -> Iterator[str]:
             for key in keys
             if one.config.get(key) is not None
         )
-        state = row["status"] if one.problem else told
+        state = row["status"] if one.problem else told or "-"
         minutes = "-" if row["minutes"] is None else f"{row['minutes']:.1f}"
         cells.append(
             [
@@ -156,6 +156,44 @@ def list_runs(config: Schema) -> Iterator[str]:
     yield f"{len(runs)} runs, {finished} finished" + (
         f"; of {config.runs}, where {config.where}" if config.where else ""
     )
+
+
+def telling_keys(runs: "Sequence[RunRecord]") -> list[str]:
+    """Keys of the config that tell these runs apart: seeds and folds, what their commands give several values,
+    then what else differs and decides results, as far as a line has room.
+    """
+    from bertlab.report.settings import SEEDS, setting, varying_keys
+
+    named = [key for run in runs for name in swept_keys(run) for key in (name, f"{name}.component")]
+    given = [
+        key
+        for key in dict.fromkeys([*SEEDS, *named])
+        if any(key in run.config for run in runs) and len({str(setting(run, key)) for run in runs}) > 1
+    ]
+    others = [key for key in varying_keys(runs) if key not in given]
+    return [*given, *others[: max(0, MOST_KEYS - len(given))]]
+
+
+def swept_keys(run: "RunRecord") -> list[str]:
+    """Keys of which the command of its grid has several values; none where it cannot be read any more."""
+    from hydra.errors import HydraException
+
+    from bertlab.config.words import read
+
+    given = [word for word in words_of(run) if "=" in word]
+    try:
+        return [word.name for word in read(given) if word.sweep]
+    except (HydraException, ConfigError):
+        return []
+
+
+def words_of(run: "RunRecord") -> list[str]:
+    """Its recorded command."""
+    command = str(run.summary.get("command") or "")
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
 
 
 def chosen_runs(paths: str, where: str, sort: str | None) -> "list[RunRecord]":
@@ -212,14 +250,14 @@ def searches(paths: str) -> Iterator[list[str]]:
 def grids(config: Schema) -> Iterator[list[str]]:
     """Runs that one command with several values made."""
     runs = chosen_runs(config.runs, config.where, config.sort)
-    commands: dict[str, list[Any]] = {}
+    commands: dict[tuple[str, ...], list[Any]] = {}
     for one in runs:
-        command = str(one.summary.get("command") or "")
-        if {"-m", "--multirun"} & set(command.split()) and not any(
-            word.startswith("search=") for word in command.split()
-        ):
-            commands.setdefault(command, []).append(one)
-    for command, members in commands.items():
+        words = words_of(one)
+        if {"-m", "--multirun"} & set(words) and not any(word.startswith("search=") for word in words):
+            commands.setdefault(of_suite(words), []).append(one)
+    for whole, members in commands.items():
+        own = {str(one.summary["command"]) for one in members}
+        command = own.pop() if len(own) == 1 else shlex.join(whole)  # of a suite's tasks each has its own
         done = [one for one in members if not one.problem]
         scored = [(value, one) for one in done if (value := one.score("validation", one.primary)) is not None]
         best = ["-", "-"]
@@ -234,6 +272,25 @@ def grids(config: Schema) -> Iterator[list[str]]:
             *best,
             command,
         ]
+
+
+def of_suite(words: Sequence[str]) -> tuple[str, ...]:
+    """The command of a whole suite for that of one of its tasks, which names the task and what the suite tries
+    in it; others as they are.
+    """
+    from bertlab.config.suites import read_suite
+
+    task = next((word for word in words if word.startswith("suite=") and "/" in word), None)
+    if task is None:
+        return tuple(words)
+    suite = task.removeprefix("suite=").partition("/")[0]
+    try:
+        tried = read_suite(suite).keys_of_grid()
+    except ConfigError:  # of a preset that is gone
+        tried = []
+    return tuple(
+        f"suite={suite}" if word == task else word for word in words if word.partition("=")[0] not in tried
+    )
 
 
 def list_licences(form: str) -> Iterator[str]:

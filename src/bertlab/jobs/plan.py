@@ -29,8 +29,9 @@ from pathlib import Path
 from bertlab.config.registry import Job
 from bertlab.config.schema import Power, Train
 from bertlab.errors import UserError, one_line
-from bertlab.report.arms import SEEDS, Seeds
+from bertlab.report.arms import Seeds
 from bertlab.report.power import Design, pilot_spread, power_lines
+from bertlab.report.settings import SEEDS
 from bertlab.runs.progress import each
 from bertlab.training.costs.forecast import Forecast, Forecaster, free_bytes
 from bertlab.training.init import FromStage

@@ -22,20 +22,29 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
+from bertlab.config import registry
 from bertlab.config.registry import Job
 from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
 from bertlab.data.tables.formats import kind_of, open_table, read_whole
-from bertlab.data.tables.rows import pick
-from bertlab.data.tables.table import from_texts, read_rows, rows_of_columns, table_of
-from bertlab.data.tables.text_files import has_mark
+from bertlab.data.tables.table import (
+    TableDataset,
+    from_texts,
+    own_keys,
+    read_rows,
+    rows_of_columns,
+    table_of,
+    warn,
+)
+from bertlab.data.tables.text_files import has_mark, read_lines
+from bertlab.declarations import Column, Role, plain_text
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.files import write_atomically, write_csv
 from bertlab.runs.folder import find_run
@@ -85,7 +94,7 @@ class Schema(FileColumns):
         for name, value in (("text", self.text), ("text_pair", self.text_pair)):
             if value is not None and not value.strip():
                 raise ConfigError(f"predict: {name} is empty; there is nothing to label")
-        self.check_file(self.file)
+        self.check_file(self.file, self.out)
         if self.id_column is not None and self.file in (None, "-"):
             raise ConfigError("predict: id_column names a column of a file: name it with file=PATH")
         if self.out is not None and (ending := Path(self.out).suffix) not in OUTPUTS:
@@ -93,12 +102,6 @@ class Schema(FileColumns):
                 f"predict: out={self.out}: {f'unknown ending {ending}' if ending else 'no ending'}; write"
                 f" {', '.join(OUTPUTS)}"
             )
-        if (
-            self.out is not None
-            and self.file is not None
-            and Path(self.out).absolute() == Path(self.file).absolute()
-        ):
-            raise ConfigError(f"predict: out={self.out} is the file that is read; name another")
 
 
 def run(config: Schema, _context: Context) -> None:
@@ -107,8 +110,12 @@ def run(config: Schema, _context: Context) -> None:
     if config.out is not None:
         label_table(trained, config, Path(config.out).expanduser())
         return
-    rows, ids = rows_to_label(trained, config), ids_of(trained, config)
-    given = given_roles(rows)
+    source, ids = source_of(trained, config), ids_of(trained, config)
+    rows, given = source.rows, given_roles(source.rows)
+    if ids is not None:
+        ids = [ids[place] for place in source.places]
+    if left_out := source.total - len(source.places):
+        print(f"{left_out:,} without a text left out", file=sys.stderr)
     for place, row in enumerate(predict_rows(trained, rows, config.compute, config.batch_size)):
         if config.format == "jsonl":
             print(
@@ -131,9 +138,10 @@ def ids_of(trained: FinishedRun, config: Schema) -> list[Any] | None:
     """
     if config.id_column is None or config.file is None:
         return None
-    columns = read_whole(
-        table_of(trained.config.dataset, config), Path(config.file).expanduser(), lambda _: None
-    )
+    with own_keys():
+        columns = read_whole(
+            table_of(trained.config.dataset, config), Path(config.file).expanduser(), lambda _: None
+        )
     if config.id_column not in columns:
         raise DataError(
             f"{config.file}: no column '{config.id_column}' (id_column),"
@@ -148,25 +156,21 @@ def label_table(trained: FinishedRun, config: Schema, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"out={out}: cannot be written ({error.strerror or error})") from error
-    if config.file in (None, "-") or Path(str(config.file)).suffix == ".txt":
-        rows = rows_to_label(trained, config)
-        columns = {name: list(rows[name]) for name in rows.column_names}
-    else:
-        file = Path(str(config.file)).expanduser()
-        if not file.is_file():
-            raise DataError(f"file={config.file}: no such file")
-        columns = read_whole(
-            table_of(trained.config.dataset, config), file, lambda line: print(line, file=sys.stderr)
+    own, where = table_of(trained.config.dataset, config), str(config.file or "standard input")
+    if is_of_texts(config):
+        source = source_of(trained, config)
+        names = [name for name in (own.text_column, own.text_pair_column) if name is not None]
+        columns = dict(zip(names, source.given, strict=False))
+        table, left_out = with_predictions(
+            trained, columns, source, where, config.compute, config.batch_size, config.prefix
         )
-    table, left_out = predict_columns(
-        trained,
-        columns,
-        config,
-        str(config.file or "standard input"),
-        config.compute,
-        config.batch_size,
-        config.prefix,
-    )
+    else:
+        file = existing(config)
+        with own_keys():
+            columns = read_whole(own, file, warn)
+        table, left_out = predict_columns(
+            trained, columns, config, where, config.compute, config.batch_size, config.prefix
+        )
     form = form_of(trained, config, out)
     write_atomically(out, lambda place: OUTPUTS[out.suffix](table, place, form))
     total = len(next(iter(table.values())))
@@ -195,18 +199,38 @@ class CsvForm:
 
     delimiter: str
     marked: bool = False  # begins with a byte-order mark
+    # column -> a value as plain text, for those that a kind writes in its own way
+    as_text: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
 
 def form_of(trained: FinishedRun, config: Schema, out: Path) -> CsvForm:
     """That of the file which was read, where it is of the same kind."""
-    own = CsvForm("\t" if out.suffix == ".tsv" else ",")
-    if config.file in (None, "-"):
-        return own
-    file = Path(str(config.file)).expanduser()
-    read = open_table(table_of(trained.config.dataset, config), file, lambda _: None)
+    table = table_of(trained.config.dataset, config)
+    roles = roles_for(trained.config.dataset, trained.config.objective)
+    form = CsvForm("\t" if out.suffix == ".tsv" else ",", as_text=as_texts(roles, table, config.prefix))
+    if is_of_texts(config):
+        return form
+    file = existing(config)
+    read = open_table(table, file, lambda _: None)
     if read.delimiter is None:
-        return own
-    return CsvForm(read.delimiter if kind_of(file) == out.suffix else own.delimiter, has_mark(file))
+        return form
+    delimiter = read.delimiter if kind_of(file) == out.suffix else form.delimiter
+    return replace(form, delimiter=delimiter, marked=has_mark(file))
+
+
+def as_texts(roles: Sequence[Role], table: TableDataset, prefix: str) -> dict[str, Callable[[Any], Any]]:
+    """How the columns of a run's roles, and what is predicted of those that are answers, stand in plain
+    text.
+    """
+    found: dict[str, Callable[[Any], Any]] = {}
+    for role in roles:
+        column = table.column_of(role.name)
+        if column is not None:
+            about = Column("", column, table.key_of_column(column), table)
+            found[column] = registry.load_kind(role.kind)(about).as_text
+            if role.is_answer:
+                found[f"{prefix}{role.name}"] = found[column]
+    return found
 
 
 def predict_columns(
@@ -218,21 +242,19 @@ def predict_columns(
     DataError.
     """
     table = table_of(trained.config.dataset, own)
-    roles = [
-        role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer
-    ]
-    needed = [column for role in roles if (column := table.column_of(role.name)) is not None]
-    pick({name: [] for name in columns}, needed, table, Path(where))
-    total = len(next(iter(columns.values()), []))
-    kept = [row for row in range(total) if not any(is_blank(columns[name][row]) for name in needed)]
-    if not kept:
-        raise DataError(f"{where}: no row has a text in {', '.join(needed)}")
-    rows, _ = rows_of_columns(
-        table, {name: [columns[name][row] for row in kept] for name in needed}, where, roles, ()
-    )
-    given = given_roles(rows)
+    rows, written = rows_of_columns(table, columns, where, roles_read(trained), ())
+    source = Source(rows, (written.rows - 1).tolist(), written.read)
+    return with_predictions(trained, columns, source, where, compute, batch_size, prefix)
+
+
+def with_predictions(
+    trained: FinishedRun, columns: Mapping[str, Sequence[Any]], source: "Source", where: str,
+    compute: Compute, batch_size: int, prefix: str,
+) -> tuple[dict[str, list[Any]], int]:  # fmt: skip
+    """The same of rows that were read."""
+    rows, total, given = source.rows, source.total, given_roles(source.rows)
     predicted: dict[str, list[Any]] = {}
-    for place, row in zip(kept, predict_rows(trained, rows, compute, batch_size), strict=True):
+    for place, row in zip(source.places, predict_rows(trained, rows, compute, batch_size), strict=True):
         for name, value in flat(
             {key: value for key, value in row.items() if key not in given}, prefix
         ).items():
@@ -242,14 +264,7 @@ def predict_columns(
             f"{where}: it has a column '{taken}' already; give the new ones another prefix, e.g."
             " prefix=second_"
         )
-    return {**{name: list(cells) for name, cells in columns.items()}, **predicted}, total - len(kept)
-
-
-def is_blank(cell: Any) -> bool:
-    """Nothing to read: no value, white space, an empty list."""
-    return (
-        cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, list) and not cell)
-    )
+    return {**{name: list(cells) for name, cells in columns.items()}, **predicted}, total - len(rows)
 
 
 def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
@@ -264,11 +279,9 @@ def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def _write_delimited(table: Mapping[str, Sequence[Any]], file: Path, form: CsvForm) -> None:
     with file.open("w", encoding="utf-8-sig" if form.marked else "utf-8", newline="") as stream:
+        write = [form.as_text.get(name, plain_text) for name in table]
         lines = (
-            [
-                json.dumps(cell, ensure_ascii=False) if isinstance(cell, list | dict) else cell
-                for cell in cells
-            ]
+            [as_text(cell) for as_text, cell in zip(write, cells, strict=True)]
             for cells in zip(*table.values(), strict=True)
         )
         write_csv(stream, itertools.chain([list(table)], lines), form.delimiter)
@@ -324,38 +337,70 @@ def given_roles(rows: Any) -> list[str]:
     return list(rows.column_names)
 
 
-def rows_to_label(trained: FinishedRun, config: Schema) -> Any:
-    """Texts from the command line, a file or standard input. Raises DataError where there are none."""
-    if config.text is not None:
-        return from_pairs(trained, [config.text], None if config.text_pair is None else [config.text_pair])
-    if config.file is None or config.file == "-":
-        if sys.stdin is None or sys.stdin.isatty():
-            raise ConfigError('predict: nothing to label; give text="…", file=PATH, or pipe lines into it')
-        return from_pairs(trained, _lines(_read_standard_input(), "standard input"), None)
-    file = Path(config.file).expanduser()
+@dataclass(frozen=True)
+class Source:
+    """What is to be labelled."""
+
+    rows: Any  # datasets.Dataset of those that have a text, in the run's roles
+    places: list[int]  # of each among all that was given, from 0
+    total: int  # rows or lines that were given
+    given: tuple[list[str], ...] = ()  # of bare texts: all of them, empty ones too; and their second texts
+
+
+def is_of_texts(config: Schema) -> bool:
+    """Whether bare texts are given, and no table."""
+    return config.file in (None, "-") or kind_of(Path(str(config.file))) == ".txt"
+
+
+def existing(config: Schema) -> Path:
+    """The file that is asked for. Raises DataError where there is none."""
+    file = Path(str(config.file)).expanduser()
     if not file.is_file():
         raise DataError(f"file={config.file}: no such file")
-    if file.suffix == ".txt":
-        return from_pairs(trained, _lines(file.read_bytes(), str(file)), None)
-    roles = [
-        role for role in roles_for(trained.config.dataset, trained.config.objective) if not role.is_answer
-    ]
-    return read_rows(table_of(trained.config.dataset, config), file, roles, ())[0]
+    return file
 
 
-def from_pairs(trained: FinishedRun, texts: Sequence[str], pairs: Sequence[str] | None) -> Any:
-    """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing
-    or too much.
-    """
+def roles_read(trained: FinishedRun) -> list[Role]:
+    """What a run reads to predict."""
     roles = roles_for(trained.config.dataset, trained.config.objective)
-    read = [role.name for role in roles if not role.is_answer]
+    return [role for role in roles if not role.is_answer]
+
+
+def source_of(trained: FinishedRun, config: Schema) -> Source:
+    """Texts from the command line, a file or standard input. Raises DataError where there are none."""
+    if config.text is not None:
+        pairs = None if config.text_pair is None else [config.text_pair]
+        given = ([config.text],) if pairs is None else ([config.text], pairs)
+        return Source(from_pairs(trained, [config.text], pairs), [0], 1, given)
+    table = table_of(trained.config.dataset, config)
+    if not is_of_texts(config):
+        rows, written = read_rows(table, existing(config), roles_read(trained), ())
+        return Source(rows, (written.rows - 1).tolist(), written.read)
+    if config.file not in (None, "-"):
+        with own_keys():
+            lines = _lines_of(existing(config), table.encoding)
+    elif sys.stdin is None or sys.stdin.isatty():
+        raise ConfigError('predict: nothing to label; give text="…", file=PATH, or pipe lines into it')
+    else:
+        lines = _lines_read(_read_standard_input())
+    places = [place for place, line in enumerate(lines) if line.strip()]
+    return Source(from_pairs(trained, [lines[place] for place in places], None), places, len(lines), (lines,))
+
+
+def from_pairs(
+    trained: FinishedRun, texts: Sequence[str], pairs: Sequence[str] | None, word: str = "text_pair"
+) -> Any:
+    """Rows of bare texts, cleaned as the run's dataset was. Raises DataError where a second text is missing
+    or too much; `word` gives it.
+    """
+    read = [role.name for role in roles_read(trained)]
     if unfit := [name for name in read if name not in BARE]:
         raise DataError(f"this run reads {', '.join(unfit)} too: give a file with such columns")
     wants_pair = "text_pair" in read
     if wants_pair and pairs is None:
-        raise DataError("this run labels pairs of texts: give text_pair too, or a file with both columns")
+        raise DataError(f"this run labels pairs of texts: give {word} too, or a table with both columns")
     if pairs is not None and not wants_pair:
-        raise DataError("this run labels single texts: leave text_pair out")
+        raise DataError(f"this run labels single texts: leave {word.partition('=')[0]} out")
     return from_texts(trained.config.dataset.cleaner(), texts, pairs)
 
 
@@ -368,8 +413,16 @@ def _read_standard_input() -> bytes:
     )
 
 
-def _lines(content: bytes, where: str) -> list[str]:
-    """Lines that hold something. Only line ends separate: a text may hold a form feed or U+2028, at which
+def _lines_of(file: Path, encoding: str) -> list[str]:
+    """Lines of a file, one of which at least holds something."""
+    lines = [line.rstrip("\r\n") for line in read_lines(file, encoding)]
+    if not any(map(str.strip, lines)):
+        raise DataError(f"{file}: there is no text in it")
+    return lines
+
+
+def _lines_read(content: bytes) -> list[str]:
+    """The same of standard input, which is UTF-8. Only line ends separate: a text may hold a form feed or U+2028, at which
     `splitlines` breaks.
     """
     try:
@@ -377,11 +430,12 @@ def _lines(content: bytes, where: str) -> list[str]:
     except UnicodeDecodeError as error:
         number = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{where}: line {number} is not UTF-8; convert it, or use a CSV with the run's dataset.encoding"
+            f"standard input: line {number} is not UTF-8; convert it, or give file=PATH encoding=…"
         ) from None
-    lines = [line for line in re.split(r"\r\n|\r|\n", text) if line.strip()]
-    if not lines:
-        raise DataError(f"{where}: there is no text in it")
+    lines = re.split(r"\r\n|\r|\n", text)
+    lines = lines[:-1] if lines[-1] == "" else lines  # what follows the last line's end is no line
+    if not any(map(str.strip, lines)):
+        raise DataError("standard input: there is no text in it")
     return lines
 
 

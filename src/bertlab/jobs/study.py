@@ -29,13 +29,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from bertlab.config.composition import compose_schema
 from bertlab.config.explain import explain, is_explained
@@ -46,19 +48,21 @@ from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError, UserError, one_line
 from bertlab.jobs import report
 from bertlab.report import stats
-from bertlab.report.arms import counted, study_of_arms
+from bertlab.report.arms import Study, counted, study_of_arms
 from bertlab.report.comparison import LEVEL, Row, compare
 from bertlab.report.pages.build import build_page
 from bertlab.report.pages.preregistered import Frozen, decided, opening
-from bertlab.report.power import Design, Spread, pilot_spread, power_lines
+from bertlab.report.power import Design, Spread, equivalence_line, pilot_spread, power_lines
 from bertlab.runs.files import digest, read_json, to_json, write_record
 from bertlab.runs.outcome import Context, announce
 from bertlab.runs.progress import each, working
 from bertlab.runs.records import KEPT, RunRecord, find_runs, keep_runs, read_run
-from bertlab.training.lifecycle import train_located
+from bertlab.training.lifecycle import train
 from bertlab.training.location import Located, locate
 
 REPORT = "report"  # below the study's folder
+# what a study is judged by, which no edit of its file changes once it is frozen
+ANSWERING = ("question", "hypothesis", "metric", "effect", "equivalence", "split", "test")
 
 
 @dataclass
@@ -107,17 +111,20 @@ class Planned:
 def run(config: Schema, context: Context) -> None:
     """Check, freeze, run, report. Raises UserError."""
     file = study_file(config.file)
-    plan = read_study(file)
+    out = Path(config.out).expanduser() if config.out else results_of(file)
+    asked, fixed, kept = read_study(file), read_fixed(frozen_file(out)), kept_runs(out)
+    if config.report and fixed is None:
+        raise RunError(f"report=true: {out} holds no frozen plan yet: bertlab study {config.file}")
+    plan = asked if fixed is None else answered_as(asked, fixed.plan)
     total = len(plan.arms) * plan.pretraining_seeds * plan.seeds
     every = each(planned(plan, config.paths), "composing the study's runs", total, "runs")
     rounds = [list(group) for _, group in itertools.groupby(every, key=lambda one: (one.outer, one.inner))]
     power = check_power(plan, rounds[0][0].config)
     print("\n".join(power), flush=True)
-    out = Path(config.out).expanduser() if config.out else results_of(file)
-    is_begun, kept = frozen_file(out).is_file(), kept_runs(out)
-    if config.report and not is_begun:
-        raise RunError(f"report=true: {out} holds no frozen plan yet: bertlab study {config.file}")
-    frozen = None if config.preview and not is_begun else freeze(plan, out, rounds, power)
+    if fixed is not None:
+        frozen: Frozen | None = since(fixed, asked, rounds)
+    else:
+        frozen = None if config.preview else freeze(plan, out, rounds, power)
     if frozen is None or config.preview:
         for group in rounds:
             take_kept(group, list(plan.arms), kept)
@@ -125,7 +132,7 @@ def run(config: Schema, context: Context) -> None:
         return
     tag = f"{name_of(file)}@{frozen.seal}"
     failures = make(plan, rounds, tag, out / ".claims", kept, only_report=config.report)
-    write(frozen, rounds, out, tag, config, context)
+    write(plan, frozen, rounds, out, tag, config, context)
     if failures:
         raise RunError(
             f"{counted(len(failures), 'run')} of the study failed, the first: {failures[0]}; the same command"
@@ -135,24 +142,55 @@ def run(config: Schema, context: Context) -> None:
 
 # --- the plan -------------------------------------------------------------------------------------
 def planned(plan: StudyPlan, paths: Paths) -> Iterator[Planned]:
-    """Every run, seed by seed, so that the arms grow together. Raises ConfigError naming the arm whose words
-    do not compose.
+    """Every run, seed by seed, so that the arms grow together; an arm without a pretraining of its own has
+    its seeds once. Raises ConfigError naming the arm whose words do not compose.
     """
+    pretrained = list(plan.arms) if plan.pretraining_seeds == 1 else with_pretraining(plan, paths)
     for outer in range(plan.pretraining_seeds):
         for inner in range(plan.seeds):
             for arm, own in plan.arms.items():
-                nested = [f"init.seed={outer}"] if plan.pretraining_seeds > 1 else []
-                words = [*plan.words, *own, *nested, f"seed={inner}"]
-                try:
-                    config: Train = compose_schema("train", words)
-                    config = dataclasses.replace(config, paths=paths)
-                    yield Planned(arm, outer, inner, words, config, locate(config))
-                except UserError as error:
-                    raise ConfigError(f"arms.{arm}: {error}") from error
-                except Exception as error:
-                    if not is_explained(error):
-                        raise
-                    raise ConfigError(f"arms.{arm}: {explain(error, 'train')}") from error
+                if outer and arm not in pretrained:
+                    continue
+                nested = plan.pretraining_seeds > 1 and arm in pretrained
+                words = [*plan.words, *own, *([f"init.seed={outer}"] if nested else []), f"seed={inner}"]
+                yield composed(arm, outer, inner, words, paths)
+
+
+def composed(arm: str, outer: int, inner: int, words: list[str], paths: Paths) -> Planned:
+    """One run of the plan. Raises ConfigError naming the arm."""
+    try:
+        config: Train = compose_schema("train", words)
+        config = dataclasses.replace(config, paths=paths)
+        return Planned(arm, outer, inner, words, config, locate(config))
+    except UserError as error:
+        raise ConfigError(f"arms.{arm}: {error}") from error
+    except Exception as error:
+        if not is_explained(error):
+            raise
+        raise ConfigError(f"arms.{arm}: {explain(error, 'train')}") from error
+
+
+def with_pretraining(plan: StudyPlan, paths: Paths) -> list[str]:
+    """The arms that begin with a pretraining of their own. Raises ConfigError where none does, and where the
+    others could not stand beside every pretraining.
+    """
+    words = {arm: [*plan.words, *own, "seed=0"] for arm, own in plan.arms.items()}
+    own = [arm for arm in plan.arms if composed(arm, 0, 0, words[arm], paths).run.stage is not None]
+    asked = f"pretraining_seeds: {plan.pretraining_seeds}"
+    if not own:
+        raise ConfigError(f"{asked}: no arm has a pretraining of its own (init=stage); use seeds alone")
+    if bare := [arm for arm in plan.arms if arm not in own]:
+        if plan.is_sequential:
+            raise ConfigError(
+                f"{asked}: arms.{bare[0]} has no pretraining of its own, and beside which of the others its"
+                f" seeds stand changes with their number; test={plan.test} cannot stop by that: take test=t"
+            )
+        if plan.seeds < plan.pretraining_seeds:
+            raise ConfigError(
+                f"{asked}: arms.{bare[0]} has no pretraining of its own, so that its {plan.seeds} seeds stand"
+                f" beside as many pretrainings and no more: seeds: {plan.pretraining_seeds} or more"
+            )
+    return own
 
 
 def check_power(plan: StudyPlan, config: Train) -> list[str]:
@@ -175,7 +213,15 @@ def check_power(plan: StudyPlan, config: Train) -> list[str]:
         spread = pilot_spread(plan.pilot, config.dataset.name, config.objective.name)
     elif plan.spread is not None:
         spread = Spread(plan.spread / metric.factor, float("nan"), metric, "as the study file says")
-    return list(power_lines(design, plan.effect, spread, (plan.test,)))
+    if not plan.equivalence:
+        return list(power_lines(design, plan.effect, spread, (plan.test,)))
+    head, *_ = power_lines(design, plan.effect, None, (plan.test,))
+    if spread is None:
+        return [head, "  pilot or spread would tell how often equal arms are shown to be so"]
+    power, line = equivalence_line(design, plan.effect, spread)
+    if power < LEVEL:
+        raise ConfigError(f"equivalence: {line} (the spread is {spread.source})")
+    return [head, f"  spread of a difference {metric.show(spread.of_unit(design))}", f"  {line}"]
 
 
 def metric_of(plan: StudyPlan, config: Train) -> Metric:
@@ -189,34 +235,63 @@ def metric_of(plan: StudyPlan, config: Train) -> Metric:
         raise ConfigError(str(error).replace("objective.primary=", "metric=", 1)) from None
 
 
-def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], power: Sequence[str]) -> Frozen:
-    """Fix the plan, or take the one that was fixed and tell what has changed since. Raises RunError for a
-    damaged one.
-    """
-    file = frozen_file(out)
-    now: dict[str, Any] = dataclasses.asdict(plan)
+@dataclass(frozen=True)
+class Fixed:
+    """What frozen.json holds."""
+
+    plan: StudyPlan
+    runs: dict[str, str]  # run of the plan -> its id then
+    seal: str
+    at: str
+    power: list[str]
+
+
+def read_fixed(file: Path) -> Fixed | None:
+    """The plan that was fixed; None where none was. Raises RunError for a damaged one."""
+    if not file.is_file():
+        return None
+    try:
+        kept = read_json(file)
+        plan = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyPlan), kept["plan"]))
+        assert isinstance(plan, StudyPlan)
+        runs = {str(key): str(own) for key, own in kept["runs"].items()}
+        return Fixed(plan, runs, str(kept["seal"]), str(kept["at"]), [str(line) for line in kept["power"]])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise RunError(
+            f"{file}: damaged ({type(error).__name__}: {reason}); take it out of the way to freeze the plan"
+            " anew"
+        ) from error
+
+
+def answered_as(asked: StudyPlan, fixed: StudyPlan) -> StudyPlan:
+    """A plan as its file says it now, which is asked, judged and answered as it was fixed all the same."""
+    kept = dataclasses.asdict(fixed)
+    return dataclasses.replace(asked, **{key: kept[key] for key in ANSWERING})
+
+
+def since(fixed: Fixed, asked: StudyPlan, rounds: Sequence[Sequence[Planned]]) -> Frozen:
+    """A plan that was fixed earlier, and what its file and its runs are now that they were not then."""
+    before, now = dataclasses.asdict(fixed.plan), dataclasses.asdict(asked)
+    changed = [
+        f"{key} was {before[key]}, is {now[key]}"
+        + ("; the answer keeps to what it was" if key in ANSWERING else "")
+        for key in now
+        if before[key] != now[key]
+    ]
     ids = {one.key: one.run.id for one in itertools.chain.from_iterable(rounds)}
-    if file.is_file():
-        try:
-            kept = read_json(file)
-            changed = [
-                f"{key} was {kept['plan'].get(key)}, is {now[key]}"
-                for key in now
-                if kept["plan"].get(key) != now[key]
-            ]
-            others = [key for key in ids if key in kept["runs"] and kept["runs"][key] != ids[key]]
-            seal, at, told = str(kept["seal"]), str(kept["at"]), [str(line) for line in kept["power"]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(
-                f"{file}: damaged ({type(error).__name__}: {error}); take it out of the way to freeze the"
-                " plan anew"
-            ) from error
-        if others:
-            changed.append(
-                f"{counted(len(others), 'run')} now resolve to other settings, other code or another"
-                f" machine's arithmetic than when the plan was frozen, e.g. {others[0]}"
-            )
-        return Frozen(plan, seal, at, told, changed)
+    if others := [key for key, own in ids.items() if fixed.runs.get(key, own) != own]:
+        changed.append(
+            f"{counted(len(others), 'run')} now resolve to other settings, other code or another"
+            f" machine's arithmetic than when the plan was frozen, e.g. {others[0]}"
+        )
+    return Frozen(fixed.plan, fixed.seal, fixed.at, fixed.power, changed)
+
+
+def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], power: Sequence[str]) -> Frozen:
+    """Fix the plan, before its first run."""
+    file, now = frozen_file(out), dataclasses.asdict(plan)
+    ids = {one.key: one.run.id for one in itertools.chain.from_iterable(rounds)}
     at, seal = time.strftime("%Y-%m-%dT%H:%M:%S%z"), digest({"plan": now, "runs": ids})
     write_record(file, to_json({"seal": seal, "at": at, "plan": now, "runs": ids, "power": list(power)}))
     print(f"frozen: {file}, seal {seal}", flush=True)
@@ -306,12 +381,10 @@ def make(
             left.remove(one)
             done += 1
             print(f"run {done}/{total}: {one.label}", flush=True)
-            located = dataclasses.replace(
-                one.run, config=dataclasses.replace(one.config, tags=[*one.config.tags, tag])
-            )
+            tagged = dataclasses.replace(one.config, tags=[*one.config.tags, tag])
             try:
                 announce(
-                    train_located(located, Context(shlex.join(["bertlab", *one.words]), one.words, tag)),
+                    train(tagged, Context(shlex.join(["bertlab", *one.words]), one.words, tag)),
                     in_a_line=True,
                 )
             except UserError as error:
@@ -372,10 +445,15 @@ def compared(plan: StudyPlan, rounds: Sequence[Sequence[Planned]]) -> list[Row]:
 
 # --- the report -----------------------------------------------------------------------------------
 def write(
-    frozen: Frozen, rounds: Sequence[Sequence[Planned]], out: Path, tag: str, config: Schema, context: Context
+    plan: StudyPlan,
+    frozen: Frozen,
+    rounds: Sequence[Sequence[Planned]],
+    out: Path,
+    tag: str,
+    config: Schema,
+    context: Context,
 ) -> None:
     """The report of what has finished. Raises RunError where an arm has nothing."""
-    plan = frozen.plan
     study = study_of_arms(records(rounds), plan.metric)
     if study is None:
         raise RunError("the study has an arm without a finished run: there is nothing to compare yet")
@@ -393,14 +471,16 @@ def write(
             f"{counted(len(unsealed), 'run')} had been made before the plan was frozen, e.g."
             f" {unsealed[0].name}"
         )
-    fewer = {arm.name: len(arm.runs) for arm in study.arms if len(arm.runs) < len(rounds)}
-    if fewer and not plan.is_sequential:
-        deviations.append(
-            f"fewer runs than planned ({len(rounds)} an arm):"
-            f" {', '.join(f'{name} {count}' for name, count in fewer.items())}"
-        )
-    frozen = dataclasses.replace(frozen, deviations=deviations)
     rows = compare(study, {stage.name: stage for stage in stages}, plan.test, plan.effect)
+    unfinished = ""
+    if missing := fewer_than_planned(plan, rounds, study, decided(plan, rows) if plan.is_sequential else {}):
+        if plan.is_sequential:
+            unfinished = (
+                f"It is not finished: undecided and with fewer seeds than the plan allows are {missing}."
+            )
+        else:
+            deviations.append(f"fewer runs than planned: {missing}")
+    frozen = dataclasses.replace(frozen, deviations=deviations, unfinished=unfinished)
     page = build_page(
         plan.question,
         [study],
@@ -412,7 +492,7 @@ def write(
         plan.test,
         plan.effect,
     )
-    page.blocks[:0] = opening(frozen, study, rows)
+    page.blocks[:0] = opening(frozen, plan, study, rows)
     place = out / REPORT
     told = report.Schema(
         runs=str(place),
@@ -429,6 +509,17 @@ def write(
         f"report: {place}"
         + ("" if pdf else " (no PDF: pdflatex is not installed; report.tex is what it is made of)")
     )
+
+
+def fewer_than_planned(
+    plan: StudyPlan, rounds: Sequence[Sequence[Planned]], study: Study, settled: Mapping[str, str]
+) -> str:
+    """`low 2 of 4, high 3 of 4`: arms that nothing has decided and that lack runs of the plan."""
+    due = Counter(one.arm for one in itertools.chain.from_iterable(rounds))
+    done = {arm.name: len(arm.runs) for arm in study.arms if arm.name not in settled}
+    if settled and set(settled) == set(list(plan.arms)[1:]):
+        return ""  # the baseline's runs went along with the last that was decided
+    return ", ".join(f"{name} {count} of {due[name]}" for name, count in done.items() if count < due[name])
 
 
 def make_pdf(source: Path) -> bool:

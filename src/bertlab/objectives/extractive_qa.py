@@ -301,6 +301,12 @@ class ExtractiveQaObjective(Objective):
             )
         return means
 
+    def blind_scores(self, train: Any, rows: Any) -> dict[str, float]:
+        """Of who never finds an answer, which is right where there is none."""
+        share = float(np.mean([not given["text"] for given in rows["answers"][:]]))
+        never = share if self.config.unanswerable else 0.0
+        return {"f1": never, "exact_match": never}
+
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """The answer as it stands in the context, where it starts and ends there, and its score
         above none's.

@@ -177,6 +177,11 @@ class MultipleChoiceObjective(Objective):
             "accuracy": float((log_probability.argmax(1) == label).mean()),
         }
 
+    def blind_scores(self, train: Any, rows: Any) -> dict[str, float]:
+        """Of who always takes the choice that is right most often in training, by its number."""
+        commonest = np.bincount(np.asarray(train["label"][:])).argmax()
+        return {"accuracy": float((np.asarray(rows["label"][:]) == commonest).mean())}
+
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """The best choice's number, and the probability of each in their order."""
         return [

@@ -186,6 +186,12 @@ class RegressionObjective(TextObjective):
             "spearman": pearson(ranks(said), ranks(right)),
         }
 
+    def blind_scores(self, train: Any, rows: Any) -> dict[str, float]:
+        """Of who always says the training split's mean."""
+        known, right = (np.asarray(split["number"][:], dtype=np.float64) for split in (train, rows))
+        constant = {"said": np.full(len(right), known.mean()), "scale": np.full(len(right), known.std())}
+        return self.scores({**constant, "number": right})
+
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """The number, in the unit of the training data."""
         return [{"number": float(value)} for value in measured["said"]]

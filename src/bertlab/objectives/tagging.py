@@ -272,6 +272,30 @@ class TaggingObjective(Objective):
             }
         return scores
 
+    def blind_scores(self, train: Any, rows: Any) -> dict[str, float]:
+        """Of who gives every word the training split's commonest tag; F1 where tags mark no entities is
+        not asked for.
+        """
+        known, right = (
+            np.asarray([tag for tags in split["tags"][:] for tag in tags if tag >= 0])
+            for split in (train, rows)
+        )
+        commonest = int(np.bincount(known, minlength=len(self.label_names)).argmax())
+        scores = {"accuracy": float((right == commonest).mean())} if len(right) else {}
+        if not self.types:
+            return scores
+        counts = np.zeros((3, len(self.types)), dtype=np.int64)
+        for tags in rows["tags"][:]:
+            true, said = self.entities(tags), self.entities([commonest] * len(tags))
+            counts += [self._count(true), self._count(said), self._count(true & said)]
+        scores |= dict(
+            zip(("precision", "recall", "f1"), precision_recall_f1(*map(int, counts.sum(1))), strict=True)
+        )
+        return scores | {
+            f"f1_{kind}": precision_recall_f1(*map(int, counts[:, index]))[2]
+            for index, kind in enumerate(self.types)
+        }
+
     def predictions(self, measured: dict[str, np.ndarray], rows: Any = None) -> list[dict[str, Any]]:
         """The tag of each word, in the examples' order; None for words beyond `max_length`, which were not
         read.

@@ -1,18 +1,17 @@
 """What varies between runs, and the arms that it makes: runs that are equal but for their seed."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from bertlab.config.schema import Evaluation, Train
+from bertlab.config import registry
+from bertlab.config.schema import InitConfig
 from bertlab.declarations import BITS_PER_CHARACTER, Metric, metric_named
 from bertlab.errors import ConfigError, did_you_mean
+from bertlab.report.settings import ABSENT, decides, differing_settings, setting, settings_of, varying_keys
 from bertlab.runs.records import RunRecord
 
-SEEDS = ("seed", "init.seed", "dataset.fold")
-ABSENT = "–"
 BASELINE = "baseline"  # what an arm is called among others that has no shorter name, and its mark in a name
 MOST_IN_A_NAME = 3  # settings
 
@@ -67,6 +66,38 @@ def partners(own: Iterable[Seeds], base: Iterable[Seeds]) -> list[tuple[Seeds, S
     return sorted(pairs)
 
 
+def origins_of(run: RunRecord) -> list[str]:
+    """The pretrainings that its first weights come of, the nearest first: stages by their folders' names,
+    weights from elsewhere by their content, below a stage by its settings. None where they were drawn at
+    random.
+    """
+    origins, group = [], "init"
+    if run.stage is not None:
+        origins, group = [run.stage], "init.init"
+    if kind := weights_from_elsewhere(run, group):
+        content = run.identity.get("inputs", {}).get(kind) if group == "init" else None
+        own = {key: value for key, value in run.config.items() if key.startswith(f"{group}.")}
+        origins.append(str(content or sorted(own.items())))
+    return origins
+
+
+def weights_from_elsewhere(run: RunRecord, group: str = "init") -> str:
+    """Which of a run's inputs is the content of weights that were made elsewhere, as the choice of `group`
+    declares; empty where it takes none.
+    """
+    option = run.config.get(f"{group}.component")
+    init: InitConfig | None = registry.load_schema("init", str(option)) if option is not None else None
+    return "" if init is None else init.weights_input
+
+
+def by_pretraining(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
+    """The seed of the pretraining -> scores of the runs on it, by their seeds."""
+    nested: dict[int, list[float]] = {}
+    for seeds, score in sorted(scores.items()):
+        nested.setdefault(seeds.outer, []).append(score)
+    return nested
+
+
 @dataclass
 class Arm:
     """Runs with one setting and different seeds."""
@@ -77,12 +108,23 @@ class Arm:
     others: list[RunRecord] = field(default_factory=list)  # further runs of seeds that are there already
     failed: list[RunRecord] = field(default_factory=list)  # runs of this setting without a result
     chosen: str = ""  # `optimizer.lr=3e-05`: what was chosen for it on validation
+    tried: int = 1  # settings among which that was chosen
     passed_over: list[RunRecord] = field(default_factory=list)  # runs of the settings that were not chosen
 
     @property
     def pretrainings(self) -> int:
-        """How many different ones its runs began with; 0 where there is none."""
-        return len({run.stage for run in self.runs.values() if run.stage is not None})
+        """How many different ones its runs began with, stages or weights from elsewhere; 0 where there is
+        none.
+        """
+        return len({origins[0] for run in self.runs.values() if (origins := origins_of(run))})
+
+    @property
+    def stands_on_one(self) -> bool:
+        """Whether one pretraining is behind all of its several runs: its stage, given weights, or those that
+        its stages went on from.
+        """
+        levels = zip(*(origins_of(run) for run in self.runs.values()), strict=False)
+        return len(self.runs) > 1 and any(len(set(level)) == 1 for level in levels)
 
     def in_order(self) -> list[RunRecord]:
         """Its runs by seed."""
@@ -196,7 +238,8 @@ def studies_of(
     from are none of their own.
 
     `select`: keys that make no arms; of their values each arm takes those with the best mean on validation.
-    Raises ConfigError for a key, an arm or a metric that there is not.
+    Raises ConfigError for a key, an arm or a metric that there is not, and where `keys` leave runs of one
+    seed together that differ in other settings.
     """
     _check_select(runs, select)
     finished = [run for run in runs if not run.problem]
@@ -220,6 +263,7 @@ def studies_of(
         tried = _tried(members, select)
         chosen = [key for key in _chosen_keys(members, keys, tried) if key not in tried]
         arms = _arms(members, chosen, tried, chosen_metric)
+        _refuse_mixed(arms)
         failed = [run for run in runs if run.problem and run.config and _belongs(run, dataset, objective)]
         _place_failed(arms, failed, chosen)
         first = _of_settings(arms, wished) or _baseline(arms)
@@ -244,9 +288,7 @@ def study_of_arms(runs: Mapping[str, Sequence[RunRecord]], metric: str | None = 
     keys = varying_keys(every)
     arms = []
     for name, own in finished.items():
-        arm = Arm(
-            name, {key: own[0].config.get(key, ABSENT) for key in keys}, {seeds_of(run): run for run in own}
-        )
+        arm = Arm(name, {key: setting(own[0], key) for key in keys}, {seeds_of(run): run for run in own})
         arm.failed = [run for run in runs[name] if run.problem]
         arms.append(arm)
     first = every[0].config
@@ -296,51 +338,6 @@ def _tokenizers_differ(runs: Sequence[RunRecord]) -> bool:
     )
 
 
-def varying_keys(runs: Sequence[RunRecord], without: Sequence[str] = ()) -> list[str]:
-    """Dotted keys that differ between runs, without seeds, what only changes speed, keys that follow from
-    others, and those of `without`.
-
-    Chosen components come first (`init.component`), then shallow keys; a key that tells no runs apart that
-    the keys before it leave together follows from them: what only a pretraining has follows from there being
-    one.
-    """
-    every = sorted(
-        {key for run in runs for key in run.config},
-        key=lambda key: (not key.endswith(".component"), key.count("."), key),
-    )
-    kept: list[str] = []
-    for key in every:
-        if not decides(key, runs) or key.endswith(".name") or key in without:
-            continue
-        together: dict[tuple[str, ...], set[str]] = {}
-        for run in runs:
-            together.setdefault(tuple(str(run.config.get(other, ABSENT)) for other in kept), set()).add(
-                str(run.config.get(key, ABSENT))
-            )
-        if any(len(values) > 1 for values in together.values()):
-            kept.append(key)
-    return kept
-
-
-def decides(dotted: str, runs: Sequence[RunRecord] = ()) -> bool:
-    """Whether a key may change results, by its declaration; seeds and folds are what runs are paired by."""
-    if dotted in SEEDS or (
-        dotted == "dataset.split_seed" and any(run.config.get("dataset.folds") for run in runs)
-    ):
-        return False
-    group, _, rest = dotted.partition(".")
-    fields = {item.name: item for item in dataclasses.fields(Train)}
-    if group in fields and not fields[group].metadata.get("decides", True):
-        return False
-    return (
-        not any(
-            item.name == rest and not item.metadata.get("decides", True)
-            for item in dataclasses.fields(Evaluation)
-        )
-        or group != "evaluation"
-    )
-
-
 def differing_keys(arms: Sequence[Arm]) -> list[str]:
     """Every key in which the arms differ, also those that follow from others; of a pretraining that only some
     have, none.
@@ -379,7 +376,7 @@ def _place_failed(arms: list[Arm], failed: Sequence[RunRecord], keys: Sequence[s
     no other run.
     """
     for run in failed:
-        settings = tuple(str(run.config.get(key, ABSENT)) for key in keys)
+        settings = settings_of(run, keys)
         for arm in arms:
             if tuple(map(str, arm.settings.values())) == settings and seeds_of(run) not in arm.runs:
                 arm.failed.append(run)
@@ -404,7 +401,7 @@ def _tried(runs: Sequence[RunRecord], select: Sequence[str]) -> list[str]:
         tried += [
             one
             for one in within
-            if len({str(run.config.get(one)) for run in runs}) > 1 and not one.endswith(".name")
+            if len({str(setting(run, one)) for run in runs}) > 1 and not one.endswith(".name")
         ]
     return tried
 
@@ -415,7 +412,7 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
     """
     groups: dict[tuple[str, ...], list[RunRecord]] = {}
     for run in runs:
-        groups.setdefault(tuple(str(run.config.get(key, ABSENT)) for key in tried), []).append(run)
+        groups.setdefault(settings_of(run, tried), []).append(run)
     most = max(len({seeds_of(run) for run in group}) for group in groups.values())
     means = {
         settings: sum(scores) / len(scores)
@@ -434,6 +431,23 @@ def _chosen(runs: list[RunRecord], tried: Sequence[str], metric: Metric) -> tupl
     return told, groups[best]
 
 
+def _refuse_mixed(arms: Sequence[Arm]) -> None:
+    """Raises ConfigError for runs of one arm and seed that differ in what decides a result: none of them is
+    the arm's because it ended last.
+    """
+    for arm in arms:
+        for seeds, run in sorted(arm.runs.items()):
+            same = [run, *(one for one in arm.others if seeds_of(one) == seeds)]
+            if differing := differing_settings(same):
+                settings = (f"{key.removesuffix('.component')}={one}" for key, one in arm.settings.items())
+                words = " ".join(differing)
+                raise ConfigError(
+                    f"group_by: “{' '.join(settings)}” has {counted(len(same), 'run')} of seed {seeds.label}"
+                    f" that differ in {', '.join(differing)}; add {'them' if differing[1:] else 'it'} to"
+                    f" group_by, let validation choose by select={words!r}, or leave runs out by where="
+                )
+
+
 def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: Metric) -> list[Arm]:
     if not tried:
         return _arms_of(runs, keys)
@@ -443,6 +457,7 @@ def _arms(runs: list[RunRecord], keys: list[str], tried: Sequence[str], metric: 
         told, kept = _chosen(every, tried, metric)
         (chosen,) = _arms_of(kept, keys)
         chosen.chosen, chosen.passed_over = told, [run for run in every if run not in kept]
+        chosen.tried = len({settings_of(run, tried) for run in every})
         arms_of_task.append(chosen)
     return arms_of_task
 
@@ -452,7 +467,7 @@ def _arms_of(runs: list[RunRecord], keys: list[str]) -> list[Arm]:
     for run in sorted(
         runs, key=lambda run: str(run.summary.get("cost", {}).get("finished_at", "")), reverse=True
     ):
-        settings = {key: run.config.get(key, ABSENT) for key in keys}
+        settings = {key: setting(run, key) for key in keys}
         arm = arms.setdefault(tuple(map(str, settings.values())), Arm("", settings))
         if seeds_of(run) in arm.runs:
             arm.others.append(run)  # the newest of the same seeds counts

@@ -6,7 +6,7 @@ report stands.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from bertlab.data.dataset import load_for, roles_for, text_roles
 from bertlab.declarations import Metric, Role
 from bertlab.errors import UserError
 from bertlab.report import contamination, resampling, stats
-from bertlab.report.arms import Arm, Seeds, Study, partners, seeds_of
+from bertlab.report.arms import Arm, Seeds, Study, partners, seeds_of, weights_from_elsewhere
 from bertlab.report.contamination import Contamination, check_contamination
 from bertlab.runs.cache import remembered
 from bertlab.runs.files import digest, file_digest
@@ -62,9 +62,9 @@ class Evaluated:
 class ExampleTest:
     """An arm beside the baseline, example by example."""
 
-    low: float  # 95 % bootstrap interval over examples of the difference of accuracies, averaged over seeds
+    low: float  # bootstrap interval over examples of the difference of accuracies, averaged over seeds
     high: float
-    both: tuple[float, float]  # 95 %, for other seeds and other examples
+    both: tuple[float, float]  # for other seeds and other examples
     mcnemar: tuple[float, float]  # smallest and largest p over the seeds in common
 
 
@@ -107,23 +107,29 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
 
 @dataclass(frozen=True)
 class WithExamples:
-    """95 % intervals over seeds and examples."""
+    """Intervals over seeds and examples."""
 
-    score: tuple[float, float]
+    score: tuple[float, float]  # at 95 %
+    # at the level of the difference's interval over seeds
     difference: tuple[float, float] | None  # to the baseline; None for itself, and where no runs are compared
 
 
-def with_examples(study: Study, mirror: str | None) -> dict[str, WithExamples]:
-    """Arm -> its intervals for seeds and examples together, from kept predictions and the data. Raises
-    UserError saying what is lacking.
+def with_examples(
+    study: Study, split: str, levels: Mapping[str, float], mirror: str | None
+) -> dict[str, WithExamples]:
+    """Arm -> its intervals for seeds and examples of a split together, from kept predictions and the data.
+    Raises UserError saying what is lacking.
+
+    `levels`: arm -> the level of its difference's interval over seeds, which this one stands beside; 0.95
+    where there is none.
     """
     if study.folds:
         raise UserError("each fold has examples of its own")
     run = study.baseline.in_order()[0]
     config = _config(run, mirror)
     dataset = _dataset_of(config, run)
-    rows = dataset.splits["validation"]
-    scores = {arm.name: _rescored(study, arm, rows, dataset.label_names, mirror) for arm in study.arms}
+    rows = dataset.splits[split]
+    scores = {arm.name: _rescored(study, arm, split, rows, dataset.label_names, mirror) for arm in study.arms}
     base = scores[study.baseline.name]
     by_arm = {}
     for arm in study.arms:
@@ -131,7 +137,9 @@ def with_examples(study: Study, mirror: str | None) -> dict[str, WithExamples]:
         pairs = [] if arm is study.baseline else partners(own, base)
         gaps = [partial(_gap, own[mine], base[theirs]) for mine, theirs in pairs]
         difference = (
-            resampling.interval_over_examples(gaps, [mine.outer for mine, _ in pairs], len(rows))
+            resampling.interval_over_examples(
+                gaps, [mine.outer for mine, _ in pairs], len(rows), levels.get(arm.name, 0.95)
+            )
             if gaps
             else None
         )
@@ -149,19 +157,19 @@ def _gap(
 
 
 def _rescored(
-    study: Study, arm: Arm, rows: Any, names: Sequence[str], mirror: str | None
+    study: Study, arm: Arm, split: str, rows: Any, names: Sequence[str], mirror: str | None
 ) -> dict[Seeds, Callable[[np.ndarray], float]]:
     """Seeds -> how the study's score comes of rows. What is computed of all rows must be the
     score on record.
     """
     by_seeds = {}
     for seeds, run in sorted(arm.runs.items()):
-        predicted = run.source.predictions("validation")
+        predicted = run.source.predictions(split)
         if predicted is None or len(predicted) != len(rows):
-            raise UserError(f"{run.name} has not kept its predictions")
+            raise UserError(f"{run.name} has not kept its predictions of {split}")
         config = _config(run, mirror)
         score = config.objective.for_task(config.dataset).score_of(study.metric.name, rows, predicted, names)
-        recorded = run.score("validation", study.metric.name)
+        recorded = run.score(split, study.metric.name)
         if score is None or recorded is None:
             raise UserError(
                 f"objective={run.config['objective.component']} does not say how {study.metric.name} comes of"
@@ -173,17 +181,17 @@ def _rescored(
     return by_seeds
 
 
-def compare_examples(evaluated: Evaluated, arm: str, baseline: str) -> ExampleTest | None:
-    """None where they share no seed with predictions."""
+def compare_examples(evaluated: Evaluated, arm: str, baseline: str, level: float) -> ExampleTest | None:
+    """Its intervals at this level; None where they share no seed with predictions."""
     own, base = evaluated.right(arm), evaluated.right(baseline)
     pairs = partners(own, base)
     if not pairs:
         return None
     by_seed = np.array([own[mine].astype(float) - base[theirs] for mine, theirs in pairs])
-    low, high = stats.bootstrap_interval(by_seed.mean(0))
+    low, high = stats.bootstrap_interval(by_seed.mean(0), level)
     p_values = [stats.mcnemar_p(own[mine], base[theirs]) for mine, theirs in pairs]
     gaps = [partial(_mean_of, gap) for gap in by_seed]
-    both = resampling.interval_over_examples(gaps, [mine.outer for mine, _ in pairs], by_seed.shape[1])
+    both = resampling.interval_over_examples(gaps, [mine.outer for mine, _ in pairs], by_seed.shape[1], level)
     return ExampleTest(low, high, both, (min(p_values), max(p_values)))
 
 
@@ -280,7 +288,7 @@ def contaminations(
             texts_of.setdefault(key, (f"{role} on {config.dataset.name}", config))
             if arm.name not in readers.setdefault(key, []):
                 readers[key].append(arm.name)
-        if run.config.get("init.component") in ("pretrained", "checkpoint"):
+        if weights_from_elsewhere(run):
             skipped.append(f"{arm.name}: what its weights from elsewhere were trained on is not on record")
     seen = []
     run = study.baseline.in_order()[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from bertlab.declarations import Metric
 from bertlab.errors import RunError
 from bertlab.report import stats
-from bertlab.report.arms import Seeds, Study, counted, studies_of
+from bertlab.report.arms import Study, by_pretraining, counted, studies_of
 from bertlab.report.comparison import LEVEL, paired_by_pretraining
 from bertlab.runs.records import find_runs
 
@@ -106,7 +106,7 @@ def _spread(study: Study, told: str) -> Spread:
     what = f"{study.title}, {told}: differences of {counted(len(others), 'arm')} to “{study.baseline.name}”"
     spread = _of_levels(differences, 1.0, study.metric, what)
     if math.isnan(spread.inner) and math.isnan(spread.whole):
-        scores = [_by_pretraining(arm.scores("validation", study.metric)) for arm in study.arms]
+        scores = [by_pretraining(arm.scores("validation", study.metric)) for arm in study.arms]
         what = f"{study.title}, {told}: √2 times that of its scores"
         spread = _of_levels(scores, math.sqrt(2), study.metric, what)
     return spread
@@ -123,13 +123,6 @@ def _of_levels(
         alone = [[value for group in values.values() for value in group] for values in arms]
         whole = _pooled([stats.summarize(values).sd for values in alone if values])
     return Spread(factor * inner, factor * outer, metric, source, factor * whole)
-
-
-def _by_pretraining(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
-    groups: dict[int, list[float]] = {}
-    for seeds, score in scores.items():
-        groups.setdefault(seeds.outer, []).append(score)
-    return groups
 
 
 def _pooled(spreads: Sequence[float]) -> float:
@@ -165,6 +158,21 @@ def power_lines(
     for test in [stats.T_TEST] if design.folds else tests:
         name = "corrected t" if design.folds else SHORT[test]
         yield f"  {name:<15}  {_told(test, design, level, effect, spread)}"
+
+
+def equivalence_line(design: Design, effect: float, spread: Spread) -> tuple[float, str]:
+    """How often this design would show arms equivalent that are, and what it takes to do so four times out of
+    five.
+    """
+    level, margin = LEVEL / (design.arms - 1), effect / spread.metric.factor
+    sd = spread.of_unit(design)
+    shown = stats.equivalence_power(sd, design.units, margin, level)
+    needed = stats.seeds_for_equivalence(sd, margin, level, POWER)
+    takes = f"{needed:,}" if needed else "over 10,000"
+    return shown, (
+        f"equal arms are shown to be within ±{spread.metric.show(margin)} {100 * shown:.0f} times out of 100;"
+        f" four times out of five takes {takes} {design.unit}s"
+    )
 
 
 def _caveat(design: Design, spread: Spread) -> str | None:

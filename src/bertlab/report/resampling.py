@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from bertlab.report.stats import expected_best_of
-
 DRAWS = 4_000
 
 # of one task: seed of the pretraining (0 where there is none) -> scores of the runs on it
@@ -295,24 +293,6 @@ def _violation(new: np.ndarray, old: np.ndarray) -> float:
     return 0.5 if whole == 0 else float((width * np.where(gap < 0, gap, 0.0) ** 2).sum()) / whole
 
 
-# --- trials ---------------------------------------------------------------------------------------
-def best_of(
-    values: Sequence[float], higher_is_better: bool = True, level: float = 0.95, draws: int = 400
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The expected best of 1 … n trials like these (Dodge et al. 2019, §3.1), and its band over trials,
-    `(n,)` each: t with a bootstrap's standard error, less the bootstrap's bias. NaN beyond a quarter of the
-    trials, where the curve leans on the few best of them and a band would be too narrow.
-    """
-    rng, each, n = np.random.default_rng(0), np.asarray(values, dtype=np.float64), len(values)
-    expected = expected_best_of(values, higher_is_better)
-    drawn = each[rng.integers(n, size=(draws, n))]
-    curves = np.array([expected_best_of(one.tolist(), higher_is_better) for one in drawn])
-    half = float(stats.t.ppf((1 + level) / 2, max(n - 1, 1))) * math.sqrt(n / max(n - 1, 1)) * curves.std(0)
-    half[max(n // 4, 1) :] = math.nan
-    middle = 2 * expected - curves.mean(0)
-    return expected, middle - half, middle + half
-
-
 # --- examples -------------------------------------------------------------------------------------
 def interval_over_examples(
     scores: Sequence[Callable[[np.ndarray], float]],
@@ -324,9 +304,10 @@ def interval_over_examples(
     """Would other seeds on other examples say the same? Of scores that come of rows, one a seed, the interval
     of their mean.
 
-    Two variances are added: that of the examples, by drawing rows with replacement, the same for all seeds,
-    and that of the seeds (means of `pretrainings` where there are several), s²/n; t's quantile takes
-    Satterthwaite's degrees of freedom. Of one seed, examples alone.
+    Two errors are independent: that of the examples, by drawing rows with replacement, the same for all
+    seeds, and that of the seeds (means of `pretrainings` where there are several), a t interval. Their
+    half-widths are added in squares (Zou & Donner 2008, MOVER), so that the interval is wider than each;
+    pooled degrees of freedom would make one narrower that knows of more. Of one seed, examples alone.
     """
     rng, every = np.random.default_rng(0), np.arange(examples)
     whole = np.array([score(every) for score in scores])
@@ -339,10 +320,12 @@ def interval_over_examples(
     for _ in range(draws):
         rows = rng.integers(examples, size=examples)
         drawn.append(np.mean([score(rows) for score in scores]))
-    of_examples = float(np.var(drawn, ddof=1))
-    of_seeds = float(units.var(ddof=1)) / len(units) if len(units) > 1 else 0.0
-    degrees = (of_examples + of_seeds) ** 2 * (len(units) - 1) / of_seeds**2 if of_seeds > 0 else math.inf
-    half = float(stats.t.ppf((1 + level) / 2, degrees)) * math.sqrt(of_examples + of_seeds)
+    share = (1 + level) / 2
+    of_examples = float(stats.norm.ppf(share)) * float(np.std(drawn, ddof=1))
+    of_seeds = 0.0
+    if len(units) > 1:
+        of_seeds = float(stats.t.ppf(share, len(units) - 1) * units.std(ddof=1)) / math.sqrt(len(units))
+    half = math.hypot(of_examples, of_seeds)
     return float(units.mean()) - half, float(units.mean()) + half
 
 

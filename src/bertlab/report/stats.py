@@ -287,6 +287,33 @@ def tost_from(found: Paired, margin: float) -> float:
     )
 
 
+def equivalence_power(sd: float, n: int, margin: float, level: float = 0.05) -> float:
+    """How often two one-sided t tests at this level show arms equivalent that are: n pairs whose differences
+    have mean 0 and this standard deviation (Phillips 1990, by integration over the estimated deviation).
+    """
+    if n < 2:
+        return 0.0
+    shares = (np.arange(4000) + 0.5) / 4000
+    estimated = np.sqrt(stats.chi2.ppf(shares, n - 1) / (n - 1))  # in units of sd
+    room = margin * math.sqrt(n) / sd - stats.t.ppf(1 - level, n - 1) * estimated
+    return float(np.maximum(0.0, 2 * stats.norm.cdf(room) - 1).mean())
+
+
+def seeds_for_equivalence(
+    sd: float, margin: float, level: float = 0.05, power: float = 0.8, most: int = 10_000
+) -> int | None:
+    """The fewest pairs with which that is so often; None where more than `most` are needed."""
+    low, high = 1, 2
+    while equivalence_power(sd, high, margin, level) < power:
+        low, high = high, 2 * high
+        if low > most:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if equivalence_power(sd, middle, margin, level) >= power else (middle, high)
+    return high if high <= most else None
+
+
 def family(sizes: Sequence[int], level: float = 0.05, test: str = SIGN_FLIP) -> list[bool]:
     """Which tests of so many pairs can reach the level once corrected for their number: the others leave the
     family (Tarone 1990).
@@ -360,20 +387,6 @@ def bootstrap_interval(
         means = np.array([differences[rng.integers(n, size=n)].mean() for _ in range(draws)])
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def expected_best_of(values: Sequence[float], higher_is_better: bool = True) -> np.ndarray:
-    """`(n,)`: the expected best of 1 … n trials drawn from these, with replacement (Dodge et al.
-    2019, §3.1).
-    """
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    if not higher_is_better:
-        return -expected_best_of((-ordered).tolist())
-    n = len(ordered)
-    share = np.arange(n + 1) / n  # of trials that are at most so good
-    tries = np.arange(1, n + 1)[:, None]
-    expected: np.ndarray = ((share[1:] ** tries - share[:-1] ** tries) * ordered).sum(1)
-    return expected
 
 
 @dataclass(frozen=True)

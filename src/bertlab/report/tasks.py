@@ -16,8 +16,9 @@ import numpy as np
 from bertlab.config.suites import Published, Suite
 from bertlab.declarations import Metric
 from bertlab.report import resampling, stats
-from bertlab.report.arms import ABSENT, Arm, Seeds, Study, arm_name, partners
-from bertlab.report.comparison import Cost, Versus, cost_of, differences
+from bertlab.report.arms import Arm, Seeds, Study, arm_name, by_pretraining, partners
+from bertlab.report.comparison import Cost, Versus, cost_of, differences, summarize
+from bertlab.report.settings import setting
 from bertlab.runs.records import RunRecord
 
 MEAN = Metric("mean over tasks", higher_is_better=True, bounds=(-1.0, 1.0))
@@ -75,7 +76,7 @@ class OverTasks(Arm):
 
     def nested(self) -> list[dict[int, list[float]]]:
         """The same by the seed of their pretraining."""
-        return [_by_outer(self.on(task)) for task in self.in_mean]
+        return [by_pretraining(self.on(task)) for task in self.in_mean]
 
 
 @dataclass
@@ -98,7 +99,7 @@ class TasksRow:
     """What is said of one arm over all tasks."""
 
     arm: OverTasks
-    mean: stats.Summary | None  # over seeds, of the means over tasks
+    mean: stats.Summary | None  # over seeds or pretrainings, of the means over tasks
     over_tasks: tuple[float, float]  # 95 % interval of the mean, for other tasks too
     middle: tuple[float, float, float]  # interquartile mean and its interval
     median: float  # over tasks
@@ -160,7 +161,7 @@ def _matched(tasks: Sequence[Task], in_mean: Sequence[str]) -> list[OverTasks]:
     for task in tasks:
         for arm in task.study.arms:
             run = arm.in_order()[0]
-            settings = {key: run.config.get(key, ABSENT) for key in keys}
+            settings = {key: setting(run, key) for key in keys}
             signature = tuple(map(str, settings.values()))
             over = matched.setdefault(signature, OverTasks("", settings, in_mean=in_mean))
             over.by_task[task.name], over.metrics[task.name] = arm, task.metric
@@ -201,7 +202,7 @@ def tasks_rows(
     base = many.arms[0]
     rows = []
     for arm in many.arms:
-        scores = list(arm.scores("validation", MEAN).values())
+        scores = arm.scores("validation", MEAN)
         compared = arm is not base and arm in whole and base in whole
         pairs = list(zip(arm.lists(), base.lists(), strict=True)) if compared else []
         ahead = sum(sum(mine) / len(mine) > sum(theirs) / len(theirs) for mine, theirs in pairs)
@@ -210,7 +211,7 @@ def tasks_rows(
         rows.append(
             TasksRow(
                 arm,
-                stats.summarize(scores) if scores else None,
+                summarize(scores) if scores else None,
                 resampling.interval_over_tasks(_nested(arm)) if scores else nothing[:2],
                 (
                     (
@@ -241,21 +242,16 @@ def tasks_rows(
 
 def _nested(arm: OverTasks) -> list[dict[int, list[float]]]:
     """Of each task, the seed of the pretraining -> scores on it; those that the mean is of."""
-    return [_by_outer(scores) for scores in arm.in_common()]
-
-
-def _by_outer(scores: Mapping[Seeds, float]) -> dict[int, list[float]]:
-    by_pretraining: dict[int, list[float]] = {}
-    for seeds, score in sorted(scores.items()):
-        by_pretraining.setdefault(seeds.outer, []).append(score)
-    return by_pretraining
+    return [by_pretraining(scores) for scores in arm.in_common()]
 
 
 def _nested_differences(arm: OverTasks, base: OverTasks) -> list[dict[int, list[float]]]:
     """The same of differences to the baseline, over runs that are compared with each other."""
     nested = []
     for mine, theirs in zip(arm.in_common(), base.in_common(), strict=True):
-        nested.append(_by_outer({own: mine[own] - theirs[other] for own, other in partners(mine, theirs)}))
+        nested.append(
+            by_pretraining({own: mine[own] - theirs[other] for own, other in partners(mine, theirs)})
+        )
     return nested
 
 

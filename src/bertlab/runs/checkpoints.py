@@ -178,6 +178,11 @@ def load_best(folder: Path, step: int, sha256: str) -> dict[str, Tensor]:
     return load_weights(file)
 
 
+def newest_whole(folder: Path) -> Path | None:
+    """The checkpoint that a run would go on from; None where there is none."""
+    return next((place for place in _folders(folder) if _is_whole(place)), None)
+
+
 def newest_step(folder: Path) -> int:
     """The step of the newest checkpoint, whole or not; 0 where there is none."""
     return max((int(place.name.partition("-")[2]) for place in _folders(folder)), default=0)

@@ -11,12 +11,15 @@ an edited model is a new run.
 import ast
 import functools
 import hashlib
+import inspect
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from bertlab.config import registry
 from bertlab.config.schema import Component, Train, deciding
+from bertlab.declarations import Role
 from bertlab.runs.files import digest
 from bertlab.runs.machine import Device
 
@@ -64,7 +67,15 @@ def component_versions(config: Train) -> dict[str, str]:
     versions: dict[str, str] = {}
     for part in (config.dataset, config.objective, config.model, config.optimizer):
         versions |= file_versions(part)
-    return versions
+    return versions | kind_versions(config.objective.roles)
+
+
+def kind_versions(roles: Iterable[Role]) -> dict[str, str]:
+    """Content of the files of the plugins' kinds by which roles are read; ours are the core's."""
+    files = {Path(inspect.getfile(registry.load_kind(role.kind))) for role in roles}
+    return {
+        name: code_version(place) for file in sorted(files) for name, place in _component_files(file).items()
+    }
 
 
 def file_versions(component: Component) -> dict[str, str]:
@@ -116,7 +127,8 @@ def folder_version(folder: Path) -> str:
     """Hash of all source files of a folder: what cached data is filed under, for which a needless miss costs
     little.
     """
-    return digest({file.name: code_version(file) for file in sorted(folder.rglob("*.py"))})
+    files = sorted(folder.rglob("*.py"))
+    return digest({file.relative_to(folder).as_posix(): code_version(file) for file in files})
 
 
 def _structure(node: Any) -> Any:

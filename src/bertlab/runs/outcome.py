@@ -11,6 +11,7 @@ from bertlab.config.schema import Train
 from bertlab.declarations import FRACTION, Metric
 from bertlab.errors import ConfigError, did_you_mean
 from bertlab.runs.folder import RunFolder
+from bertlab.runs.summaries import best_possible
 
 MOST_BESIDE = 8  # scores beside the one that selects
 
@@ -170,9 +171,5 @@ def learnt_nothing(summary: dict[str, Any]) -> list[str]:
 
 
 def _bound(metrics: dict[str, Any], split: str, name: str) -> str:
-    key = f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"
-    return (
-        f"  (best possible {metrics[key]:.4f}: that many labels of this split are right)"
-        if key in metrics
-        else ""
-    )
+    best = best_possible(metrics, split, name)
+    return "" if best is None else f"  (best possible {best:.4f}: that many labels of this split are right)"

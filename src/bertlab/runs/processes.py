@@ -25,6 +25,15 @@ class Place:
         """The one that writes, logs and prints."""
         return self.rank == 0
 
+    @property
+    def address(self) -> str:
+        """The same for a person."""
+        if self.meeting != "env://":
+            return self.meeting
+        return ":".join(
+            os.environ.get(name, f"({name} is not set)") for name in ("MASTER_ADDR", "MASTER_PORT")
+        )
+
 
 _taken: list[Place] = []
 _met: list[bool] = []

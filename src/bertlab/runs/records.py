@@ -244,9 +244,9 @@ def one_run_command(run: RunRecord) -> str:
         swept = equals and ("," in value or "(" in value) and not value.startswith(("[", "{", "'", '"'))
         if swept:
             name = key.lstrip("+")
-            recorded = run.config.get(f"{name}.component", run.config.get(name))
-            if recorded is not None:
-                word = f"{key}={'null' if recorded is None else recorded}"
+            own = next((own for own in (f"{name}.component", name) if own in run.config), None)
+            if own is not None:
+                word = f"{key}={'null' if run.config[own] is None else run.config[own]}"
         single.append(word)
     return shlex.join(["bertlab", *single])
 

@@ -5,8 +5,10 @@ A run's own files have checksums; a summary without them comes from an earlier v
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+BEST_POSSIBLE = "best_possible"  # in the place of a split, in names of `metrics`
 COSTS = ("steps", "tokens", "seconds", "parameters")
 STAGE_COSTS = ("tokens", "seconds")
 UNSCORED = ("validation", "test")
@@ -32,6 +34,24 @@ def flaw(summary: dict[str, Any]) -> str:
     if not all(_is_mapping_of_mappings(summary.get(name, {})) for name in MAPPINGS):
         return "what its scores mean"
     return "" if _says_what_chance_is(summary, selected) else "what its scores stand against"
+
+
+def name_of_best(split: str, metric: str) -> str:
+    """Under which name `metrics` holds the best that a split's labels allow; validation's goes without its
+    split.
+    """
+    return f"{BEST_POSSIBLE}/{metric}" if split == "validation" else f"{BEST_POSSIBLE}/{split}_{metric}"
+
+
+def best_possible(metrics: Mapping[str, Any], split: str, metric: str) -> float | None:
+    """The best that a split's labels allow; None where nobody knows."""
+    best: float | None = metrics.get(name_of_best(split, metric))
+    return best
+
+
+def is_score(name: str) -> bool:
+    """Whether an entry of `metrics` was measured, and is not the best possible."""
+    return name.partition("/")[0] != BEST_POSSIBLE
 
 
 def is_number(value: Any) -> bool:

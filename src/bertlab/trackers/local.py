@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from bertlab.config.schema import TrackerConfig
 from bertlab.contracts import Metric, RunInfo, Tracker
+from bertlab.declarations import PAIRS_ACCURACY, PAIRS_WORDS
 from bertlab.runs.files import open_new, unusable, write_atomically
-
-PAIRS, SEEN = "pairs/accuracy", "pairs/words"  # of a snapshot on minimal pairs
+from bertlab.runs.summaries import best_possible as best_of
 
 
 @dataclass
@@ -46,7 +46,7 @@ class LocalTracker(Tracker):
         """Close the file and draw the curves."""
         self.file.close()
         if self.records:
-            best = summary.get("metrics", {}).get(f"best_possible/{self.info.primary.name}")
+            best = best_of(summary.get("metrics", {}), self.info.split, self.info.primary.name)
             draw_curves(self.records, self.info, self.info.folder / "curves.png", best)
 
 
@@ -80,7 +80,10 @@ def curves_figure(
             self.savefig(stream, format="png", dpi=120)
             return stream.getvalue()
 
-    snapshots = [(record[SEEN], 100 * record[PAIRS]) for record in records if PAIRS in record]
+    pairs = PAIRS_ACCURACY
+    snapshots = [
+        (record[PAIRS_WORDS], pairs.factor * record[pairs.name]) for record in records if pairs.name in record
+    ]
     figure = Shown(figsize=(15 if snapshots else 10, 3.8), layout="constrained")
     FigureCanvasAgg(figure)
     loss, score, *more = figure.subplots(1, 3 if snapshots else 2)

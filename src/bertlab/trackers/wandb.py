@@ -20,7 +20,7 @@ from bertlab.trackers.tensorboard import flat
 
 PATIENCE = 20.0  # seconds that a server has to answer when a run starts
 MODES = ("online", "offline", "disabled")
-CLASSES = ["label"]  # kinds of what is predicted, where errors can be told row by row
+CONFUSION = "confusion"  # the score of RunInfo.classes
 ERRORS = ("row", "true", "predicted", "p of the true class")
 TEXTS = ("text", "text_pair")  # columns that a table of errors may show
 FILES = ("report.*", "methods.*", "runs.csv", "tables/*.csv", "figures/*")  # of a report
@@ -112,9 +112,11 @@ class WandbTracker(Tracker):
         """The classes that were missed by most on validation, as a table; the test split's errors are not
         for choosing by.
         """
-        if split == "validation" and self.config.errors and list(self.info.answers.values()) == CLASSES:
+        if split == "validation" and self.config.errors and self.info.classes is not None:
             columns = [name for name in TEXTS if self.config.texts and name in rows.column_names]
-            worst = worst_errors(rows["label"][:], self.info.labels, predictions, self.config.errors)
+            worst = worst_errors(
+                rows[self.info.classes][:], self.info.labels, predictions, self.config.errors
+            )
             data = [[*told, *(rows[told[0]][name] for name in columns)] for told in worst]
             self._table(f"{split}/errors", [*ERRORS, *columns], data)
 
@@ -127,7 +129,7 @@ class WandbTracker(Tracker):
         """Scores, cost, identity and confusion matrices, then close; a failed run is marked as failed."""
         try:
             for name, value in summary.get("metrics", {}).items():
-                if name.endswith("/confusion"):
+                if self.info.classes is not None and name.partition("/")[2] == CONFUSION:
                     rows = [
                         [true, predicted, count]
                         for true, line in zip(self.info.labels, value, strict=True)

@@ -115,7 +115,8 @@ def check_combination(config: Train) -> None:
         )
     offered = dataset.offers()
     if lacking := [role for role in objective.roles if not role.optional and role.name not in offered]:
-        hint = f"; name its column with dataset.{lacking[0].name}_column=…" if dataset.name == "files" else ""
+        key = dataset.key_of_role(lacking[0].name)
+        hint = f"; name its column with dataset.{key}=…" if key is not None else ""
         raise ConfigError(
             f"objective={objective.name} needs {', '.join(f'{role.name} ({role.kind})' for role in lacking)},"
             f" which dataset={dataset.name} does not have (it has {', '.join(offered)}){hint}"

@@ -3,15 +3,16 @@
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 from bertlab.config.schema import Train
-from bertlab.contracts import Metric, RunInfo, Tracker
+from bertlab.contracts import Metric, Objective, RunInfo, Tracker
 from bertlab.data.material import Material
-from bertlab.data.mixture import drawn_of_parts
-from bertlab.errors import ConfigError, redact
+from bertlab.declarations import PAIRS_ACCURACY
+from bertlab.errors import ConfigError, one_line, redact
+from bertlab.objectives.classification import ClassificationObjective
 from bertlab.promises import built
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
@@ -20,18 +21,16 @@ from bertlab.runs.outcome import Context, Outcome, SweepTrial
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_optimizer, set_up
 from bertlab.training.location import OUT_OF_MEMORY, Located
-from bertlab.training.loop import Interrupted, MemoryExhausted, Pruned, fit
-from bertlab.training.pairs import ACCURACY, PairsScorer, Reader, Snapshots, pairs_name, pairs_of
+from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
+from bertlab.training.pairs import PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.several.exchange import Alone
 from bertlab.training.summary import (
-    blind_scores,
-    cost,
+    Scored,
     final_scores,
-    last_evaluation,
+    finished,
     metric_specs,
     outside_bounds,
     scored_splits,
-    spikes,
 )
 
 TOLD: set[str] = set()  # what this process has said of data before the runs of grids
@@ -80,71 +79,26 @@ def compute(
             folder.checkpoints, run.id,
             broadcast(trackers), should_prune, snapshots, processes,
         )  # fmt: skip
-        last = {name: value.clone() for name, value in model.state_dict().items()}
-        selected = (
-            load_best(folder.checkpoints, progress.best_step, progress.best_sha256)
-            if config.evaluation.keep == "best"
-            else last
-        )
-        model.load_state_dict(selected)
-        processes.spread(model)
-        there = scored_splits(material)
-        scored = [split for split in there if context.trial is None or split != "test"]
-        metrics, predictions = final_scores(run, model, material, scored, processes)
         if snapshots is not None and (missed := snapshots.missed(progress.tokens, progress.epoch)):
             print(
                 "evaluation.snapshots: training ended before"
                 f" {', '.join(f'{moment:g}' for moment in missed)}",
                 flush=True,
             )
-        specs = metric_specs(objective.metrics, metrics)
-        broken = outside_bounds(metrics, specs)
-        for line in broken:
-            print(line, flush=True)
-        on_pairs = (
-            {} if scorer is None else {pairs_name(scorer.source, config.evaluation.pairs_scoring): scorer()}
+        scored = select_and_score(run, context, material, model, progress, scorer, processes)
+        folder.write_model(
+            scored.selected, scored.last, objective.label_names, model.encoder.save_description
         )
-        for told in on_pairs.values():
-            metrics[ACCURACY.name], specs[ACCURACY.name] = told[ACCURACY.name], ACCURACY.record()
-        folder.write_model(selected, last, objective.label_names, model.encoder.save_description)
-        for split, rows in predictions.items():
+        for split, rows in scored.predictions.items():
             folder.write_predictions(split, rows)
             for tracker in trackers:
                 tracker.examples(split, material.dataset.splits[split], rows)
-        for name, told in on_pairs.items():
+        for name, told in scored.on_pairs.items():
             folder.write_evaluation(name, told)
-        summary = {
-            "status": "finished",
-            "id": run.id,
-            "metrics": metrics,
-            "metric_specs": specs,
-            "answers": config.objective.answers(),
-            "selected_by": f"{config.evaluation.selects_by}/{objective.primary.name}",
-            "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
-            "last": last_evaluation(progress, config.evaluation.selects_by),
-            # which ones are scored and saved
-            "weights": ("averaged" if config.optimizer.ema_decay > 0 else "trained"),
-            "parts": drawn_of_parts(config, material.examples["train"], progress.step),  # of a mixture
-            "cost": cost(config, progress, model, material, run.device, processes.of),
-            "stopped": progress.stopped or "budget",
-            "spikes": spikes(config, progress),
-            "seed": config.seed,
-            "notes": [*material.dataset.notes, *broken],
-            "text": material.texts,
-            "vocabulary": material.tokenizer.vocab_size,
-            "rows": material.counted(config),
-            "left_out": material.dataset.left_out,
-            "blind": blind_scores(material, scored),
-            "command": context.command,
-            "words": [redact(word) for word in context.words],
-        }
-        if unscored := [split for split in there if split not in scored]:
-            summary["unscored"] = unscored
-        if pretraining is not None:
-            summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
-        finish(trackers, summary)  # before it counts as finished: a kill between the two costs no curves
-        folder.write_summary(summary)
-        shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
+        done = finished(run, context, material, model, progress, scored, pretraining, processes.of)
+        finish(trackers, done)  # before it counts as finished: a kill between the two costs no curves
+        folder.write_summary(done)
+        summary = done
     except (Interrupted, KeyboardInterrupt):
         summary["status"] = "interrupted"
         raise
@@ -158,11 +112,57 @@ def compute(
         summary["error"] = f"{type(error).__name__}: {error}"
         raise
     finally:
-        if summary["status"] != "finished":
-            folder.write_summary(summary)
-        finish(trackers, summary)
+        try:
+            if summary["status"] != "finished":
+                folder.write_summary(summary)
+        finally:
+            close(trackers, summary)
+    shutil.rmtree(folder.checkpoints, ignore_errors=True)  # a finished run needs no resume state
     processes.same(lambda: summary)
-    return Outcome(folder, summary)
+    return ended(Outcome(folder, summary), progress)
+
+
+def select_and_score(
+    run: Located,
+    context: Context,
+    material: Material,
+    model: Model,
+    progress: Progress,
+    scorer: PairsScorer | None,
+    processes: Alone,
+) -> Scored:
+    """The weights that validation chose, which `model` holds afterwards, on every split that this run may
+    see, and on minimal pairs.
+    """
+    evaluation = run.config.evaluation
+    last = {name: value.clone() for name, value in model.state_dict().items()}
+    selected = (
+        load_best(run.folder.checkpoints, progress.best_step, progress.best_sha256)
+        if evaluation.keep == "best"
+        else last
+    )
+    model.load_state_dict(selected)
+    processes.spread(model)
+    there = scored_splits(material)
+    splits = [split for split in there if context.trial is None or split != "test"]
+    metrics, predictions = final_scores(run, model, material, splits, processes)
+    specs = metric_specs(material.objective.metrics, metrics)
+    broken = outside_bounds(metrics, specs)
+    for line in broken:
+        print(line, flush=True)
+    on_pairs = {} if scorer is None else {pairs_name(scorer.source, evaluation.pairs_scoring): scorer()}
+    for told in on_pairs.values():
+        metrics[PAIRS_ACCURACY.name] = told[PAIRS_ACCURACY.name]
+        specs[PAIRS_ACCURACY.name] = PAIRS_ACCURACY.record()
+    unscored = [split for split in there if split not in splits]
+    return Scored(selected, last, splits, unscored, metrics, specs, predictions, on_pairs, broken)
+
+
+def ended(outcome: Outcome, progress: Progress) -> Outcome:
+    """What a finished run returns. Raises Interrupted where a signal came with its last step."""
+    if progress.asked:
+        raise Interrupted(progress.asked, is_finished=True)
+    return outcome
 
 
 def described(config: Train, material: Material, context: Context) -> list[str]:
@@ -181,14 +181,14 @@ def follow(run: Located, material: Material, model: Model, processes: Alone) -> 
     """The part in `compute` of each process but the first, which alone reads and writes the run's folder."""
     optimizer = build_optimizer(run.config, set_up(model, run.config, run.device))
     _, snapshots = pairs_scorer(run, material, model)
-    fit(
+    progress = fit(
         run.config, model, optimizer, material.objective, material.examples, material.dataset.splits,
         run.device, run.folder.checkpoints, run.id,
         broadcast([]), None, snapshots, processes,
     )  # fmt: skip
     processes.spread(model)
     final_scores(run, model, material, scored_splits(material), processes)
-    return Outcome(run.folder, processes.same(dict))
+    return ended(Outcome(run.folder, processes.same(dict)), progress)
 
 
 def pairs_scorer(
@@ -226,6 +226,7 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
         tags=[redact(tag) for tag in config.tags],
         sweep=context.sweep,
         answers=config.objective.answers(),
+        classes=role_of_classes(objective, config.objective.answers()),
         identity={name: run.identity[name] for name in ("numerics", "inputs", "code")},
     )
     chosen = config.tracker.build(info)
@@ -235,6 +236,12 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
     if context.trial is not None:  # of one that is pruned or killed, too
         context.trial.note("run", str(run.folder))
     return [LocalTracker(info), *([] if chosen is None else [chosen]), *reporting]
+
+
+def role_of_classes(objective: Objective, answers: dict[str, str]) -> str | None:
+    """See RunInfo.classes."""
+    is_one = isinstance(objective, ClassificationObjective) and len(answers) == 1
+    return next(iter(answers)) if is_one else None
 
 
 class TrialTracker(Tracker):
@@ -264,10 +271,19 @@ class TrialTracker(Tracker):
 
 
 def finish(trackers: list[Tracker], summary: dict[str, Any]) -> None:
-    """Each of them once, whatever happens to one."""
-    with ExitStack() as closing:
-        while trackers:
-            closing.callback(trackers.pop().finish, summary)
+    """Each of them once, in their order; where one fails, those behind it are left for `close`."""
+    while trackers:
+        trackers.pop(0).finish(summary)
+
+
+def close(trackers: list[Tracker], summary: dict[str, Any]) -> None:
+    """The same for a run that has failed: a tracker that fails too is told of, and hides no reason."""
+    while trackers:
+        try:
+            finish(trackers, summary)
+        except Exception as error:
+            line = one_line(f"{type(error).__name__}: {error}")
+            print(f"bertlab: note: a tracker did not end well ({line})", file=sys.stderr)
 
 
 def broadcast(trackers: list[Tracker]) -> Callable[[dict[str, float]], None]:

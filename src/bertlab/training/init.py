@@ -49,6 +49,7 @@ class FromScratch(InitConfig):
 class FromCheckpoint(InitConfig):
     """Weights of another run of ours."""
 
+    weights_input: ClassVar = "init"
     path: str = string(MISSING, "run folder, or the model.safetensors of one")
     head: bool = flag(False, "take the head's weights too; without it the head starts at random")
 
@@ -67,7 +68,7 @@ class FromCheckpoint(InitConfig):
         files = (
             [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json")]
         )
-        return {"init": digest([file_digest(file) for file in files if file.is_file()])}
+        return {self.weights_input: digest([file_digest(file) for file in files if file.is_file()])}
 
     def initialize(self, model: nn.Module, run: Train, tokenizer: str, source: Path | None) -> None:
         """Copy the encoder's (and the head's) weights. Raises RunError naming the first thing that does not
@@ -143,6 +144,7 @@ class FromPretrained(InitConfig):
     encoder.
     """
 
+    weights_input: ClassVar = "pretrained"
     path: str | None = string(
         None, "folder with config.json and model.safetensors, or a hub name; null = model.name_or_path"
     )
@@ -174,7 +176,7 @@ class FromPretrained(InitConfig):
             *sorted(source.glob("*.safetensors")),
             *(file for file in (source / "tokenizer.json",) if file.is_file()),
         ]
-        return {"pretrained": digest([file_digest(file) for file in files])}
+        return {self.weights_input: digest([file_digest(file) for file in files])}
 
     def initialize(self, model: nn.Module, run: Train, tokenizer: str, source: Path | None) -> None:
         """Copy its weights, under our names. Raises DataError or ConfigError naming what does not fit."""
@@ -191,7 +193,8 @@ def load_from_run(path: Path, model: nn.Module, run: Train, tokenizer: str, head
     """
     if not path.exists():
         raise RunError(f"{asked}: no such run folder or file")
-    if (folder := RunFolder(path)).is_run:
+    folder = RunFolder(path if path.is_dir() else path.parent)
+    if folder.is_run:
         _check_run(folder, run, tokenizer, asked)
     weights = load_weights(folder.weights_file if path.is_dir() else path)
     if not head:

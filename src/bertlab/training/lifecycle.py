@@ -20,10 +20,10 @@ from bertlab.runs.outcome import Companions, Context, Outcome
 from bertlab.runs.processes import place
 from bertlab.training.assembly import build_initialized
 from bertlab.training.execution import compute
-from bertlab.training.location import Located, in_parts, locate
+from bertlab.training.location import OUT_OF_MEMORY, Located, in_parts, locate
 from bertlab.training.loop import Interrupted, MemoryExhausted
 from bertlab.training.rehearsal import rehearse
-from bertlab.training.several.exchange import ALONE, Alone, meet
+from bertlab.training.several.exchange import ALONE, Alone, meet, word_left
 from bertlab.training.several.launch import run_together
 from bertlab.training.several.seeds import Conductor, Seed
 from bertlab.training.summary import score_rest
@@ -44,7 +44,8 @@ def train(config: Train, context: Context) -> Outcome:
     if place().of == 1:
         return train_by_several(run, context)
     try:
-        return train_located(run, context)
+        with word_left():
+            return train_located(run, context)
     except (DataError, DivergedError) as error:  # met by all alike: the first tells
         raise error if place().is_first else ToldElsewhereError(str(error)) from error
 
@@ -53,7 +54,7 @@ def train_by_several(run: Located, context: Context) -> Outcome:
     """The same in processes started for it; this one waits, and begins again in smaller parts where memory
     does not suffice.
     """
-    if run.summary is not None and run.summary["status"] == "finished":
+    if run.summary is not None and run.is_finished:
         run.folder.verify(READ_WHOLE)
         return Outcome(run.folder, run.summary, skipped=True)
     try:
@@ -61,10 +62,21 @@ def train_by_several(run: Located, context: Context) -> Outcome:
         alone = dataclasses.replace(context, companions=None)  # which stay in this process
         skipped = run_together(run.config.compute.processes, _in_process, tree, alone)
     except MemoryExhausted as error:
-        smaller = locate(in_parts(run.config, error.micro_batch))
+        note_exhausted(run, error)
+        smaller = locate(run.config)
         say_in_parts(smaller)
         return train_by_several(smaller, context)
     return Outcome(run.folder, run.folder.finished() or {}, skipped)
+
+
+def note_exhausted(run: Located, error: MemoryExhausted) -> None:
+    """On record, of the run or of its pretraining, whichever was about to be trained: the first of several
+    processes does not hear of memory that another one lacked.
+    """
+    while run.stage is not None and run.stage.folder.finished() is None:
+        run = run.stage
+    told = {"status": OUT_OF_MEMORY, "micro_batch_size": error.micro_batch}
+    run.folder.write_summary((run.folder.summary() or {}) | told)
 
 
 def _in_process(tree: dict[str, Any], context: Context) -> bool:
@@ -87,13 +99,11 @@ def train_with_others(run: Located, context: Context) -> Outcome:
     if (came_to := companions.ended.get(str(run.folder))) is None:
         if (outcome := outcome_before(run, context)) is not None:
             return outcome
-        runs = together_with(run, context, companions)
-        if run.stage is not None:  # made here, where signals are heard; all of them begin with it
+        if run.stage is not None and not run.stage.is_finished:
+            # made here, where signals are heard; all of them begin with what it became
             train_located(run.stage, dataclasses.replace(context, differs="", companions=None))
-            runs = [
-                (dataclasses.replace(one, stage=locate(one.stage.config) if one.stage else None), own)
-                for one, own in runs
-            ]
+            return train_with_others(locate(run.config), context)
+        runs = together_with(run, context, companions)
         numbers = sorted(one.config.seed for one, _ in runs)
         told = f"together: seeds {', '.join(map(str, numbers))}"
         print(told if len(runs) > 1 else f"seed {numbers[0]}: no other to train with", flush=True)
@@ -116,7 +126,7 @@ def train_with_others(run: Located, context: Context) -> Outcome:
         )
         came_to = companions.ended[str(run.folder)]
         if conductor.received and not isinstance(came_to, BaseException):  # too late for this one
-            raise Interrupted(conductor.received[0])
+            raise Interrupted(conductor.received[0], is_finished=True)
     if isinstance(came_to, BaseException):
         raise came_to
     return came_to
@@ -133,7 +143,7 @@ def together_with(run: Located, context: Context, companions: Companions) -> lis
         with suppress(UserError):  # told when its own turn comes
             other = locate(config)
             is_like = but_for_the_seed(other.config) == but_for_the_seed(run.config)
-            if is_like and (other.summary or {}).get("status") != "finished":
+            if is_like and not other.is_finished:
                 runs.setdefault(str(other.folder), (other, own))
     return [runs[folder] for folder in sorted(runs)]
 
@@ -158,6 +168,9 @@ def train_located(run: Located, context: Context, seed: Seed[Outcome] | None = N
         return outcome
     alone = dataclasses.replace(context, trial=None, differs="")
     pretraining = None if run.stage is None else train_located(run.stage, alone)
+    if run.stage is not None and pretraining is not None and pretraining.folder.path != run.stage.folder.path:
+        # where memory was short it has become another run, and so is the one that begins with it
+        return train_located(locate(run.config), context, seed)
     source = run.config.init.source(run.config) if pretraining is None else pretraining.folder.path
     with threads(run.device.threads):
         material = processes.in_turn(lambda: prepare(run.config, run.folder.begun_tokenizer(), source))

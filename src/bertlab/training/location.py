@@ -36,6 +36,11 @@ class Located:
         """12 hex digits."""
         return str(self.identity["id"])
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it had when it was located."""
+        return self.summary is not None and self.summary["status"] == "finished"
+
 
 def locate(config: Train) -> Located:
     """The run that stands for this config: where so many examples a forward pass ran out of memory, the same

@@ -28,7 +28,14 @@ from bertlab.data.batches import order_of
 from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
 from bertlab.errors import DataError, DivergedError, RunError
 from bertlab.kernels import Part, as_part
-from bertlab.runs.checkpoints import ResumeState, best_file, load_checkpoint, save_best, save_checkpoint
+from bertlab.runs.checkpoints import (
+    ResumeState,
+    best_file,
+    load_checkpoint,
+    newest_whole,
+    save_best,
+    save_checkpoint,
+)
 from bertlab.runs.machine import Device
 from bertlab.runs.progress import say, working
 from bertlab.training.assembly import Learner, Model
@@ -45,11 +52,19 @@ HANGUP = () if sys.platform == "win32" else (signal.SIGHUP,)  # a terminal that 
 
 
 class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
-    """SIGINT, SIGTERM or SIGHUP: the run has been checkpointed and can be continued."""
+    """SIGINT, SIGTERM or SIGHUP: the run has been checkpointed and can be continued, or it was at its end and
+    has finished; what would come after it does not begin.
+    """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, is_finished: bool = False) -> None:
         super().__init__(signal.Signals(number).name)
-        self.exit_status = 128 + number
+        self.exit_status, self.is_finished = 128 + number, is_finished
+
+    @property
+    def line(self) -> str:
+        """For a person."""
+        how = "run finished" if self.is_finished else "checkpoint written"
+        return f"{self}: {how}; the same command continues"
 
 
 class Pruned(Exception):  # noqa: N818  # not an error: a sweep has better things to do
@@ -87,6 +102,174 @@ class Progress:
     evaluations_without_improvement: int = 0
     stopped: str = ""  # why training ended before its budget
     records: list[dict[str, float]] = field(default_factory=list)
+    asked: int = 0  # the signal by which to end once the run has finished; never saved
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A step whose loss and gradient norm nobody has looked at yet: that would make the host wait."""
+
+    step: int
+    loss: Loss
+    norm: Tensor
+    lr: float
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a step is followed by."""
+
+    record: bool  # of training
+    evaluation: bool
+    snapshot: bool
+    checkpoint: bool
+
+    @property
+    def values(self) -> bool:
+        """Whether losses must be known, for which an accelerator's host waits."""
+        return self.record or self.evaluation or self.checkpoint
+
+
+def due(step: int, is_last: bool, asked: bool, unsaved: bool, evaluate_at: int | None, snapshot: bool) -> Due:
+    """What step number `step`, counted from 1, is followed by. `asked`: to stop; `unsaved`: for long;
+    `evaluate_at`: after every so many steps, None where nothing is scored on the way.
+    """
+    return Due(
+        record=step % LOG_EVERY == 0 or is_last,
+        evaluation=evaluate_at is not None and (step % evaluate_at == 0 or is_last),
+        snapshot=snapshot,
+        checkpoint=asked or unsaved or is_last or snapshot,
+    )
+
+
+@dataclass
+class Journal:
+    """What is kept of a run while it goes on: its progress, records, checkpoints and clocks."""
+
+    config: Train
+    model: Model
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    device: Device
+    folder: Path  # of checkpoints
+    run: str  # its id
+    log: Callable[[dict[str, float]], None]
+    processes: Alone
+    progress: Progress
+    unread: list[Unread] = field(default_factory=list)
+    running: Tensor = field(init=False)  # loss since the last record
+    # clocks, started by `begin`
+    started: float = field(init=False)
+    started_cores: float = field(init=False)
+    saved_at: float = field(init=False)
+    recorded_at: float = field(init=False)
+    recorded_tokens: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        for earlier in self.progress.records:
+            self.log(earlier)
+
+    def begin(self) -> None:
+        """Start the clocks: of training, of the last checkpoint, of the last record."""
+        processes, progress = self.processes, self.progress
+        own = progress.core_seconds if processes.is_first else 0.0
+        self.started_cores = processes.core_seconds() - own
+        self.started, self.saved_at = processes.seconds() - progress.seconds, time.perf_counter()
+        self.recorded_at, self.recorded_tokens = processes.seconds(), progress.tokens
+        self.running = torch.tensor(progress.loss_total, dtype=torch.float32, device=self.device.device)
+
+    def record(self, values: dict[str, float]) -> None:
+        """At this step."""
+        values = {"step": self.progress.step, "epoch": round(self.progress.epoch, 6), **values}
+        self.progress.records.append(values)
+        self.log(values)
+
+    def note(self, step: Step, loss: Loss, tokens: int, counts: dict[str, tuple[float, float]]) -> None:
+        """Add up what a step has read and lost."""
+        progress = self.progress
+        progress.epoch = step.epochs_done
+        progress.examples += len(step.rows)
+        progress.tokens += tokens
+        progress.loss_count += loss.count
+        self.running += loss.total
+        for name, (part, whole) in counts.items():
+            parts, wholes = progress.counts.get(name, (0.0, 0.0))
+            progress.counts[name] = (parts + part, wholes + whole)
+
+    def agree(self, received: list[int], now: float) -> tuple[int, float]:
+        """What all processes go by: the signal to stop by, 0 for none, and the seconds since a checkpoint.
+
+        Once a step: what is asked from here on is done in the next one, with a checkpoint of its own.
+        """
+        told = self.processes.gather(
+            (
+                self.processes.signal(received),
+                now - self.started,
+                time.perf_counter() - self.saved_at,
+                self.processes.core_seconds() - self.started_cores,
+            )
+        )
+        self.progress.core_seconds = float(told[:, 3].sum())
+        _, self.progress.seconds, unsaved, _ = told[0].tolist()
+        return int(told[:, 0].max()), unsaved
+
+    def settle(self) -> None:
+        """Read what was left unread. Raises DivergedError."""
+        for one in self.unread:
+            check_finite(one.loss, one.norm, one.step, one.lr, self.folder)
+        self.progress.loss_total = float(self.running)
+        note_spikes(self.config, self.progress, self.unread)
+
+    def record_training(self, norm: Tensor, lr: float, now: float) -> str:
+        """A record of the steps since the last one, and a line on them."""
+        progress = self.progress
+        speed = (progress.tokens - self.recorded_tokens) / max(now - self.recorded_at, 1e-9)
+        loss = progress.loss_total / progress.loss_count
+        self.record(
+            {
+                "train/loss": loss,
+                "train/lr": lr,
+                "train/grad_norm": float(norm),
+                "train/largest_loss": progress.loss_largest,
+                "train/spikes": len(progress.spikes),
+                "train/tokens_per_s": speed,
+                "train/tokens": progress.tokens,
+                **{
+                    f"train/{name}": part / max(whole, 1.0) for name, (part, whole) in progress.counts.items()
+                },
+            }
+        )
+        progress.loss_total, progress.loss_count, progress.loss_largest = 0.0, 0.0, -math.inf
+        progress.counts = {}
+        self.running.zero_()
+        self.recorded_at, self.recorded_tokens = now, progress.tokens
+        return f"loss {loss:.4f}, {speed:,.0f} tokens/s"
+
+    def leave_out(self, seconds: float) -> None:
+        """Evaluation is not training time."""
+        self.started += seconds
+        self.recorded_at = self.processes.seconds()
+
+    def checkpoint(self) -> None:
+        """Everything that a restart needs."""
+        progress, folder, processes = self.progress, self.folder, self.processes
+        generators = processes.gather_objects(rng_state(self.device.device))
+        state: dict[str, Any] = {
+            "optimizer": self.optimizer.state_dict(),
+            "rng": generators[0],
+            "progress": {name: value for name, value in vars(progress).items() if name != "asked"},
+        }
+        if processes.of > 1:
+            state["rng_of_others"] = generators[1:]
+        if self.average is not None:
+            state["average"] = self.average.values
+        best = (
+            {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
+        )
+        if processes.is_first:
+            weights = self.model.state_dict()
+            save_checkpoint(folder, ResumeState(self.run, progress.step, weights, state, best))
+        self.saved_at = time.perf_counter()
 
 
 def fit(
@@ -111,43 +294,14 @@ def fit(
     holds the same weights. Afterwards `model` holds the last weights, or their average where
     `optimizer.ema_decay` asks for one; the best ones lie beside the checkpoints (`load_best`). Every record
     goes to `log`, those of the time before a restart first. `snapshots` are measured on the way and change
-    nothing. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM,
-    Pruned after one where `should_prune`, asked after every evaluation but the last, says that going on is
-    not worth it.
+    nothing. Raises DivergedError for a non-finite loss, Interrupted after a checkpoint on SIGINT/SIGTERM (one
+    that comes with the last step is left to the caller, as `asked`), Pruned after one where `should_prune`,
+    asked after every evaluation but the last, says that going on is not worth it.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     average = average_of(weights, config.optimizer)
     progress = resume(folder, run, model, optimizer, average, device, processes)
-    for earlier in progress.records:
-        log(earlier)
-
-    def record(values: dict[str, float]) -> None:
-        values = {"step": progress.step, "epoch": round(progress.epoch, 6), **values}
-        progress.records.append(values)
-        log(values)
-
-    def checkpoint() -> None:
-        generators = processes.gather_objects(rng_state(device.device))
-        state: dict[str, Any] = {
-            "optimizer": optimizer.state_dict(),
-            "rng": generators[0],
-            "progress": vars(progress),
-        }
-        if processes.of > 1:
-            state["rng_of_others"] = generators[1:]
-        if average is not None:
-            state["average"] = average.values
-        best = (
-            {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
-        )
-        if processes.is_first:
-            save_checkpoint(folder, ResumeState(run, progress.step, model.state_dict(), state, best))
-
-    def settle(loss: Loss, norm: Tensor) -> None:
-        check_finite(loss, norm, progress.step, optimizer.param_groups[0]["lr"], folder)
-        progress.loss_total = float(running)
-        note_spikes(config, progress, losses, progress.step)
-
+    journal = Journal(config, model, optimizer, average, device, folder, run, log, processes, progress)
     order = order_of(config, examples["train"])
     total = order.total_steps(config.budget)
     total_tokens = (
@@ -159,14 +313,9 @@ def fit(
     learner = processes.learner(Learner(model, objective, device))
     peak_lr = [group["peak_lr"] for group in optimizer.param_groups]
     model.train()
-    started_cores = processes.core_seconds() - (progress.core_seconds if processes.is_first else 0.0)
-    started, saved_at = processes.seconds() - progress.seconds, time.perf_counter()
-    recorded_at, recorded_tokens = processes.seconds(), progress.tokens
+    journal.begin()
     shown = working("training", total, "steps", progress.step)
     steps = feed.steps(progress.step, device, config.compute.workers)
-    # loss since the last record
-    running = torch.tensor(progress.loss_total, dtype=torch.float32, device=device.device)
-    losses: list[Loss] = []  # of the steps that note_spikes has not seen yet
     skips, selects_by = config.optimizer.skip_spikes is not None, config.evaluation.selects_by
     with interruptible() as received, shown as bar, worker_deaths_explained(), closing(steps):
         while not progress.stopped and (total is None or progress.step < total):
@@ -189,12 +338,13 @@ def fit(
                     " budget.batch_size, or leave such texts out"
                 )
             norm = clip_gradients(weights, config.optimizer.clip_norm)
+            lr = optimizer.param_groups[0]["lr"]
             # elsewhere reading a value would make the host wait: checked with the next record
             if device.device.type == "cpu" or skips:
-                check_finite(loss, norm, progress.step + 1, optimizer.param_groups[0]["lr"], folder)
-            losses.append(loss)
+                check_finite(loss, norm, progress.step + 1, lr, folder)
+            journal.unread.append(Unread(progress.step + 1, loss, norm, lr))
             # what is left out must be known now
-            if not (skips and note_spikes(config, progress, losses, progress.step + 1)):
+            if not (skips and note_spikes(config, progress, journal.unread)):
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
@@ -202,98 +352,55 @@ def fit(
             progress.step += 1
             if average is not None:
                 average.update(progress.step)
-            progress.epoch = step.epochs_done
-            progress.examples += len(step.rows)
-            progress.tokens += tokens
-            progress.loss_count += loss.count
-            running += loss.total
-            for name, (part, whole) in counts.items():
-                parts, wholes = progress.counts.get(name, (0.0, 0.0))
-                progress.counts[name] = (parts + part, wholes + whole)
+            journal.note(step, loss, tokens, counts)
             now = processes.seconds()
-            # once a step: what is asked from here on is done in the next one, with a checkpoint of its own
-            told = processes.gather(
-                (
-                    processes.signal(received),
-                    now - started,
-                    time.perf_counter() - saved_at,
-                    processes.core_seconds() - started_cores,
-                )
-            )
-            asked, progress.core_seconds = int(told[:, 0].max()), float(told[:, 3].sum())
-            _, progress.seconds, unsaved, _ = told[0].tolist()
+            asked, unsaved = journal.agree(received, now)
             bar.advance()
             is_last = progress.step == total or over_time(config, progress)
-            wants_evaluation = selects_by in examples and (progress.step % evaluate_at == 0 or is_last)
-            wants_snapshot = snapshots is not None and snapshots.due(
-                seen, snapshots.seen(progress.tokens, progress.epoch)
-            )
-            wants_checkpoint = (
-                asked > 0 or unsaved >= config.compute.checkpoint_seconds or is_last or wants_snapshot
-            )
-            if wants_evaluation or wants_checkpoint or progress.step % LOG_EVERY == 0:
-                settle(loss, norm)
-            if progress.step % LOG_EVERY == 0 or is_last:
-                speed = (progress.tokens - recorded_tokens) / max(now - recorded_at, 1e-9)
-                record(
-                    {
-                        "train/loss": progress.loss_total / progress.loss_count,
-                        "train/lr": optimizer.param_groups[0]["lr"],
-                        "train/grad_norm": float(norm),
-                        "train/largest_loss": progress.loss_largest,
-                        "train/spikes": len(progress.spikes),
-                        "train/tokens_per_s": speed,
-                        "train/tokens": progress.tokens,
-                        **{
-                            f"train/{name}": part / max(whole, 1.0)
-                            for name, (part, whole) in progress.counts.items()
-                        },
-                    }
-                )
-                bar.note = f"loss {progress.loss_total / progress.loss_count:.4f}, {speed:,.0f} tokens/s"
-                progress.loss_total, progress.loss_count, progress.loss_largest, progress.counts = (
-                    0.0,
-                    0.0,
-                    -math.inf,
-                    {},
-                )
-                running.zero_()
-                recorded_at, recorded_tokens = now, progress.tokens
+            after = 0.0 if snapshots is None else snapshots.seen(progress.tokens, progress.epoch)
+            wants = due(
+                progress.step, is_last, asked > 0, unsaved >= config.compute.checkpoint_seconds,
+                evaluate_at if selects_by in examples else None,
+                snapshots is not None and snapshots.due(seen, after),
+            )  # fmt: skip
+            if wants.values:
+                journal.settle()
+            if wants.record:
+                bar.note = journal.record_training(norm, lr, now)
             if over_time(config, progress):
                 progress.stopped = "budget.hours"
-            if snapshots is not None and wants_snapshot and processes.is_first:
+            if snapshots is not None and wants.snapshot and processes.is_first:
                 with averaged(average):
-                    record(snapshots.record(progress.tokens, progress.epoch))
-            if wants_evaluation:
+                    journal.record(snapshots.record(progress.tokens, progress.epoch))
+            if wants.evaluation:
                 with averaged(average):
                     metrics, _ = score(
                         model, objective, examples[selects_by], device, config.evaluation.batch_size,
                         selects_by, rows[selects_by],
                         processes,
                     )  # fmt: skip
-                    record(scalars(metrics))
+                    journal.record(scalars(metrics))
                     is_best = judge(config.evaluation, objective.primary, progress, metrics)
                     line = describe(progress, metrics, f"{selects_by}/{objective.primary.name}")
                     say(f"{processes.seed}{line}")
                     if is_best and processes.is_first:
                         progress.best_sha256 = save_best(folder, progress.step, model.state_dict())
-            if wants_evaluation or wants_snapshot:
-                started += processes.seconds() - now  # evaluation is not training time
-                recorded_at = processes.seconds()
+            if wants.evaluation or wants.snapshot:
+                journal.leave_out(processes.seconds() - now)
             prune = (
-                wants_evaluation
+                wants.evaluation
                 and not (is_last or progress.stopped)
                 and should_prune is not None
                 and should_prune()
             )
-            if processes.either(wants_checkpoint or bool(progress.stopped) or prune):
-                settle(loss, norm)
-                checkpoint()
-                saved_at = time.perf_counter()
-            if prune:
-                raise Pruned
+            if processes.either(wants.checkpoint or bool(progress.stopped) or prune):
+                journal.settle()
+                journal.checkpoint()
             if asked and not is_last:
                 raise Interrupted(asked)
+            if prune and not received:
+                raise Pruned
+    progress.asked = int(processes.gather([processes.signal(received)]).max())
     if average is not None:
         average.put_in()
     return progress
@@ -393,8 +500,8 @@ def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -
     """Stop before a non-finite update reaches the weights. Raises DivergedError."""
     if math.isfinite(float(loss.total)) and math.isfinite(float(norm)):
         return
-    saved = sorted(folder.glob("step-*"))
-    last = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+    saved = newest_whole(folder)
+    last = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is {saved}"
     raise DivergedError(
         f"training diverged at step {step}: loss {float(loss.total) / loss.count:.4g}, gradient norm"
         f" {float(norm):.4g}, learning rate {lr:.3g}; {last}. Lower optimizer.lr, lengthen"
@@ -402,17 +509,17 @@ def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -
     )
 
 
-def note_spikes(config: Train, progress: Progress, losses: list[Loss], step: int) -> bool:
-    """Judge the losses of the steps up to `step`, which are taken out of `losses`; whether the last of them
-    is a spike.
+def note_spikes(config: Train, progress: Progress, unread: list[Unread]) -> bool:
+    """Judge the losses of the steps up to now, which are read with that; whether the last of them is a
+    spike.
     """
     asked, trend, is_spike = config.optimizer.skip_spikes, Trend(**progress.trend), False
-    for number, loss in enumerate(losses, start=step + 1 - len(losses)):
-        value = float(loss.total) / loss.count
+    for one in unread:
+        value = float(one.loss.total) / one.loss.count
         is_spike = trend.see(value, asked or COUNTED)
         progress.loss_largest = max(progress.loss_largest, value)
         if is_spike:
-            progress.spikes.append(number)
+            progress.spikes.append(one.step)
             if len(progress.spikes) <= TOLD_SPIKES:
                 done = (
                     "its update is left out"
@@ -420,10 +527,10 @@ def note_spikes(config: Train, progress: Progress, losses: list[Loss], step: int
                     else "optimizer.skip_spikes would leave such updates out"
                 )
                 say(
-                    f"step {number}: loss {value:.4g} is a spike; {done}"
+                    f"step {one.step}: loss {value:.4g} is a spike; {done}"
                     + "; no more are told" * (len(progress.spikes) == TOLD_SPIKES)
                 )
-    losses.clear()
+    unread.clear()
     progress.trend = vars(trend)
     return is_spike
 

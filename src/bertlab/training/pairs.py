@@ -29,9 +29,10 @@ import torch
 from torch import Tensor
 
 from bertlab.config.schema import Evaluation, ObjectiveConfig, Paths, Train
-from bertlab.contracts import Batch, Metric, Objective
+from bertlab.contracts import Batch, Objective
 from bertlab.data.pairs import Pairs, PairsFile, find_pairs, read_pairs
 from bertlab.data.tokenizer import Tokenizer
+from bertlab.declarations import PAIRS_ACCURACY, PAIRS_TOKENS, PAIRS_WORDS
 from bertlab.errors import ConfigError, DataError, DivergedError
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest
@@ -40,7 +41,6 @@ from bertlab.runs.machine import Device
 from bertlab.runs.progress import working
 from bertlab.training.assembly import Model
 
-ACCURACY = Metric("pairs/accuracy", higher_is_better=True)  # mean over phenomena; ties count one half
 PIECE = 4096  # sentences that are scored, and cached, together
 BATCH_TOKENS = 8192  # of one forward pass
 ROWS = 64  # rows of logits whose softmax stays in the cache of a processor
@@ -299,7 +299,7 @@ def summarise(scored: Scored) -> dict[str, Any]:
     whole = _mean_of(list(phenomena.values()))
     shares = np.array([told["accuracy"] for told in phenomena.values()])
     told: dict[str, Any] = {
-        "pairs/accuracy": whole["accuracy"],
+        PAIRS_ACCURACY.name: whole["accuracy"],
         "pairs/interval": whole["interval"],
         "pairs/pairs": len(scored.pairs),
         "pairs/ties": whole["ties"],
@@ -414,9 +414,9 @@ class Snapshots:
         """What goes to the trackers."""
         told = self.scorer()
         return {
-            "pairs/accuracy": told["pairs/accuracy"],
-            "pairs/tokens": tokens,
-            "pairs/words": round(epoch * self.words),
+            PAIRS_ACCURACY.name: told[PAIRS_ACCURACY.name],
+            PAIRS_TOKENS: tokens,
+            PAIRS_WORDS: round(epoch * self.words),
         }
 
     def missed(self, tokens: int, epoch: float) -> list[float]:

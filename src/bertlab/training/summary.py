@@ -2,16 +2,22 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric
 from bertlab.data.batches import order_of
 from bertlab.data.material import Material
+from bertlab.data.mixture import drawn_of_parts
 from bertlab.declarations import SCORED_SPLITS
+from bertlab.errors import redact
 from bertlab.runs.machine import Device
+from bertlab.runs.outcome import Context, Outcome
+from bertlab.runs.summaries import is_score, name_of_best
 from bertlab.training.assembly import Model
 from bertlab.training.costs.flops import product_rate, training_flops
 from bertlab.training.evaluation import score
@@ -21,6 +27,65 @@ from bertlab.training.several.exchange import ALONE, Alone
 from bertlab.training.spikes import COUNTED
 
 FIRST_SPIKES = 100  # of which a summary tells the step
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A trained run's weights, those that validation chose and the last, and what the chosen ones score."""
+
+    selected: dict[str, Tensor]
+    last: dict[str, Tensor]
+    splits: list[str]  # that were scored
+    unscored: list[str]  # that a trial of a search must not see
+    metrics: dict[str, Any]
+    specs: dict[str, Any]  # by the names of metrics
+    predictions: dict[str, list[dict[str, Any]]]  # by split
+    on_pairs: dict[str, dict[str, Any]]  # by the names of minimal pairs
+    broken: list[str]  # lines on scores that cannot be
+
+
+def finished(
+    run: Located,
+    context: Context,
+    material: Material,
+    model: Model,
+    progress: Progress,
+    scored: Scored,
+    pretraining: Outcome | None,
+    processes: int,
+) -> dict[str, Any]:
+    """`summary.json` of a run that has ended well."""
+    config, objective = run.config, material.objective
+    summary = {
+        "status": "finished",
+        "id": run.id,
+        "metrics": scored.metrics,
+        "metric_specs": scored.specs,
+        "answers": config.objective.answers(),
+        "selected_by": f"{config.evaluation.selects_by}/{objective.primary.name}",
+        "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
+        "last": last_evaluation(progress, config.evaluation.selects_by),
+        # which ones are scored and saved
+        "weights": ("averaged" if config.optimizer.ema_decay > 0 else "trained"),
+        "parts": drawn_of_parts(config, material.examples["train"], progress.step),  # of a mixture
+        "cost": cost(config, progress, model, material, run.device, processes),
+        "stopped": progress.stopped or "budget",
+        "spikes": spikes(config, progress),
+        "seed": config.seed,
+        "notes": [*material.dataset.notes, *scored.broken],
+        "text": material.texts,
+        "vocabulary": material.tokenizer.vocab_size,
+        "rows": material.counted(config),
+        "left_out": material.dataset.left_out,
+        "blind": blind_scores(material, scored.splits),
+        "command": context.command,
+        "words": [redact(word) for word in context.words],
+    }
+    if scored.unscored:
+        summary["unscored"] = scored.unscored
+    if pretraining is not None:
+        summary["stage"] = {"run": pretraining.folder.name, "cost": pretraining.summary["cost"]}
+    return summary
 
 
 def score_rest(run: Located, model: Model, material: Material, summary: dict[str, Any]) -> dict[str, Any]:
@@ -76,9 +141,7 @@ def final_scores(
         if run.config.evaluation.save_predictions and processes.is_first:
             predictions[split] = material.objective.predictions(measured, rows)
         for name, best in material.dataset.best_possible.get(split, {}).items():
-            metrics[f"best_possible/{name}" if split == "validation" else f"best_possible/{split}_{name}"] = (
-                best
-            )
+            metrics[name_of_best(split, name)] = best
     return metrics, predictions
 
 
@@ -86,11 +149,7 @@ def metric_specs(declared: tuple[Metric, ...], metrics: dict[str, Any]) -> dict[
     """Direction, unit and bounds of every score of a split, under its full name."""
     named = {metric.name: metric for metric in declared}
     full = {name: name.partition("/")[2] for name, value in metrics.items() if isinstance(value, int | float)}
-    return {
-        name: named[short].record()
-        for name, short in full.items()
-        if short in named and not name.startswith("best_possible/")
-    }
+    return {name: named[short].record() for name, short in full.items() if short in named and is_score(name)}
 
 
 def outside_bounds(metrics: dict[str, Any], specs: dict[str, Any]) -> list[str]:

@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hydra_plugins.bertlab_optuna import _outgoing
 from hydra_plugins.bertlab_optuna._space import Space
+from hydra_plugins.bertlab_optuna.best_of import all_trials, draw_best_of
 from hydra_plugins.bertlab_optuna.trial import NOTE
 
 LONGEST_LEGEND = 12
@@ -188,8 +189,6 @@ def _best_of_k(study: optuna.Study, name_of_score: str) -> Any:
     """
     import matplotlib.pyplot as plt
     from optuna.study import StudyDirection
-
-    from bertlab.report.figures.plots import all_trials, draw_best_of
 
     trials = study.get_trials(deepcopy=False)
     done = [trial.value for trial in trials if trial.state == TrialState.COMPLETE]

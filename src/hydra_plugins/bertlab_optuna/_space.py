@@ -18,9 +18,7 @@ from hydra.core.override_parser.types import (
 )
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-
-class SpaceError(ValueError):
-    """A search space that cannot be searched; one line."""
+from hydra_plugins.bertlab_optuna._errors import SpaceError
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from hydra_plugins.bertlab_optuna._space import SpaceError, ends_of
+from hydra_plugins.bertlab_optuna._errors import SpaceError
+from hydra_plugins.bertlab_optuna._space import ends_of
 
 SAMPLERS = {
     "tpe": "TPESampler", "gp": "GPSampler", "cmaes": "CmaEsSampler", "random": "RandomSampler",

@@ -26,8 +26,9 @@ from omegaconf import DictConfig, OmegaConf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from hydra_plugins.bertlab_optuna._errors import SpaceError
 from hydra_plugins.bertlab_optuna._results import write_results
-from hydra_plugins.bertlab_optuna._space import Space, SpaceError, build_space, quoted
+from hydra_plugins.bertlab_optuna._space import Space, build_space, quoted
 from hydra_plugins.bertlab_optuna._study import (
     build_pruner,
     build_sampler,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bertlab.data.kinds._cells import IN_PLAIN_TEXT, shown, structure
 from bertlab.declarations import Kind
 from bertlab.errors import DataError
 
@@ -24,11 +25,12 @@ class Choices(Kind):
         self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
     ) -> list[Any]:
         """As many in every row as in the first."""
-        for row, cell in enumerate(cells, start=before + 1):
+        converted = [structure(cell, self.column, row) for row, cell in enumerate(cells, start=before + 1)]
+        for row, cell in enumerate(converted, start=before + 1):
             if not isinstance(cell, list) or len(cell) < 2 or not all(isinstance(text, str) for text in cell):
                 raise DataError(
                     f"{self.column.where}: row {row} holds no list of two or more texts in"
-                    f" {self.column.named} ({str(cell)[:40]})"
+                    f" {self.column.named} ({shown(cell)}){IN_PLAIN_TEXT if isinstance(cell, str) else ''}"
                 )
             self.count = self.count or len(cell)
             if len(cell) != self.count:
@@ -36,4 +38,4 @@ class Choices(Kind):
                     f"{self.column.where}: row {row} has {len(cell)} choices in {self.column.named}, the rows"
                     f" before it {self.count}"
                 )
-        return list(cells)
+        return converted

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from bertlab.data.kinds._cells import shown
 from bertlab.data.kinds.number import is_missing
 from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
@@ -62,7 +63,7 @@ class Index(Kind):
             return known.index(cell)
         allowed = f"a number from 0{f' to {len(known) - 1}' if known else ''}"
         raise DataError(
-            f"{column.where}: row {row} holds {written[:40]!r} in {column.named}, which is none of its"
+            f"{column.where}: row {row} holds {shown(written)} in {column.named}, which is none of its"
             f" choices: write {allowed}, or one of its choices as it stands"
         )
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from bertlab.data.kinds._cells import shown
 from bertlab.declarations import Column, Kind
 from bertlab.errors import ConfigError, DataError, did_you_mean
 
@@ -23,6 +24,7 @@ class Label(Kind):
     """See declarations.Kind."""
 
     looks_first = True
+    classes = "one"
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
@@ -51,8 +53,7 @@ class Label(Kind):
                 else ""
             )
             raise DataError(
-                f"{self.column.where}: row {row} holds {str(cell)[:40]}, no label, in"
-                f" {self.column.named}{hint}"
+                f"{self.column.where}: row {row} holds {shown(cell)}, no label, in {self.column.named}{hint}"
             )
         return raw_label(cell)
 
@@ -169,7 +170,7 @@ class Label(Kind):
             )
         return (
             f"{column.where}: '{raw}' in {column.named} (row {row}, {count}x) is not a known label,"
-            f" {did_you_mean(raw, names)}; see dataset.label_names and dataset.label_map"
+            f" {did_you_mean(raw, names)}; dataset.label_map={{{raw}: …}} says which class it is"
         )
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from bertlab.data.kinds._cells import OPENING, shown, structure
 from bertlab.data.kinds.label import given_names, raw_label
 from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError, did_you_mean
@@ -15,6 +16,7 @@ class Labels(Kind):
     """See declarations.Kind."""
 
     looks_first = True
+    classes = "several"
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
@@ -26,6 +28,20 @@ class Labels(Kind):
         import pyarrow
 
         return pyarrow.list_(pyarrow.int64())
+
+    def as_text(self, value: Any) -> Any:
+        """Names with the separator between them; as JSON where that would be read otherwise, and where there
+        are none: nothing written is no set.
+        """
+        mark = self.column.dataset.labels_separator
+        joined = mark.join(value) if isinstance(value, list) and all(map(_is_text, value)) else ""
+        reads_alike = (
+            joined != ""
+            and not joined.startswith(OPENING)
+            and joined.split(mark) == value
+            and all(name == name.strip() != "" for name in value)
+        )
+        return joined if reads_alike else super().as_text(value)
 
     def look(self, cells: Sequence[Any], before: int) -> None:
         """Count every class."""
@@ -73,13 +89,18 @@ class Labels(Kind):
         """Different raw names, None for no set at all."""
         if cell is None:
             return None
+        cell = structure(cell, self.column, row)
         if isinstance(cell, str):
             cell = [part for part in cell.split(self.column.dataset.labels_separator) if part.strip()]
         if not isinstance(cell, list) or any(
             isinstance(name, list | dict | bytes | float) or name is None for name in cell
         ):
             raise DataError(
-                f"{self.column.where}: row {row} holds {str(cell)[:40]}, no set of classes, in"
+                f"{self.column.where}: row {row} holds {shown(cell)}, no set of classes, in"
                 f" {self.column.named}"
             )
         return list(dict.fromkeys(raw_label(name) for name in cell))
+
+
+def _is_text(name: Any) -> bool:
+    return isinstance(name, str)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from bertlab.data.kinds._cells import shown
 from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
 
@@ -12,6 +13,7 @@ class Number(Kind):
     """See declarations.Kind."""
 
     looks_first = True
+    is_number = True
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
@@ -54,9 +56,7 @@ class Number(Kind):
         except (TypeError, ValueError):
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(
-                f"{column.where}: row {row} holds {str(cell)[:40]!r}, no number, in {column.named}"
-            )
+            raise DataError(f"{column.where}: row {row} holds {shown(cell)}, no number, in {column.named}")
         return value
 
 

@@ -5,6 +5,7 @@ there is none.
 from collections.abc import Sequence
 from typing import Any
 
+from bertlab.data.kinds._cells import is_nothing, shown, structure
 from bertlab.declarations import Kind
 from bertlab.errors import DataError
 
@@ -28,15 +29,19 @@ class Spans(Kind):
     ) -> list[Any]:
         """Checked against the text that they are about."""
         column = self.column
+        converted = [structure(cell, column, row) for row, cell in enumerate(cells, start=before + 1)]
         for row, (cell, context) in enumerate(
-            zip(cells, about or [None] * len(cells), strict=True), start=before + 1
+            zip(converted, about or [None] * len(cells), strict=True), start=before + 1
         ):
+            if is_nothing(cell) and column.dataset.drop_unlabelled:
+                converted[row - before - 1] = None
+                continue
             texts, starts = (
                 (cell.get("text"), cell.get("answer_start")) if isinstance(cell, dict) else (None, None)
             )
             if not isinstance(texts, list) or not isinstance(starts, list) or len(texts) != len(starts):
                 raise DataError(
-                    f"{column.where}: row {row} holds no answers in {column.named} ({str(cell)[:40]}); write"
+                    f"{column.where}: row {row} holds no answers in {column.named} ({shown(cell)}); write"
                     ' {"text": ["…"], "answer_start": [0]}, with empty lists where there is none'
                 )
             for text, start in zip(texts, starts, strict=True):
@@ -46,7 +51,7 @@ class Spans(Kind):
                     or (context is not None and context[start : start + len(text)] != text)
                 ):
                     raise DataError(
-                        f"{column.where}: row {row}: the answer {str(text)[:40]!r} does not stand at"
+                        f"{column.where}: row {row}: the answer {shown(text)} does not stand at"
                         f" character {start} of its text"
                     )
-        return list(cells)
+        return converted

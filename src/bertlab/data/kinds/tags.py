@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from bertlab.data.kinds._cells import IN_PLAIN_TEXT, is_nothing, shown, structure
 from bertlab.data.kinds.label import given_names
 from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
@@ -20,6 +21,7 @@ class Tags(Kind):
     """See declarations.Kind."""
 
     looks_first = True
+    classes = "a word"
 
     def __init__(self, column: Column) -> None:
         super().__init__(column)
@@ -33,9 +35,15 @@ class Tags(Kind):
 
     def look(self, cells: Sequence[Any], before: int) -> None:
         """Every tag."""
-        self.seen.update(
-            tag for cell in cells if isinstance(cell, list) for tag in cell if isinstance(tag, str | int)
-        )
+        for row, cell in enumerate(cells, start=before + 1):
+            tags = structure(cell, self.column, row)
+            if isinstance(tags, str) and not is_nothing(tags):
+                raise DataError(
+                    f"{self.column.where}: row {row} holds no list of tags in {self.column.named}"
+                    f" ({shown(tags)}){IN_PLAIN_TEXT}"
+                )
+            if isinstance(tags, list):
+                self.seen.update(tag for tag in tags if isinstance(tag, str | int))
 
     def names(self, declared: Sequence[str] | None) -> list[str]:
         """Configured, declared by the data, or those of the training split; in the BIO scheme."""
@@ -76,14 +84,18 @@ class Tags(Kind):
         known |= {tag: known[bio] for tag in raw if (bio := self.bio(tag, raw)) in known}
         by_id = list(column.dataset.label_names) or list(names)
         known |= {index: known[name] for index, name in enumerate(by_id) if name in known}
-        converted = []
-        for row, (cell, words) in enumerate(
+        converted: list[list[int] | None] = []
+        for row, (raw_cell, words) in enumerate(
             zip(cells, about or [None] * len(cells), strict=True), start=before + 1
         ):
+            cell = structure(raw_cell, column, row)
+            if is_nothing(cell) and column.dataset.drop_unlabelled:
+                converted.append(None)
+                continue
             if not isinstance(cell, list) or (words is not None and len(cell) != len(words)):
                 raise DataError(
                     f"{column.where}: row {row} has {len(words or ())} words, but {column.named} holds"
-                    f" {str(cell)[:40]}"
+                    f" {shown(cell)}"
                 )
             if unknown := [tag for tag in cell if not isinstance(tag, str | int) or tag not in known]:
                 told = ", ".join(names)

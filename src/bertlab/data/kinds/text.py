@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertlab.data.cleaning import CLEANERS
+from bertlab.data.kinds._cells import a_kind, shown, structure
 from bertlab.declarations import Kind
 from bertlab.errors import DataError
 
@@ -27,7 +28,8 @@ class Text(Kind):
         """Cleaned as the dataset says."""
         column = self.column
         if column.name == column.dataset.tokens_column:
-            cells = [" ".join(cell) if isinstance(cell, list) else cell for cell in cells]
+            lists = (structure(cell, column, row) for row, cell in enumerate(cells, start=before + 1))
+            cells = [_joined(cell) for cell in lists]
         for row, cell in enumerate(cells, start=before + 1):
             if cell is None:
                 raise DataError(
@@ -35,7 +37,7 @@ class Text(Kind):
                 )
             if not isinstance(cell, str):
                 raise DataError(
-                    f"{column.where}: row {row} holds {type(cell).__name__} ({str(cell)[:40]}), not text, in"
+                    f"{column.where}: row {row} holds {a_kind(cell)} ({shown(cell)}), not text, in"
                     f" {column.named}"
                 )
         clean = CLEANERS.get(column.dataset.clean)
@@ -47,3 +49,9 @@ class Text(Kind):
         """A column without a letter is the wrong one."""
         if self.letters == 0:
             raise DataError(f"{self.column.where}: {self.column.named} holds no text at all")
+
+
+def _joined(cell: Any) -> Any:
+    """Words as one text; what is no list of words as it is."""
+    is_words = isinstance(cell, list) and all(isinstance(word, str) for word in cell)
+    return " ".join(cell) if is_words else cell

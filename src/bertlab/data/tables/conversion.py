@@ -14,9 +14,10 @@ from bertlab.config import registry
 from bertlab.data.tables.keys import TableKeys
 from bertlab.data.tables.rows import Rows
 from bertlab.declarations import Column, Kind, Role
-from bertlab.errors import DataError
+from bertlab.errors import ConfigError, DataError
 from bertlab.runs.progress import working
 
+NO_TEXT = "without a text"  # why a row of a file for a finished run is left out
 Pieces = Callable[[Sequence[str]], Iterator[Rows]]  # some columns of a part, from its beginning
 
 
@@ -30,12 +31,20 @@ class Written:
 
 
 class Part:
-    """One file (or split of the hub), its columns by role."""
+    """One file (or split of the hub), its columns by role. `keeps_blank`: whether rows without a text are
+    read, as in training, or left out and counted.
+    """
 
     def __init__(
-        self, keys: TableKeys, roles: Sequence[Role], pieces: Pieces, where: str, max_words: int | None = None
+        self,
+        keys: TableKeys,
+        roles: Sequence[Role],
+        pieces: Pieces,
+        where: str,
+        max_words: int | None = None,
+        keeps_blank: bool = True,
     ) -> None:
-        self.max_words = max_words
+        self.max_words, self.keeps_blank = max_words, keeps_blank
         self.roles = {role: column for role in roles if (column := keys.column_of(role.name)) is not None}
         self.read, self.where = pieces, where
         self.kinds: dict[str, Kind] = {
@@ -43,6 +52,11 @@ class Part:
             for role, column in self.roles.items()
         }
         self.declared: dict[str, list[str]] = {}
+        if max_words is not None and "text" not in self.kinds:
+            raise ConfigError(
+                "dataset.max_words counts the words of the role text, and this objective reads"
+                f" {', '.join(self.kinds)}: leave it out, or take rows by dataset.fraction"
+            )
 
     def pieces(self, columns: Sequence[str]) -> Iterator[Rows]:
         """Some columns, a piece at a time."""
@@ -54,12 +68,39 @@ class Part:
     def look(self) -> None:
         """Let the kinds that look first see every cell."""
         looking = {role: column for role, column in self.roles.items() if self.kinds[role.name].looks_first}
-        before = 0
-        for piece in self.pieces(list(dict.fromkeys(looking.values()))) if looking else ():
+        wanted = {*looking.values(), *(() if self.keeps_blank else self.read_columns().values())}
+        before = seen = 0
+        for piece in (
+            self.pieces([name for name in dict.fromkeys(self.roles.values()) if name in wanted])
+            if looking
+            else ()
+        ):
             self.declared = piece.class_names
-            for role, column in looking.items():
-                self.kinds[role.name].look(piece.columns[column], before)
+            for start, rows in self.stretches(piece):
+                seen += len(rows)
+                for role, column in looking.items():
+                    self.kinds[role.name].look(rows.columns[column], before + start)
             before += len(piece)
+        if before and not seen:
+            raise self._without_text()
+
+    def read_columns(self) -> dict[Role, str]:
+        """Those that are read and not predicted."""
+        return {role: column for role, column in self.roles.items() if not role.is_answer}
+
+    def stretches(self, piece: Rows) -> Iterator[tuple[int, Rows]]:
+        """What of a piece is read: all, or each stretch of rows with a text; and where in it each begins."""
+        if self.keeps_blank:
+            yield 0, piece
+            return
+        read = [
+            (self.kinds[role.name], piece.columns[column]) for role, column in self.read_columns().items()
+        ]
+        has_text = [not any(kind.is_blank(cells[row]) for kind, cells in read) for row in range(len(piece))]
+        for is_read, group in itertools.groupby(range(len(piece)), key=has_text.__getitem__):
+            if is_read:
+                places = list(group)
+                yield places[0], piece.part(places[0], places[-1] + 1)
 
     def names(self) -> list[str]:
         """Of the classes that are to be told apart, where there are such."""
@@ -85,12 +126,12 @@ class Part:
         left_out: Counter[str] = Counter()
         rows: list[np.ndarray] = []
         with pyarrow.OSFile(str(file), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
-            for piece in self.pieces(list(dict.fromkeys(self.roles.values()))):
+            for start, piece in self._numbered(left_out):
                 converted: dict[str, list[Any]] = {}
                 for role, column in self.roles.items():
                     about = None if role.about is None else converted.get(role.about)
                     converted[role.name] = self.kinds[role.name].convert(
-                        piece.columns[column], read, names, about
+                        piece.columns[column], start, names, about
                     )
                 kept = [
                     row
@@ -107,7 +148,7 @@ class Part:
                     }
                     words_left -= sum(len(text.split()) for text in taken)
                     kept = kept[: len(taken)]
-                rows.append(np.array(kept, dtype=np.int32) + np.int32(read + 1))
+                rows.append(np.array(kept, dtype=np.int32) + np.int32(start + 1))
                 read += len(piece)
                 writer.write_table(pyarrow.table(converted, schema=schema))
                 if words_left == 0:
@@ -118,11 +159,32 @@ class Part:
                 f"{self.where}: holds {has:,} words, fewer than the {self.max_words:,} that dataset.max_words"
                 " asks for"
             )
+        read += left_out[NO_TEXT]
+        if read == left_out[NO_TEXT]:
+            raise self._without_text()
         if read == left_out.total():
             raise DataError(f"{self.where}: no row has an answer in {self.answers()}")
         for kind in self.kinds.values():
             kind.finish()
-        return Written(read, dict(left_out), np.concatenate(rows))
+        reasons = sorted(left_out, key=lambda why: why != NO_TEXT)
+        return Written(read, {why: left_out[why] for why in reasons}, np.concatenate(rows))
+
+    def _without_text(self) -> DataError:
+        return DataError(f"{self.where}: no row has a text in {', '.join(self.read_columns().values())}")
+
+    def _numbered(self, left_out: Counter[str]) -> Iterator[tuple[int, Rows]]:
+        """What is read of all pieces, and how many rows of the file went before it; counts those without a
+        text.
+        """
+        before = 0
+        for piece in self.pieces(list(dict.fromkeys(self.roles.values()))):
+            blank = len(piece)
+            for start, rows in self.stretches(piece):
+                blank -= len(rows)
+                yield before + start, rows
+            before += len(piece)
+            if blank:
+                left_out[NO_TEXT] += blank
 
     def _reasons(self, piece: Rows, converted: Mapping[str, Sequence[Any]], kept: set[int]) -> Iterator[str]:
         """Of each row of a piece that is left out: why, by the first cell that has nothing to say."""

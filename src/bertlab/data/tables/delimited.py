@@ -112,7 +112,7 @@ class Delimited(FileFormat):
             raise DataError(
                 f"{self.file}: line {last} has {len(fields)} fields, not {len(names)}"
                 f" ({', '.join(names)[:80]}); quote texts that hold the delimiter, or see"
-                " dataset.delimiter (delimiter in evaluate and predict), dataset.quoting and"
+                " dataset.delimiter, dataset.quoting and"
                 " dataset.column_names"
             )
         if last - first >= LONG_ROW and self.delimiter == "\t":

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bertlab.data.kinds._cells import a_kind
+from bertlab.data.kinds._cells import kinds as kinds_in_words
 from bertlab.data.tables.rows import FileFormat, Rows, first_line, in_pieces, pick
 from bertlab.data.tables.text_files import read_lines
-from bertlab.errors import DataError
+from bertlab.errors import DataError, shortened
 
 
 class JsonLines(FileFormat):
@@ -71,12 +73,12 @@ def _kind(value: Any) -> type:
 
 def _mixed(name: str, kinds: Sequence[type], where: tuple[str, int], value: Any) -> str:
     """What to say of a column with two kinds of value: which, and the first that is of another."""
-    both = " and ".join(sorted(kind.__name__ for kind in kinds))
+    both = " and ".join(sorted(map(kinds_in_words, kinds)))
     row, line = where
     written = json.dumps(value, ensure_ascii=False)
-    shown = (written if len(written) <= 60 else f"{written[:59]}…") + (f" (line {line})" if line else "")
+    shown = shortened(written, 60) + (f" (line {line})" if line else "")
     return (
-        f"column '{name}' mixes {both}: {row} holds {type(value).__name__}, {shown}; write one kind of value,"
+        f"column '{name}' mixes {both}: {row} holds {a_kind(value)}, {shown}; write one kind of value,"
         " null where there is none"
     )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bertlab.config.schema import DatasetConfig, choice, flag, mapping, newer, string, words
+from bertlab.config.schema import DatasetConfig, choice, flag, mapping, newer, one_sign, string, words
 from bertlab.data.dataset import SPLITS
 from bertlab.errors import ConfigError, did_you_mean
 
@@ -108,11 +108,7 @@ class TableKeys(DatasetConfig):
         self.label_map = {str(raw): name for raw, name in self.label_map.items()}
         if len(set(self.label_names)) < len(self.label_names) or len(self.label_names) == 1:
             raise ConfigError(f"{path}.label_names={self.label_names}: needs two or more different names")
-        self.delimiter = "\t" if self.delimiter == "\\t" else self.delimiter  # as a shell hands it on
-        if self.delimiter is not None and len(self.delimiter) != 1:
-            raise ConfigError(
-                f"{path}.delimiter={self.delimiter!r}: must be one character, e.g. ';' or '\\t'"
-            )
+        self.delimiter = one_sign(f"{path}.delimiter", self.delimiter)
         used = [split for splits in self.sources().values() for split in splits]
         if twice := next((split for split in used if used.count(split) > 1), None):
             raise ConfigError(
@@ -161,6 +157,12 @@ class TableKeys(DatasetConfig):
             "question": self.question_column,
             "context": self.context_column, "answers": self.answers_column, "choices": self.choices_column,
         }  # fmt: skip
+
+    def key_of_role(self, role: str) -> str | None:
+        """For files of one's own; a preset's columns are what they are."""
+        if self.train_file is None:
+            return None
+        return f"{role}_column" if role in self.own_columns() else f"columns.{role}"
 
     def key_of_column(self, column: str) -> str:
         """The key that names a column, for errors."""

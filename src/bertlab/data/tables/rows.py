@@ -24,6 +24,10 @@ class Rows:
     columns: dict[str, list[Any]]
     class_names: dict[str, list[str]] = field(default_factory=dict)
 
+    def part(self, start: int, end: int) -> "Rows":
+        """Some of its rows."""
+        return Rows({name: cells[start:end] for name, cells in self.columns.items()}, self.class_names)
+
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))
 
@@ -68,7 +72,7 @@ def lacking_column(name: str, columns: Sequence[str], keys: TableKeys) -> str:
     glued = next((mark for mark in (";", "\t", "|") for column in columns if mark in column), None)
     if glued is not None:
         header = ", ".join(columns)[:60]
-        cure = f"set dataset.delimiter={glued!r}, in evaluate and predict delimiter={glued!r}"
+        cure = f"set dataset.delimiter={glued!r}"
         return f"no column '{name}' ({key}); its header {header} looks separated by {glued!r}: {cure}"
     return f"no column '{name}' ({key}), {did_you_mean(name, columns)}"
 

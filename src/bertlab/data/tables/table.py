@@ -7,8 +7,10 @@ the cache as Arrow files that are memory-mapped: a corpus of any size costs no m
 columns, labels, encodings or splits is said here, before a model is built.
 """
 
+import contextlib
 import dataclasses
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from bertlab.config import registry
 from bertlab.config.schema import DatasetConfig, FileColumns, Paths
 from bertlab.data.cleaning import CLEANERS
 from bertlab.data.dataset import SPLITS, LoadedDataset, Origin, as_dataset
-from bertlab.data.tables.conversion import Part, Pieces
+from bertlab.data.tables.conversion import Part, Pieces, Written
 from bertlab.data.tables.formats import read_pieces
 from bertlab.data.tables.hub import hub_pieces, load_from_hub
 from bertlab.data.tables.keys import TableKeys
@@ -32,7 +33,7 @@ from bertlab.declarations import Role
 from bertlab.errors import DataError
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest, file_digest
-from bertlab.runs.identity import folder_version
+from bertlab.runs.identity import folder_version, kind_versions
 
 OF_SPLITS = (
     "name",
@@ -43,6 +44,10 @@ OF_SPLITS = (
     "mirror_files",
     "hub",
 )  # keys that do not change how a file is read
+
+
+# keys of evaluate and predict that are called as the dataset's are
+OWN_KEYS = (*(item.name for item in dataclasses.fields(FileColumns)), "label_map")
 
 
 @dataclass
@@ -72,7 +77,7 @@ def table_of(config: DatasetConfig, own: FileColumns) -> TableDataset:
             name="files", text_pair_column="text_pair" if "text_pair" in config.offers() else None
         )
     changes: dict[str, Any] = dict(own.changes())
-    if set(changes) - {"encoding", "delimiter"}:
+    if set(changes) - {"encoding", "delimiter", "quoting", "column_names"}:
         changes = {"column_names": [], "delimiter": None, "encoding": "utf-8", **changes}
     return dataclasses.replace(config, **changes)
 
@@ -103,7 +108,7 @@ def read(keys: TableKeys, paths: Paths, roles: Sequence[Role]) -> LoadedDataset:
     }
     settings = {key: value for key, value in keys.deciding().items() if key not in OF_SPLITS}
     kinds = [dataclasses.asdict(role) for role in roles]
-    code = [folder_version(Path(__file__).parents[1]), *(_plugin_version(role) for role in roles)]
+    code = {"data": folder_version(Path(__file__).parents[1]), **kind_versions(roles)}
     key = digest({"content": content, "settings": settings, "roles": kinds, "code": code, "parts": parts})
     folder = cached(paths, "tables", key, lambda temporary: _convert(temporary, tables, parts, notes))
     told = json.loads((folder / "told.json").read_text(encoding="utf-8"))
@@ -147,12 +152,6 @@ def _pieces_of(
     return lambda columns: hub_pieces(keys, from_hub[part], f"{keys.hub} ({part})", columns)
 
 
-def _plugin_version(role: Role) -> str:
-    """Content of a kind's own file, where it is a plugin's."""
-    file = sys.modules[registry.load_kind(role.kind).__module__].__file__
-    return file_digest(Path(str(file)))
-
-
 def _convert(
     folder: Path, tables: dict[str, Part], parts: dict[str, list[str]], notes: dict[str, None]
 ) -> None:
@@ -179,15 +178,16 @@ def _convert(
 
 def read_rows(
     keys: TableKeys, file: Path, roles: Sequence[Role], label_names: Sequence[str]
-) -> tuple[Any, int]:
-    """A file of the user's own in a trained run's roles, in memory, and how many of its rows have no answer
-    and were left out.
+) -> tuple[Any, Written]:
+    """A file of the user's own in a trained run's roles, in memory, and which of its rows these are: those
+    without a text are left out, and those without an answer where `keys` say so.
 
     A role to predict is read where it is among `roles`.
     """
-    return _rows_of(
-        keys, lambda columns: read_pieces(keys, file, columns, _warn), str(file), roles, label_names
-    )
+    with own_keys():
+        return _rows_of(
+            keys, lambda columns: read_pieces(keys, file, columns, warn), str(file), roles, label_names
+        )
 
 
 def rows_of_columns(
@@ -196,20 +196,24 @@ def rows_of_columns(
     where: str,
     roles: Sequence[Role],
     label_names: Sequence[str],
-) -> tuple[Any, int]:
-    """The same of columns that are at hand."""
+) -> tuple[Any, Written]:
+    """The same of columns that are at hand. Arrays and tuples are lists, NumPy's numbers are numbers: as
+    libraries of tables hand them on.
+    """
 
     def pieces(wanted: Sequence[str]) -> Iterator[Rows]:
-        yield Rows(pick({name: list(cells) for name, cells in columns.items()}, wanted, keys, Path(where)))
+        given = pick({name: list(cells) for name, cells in columns.items()}, wanted, keys, Path(where))
+        yield Rows({name: [_plain(cell) for cell in cells] for name, cells in given.items()})
 
-    return _rows_of(keys, pieces, where, roles, label_names)
+    with own_keys():
+        return _rows_of(keys, pieces, where, roles, label_names)
 
 
 def _rows_of(
     keys: TableKeys, pieces: Pieces, where: str, roles: Sequence[Role], label_names: Sequence[str]
-) -> tuple[Any, int]:
+) -> tuple[Any, Written]:
     there = [role for role in roles if keys.column_of(role.name) is not None]
-    part = Part(keys, there, pieces, where)
+    part = Part(keys, there, pieces, where, keeps_blank=False)
     part.look()
     if part.is_unanswered():
         raise DataError(
@@ -217,12 +221,34 @@ def _rows_of(
         )
     with tempfile.TemporaryDirectory() as place:
         written = part.write(Path(place) / "rows.arrow", label_names)
-        return as_dataset(Path(place) / "rows.arrow", in_memory=True), sum(written.left_out.values())
+        return as_dataset(Path(place) / "rows.arrow", in_memory=True), written
 
 
-def _warn(line: str) -> None:
+def _plain(cell: Any) -> Any:
+    """A cell with lists, objects and numbers as JSON has them."""
+    if isinstance(cell, np.ndarray | list | tuple):
+        return [_plain(one) for one in cell]
+    if isinstance(cell, dict):
+        return {name: _plain(one) for name, one in cell.items()}
+    return cell.item() if isinstance(cell, np.generic) else cell
+
+
+@contextlib.contextmanager
+def own_keys() -> Iterator[None]:
+    """What is wrong with a file for a finished run is told by the keys that say how it is read there."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(_by_own_keys(str(error))) from error
+
+
+def _by_own_keys(line: str) -> str:
+    return re.sub(r"\bdataset\.(\w+)", lambda key: key[1] if key[1] in OWN_KEYS else key[0], line)
+
+
+def warn(line: str) -> None:
     """Beside what is asked for, which may be read by a program."""
-    print(line, file=sys.stderr, flush=True)
+    print(_by_own_keys(line), file=sys.stderr, flush=True)
 
 
 def from_texts(clean: str, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any:

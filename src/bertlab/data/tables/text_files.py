@@ -28,8 +28,8 @@ def read_lines(file: Path, encoding: str) -> Iterator[str]:
         bad = _undecodable_line(file, decoder) or number + 1
         reason = error.reason if isinstance(error, UnicodeDecodeError) else first_line(error)
         raise DataError(
-            f"{file}: line {bad} is not {encoding} ({reason}); set dataset.encoding, e.g. latin-1, or"
-            " mend the file"
+            f"{file}: line {bad} is not {encoding} ({reason}); set dataset.encoding, e.g. latin-1,"
+            " or mend the file"
         ) from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({first_line(error)})") from error

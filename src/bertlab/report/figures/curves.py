@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bertlab.declarations import Metric
-from bertlab.report import stats
 from bertlab.report.arms import Study
+from bertlab.report.comparison import summarize
 from bertlab.report.figures.plots import COLOURS, MOST_NAMED, dress, finish, label_of, scaled, short, slug
 from bertlab.report.pages.page import Figure
 
@@ -104,11 +104,16 @@ def _points(study: Study, metrics: Sequence[Metric], histories: Histories, most:
         for place, (arm, of_seeds) in enumerate(zip(arms, histories, strict=True)):
             first = arm.in_order()[0]
             name = first.recorded_as(first.selects_by, metric.name)
-            lines = [line for one in of_seeds if len(line := _curve(one, name))]
+            lines = {
+                seeds: line
+                for seeds, one in zip(sorted(arm.runs), of_seeds, strict=True)
+                if len(line := _curve(one, name))
+            }
             if not lines:
                 continue
-            values = scaled(np.array([line[-1, 1] for line in lines]), metric)
-            colour, one = COLOURS[place % len(COLOURS)], stats.summarize(list(values))
+            values = scaled(np.array([line[-1, 1] for line in lines.values()]), metric)
+            colour = COLOURS[place % len(COLOURS)]
+            one = summarize(dict(zip(lines, map(float, values), strict=True)))
             axes.plot(values, np.full(len(values), place + 0.16), "|", color=colour, alpha=0.7, markersize=8)
             axes.plot([one.mean], [place], "o", color=colour, markersize=6)
             if len(values) > 1:
@@ -124,7 +129,7 @@ def _points(study: Study, metrics: Sequence[Metric], histories: Histories, most:
     times = "once" if most == 1 else "twice at most"
     caption = (
         f"Runs were evaluated {times}, too seldom for a curve over training: the last {_of(study)} scores;"
-        " strokes: seeds, dot and line: mean and 95 % t interval."
+        " strokes: seeds, dot and line: mean and 95 % t interval, of several pretrainings over their means."
     )
     return finish(figure, f"{slug(study)}-curves", caption)
 

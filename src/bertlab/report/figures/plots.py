@@ -17,9 +17,10 @@ from matplotlib.axes import Axes
 from bertlab.declarations import Metric
 from bertlab.report import resampling, stats
 from bertlab.report.arms import Study
-from bertlab.report.comparison import Row
+from bertlab.report.comparison import BETTER, WORSE, Row
 from bertlab.report.pages.page import Figure
 from bertlab.report.scaling import Scaling
+from hydra_plugins.bertlab_optuna.best_of import all_trials, draw_best_of
 
 COLOURS = (
     "#1f77b4",
@@ -39,7 +40,7 @@ MOST_NAMED = 20  # arms in a legend
 
 
 def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
-    """Each arm's difference to the baseline, with the interval at the level at which it was tested."""
+    """Each arm's difference to the baseline, with intervals that hold together."""
     shown = [
         (row, row.on_validation)
         for row in rows
@@ -50,18 +51,14 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(shown)), layout="constrained")
     factor = study.metric.factor
     for place, (_, versus) in enumerate(reversed(shown)):
-        difference, word = versus.difference, versus.verdict.partition(" ")[0]
-        colour = {"better": "#1b9e77", "worse": "#d95f02"}.get(word, "#666666")
+        difference = versus.difference
+        colour = {BETTER: "#1b9e77", WORSE: "#d95f02"}.get(versus.found, "#666666")
         if difference.n > 1:
             axes.plot(
                 [factor * difference.low, factor * difference.high], [place, place], color=colour, linewidth=2
             )
         axes.plot(
-            [factor * difference.mean],
-            [place],
-            "D" if word not in ("better", "worse") else "o",
-            color=colour,
-            markersize=6,
+            [factor * difference.mean], [place], "o" if versus.found else "D", color=colour, markersize=6
         )
     axes.axvline(0, color="#333333", linewidth=1)
     axes.set_yticks(
@@ -75,7 +72,7 @@ def differences(study: Study, rows: Sequence[Row]) -> Figure | None:
     dress(axes, 0)
     left_out = len([row for row in rows if row.on_validation is not None]) - len(shown)
     caption = (
-        f"Paired differences to {study.baseline.name}, t intervals at the level at which each was tested;"
+        f"Paired differences to {study.baseline.name}, with intervals that hold together at 95 %;"
         " coloured: better or worse after Holm's"
         f" correction{f'; {left_out} more arms are not drawn' if left_out else ''}."
     )
@@ -285,32 +282,6 @@ def best_of_k(study: Study) -> Figure | None:
         f"Expected best {score} after so many trials like these (Dodge et al. 2019), with a 95 % band over"
         f" trials up to a quarter of them; {told}.",
     )
-
-
-def all_trials(
-    finished: Sequence[float], stopped: Sequence[float], unscored: int, higher_is_better: bool
-) -> tuple[list[float], str]:
-    """The scores that a search's trials count with, and that in words: those stopped early by their last
-    score, those that ended before any by the worst of all.
-    """
-    values = [*finished, *stopped]
-    words = [f"{len(values) + unscored} trials"]
-    if stopped:
-        words.append(f"{len(stopped)} stopped early, by their last score")
-    if unscored:
-        words.append(f"{unscored} without any score, by the worst of the others")
-        values += [(min if higher_is_better else max)(values)] * unscored
-    return values, ", ".join(words)
-
-
-def draw_best_of(axes: Axes, values: Sequence[float], higher_is_better: bool) -> None:
-    """The curve and its band."""
-    expected, low, high = resampling.best_of(values, higher_is_better)
-    tries = np.arange(1, len(expected) + 1)
-    axes.fill_between(tries, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-    axes.plot(tries, expected, color=COLOURS[0])
-    axes.set_xlabel("trials")
-    dress(axes, 0)
 
 
 def profiles(arms: Mapping[str, Sequence[resampling.Scores]]) -> Figure | None:

@@ -7,7 +7,7 @@ import numpy as np
 from bertlab.errors import UserError
 from bertlab.report import by_example, stats
 from bertlab.report.arms import Study
-from bertlab.report.comparison import Row, compare, warnings_of
+from bertlab.report.comparison import Row, choice_of, compare, level_of, warnings_of
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves
 from bertlab.report.pages.methods import data_blocks, methods_blocks, settings_blocks
@@ -15,6 +15,7 @@ from bertlab.report.pages.page import Block, Heading, Page, PageTable, Text
 from bertlab.report.pages.provenance import provenance_blocks
 from bertlab.report.pages.tables import (
     MOST_SIDE_BY_SIDE,
+    Examples,
     apart_table,
     comparison_table,
     conclusion,
@@ -50,9 +51,9 @@ def build_page(
         with working(f"comparing on {study.title}"):
             rows = compare(study, stages, test, effect)
         with working(f"resampling examples of {study.title}"):
-            examples = _examples_of(study, mirror) if with_examples else ()
+            examples, lacking = _examples_of(study, rows, mirror) if with_examples else (Examples(), {})
         with working(f"tables and figures of {study.title}"):
-            page.blocks += study_blocks(study, rows, test, *examples)
+            page.blocks += study_blocks(study, rows, test, examples, lacking)
         page.blocks += [] if scaling is None else scaling_blocks(study, rows, *scaling)
         if by_example.tells_classes(study) and with_examples:
             with working(f"comparing examples of {study.title}"):
@@ -65,12 +66,20 @@ def build_page(
     return page
 
 
-def _examples_of(study: Study, mirror: str | None) -> tuple[dict[str, by_example.WithExamples], str]:
-    """Arm -> its intervals over seeds and examples; or none, and why not."""
-    try:
-        return by_example.with_examples(study, mirror), ""
-    except UserError as error:
-        return {}, str(error)
+def _examples_of(study: Study, rows: Sequence[Row], mirror: str | None) -> tuple[Examples, dict[str, str]]:
+    """Intervals over seeds and examples; and split -> why it has none."""
+    versus = {"validation": {row.arm.name: row.on_validation for row in rows}}
+    if any(row.test is not None for row in rows):
+        versus["test"] = {row.arm.name: row.on_test for row in rows}
+    found: dict[str, dict[str, by_example.WithExamples]] = {}
+    lacking: dict[str, str] = {}
+    for split, by_arm in versus.items():
+        levels = {name: one.level for name, one in by_arm.items() if one is not None}
+        try:
+            found[split] = by_example.with_examples(study, split, levels, mirror)
+        except UserError as error:
+            lacking[split] = str(error)
+    return Examples(**found), lacking
 
 
 # --- the comparison -------------------------------------------------------------------------------
@@ -78,50 +87,59 @@ def study_blocks(
     study: Study,
     rows: Sequence[Row],
     test: str = stats.SIGN_FLIP,
-    examples: Mapping[str, by_example.WithExamples] | None = None,
-    no: str = "",
+    examples: Examples | None = None,
+    lacking: Mapping[str, str] | None = None,
 ) -> list[Block]:
-    """PageTable, words, figures; `examples` are intervals over seeds and examples, `no` why there
-    are none.
+    """PageTable, words, figures; `examples` are intervals over seeds and examples, `lacking` says of a split
+    why there are none.
     """
+    examples, lacking = examples or Examples(), lacking or {}
     blocks: list[Block] = [Heading(study.title[:1].upper() + study.title[1:])]
-    halves = sum(run.selects_by == "selection" for arm in study.arms for run in arm.in_order())
-    selection = (
-        f"{study.metric.name} of the selected checkpoints"
-        if not study.is_of_rows
-        else "the half of validation that chose nothing; the other half chose each run's checkpoint"
-        if halves == sum(len(arm.runs) for arm in study.arms)
-        else "validation, which also chose each run's checkpoint"
-    ) + (
-        "; the test split was scored once with that checkpoint and chooses nothing."
+    choice = choice_of(study)
+    scored = choice.of_scores if study.is_of_rows else f"{study.metric.name} of the selected checkpoints"
+    selection = scored + (
+        f"; the test split was scored once with {choice.with_weights} and chooses nothing."
         if any(row.test is not None for row in rows)
         else "."
     )
     if len(study.arms) == 1:
         tests = (
             f"Scores are on {selection} Intervals: 95 % t over"
-            f" {'folds, corrected' if study.folds else 'seeds'}."
+            f" {'folds, corrected' if study.folds else 'seeds'}{_nested(study)}."
         )
     else:
         named = "corrected resampled t test over folds" if study.folds else stats.TESTS[test].words
         by = "fold and seed" if study.folds else "seeds"
         tests = (
             f"Differences are to “{study.baseline.name}”, paired by {by}, on {selection} p: {named},"
-            " corrected after Holm over the tests that can reach 0.05 at all; an arm's interval is at the"
-            " level at which it was tested."
+            " corrected after Holm over the tests that can reach 0.05 at all; verdicts go by it."
+            f" {_intervals(study, rows, test)} An arm's own mean, spread and 95 % interval are over its seeds"
+            f"{_nested(study)}."
         )
     blocks.append(Text(f"{study.sizes}; {shown_name(study.metric)}, {study.metric.direction}. {tests}"))
     blocks += [Text(warning, "warning") for warning in warnings_of(study)]
-    if examples:
+    if examples.validation or examples.test:
+        levels = (
+            ", at 95 %"
+            if len(study.arms) == 1
+            else ", an arm's own at 95 %, a difference at the level of the interval over seeds beside it"
+        )
         blocks.append(
             Text(
-                "“Examples too”: with other validation examples as well as other seeds (rows drawn with"
-                " replacement; 95 %)."
+                "“Examples too”: with other examples of the split as well as other seeds (rows drawn with"
+                f" replacement){levels}."
             )
         )
-    elif no:
-        blocks.append(Text(f"Intervals are over seeds alone, for the examples at hand: {no}.", "warning"))
-    blocks += [comparison_table(study, rows, examples or {}), *held_out_table(study, rows)]
+    if lacking:
+        where = f" of {', '.join(lacking)}" if examples.validation or examples.test else ""
+        why = "; ".join(dict.fromkeys(lacking.values()))
+        blocks.append(
+            Text(f"Intervals{where} are over seeds alone, for the examples at hand: {why}.", "warning")
+        )
+    blocks += [
+        comparison_table(study, rows, examples.validation),
+        *held_out_table(study, rows, examples.test),
+    ]
     blocks += [
         *apart_table(study),
         *data_blocks(study),
@@ -139,6 +157,34 @@ def study_blocks(
         if figure is not None:
             blocks.append(figure)
     return blocks
+
+
+def _intervals(study: Study, rows: Sequence[Row], test: str) -> str:
+    """What the intervals of differences are, and how they go with the tests."""
+    kind = (
+        "corrected t intervals"
+        if study.folds
+        else "the test's confidence sequences"
+        if stats.TESTS[test].is_sequential
+        else "t intervals"
+    )
+    together = max(
+        (row.on_validation.comparisons for row in rows if row.on_validation is not None), default=1
+    )
+    if together == 1:
+        return f"Intervals of differences are {kind}."
+    return (
+        f"Intervals of differences are {kind}, each at {100 * level_of(together):.4g} %, so that the"
+        f" {together} of the table hold together at 95 % (Bonferroni); Holm's correction finds more than"
+        " these intervals show, so that one may include 0 beside “better”."
+    )
+
+
+def _nested(study: Study) -> str:
+    """What else an arm's own interval is over, where it has several pretrainings."""
+    several = any(len({seeds.outer for seeds in arm.runs}) < len(arm.runs) and arm.pretrainings > 1
+                  for arm in study.arms)  # fmt: skip
+    return ", of an arm on several pretrainings over their means" if several and not study.folds else ""
 
 
 # --- scaling --------------------------------------------------------------------------------------
@@ -199,11 +245,12 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
         return [Heading("Example by example", 3), Text(f"Left out: {error}.", "warning")]
     blocks: list[Block] = [Heading("Example by example", 3)]
     lines = []
+    level = max((row.on_validation.level for row in rows if row.on_validation is not None), default=0.95)
     for row in rows:
         test = (
             None
             if row.is_baseline
-            else by_example.compare_examples(evaluated, row.arm.name, study.baseline.name)
+            else by_example.compare_examples(evaluated, row.arm.name, study.baseline.name, level)
         )
         if test is not None:
             low, high = (by_example.ACCURACY.show(value, sign=True) for value in (test.low, test.high))
@@ -224,7 +271,7 @@ def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: 
             PageTable(
                 (
                     "arm",
-                    "95 % interval over seeds and examples",
+                    f"{100 * level:.3g} % interval over seeds and examples",
                     "over examples alone",
                     "McNemar p, seed by seed",
                 ),

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bertlab.config import registry
 from bertlab.config.schema import Train
 from bertlab.contracts import Draw
-from bertlab.data.dataset import roles_for
+from bertlab.data.dataset import letters_of, roles_for
 from bertlab.data.material import Material
-from bertlab.data.row_checks import contradictions, is_empty, letters_of, places_by_text, texts_of
+from bertlab.data.row_checks import contradictions, is_empty, places_by_text, texts_of
 from bertlab.data.text_checks import WORD
 from bertlab.declarations import Role
 from bertlab.report.pages.page import Block, Figure, Heading, Listing, Page, PageTable, Text
@@ -244,14 +245,15 @@ def word_blocks(material: Material, roles: Sequence[Role], texts: Sequence[str])
     """The words that tell classes apart most: how much more often than elsewhere, once a text; of tags, their
     most frequent.
     """
-    role = next((role for role in roles if role.is_answer and role.kind in ("label", "labels", "tags")), None)
+    answers_of = {role: registry.load_kind(role.kind).classes for role in roles if role.is_answer}
+    role = next((role for role, classes in answers_of.items() if classes != "none"), None)
     names, train = material.dataset.label_names, material.dataset.splits["train"]
     if role is None or not names:
         return []
     answers = train[role.name][:]
-    if role.kind == "tags":
+    if answers_of[role] == "a word" and role.about is not None:
         tagged = [Counter[str]() for _ in names]
-        for words, tags in zip(train["tokens"][:], answers, strict=True):
+        for words, tags in zip(train[role.about][:], answers, strict=True):
             for word, tag in zip(words, tags, strict=True):
                 tagged[tag][word] += 1
         rows = [[name, said(counts.most_common(WORDS))] for name, counts in zip(names, tagged, strict=True)]

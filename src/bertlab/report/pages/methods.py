@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bertlab.report import stats
-from bertlab.report.arms import ABSENT, Study, decides
+from bertlab.report.arms import Study
 from bertlab.report.arms import counted as counted_runs
 from bertlab.report.pages.page import Block, Heading, PageTable, Text
+from bertlab.report.settings import ABSENT, decides
 from bertlab.runs.records import RunRecord
 
 METHODS = "methods"  # the kind of text that is written to files of its own
@@ -332,7 +333,7 @@ def _statistics(studies: Sequence[Study], test: str) -> str:
         if all(study.folds for study in studies)
         else f"the {stats.TESTS[test].words}"
     )
-    level = "at 95 % or the corrected level"
+    level = "which hold together at 95 % over the comparisons of a task (Bonferroni)"
     intervals = (
         f"valid at any time too, {level}" if stats.TESTS[test].is_sequential else f"t intervals, {level}"
     )

@@ -22,25 +22,38 @@ class Frozen:
     at: str  # when, in ISO 8601
     power: Sequence[str]  # what was known then of what it could show
     deviations: Sequence[str]  # in which the plan was left since
+    unfinished: str = ""  # of a plan that has not come to its end: what is still to be made
 
 
-def opening(frozen: Frozen, study: Study, rows: Sequence[Row]) -> list[Block]:
-    """Question, answer, plan, deviations."""
-    plan = frozen.plan
+def opening(frozen: Frozen, plan: StudyPlan, study: Study, rows: Sequence[Row]) -> list[Block]:
+    """Question, answer, plan, deviations. `plan`: what was carried out, judged as the frozen one says."""
     blocks: list[Block] = [Heading("Question"), Text(plan.question)]
     blocks += [Text(f"Expected before the runs: {plan.hypothesis}")] if plan.hypothesis else []
-    blocks += [Heading("Answer"), Text(answer(plan, study, rows))]
+    blocks += [Heading("Answer")]
+    if frozen.deviations:
+        blocks.append(
+            Text(
+                f"The frozen plan was left in {counted(len(frozen.deviations), 'point')}, told below it: the"
+                " answer is worth what these leave of it.",
+                "warning",
+            )
+        )
+    blocks += [Text(answer(plan, study, rows))]
     blocks += [
         Heading("Plan, frozen before the first run"),
         Text(f"Seal {frozen.seal}, {frozen.at}; every run made since carries it."),
     ]
     blocks += [
-        PageTable(["decided", "as"], decisions(plan, study), "What was fixed before", left=2, wide=(1,))
+        PageTable(
+            ["decided", "as"], decisions(frozen.plan, study), "What was fixed before", left=2, wide=(1,)
+        )
     ]
     blocks += [Text(line) for line in frozen.power]
-    blocks += [Text(f"Left since: {line}", "warning") for line in frozen.deviations] or [
-        Text("The plan was kept.")
-    ]
+    blocks += [Text(f"Left since: {line}", "warning") for line in frozen.deviations]
+    if frozen.unfinished:
+        blocks.append(Text(frozen.unfinished, "warning"))
+    elif not frozen.deviations:
+        blocks.append(Text("The plan was kept."))
     return blocks
 
 
@@ -99,15 +112,14 @@ def answer(plan: StudyPlan, study: Study, rows: Sequence[Row]) -> str:
 
 
 def _equivalence(plan: StudyPlan, study: Study, row: Row) -> str:
-    """Of the claim that there is no difference of interest: whether the two one-sided tests carry it."""
+    """Of the claim that there is no difference of interest: whether it is shown."""
     versus = versus_of(plan, row)
     assert versus is not None
     margin = plan.effect / study.metric.factor
-    p = stats.tost_from(versus.difference, margin)
-    said = "shown" if p <= LEVEL / (len(plan.arms) - 1) else "not shown"
+    shown, how = versus.equivalence(margin)
     return (
-        f"That “{row.arm.name}” differs by less than {study.metric.show(margin)} is {said} (two one-sided t"
-        f" tests, p = {p_text(p)})."
+        f"That “{row.arm.name}” differs by less than {study.metric.show(margin)} is"
+        f" {'shown' if shown else 'not shown'} ({how})."
     )
 
 

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bertlab.declarations import FRACTION, Metric
 from bertlab.report import by_example, stats
-from bertlab.report.arms import ABSENT, Arm, Seeds, Study, differing_keys
-from bertlab.report.comparison import Row, Versus, last_scores
+from bertlab.report.arms import Arm, Seeds, Study, differing_keys
+from bertlab.report.comparison import Row, Versus, choice_of, last_scores, summarize
 from bertlab.report.pages.page import PageTable
+from bertlab.report.settings import ABSENT
 
 MOST_SIDE_BY_SIDE = 6  # arms
 
@@ -18,6 +20,25 @@ def shown_name(metric: Metric) -> str:
     """
     unit = "%" if metric.unit == FRACTION else metric.unit
     return f"{metric.name} ({unit})" if unit not in ("", metric.name.replace("_", " ")) else metric.name
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Intervals over seeds and examples, by arm; none of a split where they cannot be computed."""
+
+    validation: Mapping[str, by_example.WithExamples] = field(default_factory=dict)
+    test: Mapping[str, by_example.WithExamples] = field(default_factory=dict)
+
+
+def _wider(told: by_example.WithExamples | None, versus: Versus | None, metric: Metric) -> str:
+    """A difference's interval over seeds and examples, at the level of the one beside it."""
+    if told is None or told.difference is None or versus is None:
+        return ""
+    return f"[{', '.join(metric.show(end, sign=True) for end in told.difference)}]{_level(versus)}"
+
+
+def _level(versus: Versus) -> str:
+    return "" if versus.comparisons == 1 else f" at {100 * versus.level:.3g} %"
 
 
 def comparison_table(
@@ -32,18 +53,6 @@ def comparison_table(
             if told is None
             else [f"[{', '.join(study.metric.show(study.metric.clip(end)) for end in told.score)}]"]
         )
-
-    def wider_difference(arm: Arm) -> list[str]:
-        told = examples.get(arm.name)
-        if told is None:
-            return []
-        return [
-            (
-                ""
-                if told.difference is None
-                else f"[{', '.join(study.metric.show(end, sign=True) for end in told.difference)}]"
-            )
-        ]
 
     has_test, alone = any(row.test is not None for row in rows), len(rows) == 1
     headers = [
@@ -67,7 +76,11 @@ def comparison_table(
                 interval(row.validation, study.metric),
                 *wider(row.arm),
                 *([] if alone else difference_cells(row.on_validation, study.metric)),
-                *([] if alone else wider_difference(row.arm)),
+                *(
+                    [_wider(examples.get(row.arm.name), row.on_validation, study.metric)]
+                    if examples and not alone
+                    else []
+                ),
                 *([spread(row.test, study.metric)] if has_test else []),
                 *(
                     []
@@ -80,37 +93,41 @@ def comparison_table(
     return PageTable(headers, lines, "Scores over seeds", bold, wide=() if alone else (len(headers) - 1,))
 
 
-def held_out_table(study: Study, rows: Sequence[Row]) -> list[PageTable]:
+def held_out_table(
+    study: Study, rows: Sequence[Row], examples: Mapping[str, by_example.WithExamples]
+) -> list[PageTable]:
     """The same on the test split, which chose nothing; nothing where no run was scored there."""
     if len(rows) == 1 or not any(row.on_test is not None for row in rows):
         return []
     lines = [
         [row.arm.name, spread(row.test, study.metric), *difference_cells(row.on_test, study.metric),
+        *([_wider(examples.get(row.arm.name), row.on_test, study.metric)] if examples else []),
         "the baseline" if row.is_baseline else
          "–" if row.on_test is None else row.on_test.verdict]
         for row in rows
     ]  # fmt: skip
-    headers = ["arm", "test, mean ± sd", "difference [interval]", "p (Holm)", "verdict"]
+    beside = ["difference, examples too"] if examples else []
+    headers = ["arm", "test, mean ± sd", "difference [interval]", "p (Holm)", *beside, "verdict"]
     return [
         PageTable(
             headers,
             lines,
-            "On the test split, scored once with the checkpoint that validation chose",
-            wide=(4,),
+            f"On the test split, scored once with {choice_of(study).with_weights}",
+            wide=(len(headers) - 1,),
         )
     ]
 
 
 def difference_cells(versus: Versus | None, metric: Metric) -> list[str]:
     """The difference with its interval, and p. Where the differences do not differ there is nothing to reckon
-    an interval by.
+    an interval by; where the test excludes nothing yet, there is none to tell.
     """
     if versus is None:
         return ["", ""]
     moved = metric.show(versus.difference.mean, sign=True)
-    if versus.difference.high - versus.difference.low > 1e-12 * abs(versus.difference.mean):
-        level = "" if versus.level == 0.95 else f" at {100 * versus.level:.3g} %"
-        moved = f"{moved} {interval(versus.difference, metric, sign=True)}{level}"
+    wide = versus.difference.high - versus.difference.low
+    if math.isfinite(wide) and wide > 1e-12 * abs(versus.difference.mean):
+        moved = f"{moved} {interval(versus.difference, metric, sign=True)}{_level(versus)}"
     return [moved, p_text(versus.p)]
 
 
@@ -175,10 +192,10 @@ def other_scores(study: Study) -> list[PageTable]:
         return []
     lines = []
     for arm in study.arms:
-        scores = [list(arm.scores("validation", metric).values()) for metric in others]
+        scores = [arm.scores("validation", metric) for metric in others]
         spreads = [
-            spread(stats.summarize(values) if values else None, metric)
-            for values, metric in zip(scores, others, strict=True)
+            spread(summarize(own) if own else None, metric)
+            for own, metric in zip(scores, others, strict=True)
         ]
         lines.append([arm.name, *spreads])
     headers = [shown_name(metric) for metric in others]

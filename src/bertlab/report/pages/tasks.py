@@ -4,10 +4,10 @@ up, profiles.
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from bertlab.report import stats
-from bertlab.report.arms import counted
+from bertlab.report.arms import Seeds, counted
+from bertlab.report.comparison import choice_of, summarize
 from bertlab.report.figures.plots import profiles
 from bertlab.report.pages.page import Block, Heading, PageTable, Text
 from bertlab.report.pages.tables import difference_cells
@@ -84,7 +84,7 @@ def scores_table(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
         told = row.mean
         lines.append([
             row.arm.name + (" †" if row.cost.pretrained_elsewhere else ""),
-            *(_spread(task, list(row.arm.on(task.name).values())) for task in many.tasks),
+            *(_spread(task, row.arm.on(task.name)) for task in many.tasks),
             "–" if told is None else _mean(told.mean, told.sd),
             "–" if told is None else _interval(told.low, told.high),
             _interval(*row.over_tasks),
@@ -116,11 +116,8 @@ def _published_notes(many: ManyTasks) -> list[Block]:
         sources.setdefault(one.source, []).append(name)
     told = "; ".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
     on_test = any(one.split == "test" for one in many.published.values())
-    against = (
-        " Theirs are of the test split, ours of validation, which also chose each run's checkpoint:"
-        if on_test
-        else ""
-    )
+    ours = " or ".join(dict.fromkeys(choice_of(task.study).of_scores for task in many.tasks))
+    against = f" Theirs are of the test split, ours of {ours}:" if on_test else ""
     return [
         Text(
             f"‡ {told}.{against} other data, protocol and selection, so that nothing is tested against them.",
@@ -184,8 +181,8 @@ def task_by_task(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
         for arm in many.arms:
             if (one := arm.by_task.get(task.name)) is None:
                 continue
-            scores = list(arm.on(task.name).values())
-            told = stats.summarize(scores)
+            scores = arm.on(task.name)
+            told = summarize(scores)
             cost = (
                 sum(float(run.summary.get("cost", {}).get("core_seconds", 0.0)) for run in one.in_order())
                 / len(one.runs)
@@ -193,10 +190,11 @@ def task_by_task(many: ManyTasks, rows: Sequence[TasksRow]) -> PageTable:
             )
             low, high = task.metric.clip(told.low), task.metric.clip(told.high)
             lines.append([
-                task.name, task.metric.name, arm.name, str(told.n), _shown(task, statistics.median(scores)),
+                task.name, task.metric.name, arm.name, str(told.n),
+                _shown(task, statistics.median(scores.values())),
                 _spread(task, scores),
                 "–" if math.isnan(told.low) else f"[{_shown(task, low)}, {_shown(task, high)}]",
-                *([_spread(task, list(arm.on(task.name, "test").values()))] if has_test else []),
+                *([_spread(task, arm.on(task.name, "test"))] if has_test else []),
                 f"{cost:.1f}", *([one.chosen] if chosen else []),
             ])  # fmt: skip
     return PageTable(headers, lines, "Task by task, over seeds", left=3)
@@ -245,8 +243,8 @@ def _mean(mean: float, sd: float) -> str:
     return points(mean) + ("" if math.isnan(sd) else f" ± {points(sd)}")
 
 
-def _spread(task: Task, scores: Sequence[float]) -> str:
+def _spread(task: Task, scores: Mapping[Seeds, float]) -> str:
     if not scores:
         return "–"
-    told = stats.summarize(scores)
+    told = summarize(scores)
     return _shown(task, told.mean) + ("" if math.isnan(told.sd) else f" ± {_shown(task, told.sd)}")

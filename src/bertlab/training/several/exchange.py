@@ -4,7 +4,7 @@ nobody.
 Every process calls the same methods in the same order. Gradients are reduced by torch's
 DistributedDataParallel (Li et al. 2020), numbers and objects over gloo. With `find_unused_parameters` its
 buckets stay as they were laid out, so that a sum is made in the same order after a restart. That a process
-has died shows where the others wait for it.
+has died shows where the others wait for it; which of them tells is agreed upon by the store where they met.
 """
 
 import contextlib
@@ -23,14 +23,19 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _set_pg_timeout
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from bertlab.errors import ConfigError, RunError, ToldElsewhereError, UserError
+from bertlab.errors import ConfigError, PeerLostError, RunError, ToldElsewhereError, UserError
 from bertlab.runs.processes import Place, note_meeting, place
 
 T = TypeVar("T")
+MEETING = datetime.timedelta(minutes=10)  # from the first to the last that is started
+ANSWER = datetime.timedelta(seconds=5)  # of the store, once another process has died
 # one may wait long for another's data or lock; a death is noticed at once
 PATIENCE = datetime.timedelta(days=7)
+TOLD, LOST = "bertlab/told", "bertlab/lost"  # keys of the store: why the run ends; how many miss another
 SIGNS_OF_DEATH = (
     "connection closed by peer",
     "connection reset by peer",
@@ -118,12 +123,29 @@ class Together(Alone):
 
     def __init__(self, here: Place) -> None:
         self.rank, self.of, self.local_rank = here.rank, here.of, here.local_rank
-        with deaths_told(self):
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            apart = {} if here.meeting == "env://" else {"rank": here.rank, "world_size": here.of}
-            dist.init_process_group(backend, init_method=here.meeting, timeout=PATIENCE, **apart)  # type: ignore[arg-type]  # mypy takes rank's type for all
-            if torch.cuda.is_available():
-                torch.cuda.set_device(here.local_rank)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        store, _, _ = next(rendezvous(here.meeting, here.rank, here.of, timeout=MEETING))
+        store.set_timeout(MEETING)
+        dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.of, timeout=MEETING)
+        store.set_timeout(PATIENCE)
+        _set_pg_timeout(PATIENCE)
+        self.board = store
+        if torch.cuda.is_available():
+            torch.cuda.set_device(here.local_rank)
+
+    def leave_word(self) -> None:
+        """That this process tells why the run ends."""
+        with contextlib.suppress(RuntimeError):
+            self.board.set_timeout(ANSWER)
+            self.board.set(TOLD, "")
+
+    def tells_of_death(self) -> bool:
+        """Whether nobody has told why the run ends, and it is for this process to do so."""
+        try:
+            self.board.set_timeout(ANSWER)
+            return not self.board.check([TOLD]) and self.board.add(LOST, 1) == 1
+        except RuntimeError:  # gone with the first process: the next one tells, and each machine's first
+            return self.rank == 1 or self.local_rank == 0
 
     def gather(self, values: Sequence[float]) -> np.ndarray:
         own = torch.tensor(values, dtype=torch.float64)
@@ -202,20 +224,39 @@ class Together(Alone):
 
 
 @contextmanager
-def deaths_told(processes: Alone) -> Iterator[None]:
-    """Where one waits for others: that another has died becomes one line; torch has no class of its own for
-    it.
+def deaths_told(processes: Together) -> Iterator[None]:
+    """Where one waits for others: that another has died becomes one line, which one of them tells. Raises
+    PeerLostError in that one, ToldElsewhereError in the others.
     """
     try:
         yield
     except RuntimeError as error:
-        if not any(sign in str(error).lower() for sign in SIGNS_OF_DEATH):
+        if not is_of_death(error):
             raise
+        kind = PeerLostError if processes.tells_of_death() else ToldElsewhereError
         line = (
             f"process {processes.rank} of {processes.of}: another one of this run has ended"
             f" ({str(error).splitlines()[0][:120]})"
         )
-        raise ToldElsewhereError(f"{line}; the same command goes on from the last checkpoint") from error
+        raise kind(f"{line}; the same command goes on from the last checkpoint") from error
+
+
+def is_of_death(error: RuntimeError) -> bool:
+    """Whether the others cannot be heard; torch has no class of its own for it."""
+    return any(sign in str(error).lower() for sign in SIGNS_OF_DEATH)
+
+
+@contextmanager
+def word_left() -> Iterator[None]:
+    """Around a run: a process that ends by what it tells itself leaves word; the others are silent then."""
+    try:
+        yield
+    except (PeerLostError, ToldElsewhereError):
+        raise
+    except BaseException:
+        for processes in _met:
+            processes.leave_word()
+        raise
 
 
 _met: list[Together] = []
@@ -236,10 +277,15 @@ def meet() -> Alone:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         try:
             _met.append(Together(here))
-        except (dist.DistNetworkError, dist.DistStoreError, socket.gaierror) as error:
+        except (RuntimeError, ValueError, socket.gaierror) as error:
+            if isinstance(error, RuntimeError) and not (
+                isinstance(error, dist.DistError) or is_of_death(error)
+            ):
+                raise
             raise RunError(
-                f"process {here.rank} of {here.of} does not reach the first at {here.meeting}"
-                f" ({str(error).splitlines()[0]})"
+                f"process {here.rank} of {here.of}: the processes of this run do not meet at"
+                f" {here.address} ({str(error).splitlines()[0][:200]}); all must run, and the port be free:"
+                " MASTER_ADDR and MASTER_PORT say where"
             ) from error
         note_meeting()
         if not here.is_first:

@@ -23,7 +23,7 @@ from typing import Any
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, start_processes
 
 from bertlab import errors
-from bertlab.errors import RunError, ToldElsewhereError, UserError
+from bertlab.errors import PeerLostError, RunError, ToldElsewhereError, UserError
 from bertlab.runs.processes import Place, take_place
 from bertlab.runs.streams import prepare_streams
 from bertlab.training.loop import HANGUP, Interrupted, MemoryExhausted
@@ -31,6 +31,7 @@ from bertlab.training.several.exchange import leave
 
 GRACE = 15.0  # seconds that the others have to end by themselves once one has failed
 DONE, ELSEWHERE, INTERRUPTED, EXHAUSTED, REFUSED = "done", "elsewhere", "interrupted", "exhausted", "refused"
+FINISHED = "finished"  # by a signal that came with the last step
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ def _outcome(told: list[Told], received: list[int], killed: ProcessExitedExcepti
             for kind in (errors.ConfigError, errors.DataError, errors.RunError, errors.DivergedError)
         }
         raise kinds.get(by_kind[REFUSED].error, UserError)(by_kind[REFUSED].line)
-    if INTERRUPTED in by_kind:
-        raise Interrupted(received[0] if received else by_kind[INTERRUPTED].value)
+    is_finished = len(told) == of and by_kind.keys() <= {DONE, FINISHED}
+    if INTERRUPTED in by_kind or FINISHED in by_kind or (received and is_finished):
+        others = [one.value for one in told if one.how in (INTERRUPTED, FINISHED)]
+        raise Interrupted((received or others)[0], is_finished)
     if received:  # before there was anything to checkpoint
         signal.signal(received[0], signal.SIG_DFL)
         os.kill(os.getpid(), received[0])
@@ -110,10 +113,10 @@ def _process(rank: int, of: int, folder: str, work: Callable[..., bool], argumen
     try:
         told = Told(DONE, int(work(*arguments)))
     except Interrupted as stop:
-        told = Told(INTERRUPTED, stop.exit_status - 128)
+        told = Told(FINISHED if stop.is_finished else INTERRUPTED, stop.exit_status - 128)
     except MemoryExhausted as error:
         told = Told(EXHAUSTED, error.micro_batch)
-    except ToldElsewhereError as error:
+    except (PeerLostError, ToldElsewhereError) as error:
         told = Told(ELSEWHERE, line=str(error))
     except UserError as error:
         told = Told(REFUSED, 0, type(error).__name__, str(error))
