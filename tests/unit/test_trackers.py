@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bertlab.contracts import Metric, RunInfo
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, RunError
 from bertlab.runs.progress import in_notebook
-from bertlab.trackers.mlflow import Mlflow
+from bertlab.trackers.mlflow import Mlflow, MlflowTracker
 from bertlab.trackers.tensorboard import Tensorboard, flat
 
 SUMMARY = {
@@ -102,6 +102,31 @@ def test_mlflow_goes_on_in_the_same_run(tmp_path: Path) -> None:
         (1, 1.0),
         (2, 0.5),
     ]
+
+
+def test_a_server_that_is_gone_at_the_end_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand-ins for the package and its client: neither scores nor the end are taken."""
+
+    class MlflowException(Exception):  # noqa: N818  # the package's own name
+        pass
+
+    class Client:
+        def log_batch(self, *_: Any, **__: Any) -> None:
+            raise MlflowException("no server\nmore")
+
+        def set_terminated(self, *_: Any) -> None:
+            raise MlflowException("still no server")
+
+    exceptions: Any = types.ModuleType("mlflow.exceptions")
+    exceptions.MlflowException = MlflowException
+    entities: Any = types.ModuleType("mlflow.entities")
+    entities.Metric = lambda *about: about
+    for module in (types.ModuleType("mlflow"), exceptions, entities):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    tracker = object.__new__(MlflowTracker)
+    tracker.client, tracker.id = Client(), "1"
+    with pytest.raises(RunError, match=r"tracker=mlflow: .*no server; the same command continues"):
+        tracker.finish(SUMMARY)
 
 
 def test_a_notebook_is_told_by_its_own_shell(monkeypatch: pytest.MonkeyPatch) -> None:

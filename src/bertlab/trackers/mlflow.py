@@ -4,6 +4,8 @@ server.
 A continued run goes on in its MLflow run, which carries the run's id as a tag.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -83,17 +85,11 @@ class MlflowTracker(Tracker):
         import time
 
         from mlflow.entities import Metric
-        from mlflow.exceptions import MlflowException
 
         now = int(1000 * time.time())
-        try:
-            self.client.log_batch(
-                self.id, metrics=[Metric(name, float(value), now, step) for name, value in numbers.items()]
-            )
-        except MlflowException as error:
-            raise RunError(
-                f"tracker=mlflow: {(str(error).splitlines() or [''])[0][:200]}; the same command continues"
-            ) from error
+        metrics = [Metric(name, float(value), now, step) for name, value in numbers.items()]
+        with refusal_told():
+            self.client.log_batch(self.id, metrics=metrics)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Final scores as `final/split/name`, the cost as `cost/name`, then close; a run that did not finish
@@ -105,4 +101,18 @@ class MlflowTracker(Tracker):
             self._log({name: value for name, value in finals.items() if isinstance(value, int | float)}, 0)
         finally:
             states = {"finished": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}
-            self.client.set_terminated(self.id, states.get(summary["status"], "FAILED"))
+            with refusal_told():
+                self.client.set_terminated(self.id, states.get(summary["status"], "FAILED"))
+
+
+@contextmanager
+def refusal_told() -> Iterator[None]:
+    """Where the server is asked for something. Raises RunError where it does not take it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise RunError(
+            f"tracker=mlflow: {(str(error).splitlines() or [''])[0][:200]}; the same command continues"
+        ) from error
