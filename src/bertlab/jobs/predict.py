@@ -34,6 +34,7 @@ from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, 
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
 from bertlab.data.tables.formats import kind_of, open_table, read_whole
+from bertlab.data.tables.rows import first_line
 from bertlab.data.tables.table import (
     TableDataset,
     from_texts,
@@ -299,7 +300,16 @@ def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path, _form: CsvFor
     import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(pyarrow.table({name: list(cells) for name, cells in table.items()}), file)
+    arrays = {}
+    for name, cells in table.items():
+        try:
+            arrays[name] = pyarrow.array(cells)
+        except (pyarrow.ArrowException, TypeError) as error:
+            raise DataError(
+                f"out: column '{name}' holds several kinds of value, which Parquet cannot ({first_line(error)});"
+                " write .jsonl or .csv"
+            ) from None
+    pyarrow.parquet.write_table(pyarrow.table(arrays), file)
 
 
 OUTPUTS: dict[str, Callable[[Mapping[str, Sequence[Any]], Path, CsvForm], None]] = {
