@@ -62,7 +62,7 @@ def did_you_mean(word: str, options: Iterable[str], *, most: int = 12) -> str:
     """`did you mean 'x'?` where something is close, followed by the options where they are few enough to
     read.
     """
-    names = list(options)
+    names = list(dict.fromkeys(options))
     close = nearest(word, names)
     guess = f"did you mean '{close}'? " if close else ""
     listed = ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -372,6 +372,9 @@ def test_predict_refuses_what_would_lose_something(run: Any, cli: Any, tmp_path:
         ([f"out={tmp_path / 'out.xls'}"], "unknown ending .xls; write .csv, .tsv, .jsonl, .parquet"),
         ([f"out={tmp_path / 'out.csv'}"], "has a column 'predicted_label' already"),
         (["id_column=nr"], "no column 'nr' (id_column)"),
+        (["id_column=text", f"out={tmp_path / 'out.csv'}"], "predict: id_column is about what is printed"),
+        (["format=jsonl", f"out={tmp_path / 'out.csv'}"], "predict: format is about what is printed"),
+        (["prefix=other_"], "prefix begins the names of columns in a file: add out=PATH"),
     ):
         status, _, err = cli("predict", f"run={run.folder}", f"file={file}", *words)
         assert status == 2 and line in err and not (tmp_path / "out.csv").exists()

@@ -76,6 +76,7 @@ def test_every_key_of_a_run_explains_itself() -> None:
     (["objective=mlm", "--help"], "objective.unit=token"),
     (["report", "baseline=x", "--help"], "the arm that the others are compared with"),
     (["help", "report"], "keep_runs=false"),
+    (["help", "objective.class_weights"], "any kind of value"),
     (["help", "hydra.sweeper.n_trials"], "hydra.sweeper.n_trials=20"),
     (["help"], "to look something up"),
     (["list"], "what has been trained, with scores"),

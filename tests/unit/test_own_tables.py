@@ -15,7 +15,7 @@ from tables import LABEL, WRITERS, both, rows
 from bertlab.data.tables.formats import read_whole
 from bertlab.data.tables.table import TableDataset, read_rows, rows_of_columns
 from bertlab.declarations import TEXT, Role
-from bertlab.errors import DataError
+from bertlab.errors import DataError, did_you_mean
 from bertlab.jobs.predict import OUTPUTS, CsvForm, as_texts
 
 TOKENS, TAGS = Role("tokens", "words"), Role("tags", "tags", is_answer=True, about="tokens")
@@ -198,3 +198,42 @@ def test_a_table_without_any_text_is_told_as_such(roles: tuple[Role, ...]) -> No
 def test_every_column_of_a_table_is_read() -> None:
     Path("t.csv").write_text("text,n\na,1\n")
     assert read_whole(table(), Path("t.csv"), lambda _: None) == {"text": ["a"], "n": ["1"]}
+
+
+# --- what an error says ---------------------------------------------------------------------------
+@pytest.mark.parametrize("first", ["2,0,sun blue sky", "a text,,x", "no,no,1"])
+def test_a_file_without_a_header_is_told_how_to_be_read(first: str) -> None:
+    Path("t.csv").write_text(f"{first}\n3,1,rain grey sky\n")
+    with pytest.raises(DataError, match=r"looks like a row and no header.*\.column_names=\[…\], all 3"):
+        both("t.csv")
+    Path("t.csv").write_text("body,label\na,0\nb,1\n")
+    with pytest.raises(DataError, match="no column 'text'"):
+        both("t.csv")
+
+
+def test_a_number_beyond_float32_is_named_with_its_row() -> None:
+    role = Role("number", "number", is_answer=True)
+    keys: dict[str, Any] = {"number_column": "n", "label_column": None}
+    Path("t.csv").write_text("text,n\na,1\nb,1e300\n")
+    with pytest.raises(DataError, match=r"t\.csv: row 2 holds 1e\+300 in column 'n'.*beyond float32"):
+        both("t.csv", TEXT, role, **keys)
+
+
+def test_what_is_cut_ends_with_a_sign() -> None:
+    roles, keys, columns = KINDS["choice"]
+    given = {**columns, "options": [["it is about the parcel", None, "it is about the other parcel"], ["a"]]}
+    with pytest.raises(DataError, match=r"\(\['it is about the parcel', None, 'it is about the other par…\)"):
+        rows_of_columns(table(**keys), given, "here", roles, ())
+
+
+def test_mixed_kinds_are_told_as_a_person_would_and_only_where_they_matter() -> None:
+    Path("t.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "b", "label": "B"}\n')
+    with pytest.raises(DataError, match="column 'label' mixes numbers and texts: row 2 holds a text"):
+        both("t.jsonl")
+    assert read_whole(table(), Path("t.jsonl"), lambda _: None)["label"] == [1, "B"]
+    with pytest.raises(DataError, match=r"column 'label' holds several kinds of value.*write \.jsonl"):
+        OUTPUTS[".parquet"]({"label": [1, "B"]}, Path("out.parquet"), CsvForm(","))
+
+
+def test_options_are_listed_once() -> None:
+    assert did_you_mean("x", ["all runs", "all runs"]) == "(options: all runs)"

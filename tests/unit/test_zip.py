@@ -59,6 +59,7 @@ def test_rules_reach_the_words_within() -> None:
     ("zip(model=a,b)", "write 'zip(key=a,b; other.key=c,d)'"),
     ("zip(model=a,b; optimizer.lr=1,2", "write 'zip(key=a,b; other.key=c,d)'"),
     ("zip(model=a,b; optimizer.lr=interval(1,2))", "must be listed"),
+    ("zip(seed=0,1; seed=2,3)", "seed stands in it twice; give it one list of values"),
 ])  # fmt: skip
 def test_what_cannot_be_paired_is_one_line(word: str, line: str) -> None:
     with pytest.raises(ConfigError, match=line.replace("(", r"\(").replace(")", r"\)")):

@@ -83,6 +83,8 @@ def kind_of(item: Any) -> str:
         return "list"
     if name.startswith("dict["):
         return "mapping"
+    if item.type is Any:
+        return "any kind of value"
     parts = [words.get(part.strip(), part.strip()) for part in name.replace("typing.", "").split("|")]
     return " or ".join(parts) if all(part in words.values() for part in parts) else "group of keys"
 

@@ -133,6 +133,9 @@ def zipped(override: str) -> list[Word]:
             f"command line: {override}: write 'zip(key=a,b; other.key=c,d)', in quotes for the shell's sake"
         )
     words = [dataclasses.replace(parse(part), zipped=override) for part in parts]
+    names = [word.name for word in words]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"command line: {override}: {twice} stands in it twice; give it one list of values")
     for word in words:
         if word.sweep and not isinstance(word.value, ChoiceSweep | RangeSweep):
             raise ConfigError(

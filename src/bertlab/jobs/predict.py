@@ -10,7 +10,7 @@ number of a choice, an answer and where it stands. What reads more than texts (c
   file=reviews.csv out=labelled.csv     every row and column of the file in its order, what is predicted beside them (.csv .tsv .jsonl
                                         .parquet); rows without a text stay, unlabelled, and are counted
                                         a CSV keeps the delimiter and the byte-order mark of the file; written in UTF-8
-  id_column=ticket                      shown before each prediction that is printed
+  id_column=ticket                      shown before each prediction that is printed; out keeps every column anyway
   batch_size=64                         for little memory
   compute.precision=bfloat16            faster where training was in it; float32 otherwise, as an exported folder computes
 """
@@ -34,6 +34,7 @@ from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, 
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
 from bertlab.data.tables.formats import kind_of, open_table, read_whole
+from bertlab.data.tables.rows import first_line
 from bertlab.data.tables.table import (
     TableDataset,
     from_texts,
@@ -55,6 +56,7 @@ from bertlab.training.evaluation import measure
 from bertlab.training.finished import FinishedRun, load_run
 
 PRECISION = "float32"  # unless another is asked for: an exported model's, so that both say the same
+PREFIX = "predicted_"
 BARE = ("text", "text_pair", "tokens")  # roles that bare texts can stand for
 
 
@@ -74,7 +76,7 @@ class Schema(FileColumns):
         "file for the input's rows and columns with the predictions beside them: .csv, .tsv, .jsonl or"
         " .parquet",
     )
-    prefix: str = string("predicted_", "what the names of the columns begin with that are added to out")
+    prefix: str = string(PREFIX, "what the names of the columns begin with that are added to out")
     id_column: str | None = string(
         None, "the file's column that names its rows, shown beside each prediction"
     )
@@ -97,6 +99,14 @@ class Schema(FileColumns):
         self.check_file(self.file, self.out)
         if self.id_column is not None and self.file in (None, "-"):
             raise ConfigError("predict: id_column names a column of a file: name it with file=PATH")
+        idle = {
+            "format is about what is printed without out, which writes by its ending": self.format != "table",
+            "id_column is about what is printed without out, which keeps every column": self.id_column,
+        }
+        if self.out is not None and (why := next((why for why, given in idle.items() if given), None)):
+            raise ConfigError(f"predict: {why}: leave one of them out")
+        if self.out is None and self.prefix != PREFIX:
+            raise ConfigError("predict: prefix begins the names of columns in a file: add out=PATH")
         if self.out is not None and (ending := Path(self.out).suffix) not in OUTPUTS:
             raise ConfigError(
                 f"predict: out={self.out}: {f'unknown ending {ending}' if ending else 'no ending'}; write"
@@ -236,7 +246,7 @@ def as_texts(roles: Sequence[Role], table: TableDataset, prefix: str) -> dict[st
 def predict_columns(
     trained: FinishedRun, columns: Mapping[str, Sequence[Any]], own: FileColumns, where: str,
     compute: Compute, batch_size: int,
-    prefix: str = "predicted_",
+    prefix: str = PREFIX,
 ) -> tuple[dict[str, list[Any]], int]:  # fmt: skip
     """The given columns with the predictions as further ones, and how many rows had nothing to label. Raises
     DataError.
@@ -299,7 +309,16 @@ def _write_parquet(table: Mapping[str, Sequence[Any]], file: Path, _form: CsvFor
     import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(pyarrow.table({name: list(cells) for name, cells in table.items()}), file)
+    arrays = {}
+    for name, cells in table.items():
+        try:
+            arrays[name] = pyarrow.array(cells)
+        except (pyarrow.ArrowException, TypeError) as error:
+            raise DataError(
+                f"out: column '{name}' holds several kinds of value, which Parquet cannot ({first_line(error)});"
+                " write .jsonl or .csv"
+            ) from None
+    pyarrow.parquet.write_table(pyarrow.table(arrays), file)
 
 
 OUTPUTS: dict[str, Callable[[Mapping[str, Sequence[Any]], Path, CsvForm], None]] = {

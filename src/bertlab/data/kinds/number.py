@@ -8,6 +8,8 @@ from bertlab.data.kinds._cells import shown
 from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
 
+LARGEST = 1e19  # squares of larger numbers leave float32, in which models compute
+
 
 class Number(Kind):
     """See declarations.Kind."""
@@ -56,7 +58,14 @@ class Number(Kind):
         except (TypeError, ValueError):
             value = math.nan
         if not math.isfinite(value):
-            raise DataError(f"{column.where}: row {row} holds {shown(cell)}, no number, in {column.named}")
+            raise DataError(
+                f"{column.where}: row {row} holds {shown(str(cell))}, no number, in {column.named}"
+            )
+        if abs(value) > LARGEST:
+            raise DataError(
+                f"{column.where}: row {row} holds {value:g} in {column.named}, whose square is beyond"
+                " float32: mend or drop the row, or write the column in another unit"
+            )
         return value
 
 

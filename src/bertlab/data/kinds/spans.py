@@ -51,7 +51,7 @@ class Spans(Kind):
                     or (context is not None and context[start : start + len(text)] != text)
                 ):
                     raise DataError(
-                        f"{column.where}: row {row}: the answer {shown(text)} does not stand at"
+                        f"{column.where}: row {row}: the answer {shown(str(text))} does not stand at"
                         f" character {start} of its text"
                     )
         return converted

@@ -3,13 +3,15 @@ column.
 """
 
 import csv
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
 from bertlab.data.tables.rows import FileFormat, Rows, first_line, in_pieces, pick
 from bertlab.data.tables.text_files import read_lines
-from bertlab.errors import DataError
+from bertlab.errors import DataError, shortened
 
+MOST_WORDS = 8  # of a column's name
 LONG_ROW = 20  # lines of a file that one quoted text may go over before that is suspicious
 
 
@@ -31,7 +33,10 @@ class Delimited(FileFormat):
         """See `FileFormat`."""
         records = self.records()
         names = next(records, [])
-        pick({name: [] for name in names}, wanted, self.keys, self.file)
+        try:
+            pick({name: [] for name in names}, wanted, self.keys, self.file)
+        except DataError as error:
+            raise self._without_header(names) or error from None
         places = [names.index(name) for name in wanted]
         for piece in in_pieces(records):
             yield Rows(
@@ -89,7 +94,8 @@ class Delimited(FileFormat):
                 if not names:
                     names = fields
                     if len(set(names)) < len(names):
-                        raise DataError(f"{self.file}: the header names a column twice ({', '.join(names)})")
+                        twice = f"{self.file}: the header names a column twice ({', '.join(names)})"
+                        raise self._without_header(names) or DataError(twice)
                     yield names
                 elif fields:  # a blank line has none
                     self._check(fields, names, first, reader.line_num)
@@ -105,6 +111,16 @@ class Delimited(FileFormat):
                 f"{self.file}: the row that starts in line {started} cannot be read as CSV"
                 f" ({first_line(error)}){hint}"
             ) from error
+
+    def _without_header(self, names: Sequence[str]) -> DataError | None:
+        """What to say where the first line is a row by its looks; None where it may be a header."""
+        if self.keys.column_names or not any(map(_is_a_value, names)):
+            return None
+        shown = shortened(self.delimiter.join(names), 60)
+        return DataError(
+            f"{self.file}: its first line, {shown}, looks like a row and no header: name the columns in"
+            f" dataset.column_names=[…], all {len(names)} of them"
+        )
 
     def _check(self, fields: Sequence[str], names: Sequence[str], first: int, last: int) -> None:
         """A record that went over the lines `first` to `last`."""
@@ -126,6 +142,11 @@ class TabDelimited(Delimited):
     """The same with tabs."""
 
     separator = "\t"
+
+
+def _is_a_value(cell: str) -> bool:
+    """Whether a cell is hardly a column's name: a number, nothing, many words."""
+    return re.fullmatch(r"\s*([-+]?\d+([.,]\d+)?)?\s*", cell) is not None or len(cell.split()) > MOST_WORDS
 
 
 def _is_framed(cell: str) -> bool:

@@ -43,12 +43,17 @@ def open_table(keys: TableKeys, file: Path, tell: Tell) -> FileFormat:
     return kind(keys, file, tell)
 
 
-def read_pieces(keys: TableKeys, file: Path, wanted: Sequence[str], tell: Tell) -> Iterator[Rows]:
-    """Some columns of a local file, a piece at a time; `tell` takes what is odd about it.
+def read_pieces(
+    keys: TableKeys, file: Path, wanted: Sequence[str], tell: Tell, may_mix: bool = False
+) -> Iterator[Rows]:
+    """Some columns of a local file, a piece at a time; `tell` takes what is odd about it. `may_mix`: a column
+    of several kinds of value is read too.
 
     Raises DataError for what cannot be read, and where a column is lacking.
     """
-    pieces = open_table(keys, file, tell).pieces(wanted)
+    table = open_table(keys, file, tell)
+    table.may_mix = may_mix
+    pieces = table.pieces(wanted)
     first = next(pieces, None)
     if first is None:
         raise DataError(f"{file}: the file has no rows")
@@ -60,7 +65,7 @@ def read_whole(keys: TableKeys, file: Path, tell: Tell) -> dict[str, list[Any]]:
     """Every column of a local file, in its order. Raises DataError as `read_pieces` does."""
     names = open_table(keys, file, tell).column_names()
     columns: dict[str, list[Any]] = {name: [] for name in names}
-    for piece in read_pieces(keys, file, names, tell):
+    for piece in read_pieces(keys, file, names, tell, may_mix=True):
         for name, cells in piece.columns.items():
             columns[name] += cells
     return columns

@@ -33,7 +33,7 @@ class JsonLines(FileFormat):
             columns = {name: [record.get(name) for record in piece] for name in wanted}
             for name, values in columns.items():
                 for place, value in enumerate(values):
-                    if value is None:
+                    if value is None or self.may_mix:
                         continue
                     kind = _kind(value)
                     if known.setdefault(name, kind) is not kind:

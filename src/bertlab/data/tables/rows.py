@@ -39,6 +39,7 @@ class FileFormat(ABC):
 
     def __init__(self, keys: TableKeys, file: Path, tell: Tell) -> None:
         self.keys, self.file, self.tell = keys, file, tell
+        self.may_mix = False  # whether a column may hold several kinds of value, as one that is only copied
 
     @property
     def delimiter(self) -> str | None:
