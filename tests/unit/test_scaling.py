@@ -44,9 +44,9 @@ def test_intervals_cover_where_sizes_lie_about_the_law(
     monkeypatch: pytest.MonkeyPatch, sizes: int, seeds: int, floor: float
 ) -> None:
     """Sizes differ from the law by a percent each, of which seeds, a tenth as far apart, tell nothing."""
-    monkeypatch.setattr(scaling, "DRAWS", 60)
+    monkeypatch.setattr(scaling, "DRAWS", 40)
     law, rng, x = Law(floor, 40.0, 0.1), np.random.default_rng(2), X[:sizes]
-    covered, foretold, rounds = 0, 0, 80 if floor else 300
+    covered, foretold, rounds = 0, 0, 60 if floor else 300
     for _ in range(rounds):
         means = law(x) * np.exp(rng.normal(0, 0.01, sizes))
         losses = [mean * np.exp(rng.normal(0, 0.001, seeds)) for mean in means]
