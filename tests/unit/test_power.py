@@ -362,3 +362,12 @@ def test_folds_are_planned_for_by_the_test_that_knows_that_they_share_rows() -> 
     assert "5 folds each" in lines[0] and len(lines) == 3 and "corrected t" in lines[2]
     smallest = stats.detectable(0.006 * 1.5, 5, test=stats.T_TEST)  # 1 + 5/4
     assert f"finds {accuracy.show(smallest)}" in lines[2] and "folds share theirs" in lines[2]
+
+
+def test_a_spread_that_is_said_is_of_what_is_counted() -> None:
+    """And is no pilot, of which something would be missing."""
+    said = Spread(
+        math.nan, math.nan, Metric("accuracy", higher_is_better=True), "said", 0.006, is_pilots=False
+    )
+    nested = list(power_lines(Design(2, 4, 5), 0.5, said))
+    assert "spread of a difference 0.60" in nested[1] and not any("pilot" in line for line in nested)

@@ -54,7 +54,8 @@ class StudyPlan(Node):
     )
     spread: float | None = number(
         None,
-        "standard deviation of a difference between seeds, in the metric's shown unit, instead of a pilot",
+        "standard deviation of a difference between seeds (between pretrainings, where those are counted), in"
+        " the metric's shown unit, instead of a pilot",
         above=0,
     )
     budget_hours: float | None = number(

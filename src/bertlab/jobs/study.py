@@ -23,6 +23,7 @@ With test: anytime an arm that is decided gets no further seed.
 import contextlib
 import dataclasses
 import itertools
+import math
 import shlex
 import shutil
 import subprocess
@@ -212,7 +213,8 @@ def check_power(plan: StudyPlan, config: Train) -> list[str]:
     if plan.pilot:
         spread = pilot_spread(plan.pilot, config.dataset.name, config.objective.name)
     elif plan.spread is not None:
-        spread = Spread(plan.spread / metric.factor, float("nan"), metric, "as the study file says")
+        said = plan.spread / metric.factor  # of what the test counts
+        spread = Spread(math.nan, math.nan, metric, "as the study file says", said, is_pilots=False)
     if not plan.equivalence:
         return list(power_lines(design, plan.effect, spread, (plan.test,)))
     head, *_ = power_lines(design, plan.effect, None, (plan.test,))

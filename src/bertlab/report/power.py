@@ -36,6 +36,7 @@ class Spread:
     source: str  # whose differences these were
     # both levels in one, of runs that each have a pretraining of their own; NaN where they are told apart
     whole: float = math.nan
+    is_pilots: bool = True  # or what somebody says that it is
 
     def of_unit(self, design: "Design") -> float:
         """Of what a test counts as one observation: a pretraining's mean over its seeds where there are
@@ -177,6 +178,8 @@ def equivalence_line(design: Design, effect: float, spread: Spread) -> tuple[flo
 
 def _caveat(design: Design, spread: Spread) -> str | None:
     """What the pilot cannot tell of the two levels."""
+    if not spread.is_pilots:
+        return None
     if math.isnan(spread.inner):
         more = (
             "taken for the pretrainings', which more seeds of each do not lessen"
