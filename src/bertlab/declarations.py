@@ -160,6 +160,7 @@ class Column:
     name: str
     key: str  # the dataset's key that names it
     dataset: Any  # the dataset's config, for the options that a kind goes by
+    is_for_finished_run: bool = False  # whose classes are what they are
 
     @property
     def named(self) -> str:

@@ -49,7 +49,7 @@ class Label(Kind):
         if isinstance(cell, list | dict | bytes) or cell in (float("inf"), float("-inf")):
             hint = (
                 "; sets of classes are read by objective=multi_label from dataset.labels_column"
-                if isinstance(cell, list)
+                if isinstance(cell, list) and not self.column.is_for_finished_run
                 else ""
             )
             raise DataError(
@@ -168,9 +168,14 @@ class Label(Kind):
                 f"{column.where}: {rows} no label{written} in {column.named}, the first is row {row}: leave"
                 " such rows out with dataset.drop_unlabelled=true, or label them"
             )
+        cure = (
+            f"dataset.label_map={{{raw}: …}} says which class it is"
+            if column.is_for_finished_run
+            else "see dataset.label_names and dataset.label_map"
+        )
         return (
             f"{column.where}: '{raw}' in {column.named} (row {row}, {count}x) is not a known label,"
-            f" {did_you_mean(raw, names)}; dataset.label_map={{{raw}: …}} says which class it is"
+            f" {did_you_mean(raw, names)}; {cure}"
         )
 
 

@@ -48,7 +48,9 @@ class Part:
         self.roles = {role: column for role in roles if (column := keys.column_of(role.name)) is not None}
         self.read, self.where = pieces, where
         self.kinds: dict[str, Kind] = {
-            role.name: registry.load_kind(role.kind)(Column(where, column, keys.key_of_column(column), keys))
+            role.name: registry.load_kind(role.kind)(
+                Column(where, column, keys.key_of_column(column), keys, is_for_finished_run=not keeps_blank)
+            )
             for role, column in self.roles.items()
         }
         self.declared: dict[str, list[str]] = {}
