@@ -103,7 +103,7 @@ def test_streamed_texts_are_those_read_whole(kind: str) -> None:
     ("content", "expected"),
     [
         ('{"text": "a"}\n{"text": null}\n', "row 2 has no text"),
-        ('{"text": "a"}\n{"text": 3}\n', "row 2 holds int"),
+        ('{"text": "a"}\n{"text": 3}\n', "row 2 holds a number"),
         ('{"txt": "a"}\n', "no column 'text'"),
         ('{"text": " "}\n', "no text at all"),
         ('{"text": "a"}\n{"text": \n', "line 2 is not JSON"),

@@ -402,7 +402,7 @@ def test_a_finished_run_refuses_what_it_cannot_read(cli: Any) -> None:
     status, _, err = cli("evaluate", f"run={folder}", "file=bad.jsonl")
     assert (
         status == 2
-        and "'pink' in column 'colours' (dataset.labels_column) (row 1) is not a known class" in err
+        and "'pink' in column 'colours' (labels_column) (row 1) is not a known class" in err
         and err.count("\n") == 1
     )
 

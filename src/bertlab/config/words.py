@@ -210,6 +210,20 @@ def _classes(file: Path) -> dict[str, Fields]:
     return classes
 
 
+@functools.cache
+def _built_on(file: Path) -> list[Path]:
+    """Files of ours that hold the bases of a file's classes, and those that these are built on."""
+    bases = {base for fields in _classes(file).values() for base in fields[""]}
+    found: list[Path] = []
+    with suppress(SyntaxError, ValueError, OSError):
+        for item in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(item, ast.ImportFrom) and (item.module or "").startswith("bertlab."):
+                place = registry.ROOT.joinpath(*str(item.module).split(".")[1:]).with_suffix(".py")
+                if bases & {alias.name for alias in item.names} and place.is_file():
+                    found += [place, *_built_on(place)]
+    return found
+
+
 def declared(job: str, key: str) -> set[str]:
     """Names of the types that a job's schema declares for a key, e.g. {"int"}, by every component that has
     it; none for unknown keys.
@@ -227,6 +241,8 @@ def declared(job: str, key: str) -> set[str]:
         types = set().union(*(known.get(owner, {}).get(part, ()) for owner in owners))
         if types & known.keys():  # a component: any of its options
             for file in registry.source_files(part):
+                for base in _built_on(file):
+                    known = {**_classes(base), **known}
                 known.update(_classes(file))
                 types.update(_classes(file))
     return types

@@ -30,7 +30,7 @@ from bertlab.data.tables.keys import TableKeys
 from bertlab.data.tables.rows import Rows, Tell, pick
 from bertlab.data.tables.sources import fingerprint, local_files
 from bertlab.declarations import Role
-from bertlab.errors import DataError
+from bertlab.errors import ConfigError, DataError
 from bertlab.runs.cache import cached
 from bertlab.runs.files import digest, file_digest
 from bertlab.runs.identity import folder_version, kind_versions
@@ -238,8 +238,8 @@ def own_keys() -> Iterator[None]:
     """What is wrong with a file for a finished run is told by the keys that say how it is read there."""
     try:
         yield
-    except DataError as error:
-        raise DataError(_by_own_keys(str(error))) from error
+    except (ConfigError, DataError) as error:
+        raise type(error)(_by_own_keys(str(error))) from error
 
 
 def _by_own_keys(line: str) -> str:
