@@ -199,8 +199,8 @@ USES = [
         "file_in_latin1",
         "predict run={run} file=t.txt",
         "t.txt",
-        "UTF-8",
-        "line 2",
+        "line 2 is not utf-8",
+        "encoding in evaluate and predict",
         files={"t.txt": "a\n\xf6\n".encode("latin-1")},
     ),
     case(
@@ -259,12 +259,12 @@ USES = [
     case(
         "weights_of_another_size",
         f"init=checkpoint init.path={{run}}/model.safetensors {SMALL} model.hidden_size=32",
-        "shape",
+        "that run has model.hidden_size=16, this one 32",
     ),
     case(
         "weights_of_more_layers",
         f"init=checkpoint init.path={{run}}/model.safetensors {SMALL} model.num_hidden_layers=2",
-        "no weight",
+        "that run has model.num_hidden_layers=1, this one 2",
     ),
 ]
 
