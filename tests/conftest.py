@@ -31,7 +31,12 @@ settings.load_profile("bertlab")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before anything imports `datasets`, which reads its environment once."""
+    """Before anything imports `datasets`, which reads its environment once. `pytest` alone leaves the slow
+    tests out; named files and folders, -m and -k take what they name.
+    """
+    alone = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if alone and not (config.option.markexpr or config.option.keyword):
+        config.option.markexpr = "not slow"
     folder = Path(tempfile.mkdtemp(prefix="bertlab-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     os.environ |= {

@@ -11,6 +11,8 @@ from inputs import Target
 from templates import Given, Templates
 from watched import Watch, command
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = {
     "words": 15,
     "presets": 12,

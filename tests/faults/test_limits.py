@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space")
 def test_too_little_memory_and_a_jumping_clock_are_told_or_change_nothing() -> None:

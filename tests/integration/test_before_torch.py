@@ -14,6 +14,8 @@ import pytest
 from bertlab.runs.outlines import know_outlines
 from children import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 HEAVY = {
     "torch", "transformers", "datasets", "wandb", "optuna", "pandas", "matplotlib", "scipy", "pyarrow",
 }  # fmt: skip

@@ -34,6 +34,8 @@ from bertlab.training.costs.measurement import (
     their_parts,
 )
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("dataset.train_size=400", "dataset.validation_size=50", "dataset.test_size=50", "model=bert_tiny",
     "model.hidden_size=64",
          "model.num_attention_heads=1", "budget.batch_size=4", "compute.threads=1")  # fmt: skip

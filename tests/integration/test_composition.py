@@ -46,6 +46,7 @@ def test_every_option_composes(group: str, option: str) -> None:
     compose_schema("train", [f"{group}={option}", *NEEDED.get((group, option), [])])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted(file.stem for file in (CONF / "experiment").glob("*.yaml")))
 def test_every_experiment_smokes(experiment: str, cli: Cli, shared_data: Path, few_real_rows: Path) -> None:
     mirror = shared_data if experiment == "ten_million_words" else few_real_rows  # which takes so many

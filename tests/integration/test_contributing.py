@@ -9,6 +9,8 @@ import pytest
 
 from children import finish
 
+pytestmark = pytest.mark.slow
+
 GUIDE = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SMALL = ["budget.steps=3", "compute=cpu", "compute.threads=1", "model=bert_tiny"]
 

@@ -242,6 +242,7 @@ def once_for_all_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(composition, "compose_words", once)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mine", "once_for_all_seeds")
 @pytest.mark.parametrize("command", COMMANDS, ids=str)
 def test_a_documented_command_is_one_that_bertlab_takes(
@@ -318,6 +319,7 @@ def runnable(command: Command) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [one for one in COMMANDS if one.place == "README.md" and runnable(one)], ids=str
 )
@@ -329,6 +331,7 @@ def test_a_command_of_the_readme_trains(command: Command, cli: Any, few_real_row
     assert "multirun/" in out
 
 
+@pytest.mark.slow
 def test_the_tutorial_goes_as_it_says(cli: Any) -> None:
     """Its commands one after the other, the trainings shortened."""
     commands = [command for command in of_markdown(ROOT / "docs" / "tutorial.md") if command.words]

@@ -18,6 +18,8 @@ import bertlab
 from bertlab.cli.entry import run_command
 from bertlab.jobs import export as job
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 
 SMALL = [

@@ -20,6 +20,8 @@ from bertlab.contracts import Batch
 from bertlab.export import model as export
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 ROTARY = ["model.num_hidden_layers=2", "model.positions=rotary", "model.norm_placement=pre"]
 FLAGSHIP = [

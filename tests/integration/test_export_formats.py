@@ -26,6 +26,8 @@ from bertlab.training.assembly import Model
 from bertlab.training.finished import FinishedRun
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 EXACT = ["compute.precision=float32", "budget.steps=2", "budget.batch_size=4"]
 SIZES: dict[str, Any] = {
     "hidden_size": 16,

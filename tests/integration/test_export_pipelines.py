@@ -15,6 +15,8 @@ import bertlab
 from bertlab.cli.entry import run_command
 from bertlab.contracts import Batch
 
+pytestmark = pytest.mark.slow
+
 transformers = pytest.importorskip("transformers")
 LONG = "The plot was brilliant, dull and good. " * 60
 

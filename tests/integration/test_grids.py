@@ -13,6 +13,8 @@ from bertlab.cli.grid import arms
 from bertlab.declarations import Metric
 from bertlab.report.stats import summarize
 
+pytestmark = pytest.mark.slow
+
 DATA = [
     "debug=smoke",
     "dataset.fraction=1",

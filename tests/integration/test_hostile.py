@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from children import only_run, start
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 SECRETS = {
     "SITE_API_TOKEN": "tok-4f1d7c02aa",
     "DB_PASSWORD": "p@ss:w/o'r\"d-77",

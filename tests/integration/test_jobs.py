@@ -388,10 +388,10 @@ def test_predict_refuses_what_would_lose_something(run: Any, cli: Any, tmp_path:
 def test_lines_are_read_in_the_encoding_that_is_told(run: Any, cli: Any, tmp_path: Path) -> None:
     file = tmp_path / "lines.txt"
     file.write_bytes("a café\r\n\r\ngood film\n".encode("latin-1"))
-    words = ["predict", f"run={run.folder}", f"file={file}", "format=jsonl"]
+    words = ["predict", f"run={run.folder}", f"file={file}"]
     status, _, err = cli(*words)
     assert status == 2 and "line 1 is not utf-8" in err and "set encoding, e.g. latin-1" in err
-    status, out, err = cli(*words, "encoding=latin-1")
+    status, out, err = cli(*words, "encoding=latin-1", "format=jsonl")
     assert status == 0, err
     assert [json.loads(line)["text"] for line in out.splitlines()] == ["a café", "good film"]
     assert cli(*words, "encoding=latin-1", f"out={tmp_path / 'out.csv'}")[0] == 0
@@ -478,14 +478,14 @@ def test_bare_texts_are_written_line_by_line_whatever_the_column_is_called(
 
 
 def test_rows_without_a_text_are_left_out_of_a_score_and_counted(run: Any, cli: Any, tmp_path: Path) -> None:
-    file = tmp_path / "mine.jsonl"
+    file = tmp_path / "gaps.jsonl"
     rows = [{"text": "a wonderful film", "label": "positive"}, {"text": None, "label": None},
             {"text": "", "label": "negative"}, {"text": "who knows", "label": None}]  # fmt: skip
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     status, out, err = cli("evaluate", f"run={run.folder}", f"file={file}")
     assert status == 0, err
     assert "1 rows scored, 2 without a text and 1 without an answer left out" in out
-    (kept,) = (run.folder / "evaluations").glob("mine-*.json")
+    (kept,) = (run.folder / "evaluations").glob("gaps-*.json")
     assert json.loads(kept.read_text())["left_out_why"] == {"without a text": 2, "without an answer": 1}
     kept.unlink()
 

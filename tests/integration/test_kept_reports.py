@@ -10,6 +10,8 @@ import pytest
 
 from bertlab.report import by_example
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., tuple[int, str, str]]
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from bertlab.runs import progress
 
+pytestmark = pytest.mark.slow
+
 Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["debug=smoke", "compute=cpu", "compute.threads=1", "compute.precision=float32"]
 PATIENCE = 20.0  # seconds that something is held up at most

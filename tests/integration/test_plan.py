@@ -15,6 +15,8 @@ import pytest
 from bertlab.config.composition import compose_schema
 from bertlab.training.costs.forecast import Forecast, Forecaster
 
+pytestmark = pytest.mark.slow
+
 DATA = [
     "debug=smoke",
     "dataset.fraction=1",

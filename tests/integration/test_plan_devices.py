@@ -26,6 +26,8 @@ from bertlab.training.costs.devices import Work, exchanged_bytes, kept_bytes
 from bertlab.training.costs.work import Surveyor
 from bertlab.training.several.exchange import leave, meet
 
+pytestmark = pytest.mark.slow
+
 DATA = [
     "dataset.train_size=200", "dataset.validation_size=40", "dataset.test_size=40", "compute=cpu",
     "compute.threads=1", "compute.precision=float32", "budget.epochs=2", "budget.batch_size=16",

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PLUGINS = Path(__file__).parents[1] / "plugins"
 SMALL = [
     "model=bert_tiny",

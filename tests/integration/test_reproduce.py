@@ -13,6 +13,8 @@ import pytest
 from children import finish
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 DATA = ["debug=smoke", *tiny(), "compute=cpu"]
 
 

@@ -19,6 +19,8 @@ from bertlab.training.loop import Interrupted
 from children import PATIENCE, finish, kill_when, newest_step, only_run, result, start, wait_until
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 RUN = tiny("budget.epochs=4", "budget.batch_size=8", "objective.token_dropout=0.1",
     "evaluation.every_steps=30",
            "compute.checkpoint_seconds=0.05", sizes=(400, 60, 30), heads=2)  # fmt: skip

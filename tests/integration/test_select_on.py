@@ -18,6 +18,8 @@ from bertlab.errors import DataError
 from children import finish, kill_when, newest_step, only_run, result, start
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 ROLES = (TEXT, Role("label", "label", is_answer=True))
 TABLE = TableDataset(name="own")
 

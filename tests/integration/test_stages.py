@@ -21,6 +21,8 @@ from bertlab.training.loop import MemoryExhausted
 from children import finish, kill_when, result, start
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 SMALL = (*tiny(sizes=(100, 40, 20)), "compute.checkpoint_seconds=0.02")
 STAGE = (
     *SMALL, "budget.steps=10", "init=stage", "init.dataset=synthetic", "init.dataset.task=documents",

@@ -15,6 +15,8 @@ from bertlab.declarations import TEXT, TEXT_PAIR, Role
 from bertlab.errors import DataError
 from children import PATIENCE
 
+pytestmark = pytest.mark.slow
+
 TEXTS, LABEL = (TEXT, TEXT_PAIR), Role("label", "label", is_answer=True)
 
 # Peak of memory that is the process's own (RssAnon): pages of mapped files are the system's to take back.

@@ -24,6 +24,8 @@ from children import start
 from conftest import Cli
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 WORDS = tiny("budget.epochs=null", "budget.steps=4", "budget.batch_size=8", sizes=(80, 40, 20))
 PLAN: dict[str, Any] = {
     "question": "Is a learning rate of 1e-2 better than 1e-3?",

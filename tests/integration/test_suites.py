@@ -13,6 +13,8 @@ import pytest
 from children import Child
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 MINE = """
 tasks:
   reviews: [dataset=files, dataset.train_file=reviews.csv]

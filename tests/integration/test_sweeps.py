@@ -16,6 +16,8 @@ from bertlab.runs.folder import RunFolder
 from bertlab.runs.records import one_run_command, read_run
 from children import Child
 
+pytestmark = pytest.mark.slow
+
 DATA = [
     "dataset.train_size=200",
     "dataset.validation_size=40",

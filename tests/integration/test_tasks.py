@@ -18,6 +18,8 @@ from bertlab.data.material import build_objective, prepare
 from bertlab.data.tokenizer_options import WordPiece, train_tokenizer
 from bertlab.training.assembly import check_combination
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["model=bert_tiny", "model.hidden_size=32", "model.num_attention_heads=2", "compute=cpu",
     "compute.threads=1", "dataset=files",
          "dataset.train_file=train.jsonl", "optimizer.lr=3e-3"]  # fmt: skip

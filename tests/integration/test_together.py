@@ -25,6 +25,8 @@ from children import finish, newest_step, result, start, wait_until
 from conftest import Cli
 from tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 RUN = tiny("budget.steps=40", "budget.batch_size=12", "evaluation.every_steps=20", "compute=cpu",
     "compute.precision=float32", "optimizer.lr=3e-3", sizes=(90, 60, 30), heads=2)  # fmt: skip
 DOCUMENTS = ["dataset.task=documents", "objective.max_length=40", "dataset.train_size=30"]

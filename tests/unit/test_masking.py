@@ -190,6 +190,7 @@ def written(language: Callable[[random.Random], str]) -> tuple[list[str], Any]:
     return texts, train_tokenizer(WordPiece(name="wordpiece", vocab_size=200, strip_accents=False), texts)
 
 
+@pytest.mark.slow
 @units
 @pytest.mark.parametrize("packing", ["blocks", "documents"])
 @pytest.mark.parametrize("language", [english, german, chinese, dna], ids=lambda language: language.__name__)

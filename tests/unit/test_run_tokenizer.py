@@ -86,7 +86,9 @@ def test_a_tokenizer_is_trained_once_for_the_same_content(monkeypatch: pytest.Mo
             ("files", code)
             for code in (
                 "dataset.py",
-                "reading.py",
+                "keys.py",
+                "delimited.py",
+                "text_files.py",
                 "cleaning.py",
                 "text.py",
                 "tokenizer.py",

@@ -34,7 +34,6 @@ class Tokenizer:
                 f"the tokenizer's ids go up to {max(ids)}, but it has {self.vocab_size} tokens: its"
                 " vocabulary has holes"
             )
-        ids_of_roles = special_ids(backend)
         framed = (
             backend.num_special_tokens_to_add(True) if backend.num_special_tokens_to_add(False) == 2 else 3
         )
@@ -43,7 +42,7 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises bare Exceptions
             raise DataError(f"the tokenizer cannot read every text ({str(error)[:120]})") from None
         # a finished one frames pairs as its model was trained
-        self.special = replace(Special(*ids_of_roles), between=max(1, framed - 2))
+        self.special = replace(Special(*special_ids(backend)), between=max(1, framed - 2))
 
     @property
     def vocab_size(self) -> int:

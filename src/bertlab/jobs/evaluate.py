@@ -25,7 +25,7 @@ from bertlab.config.schema import PAIRS_SCORING, Compute, FileColumns, Paths, ch
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import class_role, load_for, roles_for
 from bertlab.data.pairs import find_pairs, read_pairs
-from bertlab.data.tables.table import TableDataset, read_rows, rows_of_columns, table_of
+from bertlab.data.tables.table import TableDataset, own_keys, read_rows, rows_of_columns, table_of
 from bertlab.declarations import PAIRS_ACCURACY
 from bertlab.errors import ConfigError, DataError, did_you_mean
 from bertlab.runs.files import file_digest, write_atomically, write_text
@@ -215,7 +215,8 @@ def run_pairs(config: Schema, context: Context, trained: FinishedRun, asked: str
     """Print the accuracy and keep it beside the run; returns it."""
     refuse_others(trained.config.objective, f"pairs={asked}")
     source = find_pairs(asked, config.paths)
-    pairs = read_pairs(source, trained.config.dataset.cleaner(), config.encoding or "utf-8")
+    with own_keys():
+        pairs = read_pairs(source, trained.config.dataset.cleaner(), config.encoding or "utf-8")
     device = trained.device(config.compute)
     own = dataclasses.replace(trained.config, compute=config.compute)
     reader = Reader(own, set_up(trained.model, own, device), trained.objective, trained.tokenizer, device)

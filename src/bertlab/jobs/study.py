@@ -403,16 +403,23 @@ def claimed(left: Sequence[Planned], claims: Path) -> tuple[Planned, FileLock]:
     """The first run that no other process at work on this study has claimed, claimed for this one; where all
     are, the first that becomes free, done by then.
     """
-    claims.mkdir(parents=True, exist_ok=True)
     for one in left:
-        claim = FileLock(claims / f"{one.run.id}.lock")
         with contextlib.suppress(Timeout):
-            claim.acquire(timeout=0)
-            return one, claim
-    claim = FileLock(claims / f"{left[0].run.id}.lock")
+            return one, taken(claims / f"{one.run.id}.lock", 0)
     with working(f"waiting for the other process that makes {left[0].label}"):
-        claim.acquire()
-    return left[0], claim
+        return left[0], taken(claims / f"{left[0].run.id}.lock", -1)
+
+
+def taken(file: Path, seconds: float) -> FileLock:
+    """A claim, waited for; -1 = as long as it takes. Raises Timeout. Whichever process ends first takes the
+    folder of claims away, perhaps between these two lines of another, for which nothing is left but to look.
+    """
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        claim = FileLock(file)
+        with contextlib.suppress(FileNotFoundError):
+            claim.acquire(timeout=seconds)
+            return claim
 
 
 def records(rounds: Sequence[Sequence[Planned]]) -> dict[str, list[RunRecord]]:

@@ -22,6 +22,8 @@ from refusals import tree
 from templates import Given, Templates, lay_out
 from watched import command
 
+pytestmark = pytest.mark.slow
+
 LINES = Path(__file__).with_name("inputs.jsonl").read_text(encoding="utf-8").splitlines()
 CASES = [json.loads(line) for line in LINES]
 AREAS: dict[str, list[dict[str, Any]]] = {}
