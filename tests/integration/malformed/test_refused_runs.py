@@ -200,7 +200,7 @@ USES = [
         "predict run={run} file=t.txt",
         "t.txt",
         "line 2 is not utf-8",
-        "encoding in evaluate and predict",
+        "set encoding, e.g. latin-1",
         files={"t.txt": "a\n\xf6\n".encode("latin-1")},
     ),
     case(
