@@ -108,6 +108,25 @@ def test_what_answers_stays_as_it_was_frozen(cli: Cli, monkeypatch: pytest.Monke
     assert after.index("The frozen plan was left in 5 points") < after.index("“high”: better")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("test", "bayes"), ("split", "train"), ("seeds", 0), ("effect", 3.0), ("question", "Why?")],
+)
+def test_a_frozen_plan_that_was_edited_is_refused(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, key: str, value: Any
+) -> None:
+    """By hand in its file, which the seal is of; whether the value is one or not."""
+    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    write()
+    assert cli("study", "rates")[0] == 0
+    file = Path("studies/rates/frozen.json")
+    kept = json.loads(file.read_text())
+    kept["plan"][key] = value
+    file.write_text(json.dumps(kept))
+    status, _, errors = cli("study", "rates", "report=true")
+    assert status == 2 and "its seal is of another plan" in errors and errors.count("\n") == 1, errors
+
+
 def test_a_study_that_is_stopped_is_called_unfinished(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
     write(test="anytime", seeds=8)

@@ -254,16 +254,28 @@ def read_fixed(file: Path) -> Fixed | None:
         return None
     try:
         kept = read_json(file)
+        is_sealed = seal_of(kept["plan"], kept["runs"]) == kept["seal"]
         plan = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyPlan), kept["plan"]))
         assert isinstance(plan, StudyPlan)
         runs = {str(key): str(own) for key, own in kept["runs"].items()}
-        return Fixed(plan, runs, str(kept["seal"]), str(kept["at"]), [str(line) for line in kept["power"]])
+        fixed = Fixed(plan, runs, str(kept["seal"]), str(kept["at"]), [str(line) for line in kept["power"]])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OmegaConfBaseException) as error:
         reason = (str(error).splitlines() or ["?"])[0]
         raise RunError(
             f"{file}: damaged ({type(error).__name__}: {reason}); take it out of the way to freeze the plan"
             " anew"
         ) from error
+    if not is_sealed:
+        raise RunError(
+            f"{file}: edited since it was frozen: its seal is of another plan; put back the file that was"
+            " frozen, or take it out of the way to freeze the plan anew"
+        )
+    return fixed
+
+
+def seal_of(plan: Mapping[str, Any], runs: Mapping[str, str]) -> str:
+    """What every run of a plan carries: the digest of all that is fixed."""
+    return digest({"plan": plan, "runs": runs})
 
 
 def answered_as(asked: StudyPlan, fixed: StudyPlan) -> StudyPlan:
@@ -294,7 +306,7 @@ def freeze(plan: StudyPlan, out: Path, rounds: Sequence[Sequence[Planned]], powe
     """Fix the plan, before its first run."""
     file, now = frozen_file(out), dataclasses.asdict(plan)
     ids = {one.key: one.run.id for one in itertools.chain.from_iterable(rounds)}
-    at, seal = time.strftime("%Y-%m-%dT%H:%M:%S%z"), digest({"plan": now, "runs": ids})
+    at, seal = time.strftime("%Y-%m-%dT%H:%M:%S%z"), seal_of(now, ids)
     write_record(file, to_json({"seal": seal, "at": at, "plan": now, "runs": ids, "power": list(power)}))
     print(f"frozen: {file}, seal {seal}", flush=True)
     return Frozen(plan, seal, at, list(power), [])
