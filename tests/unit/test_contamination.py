@@ -87,6 +87,16 @@ def test_eight_words_that_anybody_says_are_no_text() -> None:
     assert not found.seen.any()
 
 
+def test_a_text_is_found_wherever_its_words_are_parted_otherwise() -> None:
+    """Whichever 3-gram leads to it: what is found must not depend on a process's hashes."""
+    words = [f"{letter}word" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    for place in range(len(words) - 1):
+        parted = [*words[:place], words[place] + words[place + 1], *words[place + 2 :]]
+        texts = [" ".join(words[:20]), " ".join(words)]
+        read = [" ".join(["before", *parted, "after"])]
+        assert check_contamination("validation", "training", texts, read).inside.all(), place
+
+
 def test_equal_rows_are_all_found() -> None:
     text = " ".join(sentence(14))
     trained = [" ".join([*sentence(5), text, *sentence(5)])]

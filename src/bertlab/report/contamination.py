@@ -89,11 +89,14 @@ def check_contamination(
     for row, own in enumerate(grams):
         for gram in own:
             rows_of[gram].append(row)
-    # whatever its texts have in common, one that stands verbatim has its own rarest 3-gram
+    # whatever its texts have in common, one that stands verbatim has the rarest 3-gram of one of its halves;
+    # of both, since words may be parted otherwise there ("cannot")
     anchored: dict[int, list[int]] = defaultdict(list)
-    for row, own in enumerate(grams):
-        if len(wanted[row]) >= SHORTEST:
-            anchored[min(own, key=lambda gram: (len(rows_of[gram]), gram))].append(row)
+    for row, words in enumerate(wanted):
+        if len(words) >= SHORTEST:
+            for half in (words[: len(words) // 2 + NGRAM - 1], words[len(words) // 2 :]):
+                if len(half) >= NGRAM:
+                    anchored[min(_in_order(half), key=lambda gram: len(rows_of[gram]))].append(row)
     pieces = _Pieces(wanted)
     # short texts by their longest word, the rarest as a rule
     phrases: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -168,10 +171,16 @@ class _Pieces:
         )
 
 
+def _in_order(words: Sequence[str], length: int = NGRAM) -> list[int]:
+    """N-grams in their order, of shorter texts none. The numbers differ between processes: only their equality
+    and order tell anything.
+    """
+    return [hash(tuple(words[start : start + length])) for start in range(len(words) - length + 1)]
+
+
 def _grams(words: Sequence[str]) -> set[int]:
-    return {hash(tuple(words[start : start + NGRAM])) for start in range(len(words) - NGRAM + 1)}
+    return set(_in_order(words))
 
 
 def _long_grams(words: Sequence[str]) -> list[int]:
-    """In their order; of shorter texts none, which must stand verbatim."""
-    return [hash(tuple(words[start : start + LONG_NGRAM])) for start in range(len(words) - LONG_NGRAM + 1)]
+    return _in_order(words, LONG_NGRAM)
