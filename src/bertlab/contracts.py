@@ -190,6 +190,10 @@ class Head(nn.Module):
         """The batch as the encoder reads it, e.g. with tokens of a generator."""
         return batch
 
+    def exported(self) -> "Head":
+        """What of it leaves, called as it is: itself, but where a part serves training alone."""
+        return self
+
     def exported_state(self) -> dict[str, Tensor]:
         """Weights as the counterpart in transformers (`ObjectiveConfig.hf_head`) computes with them, under
         our names.

@@ -116,7 +116,7 @@ def loss_metric(unit: str, name: str = "loss", per_token: bool = False) -> Metri
 
 @dataclass(frozen=True)
 class HfHead:
-    """A head's counterpart in transformers: `AutoModelFor{task}`, and our modules' names in a BERT of that
+    """A head's counterpart in transformers: `AutoModelFor{task}`, and our modules' names in a model of that
     class.
     """
 
@@ -127,6 +127,13 @@ class HfHead:
     config: Mapping[str, Any] = field(default_factory=dict)  # further entries of its config.json
     # `objective.key=value` of options that no class there has, and the modelling file of exports does
     unlike: tuple[str, ...] = ()
+    family: str = "bert"  # whose class it is: "bert" or "electra"
+    # entries that the encoder's config.json must have: with others that class computes another head
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = (
+        ""  # which of several heads of its task; `head_kind` of our modelling file
+    )
+    note: str = ""  # what the reader of a card must be told of its outputs, and of what stays behind
 
 
 @dataclass(frozen=True)

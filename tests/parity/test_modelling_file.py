@@ -38,7 +38,7 @@ NAMES = {
 }
 OBJECTIVES = ["classification", "multi_label", "regression", "multiple_choice", "tagging", "extractive_qa",
     "embedding", "mlm", "mlm_nsp",
-              "nsp", "capped", "encoder"]  # fmt: skip
+              "nsp", "rtd", "capped", "encoder"]  # fmt: skip
 
 
 @functools.cache

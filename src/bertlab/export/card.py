@@ -123,6 +123,7 @@ def _text(
         if form.head
         else f"The encoder, a `{kind}`, of a model {what}, without its head.",
         "",
+        *([form.head.note, ""] if form.head and form.head.note else []),
         *opening, "",
         "## Training", "",
         f"- Data: {config.dataset.name}{_hub_of(config)}",

@@ -1,7 +1,8 @@
 """A run's model as config.json and model.safetensors of transformers' class for its task, or of a modelling
 file of its own beside them.
 
-Our own BERT is written without transformers: names and sizes are known. An encoder of ours that transformers
+Our own BERT is written without transformers: names and sizes are known, as BERT's or, of a head that stands
+there on ELECTRA, as ELECTRA's. An encoder of ours that transformers
 has no class for leaves with the code that computes it (modeling_bertlab.py, bundled from our source). A
 Hugging Face architecture is built by transformers, filled with the run's weights and saved as transformers
 saves it; a head that it lacks is refused, and the encoder alone can still go.
@@ -18,11 +19,12 @@ from typing import Any
 from torch import Tensor
 
 from bertlab import __version__
-from bertlab.config.schema import Train
+from bertlab.config.schema import ModelConfig, Train
 from bertlab.contracts import HfHead
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import ConfigError
 from bertlab.export.bundle import bundle
+from bertlab.export.families import FAMILIES, Family
 from bertlab.models.hf import HfEncoder, transformers_module
 from bertlab.runs.files import save_weights, write_text
 from bertlab.training.assembly import Model
@@ -70,6 +72,16 @@ class Form:
         return self.head.task if self.head is not None else ""
 
     @property
+    def computes(self) -> str:
+        """Which head it is: the task, but where heads of one task are several."""
+        return (self.head.kind or self.head.task) if self.head is not None else ""
+
+    @property
+    def family(self) -> Family:
+        """Whose class it is, where it is one of transformers'."""
+        return FAMILIES[self.head.family if self.head is not None else "bert"]
+
+    @property
     def reads_pooler(self) -> bool:
         """Whether anything but hidden states is looked at."""
         return self.head is not None and self.head.reads_pooler
@@ -77,7 +89,7 @@ class Form:
     @property
     def kind(self) -> str:
         """The class of an encoder of ours."""
-        family = "Bertlab" if self.as_code else "Bert"
+        family = "Bertlab" if self.as_code else self.family.name
         return f"{family}For{self.task}" if self.task else f"{family}Model"
 
 
@@ -85,25 +97,32 @@ def form_of(config: Train, what: str) -> Form:
     """How the run can leave. Raises ConfigError naming every key that stands against it, and what could be
     exported instead.
     """
-    encoder, head = (
-        config.model.unlike_transformers(),
-        config.objective.hf_head() if what != "encoder" else None,
-    )
+    head = config.objective.hf_head() if what != "encoder" else None
     if what != "encoder" and head is None:
         raise ConfigError(
             f"objective={config.objective.name}: transformers has no class that computes this;"
             f" {ENCODER_ALONE}"
         )
+    encoder = Form(head, as_code=False).family.unlike(config.model)
     pooled = head is not None and head.reads_pooler and config.model.pooling != "cls"
     lacking = [
         *encoder,
         *(head.unlike if head is not None else ()),
+        *(_unmet(config.model, head) if head is not None and not encoder else ()),
         *([f"model.pooling={config.model.pooling}"] if pooled else []),
     ]
     if lacking and not config.model.leaves_as_code:
         could = "model=bert_* and model=hf_* can be exported" if encoder else ENCODER_ALONE
         raise ConfigError(f"{', '.join(lacking)}: transformers has no class that computes this; {could}")
     return Form(head, as_code=bool(lacking))
+
+
+def _unmet(model: ModelConfig, head: HfHead) -> list[str]:
+    """`key=value` of the encoder's config.json there, where the head needs another value."""
+    if not head.needs:
+        return []
+    described = FAMILIES[head.family].config(model, 1, 0)
+    return [f"{key}={described[key]}" for key, wanted in head.needs.items() if described[key] != wanted]
 
 
 def check_names(label_names: Sequence[str]) -> None:
@@ -113,6 +132,11 @@ def check_names(label_names: Sequence[str]) -> None:
             f"the run's class names {list(label_names)} are empty or not distinct, which transformers' config"
             " cannot hold"
         )
+
+
+def leaving(model: Model) -> Model:
+    """The same encoder under what of the head leaves."""
+    return Model(model.encoder, model.head.exported())
 
 
 # --- writing --------------------------------------------------------------------------------------
@@ -132,9 +156,7 @@ def write_model(
     check_head(form, model, config.objective.name)
     if config.model.hub_name() is not None:
         return _write_hf(folder, model, label_names, form)
-    described, state = (
-        _as_code(config, model, tokenizer) if form.as_code else _as_bert(config, model, tokenizer, form)
-    )
+    described, state = (_as_code if form.as_code else _as_theirs)(config, model, tokenizer, form)
     described = {
         "architectures": [form.kind],
         "dtype": "float32",
@@ -153,18 +175,21 @@ def write_model(
     return form.kind
 
 
-def _as_bert(
+def _as_theirs(
     config: Train, model: Model, tokenizer: Tokenizer, form: Form
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Config and weights of transformers' BERT."""
-    described = config.model.transformers_config(tokenizer.vocab_size, tokenizer.special.pad_id)
-    state = config.model.transformers_state(model.encoder.state_dict(), "bert." if form.task else "")
+    """Config and weights of transformers' BERT or ELECTRA."""
+    family = form.family
+    described = family.config(config.model, tokenizer.vocab_size, tokenizer.special.pad_id)
+    state = family.state(config.model, model.encoder.state_dict(), family.prefix if form.task else "")
     if form.task and not form.reads_pooler:
         state = {name: value for name, value in state.items() if ".pooler." not in name}
     return described, state
 
 
-def _as_code(config: Train, model: Model, tokenizer: Tokenizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _as_code(
+    config: Train, model: Model, tokenizer: Tokenizer, form: Form
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Config and weights of our modelling file's classes, every one of which the folder offers."""
     options = {name: value for name, value in dataclasses.asdict(config.model).items() if name != "name"}
     sizes = {
@@ -172,6 +197,7 @@ def _as_code(config: Train, model: Model, tokenizer: Tokenizer) -> tuple[dict[st
         "pad_token_id": tokenizer.special.pad_id,
         "attention": "auto",
     }
+    kind = {"head_kind": form.head.kind} if form.head is not None and form.head.kind else {}
     classes = {
         "AutoConfig": "BertlabConfig",
         "AutoModel": "BertlabModel",
@@ -179,7 +205,7 @@ def _as_code(config: Train, model: Model, tokenizer: Tokenizer) -> tuple[dict[st
     }
     places = {auto: f"{MODELLING}.{name}" for auto, name in classes.items()}
     return (
-        {"model_type": "bertlab", "auto_map": places, **options, **sizes},
+        {"model_type": "bertlab", "auto_map": places, **options, **sizes, **kind},
         {f"encoder.{name}": value for name, value in model.encoder.state_dict().items()},
     )
 
@@ -211,7 +237,7 @@ def check_head(form: Form, model: Model, objective: str) -> None:
     """Every weight of the head must have a place in the class that it leaves as. Raises ConfigError naming
     those that have none.
     """
-    own = () if form.head is None else model.head.exported_state()
+    own = () if form.head is None else leaving(model).head.exported_state()
     if lost := [name for name in own if form.head and _module_of(name, form.head.names) is None]:
         raise ConfigError(
             f"objective={objective}: its head has {', '.join(lost[:4])}{' …' if lost[4:] else ''}, for which"
@@ -225,7 +251,7 @@ def _head_state(form: Form, model: Model) -> dict[str, Tensor]:
         return {}
     return {
         _renamed(ours, form.head.names): value.detach().cpu()
-        for ours, value in model.head.exported_state().items()
+        for ours, value in leaving(model).head.exported_state().items()
     }
 
 

@@ -41,6 +41,7 @@ class BertlabConfig(PretrainedConfig):
         classifier_dropout: float = 0.1,
         pad_token_id: int = 0,
         logit_softcap: float | None = None,
+        head_kind: str = "",
         **given: Any,
     ) -> None:
         options = {option.name: given.pop(option.name, option.default) for option in fields(Bert)}
@@ -52,6 +53,7 @@ class BertlabConfig(PretrainedConfig):
             pad_token_id,
             logit_softcap,
         )
+        self.head_kind = head_kind  # of pretraining: "ReplacedTokens", or "" for masked tokens and pairs
 
 
 class BertlabPreTrainedModel(PreTrainedModel):
@@ -126,6 +128,12 @@ def _given(output: ModelOutput, return_dict: bool | None) -> Any:
 def _cross_entropy(logits: Tensor, labels: Tensor | None) -> Tensor | None:
     """Mean nats over labels that are not -100, of logits (…, C)."""
     return None if labels is None else F.cross_entropy(logits.flatten(0, -2), labels.flatten())
+
+
+def _detection_loss(logits: Tensor, labels: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Mean nats over real tokens."""
+    nats = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="none")
+    return nats.mean() if attention_mask is None else nats[attention_mask.bool()].mean()
 
 
 # --- the encoder alone ----------------------------------------------------------------------------
@@ -339,17 +347,39 @@ class PreTrainingOutput(ModelOutput):
     seq_relationship_logits: Tensor | None = None  # (B, 2)
 
 
+class DetectorHead(nn.Module):
+    """Hidden states to a logit, positive where the token was put in another's place (Clark et al. 2020, §2).
+
+    With GELU, whatever the encoder's activation.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+        self.dense_prediction = nn.Linear(width, 1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T)."""
+        logits: Tensor = self.dense_prediction(F.gelu(self.dense(hidden)))[..., 0]
+        return logits
+
+
 class BertlabForPreTraining(BertlabPreTrainedModel):
-    """Which token stood there, and does the second text follow the first (class 0)?"""
+    """Which token stood there, and does the second text follow the first (class 0)? Or, where `head_kind` is
+    ReplacedTokens: does this token stand in another's place?
+    """
 
     def __init__(self, config: BertlabConfig) -> None:
         super().__init__(config)
-        self.cls = nn.ModuleDict(
-            {
-                "predictions": TokenHead(self.encoder, config.logit_softcap),
-                "seq_relationship": nn.Linear(self.encoder.hidden_size, 2),
-            }
-        )
+        if config.head_kind == "ReplacedTokens":
+            self.discriminator_predictions = DetectorHead(self.encoder.hidden_size)
+        else:
+            self.cls = nn.ModuleDict(
+                {
+                    "predictions": TokenHead(self.encoder, config.logit_softcap),
+                    "seq_relationship": nn.Linear(self.encoder.hidden_size, 2),
+                }
+            )
         self.post_init()
 
     def forward(
@@ -361,8 +391,14 @@ class BertlabForPreTraining(BertlabPreTrainedModel):
         next_sentence_label: Tensor | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """`prediction_logits (B, T, V)`, `seq_relationship_logits (B, 2)`."""
+        """`prediction_logits (B, T, V)`, `seq_relationship_logits (B, 2)`; of replaced tokens `logits (B, T)`
+        alone, whose labels are 0 and 1.
+        """
         hidden = self.read(input_ids, attention_mask, token_type_ids)
+        if self.config.head_kind == "ReplacedTokens":
+            found = self.discriminator_predictions(hidden)
+            loss = None if labels is None else _detection_loss(found, labels, attention_mask)
+            return _given(TokenClassifierOutput(loss=loss, logits=found), return_dict)
         tokens = self.cls["predictions"](self.encoder, hidden)
         pairs = self.cls["seq_relationship"](self.encoder.pool(hidden, attention_mask))
         losses = [

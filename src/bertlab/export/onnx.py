@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from bertlab.config.schema import Train
 from bertlab.contracts import Batch
 from bertlab.errors import ConfigError, RunError
-from bertlab.export.model import ENCODER_ALONE, Form, check_names, described_head
+from bertlab.export.model import ENCODER_ALONE, Form, check_names, described_head, leaving
 from bertlab.export.verification import (
+    OVER_VOCABULARY,
     asked,
     both,
     output_names,
@@ -54,7 +55,8 @@ def form_of(config: Train, what: str) -> Form:
     head = config.objective.hf_head() if what != "encoder" else None
     if what != "encoder" and head is None:
         raise ConfigError(
-            f"objective={config.objective.name}: its head is of use in pretraining alone; {ENCODER_ALONE}"
+            f"objective={config.objective.name}: its head has no outputs that leave (hf_head());"
+            f" {ENCODER_ALONE}"
         )
     return Form(head, as_code=False)
 
@@ -64,7 +66,7 @@ class _Graph(nn.Module):
 
     def __init__(self, model: Model, form: Form) -> None:
         super().__init__()
-        self.model, self.form = model, form
+        self.model, self.form = leaving(model), form
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -81,7 +83,7 @@ class _Graph(nn.Module):
         places = torch.arange(ids.shape[0] * ids.shape[1])
         batch = Batch(ids, segments, mask, {"masked": places}, 0, examples)
         outputs = self.model.head.exported_outputs(self.model(batch), batch)
-        if self.form.task in ("MaskedLM", "PreTraining"):
+        if self.form.computes in OVER_VOCABULARY:
             outputs = (outputs[0].view(*ids.shape, -1), *outputs[1:])  # (B, T, V)
         return outputs
 
@@ -210,6 +212,7 @@ NAMES = (
 )
 MEANING = {
     "SequenceClassification": NAMES, "TokenClassification": NAMES,
+    "ReplacedTokens": 'replaced = answers["logits"] > 0  # of each token',
     "": 'vectors = answers["pooler_output"]  # compare them by their cosine',
 }  # fmt: skip
 
@@ -220,7 +223,7 @@ def usage(trained: FinishedRun, form: Form, longest: int, side: str) -> list[str
     lines = USAGE.format(
         longest=longest, side=side, pad_id=pad_id, pad=trained.tokenizer.backend.id_to_token(pad_id)
     ).splitlines()
-    meaning = MEANING.get(form.task) if form.head is not None else None
+    meaning = MEANING.get(form.computes) if form.head is not None else None
     lines = lines if meaning is None else [*lines, meaning]
     lines = lines if meaning is not None and "json" in meaning else lines[3:]
     if form.task == "MultipleChoice":

@@ -24,7 +24,7 @@ from bertlab.data.dataset import load_for
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.errors import RunError, UserError
 from bertlab.export import stranger
-from bertlab.export.model import Form
+from bertlab.export.model import Form, leaving
 from bertlab.export.tokenizer_files import SIDES, truncation_of
 from bertlab.models.hf import transformers_module
 from bertlab.objectives._texts import join_texts
@@ -34,6 +34,9 @@ from bertlab.training.finished import FinishedRun
 Tensors = dict[str, torch.Tensor]
 TOLERANCE = 1e-5  # of an output's largest element, where that is above 1
 ROWS = 8  # of the validation split
+OVER_VOCABULARY = ("MaskedLM", "PreTraining")  # heads that are asked for some tokens, and compared there
+# what stands at padding means nothing
+AT_EVERY_TOKEN = ("TokenClassification", "QuestionAnswering", "ReplacedTokens")
 LOGITS = {
     "PreTraining": ("prediction_logits", "seq_relationship_logits"), "QuestionAnswering": ("start_logits",
     "end_logits"),
@@ -214,7 +217,7 @@ def asked(batch: Batch, task: str, takes_segments: bool) -> Tensors:
 
 def output_names(form: Form) -> tuple[str, ...]:
     """What transformers calls the outputs."""
-    return ("last_hidden_state",) if form.head is None else LOGITS.get(form.task, ("logits",))
+    return ("last_hidden_state",) if form.head is None else LOGITS.get(form.computes, ("logits",))
 
 
 def both(
@@ -226,10 +229,11 @@ def both(
     answers = [theirs[name] for name in output_names(form)]
     if form.head is None:
         return [model.encoder(batch.input_ids, batch.segment_ids, mask)[mask]], [answers[0][mask]]
+    model = leaving(model)
     ours = list(model.head.exported_outputs(model(batch), batch))
-    if form.task in ("MaskedLM", "PreTraining"):
+    if form.computes in OVER_VOCABULARY:
         answers[0] = answers[0].flatten(0, 1)[batch.targets["masked"]]
-    if form.task in ("TokenClassification", "QuestionAnswering"):  # what stands at padding means nothing
+    if form.computes in AT_EVERY_TOKEN:
         ours, answers = [one[mask] for one in ours], [one[mask] for one in answers]
     return ours, answers
 

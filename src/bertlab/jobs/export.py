@@ -15,9 +15,10 @@ and outputs are compared with the run's.
   tagging        -> …ForTokenClassification       mlm_nsp -> …ForPreTraining    any -> …Model, with what=encoder
   regression, multi_label -> …ForSequenceClassification (numbers in the data's own unit; a yes or no for each class)
   multiple_choice -> …ForMultipleChoice           extractive_qa -> …ForQuestionAnswering      embedding -> …Model, its pooled output
+  rtd            -> ElectraForPreTraining, the detector; its generator stays behind
 
-The detector of replaced tokens is refused, and so is a head on a Hugging Face encoder that transformers has
-no class for; what=encoder goes.
+A token predicted from the position before it (mntp) and sentence order beside masked tokens (mlm_nsp, pairs=order) have no class there and
+are refused, and so is a head on a Hugging Face encoder that transformers has no class for; what=encoder goes.
 
   verify=false                do not compare (own models only; a Hugging Face architecture is always compared)
   push_to_hub=USER/NAME       upload the folder too; private=false for a public repository

@@ -2,8 +2,8 @@
 encoder says of every token whether it is the original.
 
 The generator is a narrower copy of the encoder with the encoder's token embedding (§3.2), trained by
-masked-language modelling in the same step; its samples carry no gradient. After pretraining only the encoder
-is of use.
+masked-language modelling in the same step; its samples carry no gradient. After pretraining the encoder is of
+use, and with it the detector; the generator stays behind.
 
 Differs: what the generator samples is drawn from numbers keyed by (seed, epoch, example), so that a resumed
 run samples the same; the position embedding is not shared.
@@ -45,6 +45,11 @@ from bertlab.objectives._masking import Masking, masked_loss, masked_metrics, ma
 from bertlab.objectives.mlm import Mlm, MlmHead, MlmObjective
 
 SAMPLES = 2  # the stream of what the generator samples
+NOTE = (
+    "The detector of replaced tokens: of each token a logit, positive where it takes the token for one that"
+    " was put in another's place. The generator that put them there in training stayed behind; parameters and"
+    " scores below are of both."
+)
 
 
 @dataclass
@@ -92,9 +97,18 @@ class Rtd(Mlm):
         """The objective for one tokenizer's vocabulary; it has no classes."""
         return RtdObjective(self, vocabulary)
 
-    def hf_head(self) -> HfHead | None:
-        """None: the generator stands in the head."""
-        return None
+    def hf_head(self) -> HfHead:
+        """The detector, as ELECTRA's discriminator has it; there its activation is the encoder's."""
+        names = {"detector.0": "dense", "detector.2": "dense_prediction"}
+        return HfHead(
+            "PreTraining",
+            {ours: f"discriminator_predictions.{theirs}" for ours, theirs in names.items()},
+            reads_pooler=False,
+            family="electra",
+            needs={"hidden_act": "gelu"},
+            kind="ReplacedTokens",
+            note=NOTE,
+        )
 
 
 @dataclass
@@ -128,6 +142,19 @@ def _linear(inputs: int, outputs: int, initializer_range: float) -> nn.Linear:
     nn.init.normal_(layer.weight, std=initializer_range)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+class DetectorHead(Head):
+    """The detector alone, (B, T) logits of tokens as they are."""
+
+    def __init__(self, detector: nn.Sequential) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, _encoder: Encoder, hidden: Tensor, _batch: Batch) -> Tensor:
+        """Positive = replaced."""
+        logits: Tensor = self.detector(hidden)[..., 0]
+        return logits
 
 
 class RtdHead(Head):
@@ -167,6 +194,10 @@ class RtdHead(Head):
         return dataclasses.replace(
             batch, input_ids=ids, targets={**batch.targets, "generated": logits, "replaced": replaced}
         )
+
+    def exported(self) -> DetectorHead:
+        """Without the generator."""
+        return DetectorHead(self.detector)
 
     def forward(self, _encoder: Encoder, hidden: Tensor, batch: Batch) -> Outputs:
         """Logits of generator and detector."""
