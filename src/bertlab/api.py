@@ -21,6 +21,7 @@ from bertlab.data.tables.table import OWN_KEYS
 from bertlab.data.tokenizer import Tokenizer
 from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, DataError, did_you_mean, shortened
+from bertlab.jobs._vectors import vectors_of
 from bertlab.jobs.evaluate import Schema as Evaluated
 from bertlab.jobs.evaluate import labelled_rows, rows_to_score, score_rows
 from bertlab.jobs.list import chosen_runs
@@ -39,6 +40,7 @@ from bertlab.training.finished import FinishedRun, load_run
 from bertlab.training.lifecycle import train
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
 
 BATCH = 256  # rows at a time, where nobody says
@@ -147,6 +149,21 @@ class Run:
         return predict_rows(
             self._trained, from_pairs(self._trained, texts, second, "pairs=[…]"), Compute(), BATCH
         )
+
+    def embed(self, texts: Iterable[str]) -> "np.ndarray":
+        """`(N, D) float32`: a vector of each text, in their order: the encoder's pooled output at length 1,
+        so that products are cosines. Of a run of `objective=embedding` it is what pairs are scored by.
+
+        Raises DataError for what is no text, ConfigError for a run that has trained no such output.
+        """
+        if isinstance(texts, str) or _is_frame(texts):
+            cure = "embed(['What a film!'])" if isinstance(texts, str) else "embed(frame['text'])"
+            raise TypeError(f"embed takes a list of texts, e.g. {cure}")
+        import numpy as np
+
+        trained = vectors_of(self._trained)
+        rows = from_pairs(trained, _texts(texts, "texts", "embed"), None)
+        return np.stack([row["vector"] for row in predict_rows(trained, rows, Compute(), BATCH)])
 
     def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation", **keys: Any) -> dict[str, Any]:
         """Scores by name on a split of the run's dataset, a file, or a DataFrame with the run's column names;
@@ -319,19 +336,19 @@ def _own_keys(kind: type[Keys], keys: Mapping[str, Any], job: str) -> Keys:
     return kind(**keys)
 
 
-def _texts(given: Iterable[Any], name: str) -> list[str]:
-    """Texts that can be labelled. Raises DataError naming the first that is none."""
-    texts = list(given)
+def _texts(given: Iterable[Any], name: str, job: str = "predict") -> list[str]:
+    """Texts that `job` can read. Raises DataError naming the first that is none."""
+    texts, labels = list(given), job == "predict"
     if not texts:
-        raise DataError(f"predict: {name} is empty; there is nothing to label")
+        raise DataError(f"{job}: {name} is empty; there is nothing to {'label' if labels else job}")
     for place, text in enumerate(texts):
         if not isinstance(text, str):
-            hint = "; second texts of pairs are given as pairs=[…]" if isinstance(text, list | tuple) else ""
-            raise DataError(f"predict: {name}[{place}] is {shortened(repr(text), 60)}, no text{hint}")
+            is_pair = labels and isinstance(text, list | tuple)
+            hint = "; second texts of pairs are given as pairs=[…]" if is_pair else ""
+            raise DataError(f"{job}: {name}[{place}] is {shortened(repr(text), 60)}, no text{hint}")
         if not text.strip():
-            raise DataError(
-                f"predict: {name}[{place}] is empty; leave it out, or give a DataFrame, whose rows stay"
-            )
+            kept = ", or give a DataFrame, whose rows stay" if labels else ""
+            raise DataError(f"{job}: {name}[{place}] is empty; leave it out{kept}")
     return texts
 
 

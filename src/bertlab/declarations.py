@@ -130,9 +130,7 @@ class HfHead:
     family: str = "bert"  # whose class it is: "bert" or "electra"
     # entries that the encoder's config.json must have: with others that class computes another head
     needs: Mapping[str, Any] = field(default_factory=dict)
-    kind: str = (
-        ""  # which of several heads of its task; `head_kind` of our modelling file
-    )
+    kind: str = ""  # which of several heads of its task; `head_kind` of our modelling file
     note: str = ""  # what the reader of a card must be told of its outputs, and of what stays behind
 
 

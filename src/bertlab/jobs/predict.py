@@ -1,6 +1,6 @@
 """`bertlab predict`: label texts with a finished run
 
-usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [out=PATH | format=table|jsonl]
+usage: bertlab predict run=FOLDER [text="…" [text_pair="…"] | file=PATH] [out=PATH | format=table|jsonl] [vectors=true]
 
 Label texts with a finished run. Without text or file, lines are read from standard input. A .txt file holds one text a line;
 other files have the run's column names, or text_column=… text_pair_column=… encoding=….
@@ -10,6 +10,9 @@ number of a choice, an answer and where it stands. What reads more than texts (c
   file=reviews.csv out=labelled.csv     every row and column of the file in its order, what is predicted beside them (.csv .tsv .jsonl
                                         .parquet); rows without a text stay, unlabelled, and are counted
                                         a CSV keeps the delimiter and the byte-order mark of the file; written in UTF-8
+  vectors=true                          a vector of each text instead, the encoder's pooled output at length 1: of objective=embedding what
+                                        it is scored by, of others with model.pooling=mean or max, or a head on pooled output, the same.
+                                        A list of float32 in .parquet, as JSON in the others; text_column=… takes another column's texts
   id_column=ticket                      shown before each prediction that is printed; out keeps every column anyway
   batch_size=64                         for little memory
   compute.precision=bfloat16            faster where training was in it; float32 otherwise, as an exported folder computes
@@ -26,11 +29,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import MISSING
 
 from bertlab.config import registry
 from bertlab.config.registry import Job
-from bertlab.config.schema import Compute, FileColumns, Paths, choice, integer, string
+from bertlab.config.schema import Compute, FileColumns, Paths, choice, flag, integer, string
 from bertlab.contracts import join_examples
 from bertlab.data.dataset import roles_for
 from bertlab.data.tables.formats import kind_of, open_table, read_whole
@@ -47,6 +51,7 @@ from bertlab.data.tables.table import (
 from bertlab.data.tables.text_files import has_mark, read_lines
 from bertlab.declarations import Column, Role, plain_text
 from bertlab.errors import ConfigError, DataError, did_you_mean
+from bertlab.jobs._vectors import vectors_of
 from bertlab.runs.files import write_atomically, write_csv
 from bertlab.runs.folder import find_run
 from bertlab.runs.machine import threads
@@ -76,6 +81,7 @@ class Schema(FileColumns):
         "file for the input's rows and columns with the predictions beside them: .csv, .tsv, .jsonl or"
         " .parquet",
     )
+    vectors: bool = flag(False, "a vector of each text instead of what the run's objective says of it")
     prefix: str = string(PREFIX, "what the names of the columns begin with that are added to out")
     id_column: str | None = string(
         None, "the file's column that names its rows, shown beside each prediction"
@@ -93,6 +99,8 @@ class Schema(FileColumns):
             raise ConfigError("predict: give either text or file, not both")
         if self.text_pair is not None and self.text is None:
             raise ConfigError("predict: text_pair is the second text of a pair; give text too")
+        if self.vectors and self.text_pair is not None:
+            raise ConfigError("predict: vectors=true reads single texts: leave text_pair out")
         for name, value in (("text", self.text), ("text_pair", self.text_pair)):
             if value is not None and not value.strip():
                 raise ConfigError(f"predict: {name} is empty; there is nothing to label")
@@ -117,6 +125,7 @@ class Schema(FileColumns):
 def run(config: Schema, _context: Context) -> None:
     """Print one row a text, or write the table."""
     trained = load_run(find_run(config.run, config.paths))
+    trained = vectors_of(trained) if config.vectors else trained
     if config.out is not None:
         label_table(trained, config, Path(config.out).expanduser())
         return
@@ -130,7 +139,9 @@ def run(config: Schema, _context: Context) -> None:
         if config.format == "jsonl":
             print(
                 json.dumps(
-                    {**({} if ids is None else {config.id_column: ids[place]}), **row}, ensure_ascii=False
+                    {**({} if ids is None else {config.id_column: ids[place]}), **row},
+                    ensure_ascii=False,
+                    default=_as_json,
                 )
             )
         else:
@@ -184,8 +195,9 @@ def label_table(trained: FinishedRun, config: Schema, out: Path) -> None:
     form = form_of(trained, config, out)
     write_atomically(out, lambda place: OUTPUTS[out.suffix](table, place, form))
     total = len(next(iter(table.values())))
+    done = f"with a vector of {trained.model.encoder.hidden_size:,} numbers" if config.vectors else "labelled"
     print(
-        f"{total - left_out:,} rows labelled"
+        f"{total - left_out:,} rows {done}"
         + (f", {left_out:,} without a text left as they are" if left_out else "")
         + f": {out}"
     )
@@ -287,11 +299,21 @@ def flat(prediction: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return flattened
 
 
+def _listed(cell: Any) -> Any:
+    """A vector as a list, each number with as many digits as tell it from its neighbours; else the cell."""
+    return [float(str(value)) for value in cell] if isinstance(cell, np.ndarray) else cell
+
+
+def _as_json(cell: Any) -> Any:
+    """What JSON has no word for: a vector as a list, other things as their text."""
+    return _listed(cell) if isinstance(cell, np.ndarray) else str(cell)
+
+
 def _write_delimited(table: Mapping[str, Sequence[Any]], file: Path, form: CsvForm) -> None:
     with file.open("w", encoding="utf-8-sig" if form.marked else "utf-8", newline="") as stream:
         write = [form.as_text.get(name, plain_text) for name in table]
         lines = (
-            [as_text(cell) for as_text, cell in zip(write, cells, strict=True)]
+            [as_text(_listed(cell)) for as_text, cell in zip(write, cells, strict=True)]
             for cells in zip(*table.values(), strict=True)
         )
         write_csv(stream, itertools.chain([list(table)], lines), form.delimiter)
@@ -301,7 +323,7 @@ def _write_jsonl(table: Mapping[str, Sequence[Any]], file: Path, _form: CsvForm)
     with file.open("w", encoding="utf-8") as stream:
         for cells in zip(*table.values(), strict=True):
             stream.write(
-                json.dumps(dict(zip(table, cells, strict=True)), ensure_ascii=False, default=str) + "\n"
+                json.dumps(dict(zip(table, cells, strict=True)), ensure_ascii=False, default=_as_json) + "\n"
             )
 
 
@@ -333,7 +355,8 @@ def predict_rows(trained: FinishedRun, rows: Any, compute: Compute, batch_size: 
     if not trained.config.objective.predicts:
         raise ConfigError(
             f"{trained.folder}: objective={trained.config.objective.name} pretrains and has no labels to"
-            f" give; `bertlab evaluate` scores it, init=checkpoint init.path={trained.folder} fine-tunes it"
+            f" give; `bertlab evaluate` scores it, init=checkpoint init.path={trained.folder} fine-tunes it,"
+            " vectors=true gives vectors of texts"
         )
     device = trained.device(compute, PRECISION)
     trained.model.to(device.device)
@@ -417,7 +440,10 @@ def from_pairs(
         raise DataError(f"this run reads {', '.join(unfit)} too: give a file with such columns")
     wants_pair = "text_pair" in read
     if wants_pair and pairs is None:
-        raise DataError(f"this run labels pairs of texts: give {word} too, or a table with both columns")
+        raise DataError(
+            f"this run labels pairs of texts: give {word} too, or a table with both columns; or take"
+            " vectors=true, embed(texts) in Python, for a vector of each text"
+        )
     if pairs is not None and not wants_pair:
         raise DataError(f"this run labels single texts: leave {word.partition('=')[0]} out")
     return from_texts(trained.config.dataset.cleaner(), texts, pairs)
