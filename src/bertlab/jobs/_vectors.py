@@ -27,6 +27,7 @@ from bertlab.contracts import (
     Encoder,
     Examples,
     Head,
+    Loss,
     Metric,
     Objective,
     Role,
@@ -91,6 +92,14 @@ class TextVectors(Objective):
     def build_head(self, _encoder: Encoder, _initializer_range: float) -> Head:
         """The pooled output as it is."""
         return VectorHead()
+
+    def loss(self, outputs: Any, batch: Batch) -> Loss:
+        """None: nothing is trained."""
+        raise NotImplementedError("vectors are computed, not trained")
+
+    def scores(self, measured: dict[str, np.ndarray], rows: Any = None) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def measure(self, outputs: Tensor, _batch: Batch) -> dict[str, np.ndarray]:
         """`vector (B, D) float32`, of length 1."""
