@@ -64,6 +64,17 @@ def detector(**options: Any) -> FinishedRun:
     return FinishedRun(nowhere, config, TOKENIZER, made, model.eval(), {})
 
 
+def pretrained() -> FinishedRun:
+    """The same of masked tokens and pairs, on an encoder of our own."""
+    words = ["objective=mlm_nsp", "dataset=files", "dataset.train_file=x.csv"]
+    config = copy.deepcopy(compose_schema("train", words))
+    config.model = Bert(name="bert", **SIZES, positions="rotary")
+    encoder = build(config.model, TOKENIZER.vocab_size, TOKENIZER.special.pad_id)
+    made = build_objective(config, TOKENIZER, [])
+    nowhere: Any = None
+    return FinishedRun(nowhere, config, TOKENIZER, made, Model(encoder, made.build_head(encoder, 0.02)), {})
+
+
 def said_of(run: FinishedRun, batch: Batch) -> torch.Tensor:
     """Our detector's logits of these very tokens, by its definition: where nothing is masked, the generator
     puts nothing in.
@@ -124,16 +135,32 @@ def test_its_loss_is_the_detectors(kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(found, ours, rtol=1e-5, atol=1e-5)
 
 
-def test_a_narrow_encoder_comes_back_from_electras_folder(tmp_path: Path) -> None:
-    """What was written as ELECTRA loads into our encoder, every weight to the bit."""
-    run = detector(embedding_size=8, pooling="mean", vocab_size=TOKENIZER.vocab_size)
+@pytest.mark.parametrize("own", [{}, {"positions": "rotary"}])
+def test_the_encoder_under_it_comes_back(own: dict[str, Any], tmp_path: Path) -> None:
+    """From ELECTRA's folder and from our own, every weight to the bit; the head stays there."""
+    run = detector(embedding_size=8, pooling="mean", vocab_size=TOKENIZER.vocab_size, **own)
     export.write_model(tmp_path, run.config, run.model, TOKENIZER, [], "task")
     described = json.loads((tmp_path / "config.json").read_text())
-    assert described["model_type"] == "electra" and described["embedding_size"] == 8
+    assert described["model_type"] == ("bertlab" if own else "electra") and described["embedding_size"] == 8
     again = build(run.config.model, TOKENIZER.vocab_size, TOKENIZER.special.pad_id)
     run.config.model.load_pretrained(again, tmp_path, "init=pretrained")
     state, found = run.model.encoder.state_dict(), again.state_dict()
     assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
+
+
+@pytest.mark.parametrize("other", ["mlm_nsp", "rtd"])
+def test_two_kinds_of_pretraining_are_not_taken_for_each_other(other: str, tmp_path: Path) -> None:
+    """Folders of one name with one modelling file share their classes in a process of transformers."""
+    kinds = [other, "rtd" if other == "mlm_nsp" else "mlm_nsp"]
+    for number, kind in enumerate(kinds):
+        run = detector(positions="rotary") if kind == "rtd" else pretrained()
+        folder = tmp_path / str(number) / "model"
+        folder.mkdir(parents=True)
+        export.write_model(folder, run.config, run.model, TOKENIZER, [], "task")
+        _, report = transformers.AutoModelForPreTraining.from_pretrained(
+            folder, trust_remote_code=True, output_loading_info=True
+        )
+        assert not any(report.values()), report
 
 
 @pytest.mark.slow
