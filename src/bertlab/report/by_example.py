@@ -32,12 +32,9 @@ TOLERANCE = 1e-4  # between a score on record and that of kept predictions, whic
 
 
 def tells_classes(study: Study) -> bool:
-    """Whether one class is predicted for each row, as the runs' own records say."""
-    return all(
-        list(run.summary.get("answers", {}).values()) == ["label"]
-        for arm in study.arms
-        for run in arm.in_order()
-    )
+    """Whether one class of one role is predicted for each row, as the runs' own records say."""
+    roles = {run.classes for arm in study.arms for run in arm.in_order()}
+    return len(roles) == 1 and None not in roles
 
 
 @dataclass
@@ -69,8 +66,8 @@ class ExampleTest:
 
 
 def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
-    """Texts, labels and predictions of a classification study. Raises UserError where data or predictions are
-    not at hand.
+    """Texts, labels and predictions of a study that tells classes. Raises UserError where data or predictions
+    are not at hand.
     """
     if study.folds:
         raise UserError("each fold has examples of its own")
@@ -96,13 +93,14 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
                 )
     if not any(probabilities.values()):
         raise UserError("no run has kept its predictions")
+    labels = np.asarray(rows[run.classes][:])
     pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else None
     texts = (
         rows["text"][:]
         if pairs is None
         else [f"{one} | {other}" for one, other in zip(rows["text"][:], pairs, strict=True)]
     )
-    return Evaluated(split, list(texts), np.asarray(rows["label"][:]), names, probabilities)
+    return Evaluated(split, list(texts), labels, names, probabilities)
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,17 @@ class RunRecord:
         return str(self.summary["selected_by"]).partition("/")[0]
 
     @property
+    def classes(self) -> str | None:
+        """The role of whose classes its predictions hold the probabilities, as its objective declared; None
+        where of none. A run of before objectives declared it predicted classes where it answered one label.
+        """
+        if "classes" in self.summary:
+            told: str | None = self.summary["classes"]
+            return told
+        answers = self.summary.get("answers", {})
+        return next(iter(answers)) if list(answers.values()) == ["label"] else None
+
+    @property
     def stage(self) -> str | None:
         """The folder name of the pretraining it began from."""
         stage = self.summary.get("stage")

@@ -166,6 +166,12 @@ def _check_promises(config: Train) -> None:
             f"objective={objective.name} declares no roles; its config says which columns it reads, e.g."
             ' roles: ClassVar = (TEXT, Role("label", "label", is_answer=True))'
         )
+    classes, answers = objective.tells_classes_of, objective.answers()
+    if classes is not None and classes not in answers:
+        raise ConfigError(
+            f"objective={objective.name}: tells_classes_of={classes!r} is none of the roles that it predicts"
+            f" ({', '.join(answers) or 'it has none'}); name one of them, or leave the declaration out"
+        )
     metrics, right = objective.metrics(()), f"it must return a tuple of {in_words(Metric)}"
     if not (isinstance(metrics, Sequence) and metrics):
         raise broken(

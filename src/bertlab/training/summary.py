@@ -62,6 +62,7 @@ def finished(
         "metrics": scored.metrics,
         "metric_specs": scored.specs,
         "answers": config.objective.answers(),
+        "classes": config.objective.tells_classes_of,
         "selected_by": f"{config.evaluation.selects_by}/{objective.primary.name}",
         "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
         "last": last_evaluation(progress, config.evaluation.selects_by),
