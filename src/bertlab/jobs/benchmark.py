@@ -52,6 +52,7 @@ from bertlab.training.costs.measurement import (
     SAME_SETTINGS,
     Measured,
     check_benchmark,
+    groups_by_length,
     has_their_like,
     prepared,
 )
@@ -127,7 +128,7 @@ def contestants_of(config: Schema, device: Device) -> list[str]:
     """
     if not config.benchmark.peer:
         return [OURS]
-    grouped = config.objective.name == "classification" and config.budget.group_by_length
+    grouped = groups_by_length(config)
     differs = grouped or device.precision != "float32" or config.compute.compile
     return [OURS, AS_USED, *([SAME_SETTINGS] if differs else [])]
 
@@ -209,7 +210,7 @@ def page_of(
 ) -> Page:
     """Rates, ratios with their intervals, share of the machine."""
     asked = config.benchmark
-    grouped = config.objective.name == "classification" and config.budget.group_by_length
+    grouped = groups_by_length(config)
     how = {
         OURS: (device.precision, "grouped by length" if grouped else "random order", config.compute.compile),
         AS_USED: ("float32", "random order", False),
