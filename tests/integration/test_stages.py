@@ -17,7 +17,7 @@ from bertlab.errors import ConfigError
 from bertlab.runs.folder import RunFolder, config_of
 from bertlab.runs.outcome import Context
 from bertlab.training.location import locate
-from bertlab.training.loop import MemoryExhausted
+from bertlab.training.steps.stops import MemoryExhausted
 from children import finish, kill_when, result, start
 from tiny import tiny
 

@@ -1,5 +1,5 @@
-"""What the Trainer is measured on is declared once: which objectives, and whether batches of these are grouped
-by length.
+"""What the Trainer is measured on is declared once: which objectives, and whether batches are grouped by
+length.
 """
 
 from typing import Any

@@ -160,7 +160,7 @@ def _lacks_memory(error: Exception) -> bool:
     """Python's own word for it, or what torch says, which has no class for a processor's memory."""
     if isinstance(error, MemoryError) or not isinstance(error, RuntimeError):
         return isinstance(error, MemoryError)
-    from bertlab.training.loop import is_out_of_memory
+    from bertlab.training.steps.stops import is_out_of_memory
 
     return is_out_of_memory(error)
 
@@ -367,7 +367,7 @@ def _task(job: str, command: str, labels: list[str], together: Sweep | None) -> 
 
         from bertlab.config.composition import to_schema
         from bertlab.runs.outcome import Context
-        from bertlab.training.loop import Interrupted, MemoryExhausted
+        from bertlab.training.steps.stops import Interrupted, MemoryExhausted
         from hydra_plugins.bertlab_optuna.trial import current_trial
 
         settings = HydraConfig.get()
@@ -457,7 +457,7 @@ def _run_trial(trial: Any, job: str, config: Callable[[], Any], command: str, wo
     too; an interrupted one is left as it is, and the sweep tries its point again.
     """
     from bertlab.runs.outcome import Context
-    from bertlab.training.loop import Interrupted, Pruned
+    from bertlab.training.steps.stops import Interrupted, Pruned
 
     interrupted: Interrupted | None = None
     with trial:

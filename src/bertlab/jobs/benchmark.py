@@ -56,7 +56,7 @@ from bertlab.training.costs.measurement import (
     has_their_like,
     prepared,
 )
-from bertlab.training.loop import LOG_EVERY
+from bertlab.training.steps.journal import LOG_EVERY
 
 NEEDED = ("transformers", "accelerate")
 STAT = Path("/proc/stat")

@@ -17,7 +17,7 @@ from bertlab.errors import ConfigError
 from bertlab.kernels import Part, WholeDraws, keep_freed_memory, part
 from bertlab.promises import broken, built, expect, in_words, refuse_lacking, told
 from bertlab.runs.machine import Device
-from bertlab.training.randomness import seed_everything
+from bertlab.training.steps.randomness import seed_everything
 
 
 class Model(nn.Module):

@@ -20,9 +20,11 @@ from bertlab.runs.outcome import Context, Outcome, SweepTrial
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_optimizer, set_up
 from bertlab.training.location import OUT_OF_MEMORY, Located
-from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
+from bertlab.training.loop import fit
 from bertlab.training.pairs import PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.several.exchange import Alone
+from bertlab.training.steps.journal import Progress
+from bertlab.training.steps.stops import Interrupted, MemoryExhausted, Pruned
 from bertlab.training.summary import (
     Scored,
     final_scores,

@@ -26,8 +26,8 @@ from bertlab import errors
 from bertlab.errors import PeerLostError, RunError, ToldElsewhereError, UserError
 from bertlab.runs.processes import Place, take_place
 from bertlab.runs.streams import prepare_streams
-from bertlab.training.loop import HANGUP, Interrupted, MemoryExhausted
 from bertlab.training.several.exchange import leave
+from bertlab.training.steps.stops import HANGUP, Interrupted, MemoryExhausted
 
 GRACE = 15.0  # seconds that the others have to end by themselves once one has failed
 DONE, ELSEWHERE, INTERRUPTED, EXHAUSTED, REFUSED = "done", "elsewhere", "interrupted", "exhausted", "refused"
