@@ -18,7 +18,7 @@ from bertlab.contracts import RunInfo
 from bertlab.errors import ConfigError
 from bertlab.objectives.classification import Classification
 from bertlab.report import by_example
-from bertlab.report.arms import studies_of
+from bertlab.report.grouping import studies_of
 from bertlab.runs.folder import RunFolder
 from bertlab.runs.records import find_runs, read_run
 from bertlab.training import execution

@@ -19,7 +19,8 @@ from bertlab.declarations import Metric
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report import stats
 from bertlab.report.arms import Arm, Seeds, Study
-from bertlab.report.comparison import Cost, Row, Versus, compare, differences, summarize, warnings_of
+from bertlab.report.caveats import warnings_of
+from bertlab.report.comparison import Cost, Row, Versus, compare, differences, summarize
 from bertlab.report.pages.page import to_markdown
 from bertlab.report.pages.preregistered import answer
 

@@ -49,8 +49,9 @@ from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError, UserError, one_line
 from bertlab.jobs import report
 from bertlab.report import stats
-from bertlab.report.arms import Study, counted, study_of_arms
+from bertlab.report.arms import Study, counted
 from bertlab.report.comparison import LEVEL, Row, compare
+from bertlab.report.grouping import study_of_arms
 from bertlab.report.pages.build import build_page
 from bertlab.report.pages.preregistered import Frozen, decided, opening
 from bertlab.report.power import Design, Spread, equivalence_line, pilot_spread, power_lines

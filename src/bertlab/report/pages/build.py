@@ -7,7 +7,8 @@ import numpy as np
 from bertlab.errors import UserError
 from bertlab.report import by_example, stats
 from bertlab.report.arms import Study
-from bertlab.report.comparison import Row, choice_of, compare, level_of, warnings_of
+from bertlab.report.caveats import choice_of, warnings_of
+from bertlab.report.comparison import Row, compare, level_of
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves
 from bertlab.report.pages.methods import data_blocks, methods_blocks, settings_blocks
