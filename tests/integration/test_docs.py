@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bertlab.cli.entry import split_flags, split_job
+from bertlab.cli.command_line import split_flags, split_job
 from bertlab.cli.help import help_text
 from bertlab.cli.sweeps import own_words, words_of_devices
 from bertlab.config import composition, registry
