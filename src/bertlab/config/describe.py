@@ -16,18 +16,9 @@ from typing import Any
 import yaml
 
 from bertlab.config import outlines, registry, schema
+from bertlab.config.schema import COMPONENTS, PLAIN
 from bertlab.errors import ConfigError, did_you_mean, nearest
 
-COMPONENTS: dict[str, type[schema.Component]] = {
-    "dataset": schema.DatasetConfig, "tokenizer": schema.TokenizerConfig, "objective": schema.ObjectiveConfig,
-    "model": schema.ModelConfig,
-    "init": schema.InitConfig, "optimizer": schema.OptimizerConfig, "schedule": schema.ScheduleConfig,
-    "tracker": schema.TrackerConfig,
-}  # fmt: skip
-PLAIN: dict[str, type[schema.Node]] = {
-    "budget": schema.Budget, "evaluation": schema.Evaluation, "finetune": schema.Finetune,
-    "compute": schema.Compute, "paths": schema.Paths,
-}  # fmt: skip
 WIDTH = 132
 MOST_FOUND = 40
 SENTENCE_END = r"(?<=\.) (?=[A-Z`])"

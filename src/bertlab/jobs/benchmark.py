@@ -38,8 +38,8 @@ from bertlab.data.material import Material
 from bertlab.errors import ConfigError, RunError
 from bertlab.report import stats
 from bertlab.report.pages.page import Block, Page, PageTable, Text, to_markdown, to_plain
+from bertlab.runs.configs import config_yaml
 from bertlab.runs.files import to_json, write_text
-from bertlab.runs.folder import config_yaml
 from bertlab.runs.machine import Device, package_version, provenance, threads
 from bertlab.runs.outcome import Context
 from bertlab.runs.progress import each, say

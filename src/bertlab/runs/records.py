@@ -19,8 +19,9 @@ from bertlab.config.schema import Train
 from bertlab.config.words import zipped
 from bertlab.declarations import SCORED_SPLITS, Metric
 from bertlab.errors import RunError, redact
+from bertlab.runs.configs import config_of
 from bertlab.runs.files import read_json, write_atomically
-from bertlab.runs.folder import RunFolder, config_of
+from bertlab.runs.folder import RunFolder
 from bertlab.runs.progress import each
 
 NO_RUNS = ("checkpoints", "predictions", "encoder", "sweeps")  # folders within which no run is looked for

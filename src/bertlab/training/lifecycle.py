@@ -13,8 +13,9 @@ import yaml
 from bertlab.config.schema import Train
 from bertlab.data.material import prepare
 from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, UserError
+from bertlab.runs.configs import config_of, config_yaml
 from bertlab.runs.files import digest
-from bertlab.runs.folder import READ_WHOLE, config_of, config_yaml
+from bertlab.runs.folder import READ_WHOLE
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Companions, Context, Outcome
 from bertlab.runs.processes import place
