@@ -413,3 +413,10 @@ def _searched(word: str) -> str:
         )
     more = [f"  … and {len(matching) - MOST_FOUND} more"] if len(matching) > MOST_FOUND else []
     return "\n".join([_titled(f"keys that speak of '{word}'", matching[:MOST_FOUND]), *more])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns side by side."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

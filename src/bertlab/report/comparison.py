@@ -307,7 +307,7 @@ def equivalence(difference: stats.Paired, margin: float, comparisons: int, test:
     if stats.TESTS[test].is_sequential:
         within = -margin < difference.low and difference.high < margin
         return within, f"its always-valid interval {'lies' if within else 'does not lie'} within"
-    p = min(1.0, comparisons * stats.tost_from(difference, margin))
+    p = min(1.0, comparisons * stats.tost_p(difference, margin))
     corrected = " after Bonferroni" if comparisons > 1 else ""
     return p <= LEVEL, f"two one-sided t tests, p = {p:.3f}{corrected}"
 

@@ -3,7 +3,7 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -40,6 +40,40 @@ class MemoryExhausted(Exception):  # noqa: N818  # the run is begun again in sma
         self.micro_batch = micro_batch
 
 
+@contextmanager
+def heard(hear: Callable[[int], None]) -> Iterator[None]:
+    """`hear` is told of SIGINT, SIGTERM and SIGHUP instead of the process dying by them; in the main thread,
+    elsewhere no signal comes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(number: int, _: FrameType | None) -> None:
+        hear(int(number))
+
+    previous = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM, *HANGUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect SIGINT, SIGTERM and SIGHUP; the loop looks after every step. A second SIGINT acts at once."""
+    received: list[int] = []
+
+    def note(number: int) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    with heard(note):
+        yield received
+
+
 OUT_OF_MEMORY = (
     "can't allocate memory",
     "could not create a primitive",
@@ -56,28 +90,3 @@ def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         sign in str(error).lower() for sign in OUT_OF_MEMORY
     )
-
-
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP instead of dying by them; the loop looks after every step. A second
-    SIGINT acts at once.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *HANGUP)}
-
-    def note(number: int, _: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(int(number))
-
-    for number in previous:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
