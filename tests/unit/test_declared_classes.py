@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from runfolders import change_summary, write_run
 
 import bertlab
 from bertlab.config import registry
 from bertlab.config.composition import compose_schema
-from bertlab.contracts import RunInfo
+from bertlab.contracts import Role, RunInfo
 from bertlab.errors import ConfigError
 from bertlab.objectives.classification import Classification
 from bertlab.report import by_example
@@ -65,7 +66,7 @@ def test_a_record_is_read_as_declared_and_an_earlier_one_as_then(
     assert run.classes == classes
 
 
-def test_a_report_finds_the_classes_by_the_declared_role(
+def test_a_report_finds_classes_and_texts_by_their_roles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labels = [0, 1, 1]
@@ -74,20 +75,16 @@ def test_a_report_finds_the_classes_by_the_declared_role(
         folder = write_run(tmp_path, f"r{seed}", seed, 1 / 3, predictions=told)
         change_summary(folder, answers={"verdict": "label"}, classes="verdict")
 
-    class Rows(dict[str, Any]):
-        column_names = ("text", "verdict")
-
-        def __len__(self) -> int:
-            return len(labels)
-
-    rows = Rows(text=["a", "b", "c"], verdict=labels)
+    rows = Dataset.from_dict({"claim": ["a", "b", "c"], "source": ["x", "y", "z"], "verdict": labels})
+    roles = (Role("claim", "text"), Role("source", "text"), Role("verdict", "label", is_answer=True))
     dataset = SimpleNamespace(splits={"validation": rows}, label_names=["no", "yes"])
-    monkeypatch.setattr(by_example, "_config", lambda *_: None)
+    monkeypatch.setattr(by_example, "_config", lambda *_: SimpleNamespace(dataset=None, objective=None))
+    monkeypatch.setattr(by_example, "roles_for", lambda *_: roles)
     monkeypatch.setattr(by_example, "_dataset_of", lambda *_: dataset)
     (study,) = studies_of(find_runs([str(tmp_path)]))
     assert by_example.tells_classes(study)
-    evaluated = by_example.load_evaluated(study, "validation", None)
-    assert np.array_equal(evaluated.labels, labels)
+    evaluated = by_example.load_evaluated(study, None)
+    assert np.array_equal(evaluated.labels, labels) and evaluated.texts == ["a | x", "b | y", "c | z"]
 
 
 def test_a_declared_role_that_is_no_answer_is_refused() -> None:

@@ -108,7 +108,7 @@ def _metric(runs: list[RunRecord], asked: str | None) -> Metric:
     return offered[name]
 
 
-def _chosen_keys(runs: list[RunRecord], keys: Sequence[str], without: Sequence[str] = ()) -> list[str]:
+def _chosen_keys(runs: list[RunRecord], keys: Sequence[str], without: Sequence[str]) -> list[str]:
     if not keys:
         return varying_keys(runs, without)
     every = sorted({key for run in runs for key in run.config})

@@ -281,7 +281,7 @@ def resume(
     optimizer: torch.optim.Optimizer,
     average: Average | None,
     device: Device,
-    processes: Alone = ALONE,
+    processes: Alone,
 ) -> Progress:
     """Put everything back from the newest whole checkpoint; a fresh Progress where there is none."""
     state = load_checkpoint(folder, run, processes.first_step(folder))

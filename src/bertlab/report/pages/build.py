@@ -241,7 +241,7 @@ def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[st
 def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: str | None) -> list[Block]:
     """Paired tests over examples, per class, calibration, hardest errors; or why they are not here."""
     try:
-        evaluated = by_example.load_evaluated(study, "validation", mirror)
+        evaluated = by_example.load_evaluated(study, mirror)
     except UserError as error:
         return [Heading("Example by example", 3), Text(f"Left out: {error}.", "warning")]
     blocks: list[Block] = [Heading("Example by example", 3)]
@@ -391,7 +391,7 @@ def _clean_scores(study: Study, checks: Sequence[by_example.SeenBy], mirror: str
         seen.contamination.seen.any() for seen in checks if seen.contamination.split == "validation"
     ):
         return []
-    evaluated = by_example.load_evaluated(study, "validation", mirror)
+    evaluated = by_example.load_evaluated(study, mirror)
     lines = []
     for arm in study.arms:
         read = np.zeros(len(evaluated.texts), dtype=bool)
