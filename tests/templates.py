@@ -75,20 +75,20 @@ def _done(ending: Any) -> None:
 
 def _interrupt_at_a_checkpoint(place: Path) -> None:
     """A run that was told to stop after step 9 of 12."""
-    from bertlab.training import loop
+    from bertlab.training.steps import journal
 
-    save = loop.save_checkpoint
+    save = journal.save_checkpoint
 
     def and_stop(folder: Path, state: Any) -> None:
         save(folder, state)
         if state.step == 9:
             signal.raise_signal(signal.SIGINT)
 
-    loop.save_checkpoint = and_stop
+    journal.save_checkpoint = and_stop
     try:
         ending = command(*TORN, "paths.output=out", place=place)
     finally:
-        loop.save_checkpoint = save
+        journal.save_checkpoint = save
     assert ending.status == 130, (ending.status, ending.err, ending.error)
 
 

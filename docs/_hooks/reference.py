@@ -61,7 +61,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def pages() -> dict[str, str]:
     """Path below docs/ -> Markdown."""
-    made = {f"{FOLDER}/{group}.md": component_page(group) for group in describe.COMPONENTS}
+    made = {f"{FOLDER}/{group}.md": component_page(group) for group in schema.COMPONENTS}
     made[f"{FOLDER}/run.md"] = run_page()
     made[f"{FOLDER}/jobs.md"] = jobs_page()
     made[f"{FOLDER}/sweeper.md"] = sweeper_page()
@@ -75,7 +75,7 @@ def index_page() -> str:
     rows = []
     for group, what in registry.GROUPS.items():
         options = " ".join(f"`{name}`" for name in registry.options_of(group))
-        place = f"{group}.md" if group in describe.COMPONENTS else f"run.md#{group}" if group in describe.PLAIN else ""
+        place = f"{group}.md" if group in schema.COMPONENTS else f"run.md#{group}" if group in schema.PLAIN else ""
         page = f"[keys]({place})" if place else "presets"
         rows.append(f"| `{group}=` | {cell(what)} | {options} | {page} |")
     return "\n".join(
@@ -94,7 +94,7 @@ def index_page() -> str:
 
 def component_page(group: str) -> str:
     """The options of a group: keys that all have, then each option's own, then presets."""
-    base = describe.COMPONENTS[group]
+    base = schema.COMPONENTS[group]
     common = [item for item in dataclasses.fields(base) if item.name != "name"]
     parts = [f"# {group}\n", f"{capital(registry.GROUPS[group])}: `{group}=…`. {NOTES.get(group, '')}\n"]
     if common:
@@ -121,8 +121,8 @@ def run_page() -> str:
     """Keys of a run that belong to no component."""
     top = schema.Train()
     parts = ["# A run\n", "Keys outside the components' groups.\n", table("", top, {"seed", "tags"})]
-    for group in describe.PLAIN:
-        node = describe.PLAIN[group]()
+    for group in schema.PLAIN:
+        node = schema.PLAIN[group]()
         parts += [f"## {group}\n", described(node), table(group, node, {item.name for item in dataclasses.fields(node)})]
         if presets := list(preset_rows(group)):
             parts += ["| preset | over | what its file says |\n|---|---|---|", *presets, ""]

@@ -539,8 +539,6 @@ class RunInfo:
     tags: Sequence[str] = ()
     sweep: str | None = None
     answers: dict[str, str] = field(default_factory=dict)  # role -> kind of what it predicts
-    # the role of the classes that predictions name as `label`, with `probabilities` by name, and of which the
-    # score `confusion` is the matrix, as in classification; None: there are no such
-    classes: str | None = None
+    classes: str | None = None  # as its objective declares by `tells_classes_of`
     identity: dict[str, Any] = field(default_factory=dict)  # what its id is made of, beside its config
     split: str = "validation"  # what is scored during training, by its name in records

@@ -74,6 +74,11 @@ def shortened(text: str, most: int = 100) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
+def first_line(error: BaseException, most: int | None = 160) -> str:
+    """What an error says first, at most so many characters of it; its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:most]
+
+
 def one_line(text: str) -> str:
     """Text as one line that a terminal shows and does not obey: signs that do not print are escapes."""
     line = " ".join(text.split())

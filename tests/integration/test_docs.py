@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from bertlab.cli.entry import split_flags, split_job
+from bertlab.cli.command_line import split_flags, split_job
 from bertlab.cli.help import help_text
 from bertlab.cli.sweeps import own_words, words_of_devices
 from bertlab.config import composition, registry
@@ -441,17 +441,17 @@ def test_prose_is_at_most_110_wide() -> None:
 
 
 def test_every_key_is_in_the_reference_with_its_explanation() -> None:
-    from bertlab.config import describe
+    from bertlab.config import schema
     from bertlab.config.schema import valid_keys
 
     told = "\n".join(generated().values())
-    for group in describe.COMPONENTS:
+    for group in schema.COMPONENTS:
         for option in registry.options(group):
             for key in valid_keys(registry.load_schema(group, option), group):
                 # below a stage's groups are those groups' keys
                 if key.count(".") == 1 and not key.endswith(".name"):
                     assert f"| `{key}` |" in told, f"{key} of {group}={option}"
-    for group, kind in describe.PLAIN.items():
+    for group, kind in schema.PLAIN.items():
         for key in valid_keys(kind, group):
             row = next((line for line in told.splitlines() if line.startswith(f"| `{key}` |")), "")
             assert len(row.split(" | ")[-1].strip("| ")) > 5, f"{key} is not explained: {row}"

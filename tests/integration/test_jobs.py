@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import bertlab
 from bertlab.errors import ConfigError, DataError, RunError
-from bertlab.training.loop import MemoryExhausted
+from bertlab.training.steps.stops import MemoryExhausted
 from children import PATIENCE
 from tiny import tiny
 

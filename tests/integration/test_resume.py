@@ -15,7 +15,7 @@ import pytest
 
 import bertlab
 from bertlab.data.feeding import Feed
-from bertlab.training.loop import Interrupted
+from bertlab.training.steps.stops import Interrupted
 from children import PATIENCE, finish, kill_when, newest_step, only_run, result, start, wait_until
 from tiny import tiny
 

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 import bertlab
 from bertlab.config.composition import compose_schema
 from bertlab.errors import ConfigError
-from bertlab.runs.folder import RunFolder, config_of
+from bertlab.runs.configs import config_of
+from bertlab.runs.folder import RunFolder
 from bertlab.runs.outcome import Context
 from bertlab.training.location import locate
-from bertlab.training.loop import MemoryExhausted
+from bertlab.training.steps.stops import MemoryExhausted
 from children import finish, kill_when, result, start
 from tiny import tiny
 

@@ -87,7 +87,7 @@ def test_a_study_runs_seals_reports_and_keeps_its_plan(cli: Cli) -> None:
 
 def test_what_answers_stays_as_it_was_frozen(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever edits the plan after seeing its scores gets the old plan's answer, and a line a change."""
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
     write(test="sign_flip", seeds=6, hypothesis="Nothing happens.")
     assert cli("study", "rates")[0] == 0
     before = Path("studies/rates/report/report.md").read_text()
@@ -116,7 +116,7 @@ def test_a_frozen_plan_that_was_edited_is_refused(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, key: str, value: Any
 ) -> None:
     """By hand in its file, which the seal is of; whether the value is one or not."""
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
     write()
     assert cli("study", "rates")[0] == 0
     file = Path("studies/rates/frozen.json")
@@ -128,7 +128,7 @@ def test_a_frozen_plan_that_was_edited_is_refused(
 
 
 def test_a_study_that_is_stopped_is_called_unfinished(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
     write(test="anytime", seeds=8)
     made = []
 
@@ -139,7 +139,7 @@ def test_a_study_that_is_stopped_is_called_unfinished(cli: Cli, monkeypatch: pyt
         return stand_in(config, context)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bertlab.jobs.study.train", stopped)
+        patch.setattr("bertlab.jobs._study_runs.train", stopped)
         assert cli("study", "rates")[0] == 130
     status, _, errors = cli("study", "rates", "report=true")
     assert status == 0, errors
@@ -155,7 +155,7 @@ STAGE = ["init=stage", "init.dataset=synthetic", "init.budget.steps=2", "init.bu
 def test_an_arm_from_scratch_stands_beside_every_pretraining(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
     arms = {"scratch": ["optimizer.lr=1e-3"], "pretrained": ["optimizer.lr=1e-2", *STAGE]}
     write(arms=arms, pretraining_seeds=2, seeds=3)
     status, out, errors = cli("study", "rates", "preview=true")
@@ -203,7 +203,7 @@ def made_here() -> list[tuple[float, int]]:
 
 def test_a_study_goes_on_from_what_its_report_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """On another machine, with the study's folder alone; where arithmetic differs, whole seeds are taken."""
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
     write()
     assert cli("study", "rates")[0] == 0
     shutil.rmtree("multirun")
@@ -262,7 +262,7 @@ def stand_in(config: Train, _: Context) -> Outcome:
 
 
 def test_seeds_are_handed_out_until_the_test_decides(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
     write(test="anytime", seeds=8)
     status, out, errors = cli("study", "rates")
     assert status == 0, errors
@@ -273,7 +273,7 @@ def test_seeds_are_handed_out_until_the_test_decides(cli: Cli, monkeypatch: pyte
 
 
 def test_an_arm_that_is_decided_gets_no_further_seed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
     write(
         test="anytime",
         seeds=9,
@@ -300,8 +300,8 @@ def test_one_pretraining_decides_nothing_of_its_recipe(cli: Cli, monkeypatch: py
         seen.append({one.outer for group in rounds for one in group})
         return []
 
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
-    monkeypatch.setattr("bertlab.jobs.study.compared", compared)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.compared", compared)
     write(words=[*WORDS, *STAGE], test="anytime", pretraining_seeds=5, seeds=2)
     cli("study", "rates")
     assert seen == [{0, 1}, {0, 1, 2}, {0, 1, 2, 3}]
@@ -320,7 +320,7 @@ def test_two_processes_share_the_runs_of_a_study() -> None:
 
 
 def test_a_budget_ends_a_study_and_that_is_a_deviation(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertlab.jobs.study.train", stand_in)
+    monkeypatch.setattr("bertlab.jobs._study_runs.train", stand_in)
     write(seeds=4, budget_hours=0.1)  # two rounds of two runs of 90 seconds
     status, out, errors = cli("study", "rates")
     assert status == 0, errors

@@ -21,6 +21,7 @@ from bertlab.runs.files import load_weights
 from bertlab.runs.folder import RunFolder
 from bertlab.training import loop
 from bertlab.training.several import seeds
+from bertlab.training.steps import journal
 from children import finish, newest_step, result, start, wait_until
 from conftest import Cli
 from tiny import tiny
@@ -62,7 +63,7 @@ def test_seeds_trained_together_are_what_each_is_alone(
     words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same order, masks and dropout: the loss of every step and the weights of the last, to rounding."""
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    monkeypatch.setattr(journal, "LOG_EVERY", 1)
     several = bertlab.sweep([*RUN, *words, "seed=range(3)", "compute.together=3", "paths.output=together"])
     alone = bertlab.sweep([*RUN, *words, "seed=range(3)", "paths.output=alone"])
     for one, other in zip(several, alone, strict=True):

@@ -9,7 +9,7 @@ from torch import nn
 
 import bertlab
 from bertlab.runs.files import load_weights
-from bertlab.training.averaging import Average, averaged
+from bertlab.training.steps.averaging import Average, averaged
 from tiny import tiny
 
 RUN = tiny("budget.steps=12", "budget.batch_size=16", "evaluation.every_steps=4", sizes=(200, 50, 50))

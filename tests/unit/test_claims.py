@@ -15,7 +15,8 @@ from bertlab.errors import ConfigError
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report import stats
 from bertlab.report.arms import Seeds, partners
-from bertlab.report.comparison import Row, compare, warnings_of
+from bertlab.report.caveats import warnings_of
+from bertlab.report.comparison import Row, compare
 from bertlab.report.pages.page import to_markdown
 
 SPREAD = (-0.011, 0.004, 0.009, -0.006, 0.002, 0.007, -0.003, 0.005, -0.008, 0.001)

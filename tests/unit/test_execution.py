@@ -172,20 +172,14 @@ def test_a_signal_while_a_trial_is_pruned_is_heard() -> None:
 # --- divergence where values are read late ----------------------------------------------------------
 def test_the_first_step_that_diverged_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the steps since the last record: a stand-in for a GPU, where no step waits for its values."""
-    check, usual = loop.check_finite, loop.accumulate
-    step, checked = itertools.count(1), list[int]()
+    usual, step = loop.accumulate, itertools.count(1)
 
     def diverges(*arguments: Any) -> Any:
         loss, *rest = usual(*arguments)
         return (Loss(loss.total * math.nan, loss.count) if next(step) >= 3 else loss, *rest)
 
-    def late(loss: Any, norm: Any, at: int, lr: float, folder: Path) -> None:
-        if at in checked:  # the second time is with the record
-            check(loss, norm, at, lr, folder)
-        checked.append(at)
-
     monkeypatch.setattr(loop, "accumulate", diverges)
-    monkeypatch.setattr(loop, "check_finite", late)
+    monkeypatch.setattr(loop, "check_finite", lambda *_: None)  # the record checks them again
     with pytest.raises(DivergedError, match=r"at step 3: loss nan, .*, learning rate 0\.0003;"):
         words = ["budget.steps=20", "schedule=constant", "schedule.warmup_fraction=0", "optimizer.lr=3e-4"]
         bertlab.run([*RUN, *words, "optimizer.skip_spikes=null"])

@@ -21,8 +21,9 @@ from bertlab.data.tables.table import TableDataset
 from bertlab.declarations import TEXT, TEXT_PAIR, Metric, Role
 from bertlab.errors import ConfigError, DataError
 from bertlab.report import resampling, stats
-from bertlab.report.arms import studies_of
-from bertlab.report.comparison import compare, warnings_of
+from bertlab.report.caveats import warnings_of
+from bertlab.report.comparison import compare
+from bertlab.report.grouping import studies_of
 from bertlab.runs.records import find_runs
 
 LABELLED = (TEXT, Role("label", "label", is_answer=True))

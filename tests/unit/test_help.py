@@ -29,7 +29,7 @@ def test_an_option_tells_its_keys_limits_and_what_it_reads_and_scores() -> None:
 
 
 def test_no_options_sentence_is_cut_where_its_line_ends() -> None:
-    for group in describe.COMPONENTS:
+    for group in schema.COMPONENTS:
         for option, told in describe.options_in_words(group).items():
             assert not told.endswith((" a", " of", " on", " the", " and", " with")), (group, option)
             assert "\n" not in told, (group, option)
@@ -54,7 +54,7 @@ def test_a_key_tells_each_options_default() -> None:
     assert "real (unpadded) tokens" in describe.explain_word("init.budget.tokens")
 
 
-@pytest.mark.parametrize("group", [*registry.GROUPS, *describe.PLAIN])
+@pytest.mark.parametrize("group", [*registry.GROUPS, *schema.PLAIN])
 def test_every_group_and_option_can_be_asked_for(group: str) -> None:
     assert describe.explain_word(group)
     for option in registry.options_of(group) if group in registry.GROUPS else ():

@@ -19,7 +19,8 @@ from bertlab.declarations import Metric
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report import stats
 from bertlab.report.arms import Arm, Seeds, Study
-from bertlab.report.comparison import Cost, Row, Versus, compare, differences, summarize, warnings_of
+from bertlab.report.caveats import warnings_of
+from bertlab.report.comparison import Cost, Row, Versus, compare, differences, summarize
 from bertlab.report.pages.page import to_markdown
 from bertlab.report.pages.preregistered import answer
 
@@ -150,14 +151,14 @@ def test_equivalence_is_at_the_level_of_all_its_claims() -> None:
     arm's difference.
     """
     near = WITH_T * 0.005
-    margin = next(one for one in np.arange(0.002, 0.01, 1e-5) if stats.tost_p(near, one) < 0.04)
+    margin = next(one for one in np.arange(0.002, 0.01, 1e-5) if stats.tost_p(stats.paired(near), one) < 0.04)
     (alone,) = found([0.0] * 6, near, effect=100 * margin)
     assert "equivalent within" in alone.verdict and "p = 0.040" in alone.verdict
     for other in (with_t(9.0), WITH_T * 0.5):
         versus, _ = found([0.0] * 6, near, other, effect=100 * margin)
         assert "not shown to be within" in versus.verdict and not versus.equivalence(margin)[0]
         wide, _ = found([0.0] * 6, near, other, effect=1.0)
-        p = stats.tost_p(near, 0.01)
+        p = stats.tost_p(stats.paired(near), 0.01)
         assert f"two one-sided t tests, p = {2 * p:.3f} after Bonferroni" in wide.verdict and 2 * p < 0.05
 
 

@@ -11,7 +11,8 @@ import bertlab
 import bertlab.errors
 from bertlab.config.composition import compose_schema
 from bertlab.training.costs.forecast import Forecaster
-from bertlab.training.loop import Due, clip_gradients, due
+from bertlab.training.loop import clip_gradients
+from bertlab.training.steps.journal import Due, due
 from tiny import tiny
 
 RUN = tiny("budget.steps=6", "budget.batch_size=24", "model.hidden_dropout=0", "model.attention_dropout=0",

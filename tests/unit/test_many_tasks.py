@@ -16,7 +16,7 @@ from bertlab.declarations import Metric
 from bertlab.errors import ConfigError
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report import resampling
-from bertlab.report.arms import studies_of
+from bertlab.report.grouping import studies_of
 from bertlab.report.pages.page import PageTable, Text, to_markdown
 from bertlab.report.pages.tasks import scores_table, tasks_blocks, warnings_of_tasks
 from bertlab.report.tasks import many_tasks, tasks_rows

@@ -9,8 +9,8 @@ import yaml
 from runfolders import change_summary, three_arms, write_run
 
 from bertlab.jobs.report import Schema, compare_runs, write_report
-from bertlab.report.arms import studies_of
-from bertlab.report.comparison import warnings_of
+from bertlab.report.caveats import warnings_of
+from bertlab.report.grouping import studies_of
 from bertlab.report.pages.methods import paragraph, settings_blocks
 from bertlab.report.pages.page import PageTable
 from bertlab.report.pages.tables import apart_table

@@ -135,8 +135,12 @@ def test_spread_of_both_levels_is_recovered() -> None:
 
 
 def test_equivalence_is_claimed_where_it_holds_and_seldom_elsewhere() -> None:
-    inside = np.mean([stats.tost_p(RNG.normal(0, 0.2, 10).tolist(), 0.5) <= 0.05 for _ in range(300)])
-    border = np.mean([stats.tost_p(RNG.normal(0.5, 0.2, 10).tolist(), 0.5) <= 0.05 for _ in range(300)])
+    inside = np.mean(
+        [stats.tost_p(stats.paired(RNG.normal(0, 0.2, 10).tolist()), 0.5) <= 0.05 for _ in range(300)]
+    )
+    border = np.mean(
+        [stats.tost_p(stats.paired(RNG.normal(0.5, 0.2, 10).tolist()), 0.5) <= 0.05 for _ in range(300)]
+    )
     assert inside > 0.95 and border <= 0.09
 
 
@@ -145,9 +149,9 @@ def test_equal_differences_of_coarse_scores_are_not_equivalent_by_themselves(see
     """Of two seeds that gain nothing both it is no news that they agree."""
     rng = np.random.default_rng(2)
     gains = np.round(rng.normal(1, 0.7, (1000, seeds)))  # in examples; the truth lies at the margin
-    claimed = np.mean([stats.tost_p(row.tolist(), 1.0) <= 0.05 for row in gains])
+    claimed = np.mean([stats.tost_p(stats.paired(row.tolist()), 1.0) <= 0.05 for row in gains])
     assert claimed <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
-    assert stats.tost_p([0.1] * seeds, 1.0) == 0.5**seeds
+    assert stats.tost_p(stats.paired([0.1] * seeds), 1.0) == 0.5**seeds
 
 
 def test_the_e_value_is_the_integral_that_it_stands_for() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bertlab.training.randomness import restore_rng_state, rng_state
+from bertlab.training.steps.randomness import restore_rng_state, rng_state
 
 
 def test_an_apple_gpus_generator_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

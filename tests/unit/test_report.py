@@ -15,8 +15,9 @@ from bertlab.config.composition import compose_schema
 from bertlab.declarations import Metric
 from bertlab.errors import ConfigError, RunError
 from bertlab.jobs.report import Schema, compare_runs
-from bertlab.report.arms import studies_of
-from bertlab.report.comparison import Versus, compare, found, verdict, warnings_of
+from bertlab.report.caveats import warnings_of
+from bertlab.report.comparison import Versus, compare, found, verdict
+from bertlab.report.grouping import studies_of
 from bertlab.report.pages.build import study_blocks
 from bertlab.report.pages.page import Page, PageTable, to_markdown
 from bertlab.report.pages.tables import difference_cells

@@ -16,11 +16,11 @@ import pytest
 from runfolders import three_arms, write_run
 
 from bertlab.jobs.report import Schema, compare_runs, parts, runs_csv, write_report
-from bertlab.report.arms import studies_of
 from bertlab.report.comparison import compare
 from bertlab.report.figures import curves as curves_module
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves, over_seeds
+from bertlab.report.grouping import studies_of
 from bertlab.report.pages.page import (
     Figure,
     Heading,

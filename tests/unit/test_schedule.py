@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertlab.training.schedule import Constant, Cosine, InverseSqrt, Linear, Wsd, warmup_length
+from bertlab.training.steps.schedule import Constant, Cosine, InverseSqrt, Linear, Wsd, warmup_length
 
 
 def test_linear_rises_to_the_peak_and_falls_to_zero_at_the_end() -> None:

@@ -15,7 +15,8 @@ from bertlab.declarations import Metric
 from bertlab.errors import RunError
 from bertlab.runs import checkpoints
 from bertlab.training import loop
-from bertlab.training.loop import Progress, judge
+from bertlab.training.loop import judge
+from bertlab.training.steps.journal import Progress
 from tiny import tiny
 
 

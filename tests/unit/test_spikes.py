@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bertlab
-from bertlab.training.spikes import COUNTED, LEARNING, MEMORY, Trend
+from bertlab.training.steps.spikes import COUNTED, LEARNING, MEMORY, Trend
 from tiny import tiny
 
 
@@ -68,21 +68,21 @@ def test_spikes_are_counted_and_left_out_only_where_that_is_configured() -> None
 
 def test_a_run_that_leaves_out_spikes_goes_on_exactly(tmp_path: Path) -> None:
     """Interrupted by hand at a step of which the trend's state matters."""
-    from bertlab.training import loop
+    from bertlab.training.steps import journal
 
     whole = bertlab.run([*RUN, STRICT, f"paths.output={tmp_path / 'whole'}"])
     asked, saved = (
         [*RUN, STRICT, f"paths.output={tmp_path / 'parts'}", "compute.checkpoint_seconds=0"],
-        loop.save_checkpoint,
+        journal.save_checkpoint,
     )
 
-    def stop(folder: Path, state: loop.ResumeState) -> None:
+    def stop(folder: Path, state: journal.ResumeState) -> None:
         saved(folder, state)
         if state.step == 93:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", stop)
+        patch.setattr(journal, "save_checkpoint", stop)
         with pytest.raises(KeyboardInterrupt):
             bertlab.run(asked)
     parts = bertlab.run(asked)

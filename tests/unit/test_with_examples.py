@@ -18,8 +18,8 @@ from bertlab.objectives.classification import Classification, f1_macro, matthews
 from bertlab.objectives.multiple_choice import MultipleChoice
 from bertlab.objectives.regression import Regression
 from bertlab.report import by_example, resampling
-from bertlab.report.arms import studies_of
 from bertlab.report.comparison import compare
+from bertlab.report.grouping import studies_of
 from bertlab.report.pages.page import PageTable, to_markdown
 from bertlab.report.stats import T_TEST
 from bertlab.runs.records import find_runs

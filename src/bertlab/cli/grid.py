@@ -11,7 +11,7 @@ from bertlab.config.schema import Train
 from bertlab.config.suites import Suite
 from bertlab.declarations import Metric
 from bertlab.errors import UserError
-from bertlab.report.arms import studies_of
+from bertlab.report.grouping import studies_of
 from bertlab.report.pages.page import Figure, Page, to_plain
 from bertlab.report.pages.tasks import tasks_blocks
 from bertlab.report.resampling import inflated

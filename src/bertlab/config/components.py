@@ -110,6 +110,9 @@ class ObjectiveConfig(Component):
     predicts_tokens: ClassVar[bool] = (
         False  # whether its outputs hold what stood at masked places: `Objective.token_logits`
     )
+    # the role whose classes a prediction of each row names: the likeliest as `label`, the probability of each
+    # in `probabilities`, as in classification, with a score `confusion` where it has one; None: no such role
+    tells_classes_of: ClassVar[str | None] = None
     loss_unit: ClassVar[str] = "nats per example"
     examples_add_up: ClassVar[bool] = (
         True  # whether a batch's loss is the sum of its parts': else one process must see all of it

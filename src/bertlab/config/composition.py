@@ -30,7 +30,7 @@ from bertlab.config import outlines, registry, suites
 from bertlab.config.schema import Budget, Component, valid_keys, validate
 from bertlab.config.trust import check_hydra, guard_environment, guard_files
 from bertlab.config.words import MOST_RUNS, RULES, Word, check_option, parse, parts_of_mixture, read
-from bertlab.errors import ConfigError, did_you_mean
+from bertlab.errors import ConfigError, did_you_mean, first_line
 
 SCHEME = "bertlab"
 
@@ -267,7 +267,7 @@ def told_of_presets() -> Iterator[None]:
         raise
     except (ValueError, RecursionError, AttributeError, TypeError) as error:
         deep = isinstance(error, RecursionError) or "recursion" in str(error)
-        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        said = first_line(error, 200)
         why = "nested too deeply, or building on itself" if deep else said
         raise ConfigError(f"a preset, or a word of the command line, cannot be composed: {why}") from None
 

@@ -16,18 +16,9 @@ from typing import Any
 import yaml
 
 from bertlab.config import outlines, registry, schema
+from bertlab.config.schema import COMPONENTS, PLAIN
 from bertlab.errors import ConfigError, did_you_mean, nearest
 
-COMPONENTS: dict[str, type[schema.Component]] = {
-    "dataset": schema.DatasetConfig, "tokenizer": schema.TokenizerConfig, "objective": schema.ObjectiveConfig,
-    "model": schema.ModelConfig,
-    "init": schema.InitConfig, "optimizer": schema.OptimizerConfig, "schedule": schema.ScheduleConfig,
-    "tracker": schema.TrackerConfig,
-}  # fmt: skip
-PLAIN: dict[str, type[schema.Node]] = {
-    "budget": schema.Budget, "evaluation": schema.Evaluation, "finetune": schema.Finetune,
-    "compute": schema.Compute, "paths": schema.Paths,
-}  # fmt: skip
 WIDTH = 132
 MOST_FOUND = 40
 SENTENCE_END = r"(?<=\.) (?=[A-Z`])"
@@ -422,3 +413,10 @@ def _searched(word: str) -> str:
         )
     more = [f"  … and {len(matching) - MOST_FOUND} more"] if len(matching) > MOST_FOUND else []
     return "\n".join([_titled(f"keys that speak of '{word}'", matching[:MOST_FOUND]), *more])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns side by side."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -2,6 +2,7 @@
 it came from.
 """
 
+import dataclasses
 import os
 import re
 import sys
@@ -14,8 +15,10 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from bertlab.config import outlines
 from bertlab.config.composition import all_keys, choices_of, keys_of_components
 from bertlab.config.registry import GROUPS, conf_folder, jobs, options_of, plugin_folders
+from bertlab.config.schema import COMPONENTS, PLAIN
 from bertlab.errors import did_you_mean, nearest
 
 
@@ -166,15 +169,6 @@ def _no_group(group: str, job: str) -> str:
     return f"there is no group '{group}' to override, {did_you_mean(group, GROUPS)}"
 
 
-STAGE = (
-    "dataset",
-    "tokenizer",
-    "objective",
-    "optimizer",
-    "schedule",
-    "budget",
-    "evaluation",
-)  # what a pretraining within a run has too
 # component -> its preset for whoever chooses no other: the component alone is not offered
 CHOSEN_AS = {"table": "files"}
 # first word of their names -> extra that brings them
@@ -215,12 +209,18 @@ def _unknown_key(message: str, cause: BaseException, place: str, job: str) -> st
     return f"{place}: unknown key '{full}', {_hint(str(full), place, job)}"
 
 
+def _groups_of_stage() -> set[str]:
+    """What a pretraining within a run has too; of its model it has a few keys alone."""
+    names = {item.name for item in dataclasses.fields(outlines.to_ask("schema", "stage"))}
+    return (names & {*COMPONENTS, *PLAIN}) - {"model"}
+
+
 def _hint(full: str, place: str, job: str) -> str:
     """What was meant by a key that is not there, or why it is not."""
     outer, _, inner = full.rpartition("init.")
     if (
         outer.replace("init.", "") == ""
-        and inner.partition(".")[0] in STAGE
+        and inner.partition(".")[0] in _groups_of_stage()
         and "." in inner
         and full.startswith("init.")
     ):

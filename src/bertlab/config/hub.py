@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bertlab.errors import DataError
+from bertlab.errors import DataError, first_line
 
 WANTED = [
     "config.json",
@@ -32,7 +32,7 @@ def resolve(name_or_path: str, asked: str) -> Path:
 
         return Path(snapshot_download(name_or_path, allow_patterns=WANTED))
     except Exception as error:  # of several libraries, none of them ours
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        line = first_line(error)
         raise DataError(
             f"{asked}={name_or_path}: neither a folder nor to be had from the hub ({line}); without a"
             " network, name a folder that holds it"

@@ -65,11 +65,11 @@ TABLE = {
         "inherited": "bertlab.data.tokenizer_options:InheritedTokenizer",
     },
     "schedule": {
-        "linear": "bertlab.training.schedule:Linear",
-        "cosine": "bertlab.training.schedule:Cosine",
-        "constant": "bertlab.training.schedule:Constant",
-        "inverse_sqrt": "bertlab.training.schedule:InverseSqrt",
-        "wsd": "bertlab.training.schedule:Wsd",
+        "linear": "bertlab.training.steps.schedule:Linear",
+        "cosine": "bertlab.training.steps.schedule:Cosine",
+        "constant": "bertlab.training.steps.schedule:Constant",
+        "inverse_sqrt": "bertlab.training.steps.schedule:InverseSqrt",
+        "wsd": "bertlab.training.steps.schedule:Wsd",
     },
     "init": {
         "scratch": "bertlab.training.init:FromScratch",

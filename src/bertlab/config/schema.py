@@ -371,6 +371,21 @@ class Train(Node):
             )
 
 
+def _groups_of(kind: type[Node], but: type[Node] | None = None) -> dict[str, Any]:
+    """The groups of a run whose options are of a kind, with its class, in the order of its config."""
+    return {
+        item.name: item.type
+        for item in dataclasses.fields(Train)
+        if isinstance(item.type, type)
+        and issubclass(item.type, kind)
+        and not (but is not None and issubclass(item.type, but))
+    }
+
+
+COMPONENTS: dict[str, type[Component]] = _groups_of(Component)  # of which a run chooses one each
+PLAIN: dict[str, type[Node]] = _groups_of(Node, but=Component)  # keys alone
+
+
 @dataclass
 class Power(Node):
     """Words of `bertlab plan` itself, beside those of the runs."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bertlab.contracts import Special, Vocabulary
-from bertlab.errors import DataError, RunError
+from bertlab.errors import DataError, RunError, first_line
 
 ROLES = ("pad", "unk", "cls", "sep", "mask")
 NAMES = (("[PAD]", "<pad>"), ("[UNK]", "<unk>"), ("[CLS]", "<s>"), ("[SEP]", "</s>"), ("[MASK]", "<mask>"))
@@ -221,7 +221,7 @@ def _fetch_from_hub(name: str) -> Path:
     try:
         return Path(hf_hub_download(name, "tokenizer.json"))
     except Exception as error:  # of several libraries, none of them ours
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        line = first_line(error)
         raise DataError(
             f"tokenizer.path={name}: neither a local path nor to be had from the hub ({line})"
         ) from error

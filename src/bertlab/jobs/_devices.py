@@ -8,10 +8,11 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 
+from bertlab.config.describe import aligned
 from bertlab.config.hardware import Hardware
 from bertlab.errors import UserError, one_line
-from bertlab.jobs.plan import Asked, count, duration, size
-from bertlab.runs.progress import each
+from bertlab.jobs.plan import Asked, count, size
+from bertlab.runs.progress import duration, each
 from bertlab.training.costs.devices import LITTLE, Devices, Estimate, Work, estimate
 from bertlab.training.costs.work import Surveyor, devices_of, precision_of
 
@@ -159,13 +160,6 @@ def totals(made: Sequence[tuple[int, Sequence[Estimate]]], price: float | None) 
             cells += [f"{price * hours:,.2f}"] if price is not None else []
         rows.append(cells)
     yield from aligned(rows)
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns beside each other."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for cells in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def milliseconds(seconds: float) -> str:

@@ -38,8 +38,8 @@ from bertlab.data.material import Material
 from bertlab.errors import ConfigError, RunError
 from bertlab.report import stats
 from bertlab.report.pages.page import Block, Page, PageTable, Text, to_markdown, to_plain
+from bertlab.runs.configs import config_yaml
 from bertlab.runs.files import to_json, write_text
-from bertlab.runs.folder import config_yaml
 from bertlab.runs.machine import Device, package_version, provenance, threads
 from bertlab.runs.outcome import Context
 from bertlab.runs.progress import each, say
@@ -52,10 +52,11 @@ from bertlab.training.costs.measurement import (
     SAME_SETTINGS,
     Measured,
     check_benchmark,
+    groups_by_length,
     has_their_like,
     prepared,
 )
-from bertlab.training.loop import LOG_EVERY
+from bertlab.training.steps.journal import LOG_EVERY
 
 NEEDED = ("transformers", "accelerate")
 STAT = Path("/proc/stat")
@@ -127,7 +128,7 @@ def contestants_of(config: Schema, device: Device) -> list[str]:
     """
     if not config.benchmark.peer:
         return [OURS]
-    grouped = config.objective.name == "classification" and config.budget.group_by_length
+    grouped = groups_by_length(config)
     differs = grouped or device.precision != "float32" or config.compute.compile
     return [OURS, AS_USED, *([SAME_SETTINGS] if differs else [])]
 
@@ -209,7 +210,7 @@ def page_of(
 ) -> Page:
     """Rates, ratios with their intervals, share of the machine."""
     asked = config.benchmark
-    grouped = config.objective.name == "classification" and config.budget.group_by_length
+    grouped = groups_by_length(config)
     how = {
         OURS: (device.precision, "grouped by length" if grouped else "random order", config.compute.compile),
         AS_USED: ("float32", "random order", False),

@@ -33,7 +33,7 @@ from omegaconf import MISSING
 
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, choice, flag, string
-from bertlab.errors import ConfigError, RunError
+from bertlab.errors import ConfigError, RunError, first_line
 from bertlab.export.card import model_card
 from bertlab.export.formats import FORMATS, longest
 from bertlab.export.model import MODELLING, check_names
@@ -160,7 +160,7 @@ def upload(folder: Path, name: str, private: bool) -> str:
             client.upload_folder(repo_id=name, folder_path=folder, commit_message="Export of a bertlab run")
         )
     except Exception as error:  # of several libraries, none of them ours
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        line = first_line(error, 200)
         raise RunError(
             f"push_to_hub={name}: {line}; the folder {folder} is complete and can be uploaded later"
         ) from error

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertlab.config import registry
-from bertlab.config.describe import beside, options_in_words
+from bertlab.config.describe import aligned, beside, options_in_words
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, choice, string
 from bertlab.errors import ConfigError, did_you_mean
@@ -328,13 +328,6 @@ def for_programs(rows: Sequence[dict[str, Any]], form: str) -> Iterator[str]:
 def score(value: float | None) -> str:
     """Four digits, - for none."""
     return "-" if value is None else f"{value:.4f}"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns side by side."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 JOB = Job(Schema, run)

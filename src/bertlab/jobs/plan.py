@@ -32,7 +32,7 @@ from bertlab.errors import UserError, one_line
 from bertlab.report.arms import Seeds
 from bertlab.report.power import Design, pilot_spread, power_lines
 from bertlab.report.settings import SEEDS
-from bertlab.runs.progress import each
+from bertlab.runs.progress import duration, each
 from bertlab.training.costs.forecast import Forecast, Forecaster, free_bytes
 from bertlab.training.init import FromStage
 
@@ -196,14 +196,6 @@ def count(number: float) -> str:
 def size(number: float) -> str:
     """Bytes as `59 MB`."""
     return f"{count(number)}B" if number >= 1e3 else f"{number:.0f} B"
-
-
-def duration(seconds: float) -> str:
-    """`2 h 05 min`, `12 min`, `40 s`."""
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 JOB = Job(Train, show)  # which the command line hands all runs of a command

@@ -39,7 +39,8 @@ from bertlab.config.schema import Node, Paths, choice, flag, number, string
 from bertlab.config.suites import Suite
 from bertlab.errors import ConfigError, RunError, did_you_mean
 from bertlab.report import stats
-from bertlab.report.arms import Study, counted, studies_of
+from bertlab.report.arms import Study, counted
+from bertlab.report.grouping import studies_of
 from bertlab.report.pages.build import build_page
 from bertlab.report.pages.methods import METHODS
 from bertlab.report.pages.page import Page, PageTable, Text, latex_text, plain, to_html, to_latex, to_markdown

@@ -19,8 +19,9 @@ from omegaconf import MISSING
 from bertlab.config.registry import Job
 from bertlab.config.schema import Node, Paths, Train, flag, string
 from bertlab.errors import RunError
+from bertlab.runs.configs import config_of
 from bertlab.runs.files import read_json
-from bertlab.runs.folder import RunFolder, config_of
+from bertlab.runs.folder import RunFolder
 from bertlab.runs.outcome import Companions, Context
 from bertlab.runs.records import read_run
 from bertlab.training.lifecycle import train

@@ -49,6 +49,7 @@ class Classification(Texts):
 
     roles: ClassVar = (TEXT, TEXT_PAIR, Role("label", "label", is_answer=True))
     prepared_by: ClassVar = (*Texts.prepared_by, "stride")
+    tells_classes_of: ClassVar = "label"
 
     truncation: str = choice(
         "head",

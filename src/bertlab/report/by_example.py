@@ -28,23 +28,20 @@ from bertlab.runs.identity import code_version, folder_version
 from bertlab.runs.records import RunRecord
 
 ACCURACY = Metric("accuracy", higher_is_better=True)
+HARDEST = 20  # texts that are told
 TOLERANCE = 1e-4  # between a score on record and that of kept predictions, which are in float32
 
 
 def tells_classes(study: Study) -> bool:
-    """Whether one class is predicted for each row, as the runs' own records say."""
-    return all(
-        list(run.summary.get("answers", {}).values()) == ["label"]
-        for arm in study.arms
-        for run in arm.in_order()
-    )
+    """Whether one class of one role is predicted for each row, as the runs' own records say."""
+    roles = {run.classes for arm in study.arms for run in arm.in_order()}
+    return len(roles) == 1 and None not in roles
 
 
 @dataclass
 class Evaluated:
-    """A study's evaluation split: its texts and answers, and each run's probabilities."""
+    """A study's validation split: its texts and answers, and each run's probabilities."""
 
-    split: str
     texts: list[str]
     labels: np.ndarray  # (N,) class ids
     names: list[str]
@@ -68,24 +65,24 @@ class ExampleTest:
     mcnemar: tuple[float, float]  # smallest and largest p over the seeds in common
 
 
-def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
-    """Texts, labels and predictions of a classification study. Raises UserError where data or predictions are
-    not at hand.
+def load_evaluated(study: Study, mirror: str | None) -> Evaluated:
+    """Validation texts, labels and predictions of a study that tells classes. Raises UserError where data or
+    predictions are not at hand.
     """
     if study.folds:
         raise UserError("each fold has examples of its own")
     run = next(iter(study.baseline.runs.values()))
     config = _config(run, mirror)
     dataset = _dataset_of(config, run)
-    if split not in dataset.splits:
-        raise UserError(f"there is no {split} split")
-    rows = dataset.splits[split]
+    if "validation" not in dataset.splits:
+        raise UserError("there is no validation split")
+    rows = dataset.splits["validation"]
     names = [str(name) for name in dataset.label_names]
     probabilities: dict[str, dict[Seeds, np.ndarray]] = {}
     for arm in study.arms:
         probabilities[arm.name] = {}
         for seed, one in sorted(arm.runs.items()):
-            predicted = one.source.predictions(split)
+            predicted = one.source.predictions("validation")
             if (
                 predicted is not None
                 and len(predicted) == len(rows)
@@ -96,13 +93,9 @@ def load_evaluated(study: Study, split: str, mirror: str | None) -> Evaluated:
                 )
     if not any(probabilities.values()):
         raise UserError("no run has kept its predictions")
-    pairs = rows["text_pair"][:] if "text_pair" in rows.column_names else None
-    texts = (
-        rows["text"][:]
-        if pairs is None
-        else [f"{one} | {other}" for one, other in zip(rows["text"][:], pairs, strict=True)]
-    )
-    return Evaluated(split, list(texts), np.asarray(rows["label"][:]), names, probabilities)
+    labels = np.asarray(rows[run.classes][:])
+    texts = list(_rows_of(rows, roles_for(config.dataset, config.objective), " | "))
+    return Evaluated(texts, labels, names, probabilities)
 
 
 @dataclass(frozen=True)
@@ -219,7 +212,7 @@ def confusion(evaluated: Evaluated, arm: str) -> np.ndarray:
     return mean
 
 
-def hardest(evaluated: Evaluated, arms: list[Arm], most: int = 20) -> list[tuple[str, str, dict[str, float]]]:
+def hardest(evaluated: Evaluated, arms: list[Arm]) -> list[tuple[str, str, dict[str, float]]]:
     """Texts that all arms together get most wrong: (text, its class, arm -> mean probability of
     that class).
     """
@@ -234,7 +227,7 @@ def hardest(evaluated: Evaluated, arms: list[Arm], most: int = 20) -> list[tuple
         for arm in arms
         if evaluated.probabilities.get(arm.name)
     }
-    order = np.argsort(np.mean(list(of_truth.values()), axis=0))[:most]
+    order = np.argsort(np.mean(list(of_truth.values()), axis=0))[:HARDEST]
     return [
         (
             evaluated.texts[row],
@@ -340,13 +333,13 @@ def _training_texts(config: Train) -> Iterator[str]:
     yield from _rows_of(load_for(config).splits["train"], roles_for(config.dataset, config.objective))
 
 
-def _rows_of(rows: Any, roles: Sequence[Role]) -> Iterator[str]:
+def _rows_of(rows: Any, roles: Sequence[Role], between: str = " ") -> Iterator[str]:
     """What is read of each row as one text, answers left out."""
     columns = text_roles(roles)
     for start in range(0, len(rows), 1000):
         piece = rows[start : start + 1000]
         for values in zip(*(piece[name] for name in columns), strict=True):
-            yield " ".join(" ".join(value) if isinstance(value, list) else value for value in values)
+            yield between.join(" ".join(value) if isinstance(value, list) else value for value in values)
 
 
 def _config(run: RunRecord, mirror: str | None) -> Train:

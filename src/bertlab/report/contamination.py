@@ -172,8 +172,8 @@ class _Pieces:
 
 
 def _in_order(words: Sequence[str], length: int = NGRAM) -> list[int]:
-    """N-grams in their order, of shorter texts none. The numbers differ between processes: only their equality
-    and order tell anything.
+    """N-grams in their order, of shorter texts none. The numbers differ between processes: only their
+    equality and order tell anything.
     """
     return [hash(tuple(words[start : start + length])) for start in range(len(words) - length + 1)]
 

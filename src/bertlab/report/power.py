@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from bertlab.declarations import Metric
 from bertlab.errors import RunError
 from bertlab.report import stats
-from bertlab.report.arms import Study, by_pretraining, counted, studies_of
+from bertlab.report.arms import Study, by_pretraining, counted
 from bertlab.report.comparison import LEVEL, paired_by_pretraining
+from bertlab.report.grouping import studies_of
 from bertlab.runs.records import find_runs
 
 POWER = 0.8

@@ -265,15 +265,10 @@ def seeds_for(
     return max(low, fewest)
 
 
-def tost_p(differences: Sequence[float], margin: float) -> float:
+def tost_p(found: Paired, margin: float) -> float:
     """P of equivalence: the larger of two one-sided t tests that the mean lies within ±margin (Schuirmann
     1987); 1 for one pair.
     """
-    return tost_from(paired(differences), margin)
-
-
-def tost_from(found: Paired, margin: float) -> float:
-    """The same of differences that were summed up already."""
     if found.n < 2 or math.isnan(found.mean):
         return 1.0
     error = found.sd / math.sqrt(found.n)

@@ -16,8 +16,9 @@ import numpy as np
 from bertlab.config.suites import Published, Suite
 from bertlab.declarations import Metric
 from bertlab.report import resampling, stats
-from bertlab.report.arms import Arm, Seeds, Study, arm_name, by_pretraining, partners
+from bertlab.report.arms import Arm, Seeds, Study, by_pretraining, partners
 from bertlab.report.comparison import Cost, Versus, cost_of, differences, summarize
+from bertlab.report.naming import arm_name
 from bertlab.report.settings import setting
 from bertlab.runs.records import RunRecord
 

@@ -50,14 +50,14 @@ class Work:
         """As a pipe gets it: what, how far, how fast, how long still."""
         seconds = time.monotonic() - self.started
         if not self.unit:
-            told = ["just begun" if seconds < 1 else f"{_duration(seconds)} so far"]
+            told = ["just begun" if seconds < 1 else f"{duration(seconds)} so far"]
         else:
             rate = (self.done - self.at_first) / max(seconds, 1e-9)
             share = "" if not self.total else f" of {self.total:,.0f} ({self.done / self.total:.0%})"
             shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
             told = [f"{self.done:,.0f}{share} {self.unit}", f"{shown} {self.unit}/s"]
             if self.total and rate > 0:
-                told.append(f"{_duration(max(0.0, self.total - self.done) / rate)} left")
+                told.append(f"{duration(max(0.0, self.total - self.done) / rate)} left")
         return f"{self.what}: {', '.join([*told, *([self.note] if self.note else [])])}"
 
     def drawn(self, width: int) -> str:
@@ -193,7 +193,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """`2 h 05 min`, `12 min`, `40 s`."""
     minutes = round(seconds / 60)
     if minutes >= 60:

@@ -19,8 +19,9 @@ from bertlab.config.schema import Train
 from bertlab.config.words import zipped
 from bertlab.declarations import SCORED_SPLITS, Metric
 from bertlab.errors import RunError, redact
+from bertlab.runs.configs import config_of
 from bertlab.runs.files import read_json, write_atomically
-from bertlab.runs.folder import RunFolder, config_of
+from bertlab.runs.folder import RunFolder
 from bertlab.runs.progress import each
 
 NO_RUNS = ("checkpoints", "predictions", "encoder", "sweeps")  # folders within which no run is looked for
@@ -87,6 +88,17 @@ class RunRecord:
     def selects_by(self) -> str:
         """The split that selected its checkpoint, scored during training."""
         return str(self.summary["selected_by"]).partition("/")[0]
+
+    @property
+    def classes(self) -> str | None:
+        """The role of whose classes its predictions hold the probabilities, as its objective declared; None
+        where of none. A run of before objectives declared it predicted classes where it answered one label.
+        """
+        if "classes" in self.summary:
+            told: str | None = self.summary["classes"]
+            return told
+        answers = self.summary.get("answers", {})
+        return next(iter(answers)) if list(answers.values()) == ["label"] else None
 
     @property
     def stage(self) -> str | None:

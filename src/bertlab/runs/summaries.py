@@ -33,6 +33,8 @@ def flaw(summary: dict[str, Any]) -> str:
         return "splits to be scored that there are"
     if not all(_is_mapping_of_mappings(summary.get(name, {})) for name in MAPPINGS):
         return "what its scores mean"
+    if not isinstance(summary.get("classes"), str | None):
+        return "whose classes it tells"
     return "" if _says_what_chance_is(summary, selected) else "what its scores stand against"
 
 

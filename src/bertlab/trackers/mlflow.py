@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from bertlab.config.schema import TrackerConfig, string
 from bertlab.contracts import RunInfo, Tracker
-from bertlab.errors import ConfigError, RunError
+from bertlab.errors import ConfigError, RunError, first_line
 from bertlab.trackers.tensorboard import flat
 
 ID = "bertlab.id"  # tag
@@ -45,7 +45,7 @@ class Mlflow(TrackerConfig):
         try:
             return MlflowTracker(MlflowClient(self.uri), self.experiment, info)
         except (MlflowException, OSError) as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            line = first_line(error, 200)
             raise ConfigError(
                 f"tracker=mlflow: cannot start ({line}); see tracker.uri and MLFLOW_TRACKING_URI"
             ) from error
@@ -113,6 +113,4 @@ def refusal_told() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise RunError(
-            f"tracker=mlflow: {(str(error).splitlines() or [''])[0][:200]}; the same command continues"
-        ) from error
+        raise RunError(f"tracker=mlflow: {first_line(error, 200)}; the same command continues") from error

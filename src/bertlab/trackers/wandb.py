@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from bertlab.config.schema import TrackerConfig, choice, flag, integer, string
 from bertlab.contracts import RunInfo, Tracker
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, first_line
 from bertlab.trackers.tensorboard import flat
 
 PATIENCE = 20.0  # seconds that a server has to answer when a run starts
@@ -65,7 +65,7 @@ def start(asked_for: str, mode: str, folder: Path, **about: Any) -> Any:
             **about,
         )
     except (wandb.Error, OSError, TimeoutError) as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        line = first_line(error)
         raise ConfigError(
             f"{asked_for}: cannot start ({line}); log in with `wandb login`, or stay offline:"
             " WANDB_MODE=offline"

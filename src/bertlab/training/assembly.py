@@ -17,7 +17,7 @@ from bertlab.errors import ConfigError
 from bertlab.kernels import Part, WholeDraws, keep_freed_memory, part
 from bertlab.promises import broken, built, expect, in_words, refuse_lacking, told
 from bertlab.runs.machine import Device
-from bertlab.training.randomness import seed_everything
+from bertlab.training.steps.randomness import seed_everything
 
 
 class Model(nn.Module):
@@ -165,6 +165,12 @@ def _check_promises(config: Train) -> None:
         raise ConfigError(
             f"objective={objective.name} declares no roles; its config says which columns it reads, e.g."
             ' roles: ClassVar = (TEXT, Role("label", "label", is_answer=True))'
+        )
+    classes, answers = objective.tells_classes_of, objective.answers()
+    if classes is not None and classes not in answers:
+        raise ConfigError(
+            f"objective={objective.name}: tells_classes_of={classes!r} is none of the roles that it predicts"
+            f" ({', '.join(answers) or 'it has none'}); name one of them, or leave the declaration out"
         )
     metrics, right = objective.metrics(()), f"it must return a tuple of {in_words(Metric)}"
     if not (isinstance(metrics, Sequence) and metrics):

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 from bertlab.config.schema import Train
-from bertlab.contracts import Metric, Objective, RunInfo, Tracker
+from bertlab.contracts import Metric, RunInfo, Tracker
 from bertlab.data.material import Material
 from bertlab.declarations import PAIRS_ACCURACY
 from bertlab.errors import ConfigError, one_line, redact
-from bertlab.objectives.classification import ClassificationObjective
 from bertlab.promises import built
 from bertlab.runs.checkpoints import load_best
 from bertlab.runs.files import digest
@@ -21,9 +20,11 @@ from bertlab.runs.outcome import Context, Outcome, SweepTrial
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_optimizer, set_up
 from bertlab.training.location import OUT_OF_MEMORY, Located
-from bertlab.training.loop import Interrupted, MemoryExhausted, Progress, Pruned, fit
+from bertlab.training.loop import fit
 from bertlab.training.pairs import PairsScorer, Reader, Snapshots, pairs_name, pairs_of
 from bertlab.training.several.exchange import Alone
+from bertlab.training.steps.journal import Progress
+from bertlab.training.steps.stops import Interrupted, MemoryExhausted, Pruned
 from bertlab.training.summary import (
     Scored,
     final_scores,
@@ -226,7 +227,7 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
         tags=[redact(tag) for tag in config.tags],
         sweep=context.sweep,
         answers=config.objective.answers(),
-        classes=role_of_classes(objective, config.objective.answers()),
+        classes=config.objective.tells_classes_of,
         identity={name: run.identity[name] for name in ("numerics", "inputs", "code")},
     )
     chosen = config.tracker.build(info)
@@ -236,12 +237,6 @@ def start_trackers(run: Located, context: Context, material: Material) -> list[T
     if context.trial is not None:  # of one that is pruned or killed, too
         context.trial.note("run", str(run.folder))
     return [LocalTracker(info), *([] if chosen is None else [chosen]), *reporting]
-
-
-def role_of_classes(objective: Objective, answers: dict[str, str]) -> str | None:
-    """See RunInfo.classes."""
-    is_one = isinstance(objective, ClassificationObjective) and len(answers) == 1
-    return next(iter(answers)) if is_one else None
 
 
 class TrialTracker(Tracker):

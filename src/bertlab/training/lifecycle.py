@@ -13,19 +13,20 @@ import yaml
 from bertlab.config.schema import Train
 from bertlab.data.material import prepare
 from bertlab.errors import ConfigError, DataError, DivergedError, ToldElsewhereError, UserError
+from bertlab.runs.configs import config_of, config_yaml
 from bertlab.runs.files import digest
-from bertlab.runs.folder import READ_WHOLE, config_of, config_yaml
+from bertlab.runs.folder import READ_WHOLE
 from bertlab.runs.machine import threads
 from bertlab.runs.outcome import Companions, Context, Outcome
 from bertlab.runs.processes import place
 from bertlab.training.assembly import build_initialized
 from bertlab.training.execution import compute
 from bertlab.training.location import OUT_OF_MEMORY, Located, in_parts, locate
-from bertlab.training.loop import Interrupted, MemoryExhausted
 from bertlab.training.rehearsal import rehearse
 from bertlab.training.several.exchange import ALONE, Alone, meet, word_left
 from bertlab.training.several.launch import run_together
 from bertlab.training.several.seeds import Conductor, Seed
+from bertlab.training.steps.stops import Interrupted, MemoryExhausted
 from bertlab.training.summary import score_rest
 
 

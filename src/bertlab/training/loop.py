@@ -8,15 +8,9 @@ one writes.
 """
 
 import math
-import signal
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -26,250 +20,19 @@ from bertlab.config.schema import Evaluation, Train
 from bertlab.contracts import Examples, Loss, Metric, Objective
 from bertlab.data.batches import order_of
 from bertlab.data.feeding import WHOLE, Feed, Step, worker_deaths_explained
-from bertlab.errors import DataError, DivergedError, RunError
+from bertlab.errors import DataError, RunError
 from bertlab.kernels import Part, as_part
-from bertlab.runs.checkpoints import (
-    ResumeState,
-    best_file,
-    load_checkpoint,
-    newest_whole,
-    save_best,
-    save_checkpoint,
-)
+from bertlab.runs.checkpoints import load_checkpoint, save_best
 from bertlab.runs.machine import Device
 from bertlab.runs.progress import say, working
 from bertlab.training.assembly import Learner, Model
-from bertlab.training.averaging import Average, average_of, averaged
 from bertlab.training.evaluation import scalars, score
 from bertlab.training.pairs import Snapshots
-from bertlab.training.randomness import restore_rng_state, rng_state
 from bertlab.training.several.exchange import ALONE, Alone
-from bertlab.training.spikes import COUNTED, Trend
-
-LOG_EVERY = 20  # steps between training records
-TOLD_SPIKES = 5  # in a line each; all are counted
-HANGUP = () if sys.platform == "win32" else (signal.SIGHUP,)  # a terminal that goes away
-
-
-class Interrupted(Exception):  # noqa: N818  # not an error: somebody asked
-    """SIGINT, SIGTERM or SIGHUP: the run has been checkpointed and can be continued, or it was at its end and
-    has finished; what would come after it does not begin.
-    """
-
-    def __init__(self, number: int, is_finished: bool = False) -> None:
-        super().__init__(signal.Signals(number).name)
-        self.exit_status, self.is_finished = 128 + number, is_finished
-
-    @property
-    def line(self) -> str:
-        """For a person."""
-        how = "run finished" if self.is_finished else "checkpoint written"
-        return f"{self}: {how}; the same command continues"
-
-
-class Pruned(Exception):  # noqa: N818  # not an error: a sweep has better things to do
-    """A sweep asked to stop after an evaluation: the run has been checkpointed and can be continued."""
-
-
-class MemoryExhausted(Exception):  # noqa: N818  # the run is begun again in smaller parts
-    """A forward or backward pass did not fit in memory; so many examples at a time may."""
-
-    def __init__(self, micro_batch: int) -> None:
-        super().__init__(micro_batch)
-        self.micro_batch = micro_batch
-
-
-@dataclass
-class Progress:
-    """What changes during a run beside weights, optimizer and generators; saved with every checkpoint."""
-
-    step: int = 0
-    epoch: float = 0.0
-    examples: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    core_seconds: float = 0.0  # processor time, evaluation included: honest where the machine is shared
-    loss_total: float = 0.0  # since the last training record
-    loss_count: float = 0.0
-    loss_largest: float = -math.inf  # of one step since then
-    trend: dict[str, Any] = field(default_factory=dict)  # of the loss: a Trend's fields
-    spikes: list[int] = field(default_factory=list)  # steps whose loss was one
-    counts: dict[str, tuple[float, float]] = field(default_factory=dict)  # Batch.counts since then
-    best_score: float | None = None
-    best_step: int = 0
-    best_sha256: str = ""  # of the file with the best weights
-    best_loss: float = math.inf  # the validation loss beside the best score, which decides between equal ones
-    evaluations_without_improvement: int = 0
-    stopped: str = ""  # why training ended before its budget
-    records: list[dict[str, float]] = field(default_factory=list)
-    asked: int = 0  # the signal by which to end once the run has finished; never saved
-
-
-@dataclass(frozen=True)
-class Unread:
-    """A step whose loss and gradient norm nobody has looked at yet: that would make the host wait."""
-
-    step: int
-    loss: Loss
-    norm: Tensor
-    lr: float
-
-
-@dataclass(frozen=True)
-class Due:
-    """What a step is followed by."""
-
-    record: bool  # of training
-    evaluation: bool
-    snapshot: bool
-    checkpoint: bool
-
-    @property
-    def values(self) -> bool:
-        """Whether losses must be known, for which an accelerator's host waits."""
-        return self.record or self.evaluation or self.checkpoint
-
-
-def due(step: int, is_last: bool, asked: bool, unsaved: bool, evaluate_at: int | None, snapshot: bool) -> Due:
-    """What step number `step`, counted from 1, is followed by. `asked`: to stop; `unsaved`: for long;
-    `evaluate_at`: after every so many steps, None where nothing is scored on the way.
-    """
-    return Due(
-        record=step % LOG_EVERY == 0 or is_last,
-        evaluation=evaluate_at is not None and (step % evaluate_at == 0 or is_last),
-        snapshot=snapshot,
-        checkpoint=asked or unsaved or is_last or snapshot,
-    )
-
-
-@dataclass
-class Journal:
-    """What is kept of a run while it goes on: its progress, records, checkpoints and clocks."""
-
-    config: Train
-    model: Model
-    optimizer: torch.optim.Optimizer
-    average: Average | None
-    device: Device
-    folder: Path  # of checkpoints
-    run: str  # its id
-    log: Callable[[dict[str, float]], None]
-    processes: Alone
-    progress: Progress
-    unread: list[Unread] = field(default_factory=list)
-    running: Tensor = field(init=False)  # loss since the last record
-    # clocks, started by `begin`
-    started: float = field(init=False)
-    started_cores: float = field(init=False)
-    saved_at: float = field(init=False)
-    recorded_at: float = field(init=False)
-    recorded_tokens: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        for earlier in self.progress.records:
-            self.log(earlier)
-
-    def begin(self) -> None:
-        """Start the clocks: of training, of the last checkpoint, of the last record."""
-        processes, progress = self.processes, self.progress
-        own = progress.core_seconds if processes.is_first else 0.0
-        self.started_cores = processes.core_seconds() - own
-        self.started, self.saved_at = processes.seconds() - progress.seconds, time.perf_counter()
-        self.recorded_at, self.recorded_tokens = processes.seconds(), progress.tokens
-        self.running = torch.tensor(progress.loss_total, dtype=torch.float32, device=self.device.device)
-
-    def record(self, values: dict[str, float]) -> None:
-        """At this step."""
-        values = {"step": self.progress.step, "epoch": round(self.progress.epoch, 6), **values}
-        self.progress.records.append(values)
-        self.log(values)
-
-    def note(self, step: Step, loss: Loss, tokens: int, counts: dict[str, tuple[float, float]]) -> None:
-        """Add up what a step has read and lost."""
-        progress = self.progress
-        progress.epoch = step.epochs_done
-        progress.examples += len(step.rows)
-        progress.tokens += tokens
-        progress.loss_count += loss.count
-        self.running += loss.total
-        for name, (part, whole) in counts.items():
-            parts, wholes = progress.counts.get(name, (0.0, 0.0))
-            progress.counts[name] = (parts + part, wholes + whole)
-
-    def agree(self, received: list[int], now: float) -> tuple[int, float]:
-        """What all processes go by: the signal to stop by, 0 for none, and the seconds since a checkpoint.
-
-        Once a step: what is asked from here on is done in the next one, with a checkpoint of its own.
-        """
-        told = self.processes.gather(
-            (
-                self.processes.signal(received),
-                now - self.started,
-                time.perf_counter() - self.saved_at,
-                self.processes.core_seconds() - self.started_cores,
-            )
-        )
-        self.progress.core_seconds = float(told[:, 3].sum())
-        _, self.progress.seconds, unsaved, _ = told[0].tolist()
-        return int(told[:, 0].max()), unsaved
-
-    def settle(self) -> None:
-        """Read what was left unread. Raises DivergedError."""
-        for one in self.unread:
-            check_finite(one.loss, one.norm, one.step, one.lr, self.folder)
-        self.progress.loss_total = float(self.running)
-        note_spikes(self.config, self.progress, self.unread)
-
-    def record_training(self, norm: Tensor, lr: float, now: float) -> str:
-        """A record of the steps since the last one, and a line on them."""
-        progress = self.progress
-        speed = (progress.tokens - self.recorded_tokens) / max(now - self.recorded_at, 1e-9)
-        loss = progress.loss_total / progress.loss_count
-        self.record(
-            {
-                "train/loss": loss,
-                "train/lr": lr,
-                "train/grad_norm": float(norm),
-                "train/largest_loss": progress.loss_largest,
-                "train/spikes": len(progress.spikes),
-                "train/tokens_per_s": speed,
-                "train/tokens": progress.tokens,
-                **{
-                    f"train/{name}": part / max(whole, 1.0) for name, (part, whole) in progress.counts.items()
-                },
-            }
-        )
-        progress.loss_total, progress.loss_count, progress.loss_largest = 0.0, 0.0, -math.inf
-        progress.counts = {}
-        self.running.zero_()
-        self.recorded_at, self.recorded_tokens = now, progress.tokens
-        return f"loss {loss:.4f}, {speed:,.0f} tokens/s"
-
-    def leave_out(self, seconds: float) -> None:
-        """Evaluation is not training time."""
-        self.started += seconds
-        self.recorded_at = self.processes.seconds()
-
-    def checkpoint(self) -> None:
-        """Everything that a restart needs."""
-        progress, folder, processes = self.progress, self.folder, self.processes
-        generators = processes.gather_objects(rng_state(self.device.device))
-        state: dict[str, Any] = {
-            "optimizer": self.optimizer.state_dict(),
-            "rng": generators[0],
-            "progress": {name: value for name, value in vars(progress).items() if name != "asked"},
-        }
-        if processes.of > 1:
-            state["rng_of_others"] = generators[1:]
-        if self.average is not None:
-            state["average"] = self.average.values
-        best = (
-            {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
-        )
-        if processes.is_first:
-            weights = self.model.state_dict()
-            save_checkpoint(folder, ResumeState(self.run, progress.step, weights, state, best))
-        self.saved_at = time.perf_counter()
+from bertlab.training.steps.averaging import Average, average_of, averaged
+from bertlab.training.steps.journal import Journal, Progress, Unread, check_finite, due, note_spikes
+from bertlab.training.steps.randomness import restore_rng_state
+from bertlab.training.steps.stops import Interrupted, MemoryExhausted, Pruned, interruptible, is_out_of_memory
 
 
 def fit(
@@ -478,63 +241,6 @@ def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:
     return norm
 
 
-OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "could not create a primitive",
-    "not enough memory",
-    "out of memory",
-    "unable to mmap",
-)
-
-
-def is_out_of_memory(error: RuntimeError | MemoryError) -> bool:
-    """CUDA's own class, Python's, or what the CPU's allocator and kernels say, for which torch
-    has no class.
-    """
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        sign in str(error).lower() for sign in OUT_OF_MEMORY
-    )
-
-
-def check_finite(loss: Loss, norm: Tensor, step: int, lr: float, folder: Path) -> None:
-    """Stop before a non-finite update reaches the weights. Raises DivergedError."""
-    if math.isfinite(float(loss.total)) and math.isfinite(float(norm)):
-        return
-    saved = newest_whole(folder)
-    last = "there is no checkpoint yet" if saved is None else f"the last good checkpoint is {saved}"
-    raise DivergedError(
-        f"training diverged at step {step}: loss {float(loss.total) / loss.count:.4g}, gradient norm"
-        f" {float(norm):.4g}, learning rate {lr:.3g}; {last}. Lower optimizer.lr, lengthen"
-        " schedule.warmup_fraction or lower optimizer.clip_norm"
-    )
-
-
-def note_spikes(config: Train, progress: Progress, unread: list[Unread]) -> bool:
-    """Judge the losses of the steps up to now, which are read with that; whether the last of them is a
-    spike.
-    """
-    asked, trend, is_spike = config.optimizer.skip_spikes, Trend(**progress.trend), False
-    for one in unread:
-        value = float(one.loss.total) / one.loss.count
-        is_spike = trend.see(value, asked or COUNTED)
-        progress.loss_largest = max(progress.loss_largest, value)
-        if is_spike:
-            progress.spikes.append(one.step)
-            if len(progress.spikes) <= TOLD_SPIKES:
-                done = (
-                    "its update is left out"
-                    if asked
-                    else "optimizer.skip_spikes would leave such updates out"
-                )
-                say(
-                    f"step {one.step}: loss {value:.4g} is a spike; {done}"
-                    + "; no more are told" * (len(progress.spikes) == TOLD_SPIKES)
-                )
-    unread.clear()
-    progress.trend = vars(trend)
-    return is_spike
-
-
 def over_time(config: Train, progress: Progress) -> bool:
     """Whether the wall-clock budget is spent."""
     return config.budget.hours is not None and progress.seconds >= 3600 * config.budget.hours
@@ -575,7 +281,7 @@ def resume(
     optimizer: torch.optim.Optimizer,
     average: Average | None,
     device: Device,
-    processes: Alone = ALONE,
+    processes: Alone,
 ) -> Progress:
     """Put everything back from the newest whole checkpoint; a fresh Progress where there is none."""
     state = load_checkpoint(folder, run, processes.first_step(folder))
@@ -595,28 +301,3 @@ def resume(
     restore_rng_state(generators[processes.rank], device.device)
     print(f"{processes.seed}continuing at step {state.step}")
     return Progress(**state.state["progress"])
-
-
-@contextmanager
-def interruptible() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP instead of dying by them; the loop looks after every step. A second
-    SIGINT acts at once.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, *HANGUP)}
-
-    def note(number: int, _: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(int(number))
-
-    for number in previous:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -13,7 +13,7 @@ from bertlab.promises import broken, expect, lies_in, told
 from bertlab.runs.machine import choose_device
 from bertlab.training.assembly import Learner, Model
 from bertlab.training.evaluation import checked_scores, measured_of
-from bertlab.training.randomness import restore_rng_state, rng_state
+from bertlab.training.steps.randomness import restore_rng_state, rng_state
 
 FEW = 8  # examples
 

@@ -22,9 +22,9 @@ from bertlab.training.assembly import Model
 from bertlab.training.costs.flops import product_rate, training_flops
 from bertlab.training.evaluation import score
 from bertlab.training.location import Located
-from bertlab.training.loop import Progress
 from bertlab.training.several.exchange import ALONE, Alone
-from bertlab.training.spikes import COUNTED
+from bertlab.training.steps.journal import Progress
+from bertlab.training.steps.spikes import COUNTED
 
 FIRST_SPIKES = 100  # of which a summary tells the step
 
@@ -62,6 +62,7 @@ def finished(
         "metrics": scored.metrics,
         "metric_specs": scored.specs,
         "answers": config.objective.answers(),
+        "classes": config.objective.tells_classes_of,
         "selected_by": f"{config.evaluation.selects_by}/{objective.primary.name}",
         "selected_step": progress.best_step if config.evaluation.keep == "best" else progress.step,
         "last": last_evaluation(progress, config.evaluation.selects_by),

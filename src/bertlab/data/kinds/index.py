@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.data.kinds._cells import shown
-from bertlab.data.kinds.number import is_missing
+from bertlab.data.kinds._cells import is_nothing, shown
 from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
 
@@ -70,4 +69,4 @@ class Index(Kind):
 
 def is_unanswered(cell: Any) -> bool:
     """Empty, or -1, as benchmarks write it."""
-    return is_missing(cell) or str(cell).strip() in ("-1", "-1.0")
+    return is_nothing(cell) or str(cell).strip() in ("-1", "-1.0")

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bertlab.data.kinds._cells import shown
+from bertlab.data.kinds._cells import is_nothing, shown
 from bertlab.declarations import Column, Kind
 from bertlab.errors import DataError
 
@@ -29,7 +29,7 @@ class Number(Kind):
 
     def look(self, cells: Sequence[Any], before: int) -> None:
         """Count what is there."""
-        missing = sum(is_missing(cell) for cell in cells)
+        missing = sum(is_nothing(cell) for cell in cells)
         self.missing += missing
         self.given += len(cells) - missing
 
@@ -45,7 +45,7 @@ class Number(Kind):
 
     def _number(self, cell: Any, row: int) -> float | None:
         column = self.column
-        if is_missing(cell):
+        if is_nothing(cell):
             if column.dataset.drop_unlabelled:
                 return None
             raise DataError(
@@ -67,8 +67,3 @@ class Number(Kind):
                 " float32: mend or drop the row, or write the column in another unit"
             )
         return value
-
-
-def is_missing(cell: Any) -> bool:
-    """Nothing there: null, NaN, an empty text."""
-    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())

@@ -7,9 +7,9 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 
-from bertlab.data.tables.rows import FileFormat, Rows, first_line, in_pieces, pick
+from bertlab.data.tables.rows import FileFormat, Rows, in_pieces, pick
 from bertlab.data.tables.text_files import read_lines
-from bertlab.errors import DataError, shortened
+from bertlab.errors import DataError, first_line, shortened
 
 MOST_WORDS = 8  # of a column's name
 LONG_ROW = 20  # lines of a file that one quoted text may go over before that is suspicious

@@ -7,7 +7,7 @@ from typing import Any
 
 from bertlab.data.tables.keys import TableKeys
 from bertlab.data.tables.rows import PIECE, Rows, class_names, lacking_column
-from bertlab.errors import DataError
+from bertlab.errors import DataError, first_line
 from bertlab.runs.progress import working
 
 
@@ -35,11 +35,7 @@ def load_from_hub(keys: TableKeys) -> dict[str, Any]:
             return dict(datasets.load_dataset(keys.hub, keys.hub_config))
     except Exception as error:  # of several libraries, none of them ours
         wanted = keys.mirror_files.get("train", f"{keys.name}/train.parquet")
-        line = (
-            (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            if answers
-            else "huggingface.co does not answer"
-        )
+        line = first_line(error) if answers else "huggingface.co does not answer"
         raise DataError(
             f"{where}: cannot get {keys.hub} from the hub ({line}). Without a network, set BERTLAB_DATA or "
             f"paths.mirror to a folder that holds {wanted}"

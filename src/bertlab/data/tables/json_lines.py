@@ -8,9 +8,9 @@ from typing import Any
 
 from bertlab.data.kinds._cells import a_kind
 from bertlab.data.kinds._cells import kinds as kinds_in_words
-from bertlab.data.tables.rows import FileFormat, Rows, first_line, in_pieces, pick
+from bertlab.data.tables.rows import FileFormat, Rows, in_pieces, pick
 from bertlab.data.tables.text_files import read_lines
-from bertlab.errors import DataError, shortened
+from bertlab.errors import DataError, first_line, shortened
 
 
 class JsonLines(FileFormat):

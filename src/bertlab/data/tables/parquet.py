@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from bertlab.data.tables.rows import PIECE, FileFormat, Rows, class_names, first_line, pick
-from bertlab.errors import DataError
+from bertlab.data.tables.rows import PIECE, FileFormat, Rows, class_names, pick
+from bertlab.errors import DataError, first_line
 
 
 class Parquet(FileFormat):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from bertlab.data.tables.keys import TableKeys
 from bertlab.errors import DataError, did_you_mean
+from bertlab.errors import first_line as first_line  # handed on
 
 PIECE = 2000  # rows at a time
 Record = TypeVar("Record")
@@ -76,11 +77,6 @@ def lacking_column(name: str, columns: Sequence[str], keys: TableKeys) -> str:
         cure = f"set dataset.delimiter={glued!r}"
         return f"no column '{name}' ({key}); its header {header} looks separated by {glued!r}: {cure}"
     return f"no column '{name}' ({key}), {did_you_mean(name, columns)}"
-
-
-def first_line(error: BaseException) -> str:
-    """Of what another library says, for an error of ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def in_pieces(records: Iterable[Record]) -> Iterator[list[Record]]:

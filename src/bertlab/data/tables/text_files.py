@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bertlab.data.tables.rows import first_line
-from bertlab.errors import ConfigError, DataError
+from bertlab.errors import ConfigError, DataError, first_line
 
 COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 

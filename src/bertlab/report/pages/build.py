@@ -7,7 +7,8 @@ import numpy as np
 from bertlab.errors import UserError
 from bertlab.report import by_example, stats
 from bertlab.report.arms import Study
-from bertlab.report.comparison import Row, choice_of, compare, level_of, warnings_of
+from bertlab.report.caveats import choice_of, warnings_of
+from bertlab.report.comparison import Row, compare, level_of
 from bertlab.report.figures import plots
 from bertlab.report.figures.curves import curves
 from bertlab.report.pages.methods import data_blocks, methods_blocks, settings_blocks
@@ -240,7 +241,7 @@ def scaling_blocks(study: Study, rows: Sequence[Row], cost: str, by: Sequence[st
 def example_blocks(study: Study, rows: Sequence[Row], with_texts: bool, mirror: str | None) -> list[Block]:
     """Paired tests over examples, per class, calibration, hardest errors; or why they are not here."""
     try:
-        evaluated = by_example.load_evaluated(study, "validation", mirror)
+        evaluated = by_example.load_evaluated(study, mirror)
     except UserError as error:
         return [Heading("Example by example", 3), Text(f"Left out: {error}.", "warning")]
     blocks: list[Block] = [Heading("Example by example", 3)]
@@ -390,7 +391,7 @@ def _clean_scores(study: Study, checks: Sequence[by_example.SeenBy], mirror: str
         seen.contamination.seen.any() for seen in checks if seen.contamination.split == "validation"
     ):
         return []
-    evaluated = by_example.load_evaluated(study, "validation", mirror)
+    evaluated = by_example.load_evaluated(study, mirror)
     lines = []
     for arm in study.arms:
         read = np.zeros(len(evaluated.texts), dtype=bool)

@@ -18,6 +18,7 @@ from bertlab.data.material import Material
 from bertlab.data.row_checks import contradictions, is_empty, places_by_text, texts_of
 from bertlab.data.text_checks import WORD
 from bertlab.declarations import Role
+from bertlab.errors import shortened
 from bertlab.report.pages.page import Block, Figure, Heading, Listing, Page, PageTable, Text
 from bertlab.runs.files import write_atomically, write_csv
 
@@ -315,5 +316,4 @@ def example_blocks(config: Train, material: Material, texts: Sequence[str]) -> l
 
 def shorten(text: str, most: int = LONGEST) -> str:
     """A text on one line."""
-    text = re.sub(r"\s+", " ", text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return shortened(re.sub(r"\s+", " ", text), most)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from bertlab.declarations import FRACTION, Metric
 from bertlab.report import by_example, stats
 from bertlab.report.arms import Arm, Seeds, Study, differing_keys
-from bertlab.report.comparison import Row, Versus, choice_of, last_scores, summarize
+from bertlab.report.caveats import choice_of
+from bertlab.report.comparison import Row, Versus, last_scores, summarize
 from bertlab.report.pages.page import PageTable
 from bertlab.report.settings import ABSENT
 

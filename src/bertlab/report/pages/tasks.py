@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from bertlab.report.arms import Seeds, counted
-from bertlab.report.comparison import choice_of, summarize
+from bertlab.report.caveats import choice_of
+from bertlab.report.comparison import summarize
 from bertlab.report.figures.plots import profiles
 from bertlab.report.pages.page import Block, Heading, PageTable, Text
 from bertlab.report.pages.tables import difference_cells

@@ -16,14 +16,15 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bertlab.config.schema import Train
+from bertlab.config import registry
+from bertlab.config.schema import ObjectiveConfig, Train
 from bertlab.contracts import Examples
 from bertlab.data.material import Material, prepare
 from bertlab.data.tokenizer import ROLES
@@ -64,10 +65,9 @@ def check_benchmark(config: Train) -> None:
     """Raises ConfigError for a run that has no counterpart in the Trainer, or whose weights would first have
     to be made.
     """
-    if type(config.objective) not in (Classification, Mlm):  # mlm_nsp's is an Mlm too
-        raise ConfigError(
-            f"objective={config.objective.name}: the Trainer is measured on classification and mlm"
-        )
+    if type(config.objective) not in COUNTERPARTS:  # mlm_nsp's is an Mlm too
+        names = " and ".join(registry.option_of("objective", kind(name="")) for kind in COUNTERPARTS)
+        raise ConfigError(f"objective={config.objective.name}: the Trainer is measured on {names}")
     if not isinstance(config.model, Bert):
         raise ConfigError(
             f"model={config.model.name}: the encoder that is measured is model=bert or one of its presets,"
@@ -154,7 +154,7 @@ def measure_trainer(config: Train, warmup: int, steps: int, same_settings: bool)
                 marks.append(time.perf_counter())
 
     known = {field.name for field in dataclasses.fields(TrainingArguments)}
-    grouped = same_settings and config.budget.group_by_length and isinstance(config.objective, Classification)
+    grouped = same_settings and groups_by_length(config)
     order: dict[str, Any] = (
         {"train_sampling_strategy": "group_by_length" if grouped else "random"}
         if "train_sampling_strategy" in known
@@ -198,25 +198,25 @@ def their_parts(
     config: Train, material: Material, rows: Sequence[int]
 ) -> tuple[Any, dict[str, list[Any]], Any]:
     """Their model, the columns of their dataset, their collator."""
-    from transformers import (
-        BertConfig,
-        BertForMaskedLM,
-        BertForSequenceClassification,
-        DataCollatorForLanguageModeling,
-        DataCollatorWithPadding,
-        PreTrainedTokenizerFast,
-    )  # fmt: skip
+    from transformers import PreTrainedTokenizerFast
 
     examples = material.examples["train"]
-    described: Any = their_config(config, material)
     columns: dict[str, list[Any]] = {"input_ids": [examples[row].tolist() for row in rows]}
     special, backend = material.tokenizer.special, material.tokenizer.backend
     ids = (special.pad_id, special.unk_id, special.cls_id, special.sep_id, special.mask_id)
     names = {f"{role}_token": backend.id_to_token(index) for role, index in zip(ROLES, ids, strict=True)}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)  # type: ignore[no-untyped-call]  # transformers has no types here
-    if isinstance(config.objective, Mlm):
-        collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=config.objective.rate)
-        return BertForMaskedLM(BertConfig(**described)), columns, collator
+    model, collator = COUNTERPARTS[type(config.objective)].of(config, material, rows, columns, tokenizer)
+    return model, columns, collator
+
+
+def classification_there(
+    config: Train, material: Material, rows: Sequence[int], columns: dict[str, list[Any]], tokenizer: Any
+) -> tuple[Any, Any]:
+    """Their model and their collator; adds labels to `columns`, and segments where there are second texts."""
+    from transformers import BertConfig, BertForSequenceClassification, DataCollatorWithPadding
+
+    examples = material.examples["train"]
     starts = examples.columns["second_start"]
     if any(starts[row] > 0 for row in rows):
         columns["token_type_ids"] = [
@@ -224,10 +224,38 @@ def their_parts(
             for row, tokens in zip(rows, columns["input_ids"], strict=True)
         ]
     columns["labels"] = [int(examples.columns["label"][row]) for row in rows]
-    model = BertForSequenceClassification(
-        BertConfig(**described | {"num_labels": len(material.objective.label_names)})
-    )
-    return model, columns, DataCollatorWithPadding(tokenizer)
+    described = their_config(config, material) | {"num_labels": len(material.objective.label_names)}
+    return BertForSequenceClassification(BertConfig(**described)), DataCollatorWithPadding(tokenizer)
+
+
+def mlm_there(
+    config: Train, material: Material, _rows: Sequence[int], _columns: dict[str, list[Any]], tokenizer: Any
+) -> tuple[Any, Any]:
+    """Their model and their collator, which masks."""
+    from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling
+
+    assert isinstance(config.objective, Mlm)
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=config.objective.rate)
+    return BertForMaskedLM(BertConfig(**their_config(config, material))), collator
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """What the Trainer trains in the place of one of our objectives."""
+
+    lengths_vary: bool  # of its examples, which can then be grouped by them; masked blocks are full
+    of: Callable[[Train, Material, Sequence[int], dict[str, list[Any]], Any], tuple[Any, Any]]
+
+
+COUNTERPARTS: dict[type[ObjectiveConfig], Counterpart] = {
+    Classification: Counterpart(lengths_vary=True, of=classification_there),
+    Mlm: Counterpart(lengths_vary=False, of=mlm_there),
+}
+
+
+def groups_by_length(config: Train) -> bool:
+    """Whether batches are of similar lengths, ours and the Trainer's at the same settings."""
+    return config.budget.group_by_length and COUNTERPARTS[type(config.objective)].lengths_vary
 
 
 def their_config(config: Train, material: Material) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from bertlab.errors import ConfigError, PeerLostError, RunError, ToldElsewhereError, UserError
+from bertlab.errors import ConfigError, PeerLostError, RunError, ToldElsewhereError, UserError, first_line
 from bertlab.runs.processes import Place, note_meeting, place
 
 T = TypeVar("T")
@@ -236,7 +236,7 @@ def deaths_told(processes: Together) -> Iterator[None]:
         kind = PeerLostError if processes.tells_of_death() else ToldElsewhereError
         line = (
             f"process {processes.rank} of {processes.of}: another one of this run has ended"
-            f" ({str(error).splitlines()[0][:120]})"
+            f" ({first_line(error, 120)})"
         )
         raise kind(f"{line}; the same command goes on from the last checkpoint") from error
 
@@ -284,7 +284,7 @@ def meet() -> Alone:
                 raise
             raise RunError(
                 f"process {here.rank} of {here.of}: the processes of this run do not meet at"
-                f" {here.address} ({str(error).splitlines()[0][:200]}); all must run, and the port be free:"
+                f" {here.address} ({first_line(error, 200)}); all must run, and the port be free:"
                 " MASTER_ADDR and MASTER_PORT say where"
             ) from error
         note_meeting()

@@ -12,12 +12,10 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from torch.multiprocessing.spawn import ProcessContext, ProcessExitedException, start_processes
@@ -26,8 +24,8 @@ from bertlab import errors
 from bertlab.errors import PeerLostError, RunError, ToldElsewhereError, UserError
 from bertlab.runs.processes import Place, take_place
 from bertlab.runs.streams import prepare_streams
-from bertlab.training.loop import HANGUP, Interrupted, MemoryExhausted
 from bertlab.training.several.exchange import leave
+from bertlab.training.steps.stops import Interrupted, MemoryExhausted, heard
 
 GRACE = 15.0  # seconds that the others have to end by themselves once one has failed
 DONE, ELSEWHERE, INTERRUPTED, EXHAUSTED, REFUSED = "done", "elsewhere", "interrupted", "exhausted", "refused"
@@ -140,21 +138,14 @@ def _read(file: Path) -> Told | None:
 def handing_on(started: ProcessContext) -> Iterator[list[int]]:
     """Hand SIGINT, SIGTERM and SIGHUP on as a polite SIGTERM, once; a second SIGINT kills."""
     received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
 
-    def note(number: int, _: FrameType | None) -> None:
+    def note(number: int) -> None:
         again = bool(received) and number == signal.SIGINT
         if not received or again:
             for process in started.processes:
                 with contextlib.suppress(ProcessLookupError, ValueError):
                     process.kill() if again else process.terminate()
-        received.append(int(number))
+        received.append(number)
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, *HANGUP)}
-    try:
+    with heard(note):
         yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

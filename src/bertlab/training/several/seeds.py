@@ -36,8 +36,8 @@ from bertlab.kernels import Each, as_each
 from bertlab.runs.checkpoints import steps_to_resume
 from bertlab.runs.machine import Device
 from bertlab.training.assembly import Learner
-from bertlab.training.loop import Interrupted, interruptible
 from bertlab.training.several.exchange import Alone
+from bertlab.training.steps.stops import Interrupted, interruptible
 
 T = TypeVar("T")
 PATIENCE = 5.0  # seconds that threads have to leave once the user has asked twice
