@@ -19,10 +19,12 @@ from bertlab.declarations import Metric
 from bertlab.jobs.report import Schema, compare_runs
 from bertlab.report import stats
 from bertlab.report.arms import Arm, Seeds, Study
+from bertlab.report.by_example import WithExamples
 from bertlab.report.caveats import warnings_of
 from bertlab.report.comparison import Cost, Row, Versus, compare, differences, summarize
 from bertlab.report.pages.page import to_markdown
 from bertlab.report.pages.preregistered import answer
+from bertlab.report.pages.tables import Examples
 
 ACCURACY = Metric("accuracy", higher_is_better=True)
 
@@ -177,11 +179,31 @@ def test_a_plan_answers_by_the_same_rule() -> None:
         rows = [Row(arm, None, None, versus.get(arm.name), None, cost) for arm in study.arms]
         for name, one in versus.items():
             shown = re.search(
-                f"“{name}” differs by less than .*? is (shown|not shown)", answer(plan, study, rows)
+                f"“{name}” differs by less than .*? is (shown|not shown)",
+                answer(plan, study, rows, Examples()),
             )
             assert shown is not None and (shown[1] == "shown") == ("equivalent within" in one.verdict)
             said.setdefault(name, set()).add(shown[1])
     assert said["arm 0"] == {"shown", "not shown"}
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_an_answer_says_what_other_examples_would_leave_of_it(split: str) -> None:
+    """Of the split that the plan named, not of the other."""
+    study = study_of([0.0] * 6, {"arm 0": WITH_T * 0.01})
+    versus = differences(study, "validation", "t")["arm 0"]
+    cost = Cost(0, 0, 0, 0, 0, 0, 0, 0, False)
+    rows = [
+        Row(arm, None, None, *([None if arm is study.baseline else versus] * 2), cost) for arm in study.arms
+    ]
+    plan = StudyPlan(
+        question="?", arms={"baseline": [], "arm 0": []}, effect=0.5, test="t", seeds=6, split=split
+    )
+    own = {"arm 0": WithExamples((0.0, 1.0), (-0.001, 0.003))}
+    told = answer(plan, study, rows, Examples(**{split: own}))
+    assert "with other examples too [−0.10, +0.30]" in told
+    other = "test" if split == "validation" else "validation"
+    assert "other examples" not in answer(plan, study, rows, Examples(**{other: own}))
 
 
 def test_a_sequential_test_calls_equivalent_only_what_its_interval_holds() -> None:

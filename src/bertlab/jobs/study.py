@@ -143,8 +143,8 @@ def write(
         config.paths.mirror,
         plan.test,
         plan.effect,
+        opening=lambda study, rows, examples: opening(frozen, plan, study, rows, examples),
     )
-    page.blocks[:0] = opening(frozen, plan, study, rows)
     place = out / REPORT
     told = report.Schema(
         runs=str(place),

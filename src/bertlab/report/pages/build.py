@@ -1,6 +1,6 @@
 """From run folders to a page: what stands in a report, and in which order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -44,8 +44,9 @@ def build_page(
     test: str = stats.SIGN_FLIP,
     effect: float | None = None,
     scaling: tuple[str, Sequence[str]] | None = None,
+    opening: Callable[[Study, Sequence[Row], Examples], list[Block]] | None = None,
 ) -> Page:
-    """The whole report."""
+    """The whole report. `opening`: what stands above a study's own blocks."""
     stages = {run.name: run for run in runs if not run.problem}
     page = Page(title)
     for study in studies:
@@ -53,6 +54,7 @@ def build_page(
             rows = compare(study, stages, test, effect)
         with working(f"resampling examples of {study.title}"):
             examples, lacking = _examples_of(study, rows, mirror) if with_examples else (Examples(), {})
+        page.blocks += [] if opening is None else opening(study, rows, examples)
         with working(f"tables and figures of {study.title}"):
             page.blocks += study_blocks(study, rows, test, examples, lacking)
         page.blocks += [] if scaling is None else scaling_blocks(study, rows, *scaling)

@@ -10,7 +10,7 @@ from bertlab.report import stats
 from bertlab.report.arms import Study, counted
 from bertlab.report.comparison import LEVEL, Row, Versus
 from bertlab.report.pages.page import Block, Heading, PageTable, Text
-from bertlab.report.pages.tables import difference_cells, p_text, spread
+from bertlab.report.pages.tables import Examples, difference_cells, spread, wider_interval
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Frozen:
     unfinished: str = ""  # of a plan that has not come to its end: what is still to be made
 
 
-def opening(frozen: Frozen, plan: StudyPlan, study: Study, rows: Sequence[Row]) -> list[Block]:
+def opening(
+    frozen: Frozen, plan: StudyPlan, study: Study, rows: Sequence[Row], examples: Examples
+) -> list[Block]:
     """Question, answer, plan, deviations. `plan`: what was carried out, judged as the frozen one says."""
     blocks: list[Block] = [Heading("Question"), Text(plan.question)]
     blocks += [Text(f"Expected before the runs: {plan.hypothesis}")] if plan.hypothesis else []
@@ -38,7 +40,7 @@ def opening(frozen: Frozen, plan: StudyPlan, study: Study, rows: Sequence[Row]) 
                 "warning",
             )
         )
-    blocks += [Text(answer(plan, study, rows))]
+    blocks += [Text(answer(plan, study, rows, examples))]
     blocks += [
         Heading("Plan, frozen before the first run"),
         Text(f"Seal {frozen.seal}, {frozen.at}; every run made since carries it."),
@@ -89,8 +91,11 @@ def versus_of(plan: StudyPlan, row: Row) -> Versus | None:
     return row.on_test if plan.split == "test" else row.on_validation
 
 
-def answer(plan: StudyPlan, study: Study, rows: Sequence[Row]) -> str:
-    """In a sentence for each arm, on the split that was named before."""
+def answer(plan: StudyPlan, study: Study, rows: Sequence[Row], examples: Examples) -> str:
+    """In a sentence for each arm, on the split that was named before: over seeds, and over its examples too
+    where they are at hand.
+    """
+    wider = examples.test if plan.split == "test" else examples.validation
     base = next(row for row in rows if row.is_baseline)
     words = [
         f"“{base.arm.name}” reaches"
@@ -103,10 +108,10 @@ def answer(plan: StudyPlan, study: Study, rows: Sequence[Row]) -> str:
         if versus is None:
             words.append(f"“{row.arm.name}”: no score on {plan.split}.")
             continue
-        told = (
-            f"“{row.arm.name}”: {versus.verdict} ({difference_cells(versus, study.metric)[0]}, p ="
-            f" {p_text(versus.p)})."
-        )
+        difference, p = difference_cells(versus, study.metric)
+        if too := wider_interval(wider.get(row.arm.name), versus, study.metric):
+            difference += f", with other examples too {too}"
+        told = f"“{row.arm.name}”: {versus.verdict} ({difference}, p = {p})."
         words.append(f"{_equivalence(plan, study, row)} {told}" if plan.equivalence else told)
     return " ".join(words)
 

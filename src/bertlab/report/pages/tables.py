@@ -31,7 +31,7 @@ class Examples:
     test: Mapping[str, by_example.WithExamples] = field(default_factory=dict)
 
 
-def _wider(told: by_example.WithExamples | None, versus: Versus | None, metric: Metric) -> str:
+def wider_interval(told: by_example.WithExamples | None, versus: Versus | None, metric: Metric) -> str:
     """A difference's interval over seeds and examples, at the level of the one beside it."""
     if told is None or told.difference is None or versus is None:
         return ""
@@ -78,7 +78,7 @@ def comparison_table(
                 *wider(row.arm),
                 *([] if alone else difference_cells(row.on_validation, study.metric)),
                 *(
-                    [_wider(examples.get(row.arm.name), row.on_validation, study.metric)]
+                    [wider_interval(examples.get(row.arm.name), row.on_validation, study.metric)]
                     if examples and not alone
                     else []
                 ),
@@ -102,7 +102,7 @@ def held_out_table(
         return []
     lines = [
         [row.arm.name, spread(row.test, study.metric), *difference_cells(row.on_test, study.metric),
-        *([_wider(examples.get(row.arm.name), row.on_test, study.metric)] if examples else []),
+        *([wider_interval(examples.get(row.arm.name), row.on_test, study.metric)] if examples else []),
         "the baseline" if row.is_baseline else
          "–" if row.on_test is None else row.on_test.verdict]
         for row in rows
