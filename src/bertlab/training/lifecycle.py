@@ -46,7 +46,7 @@ def train(config: Train, context: Context) -> Outcome:
     try:
         with word_left():
             return train_located(run, context)
-    except (DataError, DivergedError) as error:  # met by all alike: the first tells
+    except (ConfigError, DataError, DivergedError) as error:  # met by all alike: the first tells
         raise error if place().is_first else ToldElsewhereError(str(error)) from error
 
 
