@@ -106,7 +106,9 @@ class Surveyor:
 
 def _on_this_cpu(config: Train) -> Train:
     """The same run where its data are looked at."""
-    here = dataclasses.replace(config.compute, device="cpu", precision="float32", compile=False, processes=1)
+    here = dataclasses.replace(
+        config.compute, device="cpu", precision="float32", compile=False, processes=1, sharding="none"
+    )
     return dataclasses.replace(config, compute=here)
 
 
