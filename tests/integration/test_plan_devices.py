@@ -206,6 +206,8 @@ def one_of_two(rank: int, folder: str, words: list[str], passes: int) -> None:
     processes.gather([0.0])
     held = sum(tensor.numel() * tensor.element_size() for tensor in own)
     Path(folder, f"{rank}.json").write_text(json.dumps({"came": told, "held": held}))
+    # what outlives the group destroys it, holding Python's lock, for which gloo's threads may wait
+    del learner
     leave()
 
 

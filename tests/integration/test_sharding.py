@@ -59,6 +59,60 @@ def test_parts_train_as_a_whole(tmp_path: Path, words: list[str], of: int, alone
     assert "sharding" not in numerics[0] and numerics[1]["sharding"] == "full"
 
 
+BAG = '''
+"""A bag of words: no layers that could be groups."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from bertlab.config.schema import ModelConfig, integer
+from bertlab.contracts import Encoder
+
+
+@dataclass
+class Bag(ModelConfig):
+    hidden_size: int = integer(16, "width", low=1)
+
+    def build(self, vocab_size, pad_id):
+        return BagEncoder(self, vocab_size, pad_id)
+
+
+class BagEncoder(Encoder):
+    def __init__(self, config, vocab_size, pad_id):
+        super().__init__(config)
+        self.hidden_size = config.hidden_size
+        self.token, self.dropout = nn.Embedding(vocab_size, config.hidden_size, pad_id), nn.Dropout(0.1)
+
+    def forward(self, input_ids, segment_ids=None, attention_mask=None, pooled_only=False):
+        return self.dropout(self.token(input_ids))
+
+    def token_weight(self):
+        return self.token.weight
+'''
+
+
+@pytest.mark.parametrize("kind", ["bag", "hf"])
+def test_encoders_of_others_train_in_parts(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that tells no layers apart, and Hugging Face's, whose dropout is torch's own."""
+    words = [word for word in RUN if not word.startswith("model.")] + ["budget.steps=10"]
+    if kind == "hf":
+        test_hf = pytest.importorskip("test_hf", reason="transformers is not installed")
+        place = test_hf.folder_of("BertConfig", tmp_path / "hub")
+        words += [f"model.name_or_path={place}", "model=hf", "init=pretrained", "tokenizer=inherited"]
+    else:
+        (tmp_path / "plugins" / "models").mkdir(parents=True)
+        (tmp_path / "plugins" / "models" / "bag.py").write_text(BAG)
+        monkeypatch.setenv("BERTLAB_PLUGINS", str(tmp_path / "plugins"))
+        words += ["model=bag", "model.pooling=mean"]
+    finish(*words, f"paths.output={tmp_path / 'one'}")
+    together(*words, SHARDED, f"paths.output={tmp_path / 'parts'}")
+    one, parts = (load_weights(only_run(tmp_path / name) / "last.safetensors") for name in ("one", "parts"))
+    assert largest_difference(one, parts) < 1e-5
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLM by two in parts, with averaged weights, never interrupted."""
