@@ -175,7 +175,7 @@ def bytes_received() -> int:
 
 
 def one_of_two(rank: int, folder: str, words: list[str], passes: int) -> None:
-    """Three steps of so many passes; the bytes that came in each, and what is kept at the end, into a file."""
+    """Three steps of so many passes; the bytes that came in each, and what is kept then, into a file."""
     take_place(Place(rank, 2, rank, 2, f"file://{folder}/meeting"))
     torch.set_num_threads(1)
     config = compose_schema("train", words)

@@ -23,8 +23,8 @@ from bertlab.training.costs.devices import (
 MILLION = 1_000_000
 WORK = Work(
     name="run", parameters=110 * MILLION, trained=110 * MILLION, state_bytes=8 * 110 * MILLION,
-    fixed_bytes=0.5e9, example_bytes=20e6, layered=85 * MILLION, gathered=40 * MILLION, weight_bytes=2, examples=256.0,
-    tokens=256 * 128.0, steps=1000, flops=6.0 * 110e6 * 256 * 128,
+    fixed_bytes=0.5e9, example_bytes=20e6, layered=85 * MILLION, gathered=40 * MILLION, weight_bytes=2,
+    examples=256.0, tokens=256 * 128.0, steps=1000, flops=6.0 * 110e6 * 256 * 128,
 )  # fmt: skip
 DEVICES = Devices(
     flops=1e15, memory=72e9, per_node=8, link=360e9, network=320e9, latency=1e-5, message=3e-5, share=0.4,
