@@ -36,6 +36,7 @@ class Sharded(Together):
     """One of several processes that have met, where each keeps a part of the model."""
 
     in_parts = True
+    mesh: DeviceMesh  # of all, once the model has been divided
 
     def __init__(self, met: Together) -> None:
         self.rank, self.of, self.local_rank, self.board = met.rank, met.of, met.local_rank, met.board
@@ -43,13 +44,14 @@ class Sharded(Together):
     def divide(self, model: Model, optimizer: OptimizerConfig, device: torch.device) -> None:
         with deaths_told(self):
             refuse_unfit(optimizer, self.of)
-            shard(model, self.of, device)
+            self.mesh = init_device_mesh(device.type, (self.of,))
+            shard(model, self.mesh)
 
     def suited(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         return suited(optimizer)
 
     def learner(self, module: nn.Module) -> nn.Module:
-        fully_shard(module)  # itself without weights: the root, whose output is the loss
+        fully_shard(module, mesh=self.mesh)  # itself without weights: the root, whose output is the loss
         return module
 
     @contextmanager
@@ -90,8 +92,8 @@ class Sharded(Together):
 
 
 # --- a model --------------------------------------------------------------------------------------
-def shard(model: Model, of: int, device: torch.device) -> None:
-    """Leave each of `of` processes, which all hold the same weights, with its part of them, on `device`.
+def shard(model: Model, mesh: DeviceMesh) -> None:
+    """Leave each process, all of which hold the same weights, with its part of them, on its device.
 
     Raises ConfigError for a weight that cannot be cut.
     """
@@ -101,7 +103,6 @@ def shard(model: Model, of: int, device: torch.device) -> None:
                 f"{KEY}: {name} is a number without a dimension, which is not cut into parts; give it one, or"
                 " leave compute.sharding out"
             )
-    mesh = init_device_mesh(device.type, (of,))
     for layer in layers_of(model.encoder):
         fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh, reshard_after_forward=False)
