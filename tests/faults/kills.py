@@ -6,8 +6,8 @@ The suite runs a short form (test_kills.py). By hand, with a seed and a budget:
     python tests/faults/kills.py --seed 1 --kills 1000 --minutes 60
     python tests/faults/kills.py --seed 1 --kills 20 --minutes 60 --jobs ranks
 
-Of `ranks`, a run that two processes train together, one of the two is killed, and the other and the command
-must end by themselves.
+Of `ranks` and `parts`, a run that two processes train together, one of the two is killed, and the other and
+the command must end by themselves.
 
 It prints a line a round (what was sent when) and a table; a round that ends differently is a failure, with
 its seed to repeat it.
@@ -124,6 +124,16 @@ class Job:
 JOBS = (
     Job("train", lambda place: [*TRAIN, f"paths.output={place}/out", f"paths.cache={place}/cache"]),
     Job("ranks", lambda place: [*RANKS, f"paths.output={place}/out", f"paths.cache={place}/cache"], ranks=2),
+    Job(
+        "parts",
+        lambda place: [
+            *RANKS,
+            "compute.sharding=full",
+            f"paths.output={place}/out",
+            f"paths.cache={place}/cache",
+        ],
+        ranks=2,
+    ),
     Job("stage", lambda place: [*STAGE, f"paths.output={place}/out", f"paths.cache={place}/cache"]),
     Job(
         "export",

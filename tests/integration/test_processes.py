@@ -158,6 +158,7 @@ def test_what_is_wrong_is_told_once(tmp_path: Path) -> None:
         "compute.processes=3": "2 processes were started",
         "optimizer.lr=1e30": "diverged",
         "objective=rtd": "one process must see all of them",
+        "finetune.freeze_layers=9": "the model has",
     }
     for word, line in cases.items():
         members = team(*RUN, "dataset.task=documents", word, f"paths.output={tmp_path}")

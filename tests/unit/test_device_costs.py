@@ -23,8 +23,8 @@ from bertlab.training.costs.devices import (
 MILLION = 1_000_000
 WORK = Work(
     name="run", parameters=110 * MILLION, trained=110 * MILLION, state_bytes=8 * 110 * MILLION,
-    fixed_bytes=0.5e9, example_bytes=20e6, gathered=40 * MILLION, weight_bytes=2, examples=256.0,
-    tokens=256 * 128.0, steps=1000, flops=6.0 * 110e6 * 256 * 128,
+    fixed_bytes=0.5e9, example_bytes=20e6, layered=85 * MILLION, gathered=40 * MILLION, weight_bytes=2,
+    examples=256.0, tokens=256 * 128.0, steps=1000, flops=6.0 * 110e6 * 256 * 128,
 )  # fmt: skip
 DEVICES = Devices(
     flops=1e15, memory=72e9, per_node=8, link=360e9, network=320e9, latency=1e-5, message=3e-5, share=0.4,
@@ -58,9 +58,9 @@ def test_a_ring_sends_what_its_walk_sends(n: int) -> None:
 def test_gradients_are_exchanged_once_and_sharded_weights_for_every_pass(n: int) -> None:
     part = (n - 1) / n
     assert exchanged_bytes(WORK, n, 3, sharded=False) == pytest.approx(2 * part * 4 * WORK.parameters)
-    # gathered forward and backward in bfloat16, gradients scattered in float32
+    # all gathered forward, layers backward too, gradients scattered, all in float32
     assert exchanged_bytes(WORK, n, 3, sharded=True) == pytest.approx(
-        3 * part * (2 + 2 + 4) * WORK.parameters
+        3 * part * 4 * (WORK.parameters + 85e6 + WORK.trained)
     )
 
 
@@ -72,7 +72,11 @@ def test_adamw_in_mixed_precision_keeps_16_bytes_a_parameter() -> None:
     assert kept_bytes(WORK, 64, sharded=True) == 16 * WORK.parameters / 64
     assert memory(WORK, 1, 10, sharded=False) == 16 * WORK.parameters + 0.5e9 + 10 * 20e6
     assert memory(WORK, 64, 10, sharded=True) == pytest.approx(
-        16 * WORK.parameters / 64 + (2 + 4) * 40e6 + 10 * 20e6
+        16 * WORK.parameters / 64 + 2 * WORK.parameters + (4 + 4) * 40e6 + 10 * 20e6
+    ), "with copies of all weights in bfloat16, which autograd keeps"
+    exact = dataclasses.replace(WORK, weight_bytes=4)
+    assert memory(exact, 64, 10, sharded=True) == pytest.approx(
+        16 * WORK.parameters / 64 + (4 + 4) * 40e6 + 10 * 20e6
     )
 
 

@@ -27,7 +27,8 @@ def run_id(*overrides: str) -> str:
     "objective.head_dropout=0.2",
      "budget.steps=10", "tokenizer.vocab_size=500", "evaluation.keep=last", "evaluation.every_steps=7",
      "compute.precision=bfloat16",
-     "compute.micro_batch_size=8", "compute.compile=true", "compute.together=8"],
+     "compute.micro_batch_size=8", "compute.compile=true", "compute.together=8",
+     "compute.sharding=full"],
 )  # fmt: skip
 def test_what_can_change_results_changes_the_id(override: str) -> None:
     assert run_id(override) != run_id()

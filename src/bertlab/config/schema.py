@@ -266,7 +266,7 @@ class Finetune(Node):
 @dataclass
 class Compute(Node):
     """Where and how fast; left out of the run's identity except for what changes rounding (device, precision,
-    micro-batch, processes, together).
+    micro-batch, processes, sharding, together).
     """
 
     device: str = choice(
@@ -292,6 +292,13 @@ class Compute(Node):
         "processes that train a run together on this machine, each on a device of its own; torchrun and srun"
         " say it themselves",
         low=1,
+    )
+    sharding: str = choice(
+        "none",
+        "none",
+        "full",
+        help="what each of several processes keeps of weights, gradients and optimizer state: all of it, or"
+        " its part alone (FSDP; Zhao et al. 2023), for models that do not fit one device",
     )
     together: int = integer(
         1,

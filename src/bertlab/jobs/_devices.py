@@ -23,13 +23,15 @@ def show(runs: Sequence[Asked], numbers: Sequence[int], sharded: bool, name: str
     """Print the plan; the exit status."""
     surveyor, errors = Surveyor(hardware), 0
     kinds: dict[str, Devices] = {}  # by precision
-    alike: dict[tuple[str, Work], list[str]] = {}  # precision and work -> names of the runs
+    # precision, whether in parts, and work -> names of the runs
+    alike: dict[tuple[str, bool, Work], list[str]] = {}
     for place, run in enumerate(each(runs, "surveying", len(runs), "runs"), start=1):
         try:
             config = run.compose()
             precision = precision_of(config, hardware)
+            split = sharded or config.compute.sharding == "full"
             for work in surveyor.survey(config, max(numbers) > 1):
-                names = alike.setdefault((precision, dataclasses.replace(work, name="")), [])
+                names = alike.setdefault((precision, split, dataclasses.replace(work, name="")), [])
                 if work.name not in names:  # a pretraining that several need
                     names.append(work.name)
             if precision not in kinds:
@@ -42,11 +44,11 @@ def show(runs: Sequence[Asked], numbers: Sequence[int], sharded: bool, name: str
         for line in assumptions(name, hardware, devices, precision):
             print(line)
     made = []
-    for (precision, work), names in alike.items():
-        estimates = [estimate(work, kinds[precision], n, sharded) for n in numbers]
+    for (precision, split, work), names in alike.items():
+        estimates = [estimate(work, kinds[precision], n, split) for n in numbers]
         made.append((len(names), estimates))
         print()
-        for line in describe(work, names, kinds[precision], estimates, sharded):
+        for line in describe(work, names, kinds[precision], estimates, split):
             print(line)
     if sum(times for times, _ in made) > 1:
         print()
@@ -126,7 +128,7 @@ def verdict(work: Work, devices: Devices, estimates: Sequence[Estimate], sharded
         return
     where = f"wall: from {hit.devices} device{'s' * (hit.devices > 1)} on {WALLS[hit.wall]}"
     if hit.wall == "memory":
-        instead = "more devices" if sharded else "sharding=full, shorter examples"
+        instead = "more devices" if sharded else "compute.sharding=full, shorter examples"
         yield (
             f"{where}: {size(hit.memory)} for {hit.micro_batch} example{'s' * (hit.micro_batch > 1)} a pass,"
             f" {size(devices.memory)} there; {instead} or a smaller model"

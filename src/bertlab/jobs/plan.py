@@ -18,7 +18,8 @@ of the hardware (conf/hardware/, or a preset of your own below a --config-dir) a
   hardware.share=0.5       a figure of it: bfloat16_tflops, float32_tflops, memory_gb, memory_share, devices_per_node, link_gb_s,
                            network_gb_s, link_share, latency_us, message_us, share, half_tokens, pass_ms, overlap, price, kind
   devices=1,8,64           how many; 1, 2, 4, … 512 where it is not said
-  sharding=full            each device holds a part of weights, gradients and optimizer state, instead of all of it
+  sharding=full            each device holds a part of weights, gradients and optimizer state, instead of all of it; as runs with
+                           compute.sharding=full do
 """
 
 import sys

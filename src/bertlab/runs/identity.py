@@ -1,8 +1,8 @@
 """A run's id: a hash of what decides its results.
 
 That is the resolved config without what only changes speed or names, the numerics (device, precision,
-micro-batch, processes, together), the content of everything it reads, the version of the core's results, and
-the code of the components it uses. The core (loop, data, evaluation, …) is known by one declared number,
+micro-batch, processes, sharding, together), the content of everything it reads, the version of the core's
+results, and the code of the components it uses. The core (loop, data, evaluation, …) is known by one number,
 RESULTS_VERSION: tests/integration/test_golden.py fails where results change without a new one, so that moving
 a helper renames no run. Components and plugins are known by their code, without comments, docstrings, layout:
 an edited model is a new run.
@@ -42,6 +42,8 @@ def identify(config: Train, device: Device, stage: str | None, pairs: str | None
     }
     if config.compute.processes > 1:
         numerics["processes"] = config.compute.processes  # sums are made in another order
+    if config.compute.sharding != "none":
+        numerics["sharding"] = config.compute.sharding  # and in another one
     if config.compute.together > 1:
         # and by other kernels, over batches filled up to the longest of all
         numerics["together"] = config.compute.together

@@ -127,6 +127,7 @@ def check_combination(config: Train) -> None:
             " by the others in its batch, so that one process must see all of them; leave it 1"
         )
     _check_together(config)
+    _check_sharding(config)
     if objective.needs_documents and not dataset.has_documents():
         raise ConfigError(
             f"objective={objective.name} needs document, which dataset={dataset.name} does not have (it has"
@@ -153,6 +154,20 @@ def _check_together(config: Train) -> None:
         raise ConfigError(
             f"{key}: tracker={config.tracker.name} tracks one run of a process at a time; take another"
             " tracker, or leave compute.together at 1"
+        )
+
+
+def _check_sharding(config: Train) -> None:
+    """What cannot be trained in parts. Raises ConfigError."""
+    compute, key = config.compute, f"compute.sharding={config.compute.sharding}"
+    if compute.sharding == "none":
+        return
+    if compute.compile:
+        raise ConfigError(f"{key}: an encoder in parts is not compiled; leave compute.compile out")
+    if config.evaluation.pairs is not None:
+        raise ConfigError(
+            f"{key}: minimal pairs are scored by one process, which has a part of the weights alone; leave"
+            " evaluation.pairs out, and score the finished run by bertlab evaluate run=… pairs=…"
         )
 
 

@@ -37,13 +37,17 @@ def measure(
     order = np.argsort(examples.lengths, kind="stable")
     parts = []
     starts = range(0, len(order), batch_size)
-    own = starts[processes.rank :: processes.of]
-    for start in each(own, f"scoring {label}".strip(), len(own), "batches"):
-        made = objective.collate(examples, order[start : start + batch_size], None)
-        batch = expect(made, Batch, objective, "collate").to(device.device)
-        with device.autocast():
-            outputs = model(batch)
-        parts.append(measured_of(objective, outputs, batch))
+    own = list(starts[processes.rank :: processes.of])
+    if processes.in_parts:  # one without a batch of its own has a part in the others' all the same
+        own += [0] * (len(starts[:: processes.of]) - len(own))
+    with processes.listening():
+        for start in each(own, f"scoring {label}".strip(), len(own), "batches"):
+            made = objective.collate(examples, order[start : start + batch_size], None)
+            batch = expect(made, Batch, objective, "collate").to(device.device)
+            with device.autocast():
+                outputs = model(batch)
+            parts.append(measured_of(objective, outputs, batch))
+    processes.put_away(model)
     model.train(was_training)
     shares = processes.gather_objects(parts)
     parts = [shares[index % processes.of][index // processes.of] for index in range(len(starts))]

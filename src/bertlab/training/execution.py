@@ -7,8 +7,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from bertlab.config.schema import Train
 from bertlab.contracts import Metric, RunInfo, Tracker
+from bertlab.data.batches import order_of
 from bertlab.data.material import Material
 from bertlab.declarations import PAIRS_ACCURACY
 from bertlab.errors import ConfigError, one_line, redact
@@ -19,6 +22,7 @@ from bertlab.runs.machine import provenance
 from bertlab.runs.outcome import Context, Outcome, SweepTrial
 from bertlab.trackers.local import LocalTracker
 from bertlab.training.assembly import Model, build_optimizer, set_up
+from bertlab.training.costs.flops import training_flops
 from bertlab.training.location import OUT_OF_MEMORY, Located
 from bertlab.training.loop import fit
 from bertlab.training.pairs import PairsScorer, Reader, Snapshots, pairs_name, pairs_of
@@ -51,7 +55,7 @@ def compute(
     if not processes.is_first:
         return follow(run, material, model, processes)
     config, folder, objective = run.config, run.folder, material.objective
-    optimizer = build_optimizer(config, set_up(model, config, run.device))
+    optimizer = optimizer_of(run, model, processes)
     scorer, snapshots = pairs_scorer(run, material, model)
     title = (
         f"{folder.name}: {config.objective.name} on {config.dataset.name},"
@@ -123,6 +127,14 @@ def compute(
     return ended(Outcome(folder, summary), progress)
 
 
+def optimizer_of(run: Located, model: Model, processes: Alone) -> torch.optim.Optimizer:
+    """The run's optimizer over its model, which is set up for training by these processes with that. Raises
+    ConfigError for what they cannot share.
+    """
+    processes.divide(model, run.config.optimizer, run.device.device)
+    return processes.suited(build_optimizer(run.config, set_up(model, run.config, run.device)))
+
+
 def select_and_score(
     run: Located,
     context: Context,
@@ -136,14 +148,13 @@ def select_and_score(
     see, and on minimal pairs.
     """
     evaluation = run.config.evaluation
-    last = {name: value.clone() for name, value in model.state_dict().items()}
+    last = {name: value.clone() for name, value in processes.whole(model.state_dict()).items()}
     selected = (
         load_best(run.folder.checkpoints, progress.best_step, progress.best_sha256)
         if evaluation.keep == "best"
         else last
     )
-    model.load_state_dict(selected)
-    processes.spread(model)
+    processes.spread(model, selected)
     there = scored_splits(material)
     splits = [split for split in there if context.trial is None or split != "test"]
     metrics, predictions = final_scores(run, model, material, splits, processes)
@@ -180,15 +191,21 @@ def described(config: Train, material: Material, context: Context) -> list[str]:
 
 def follow(run: Located, material: Material, model: Model, processes: Alone) -> Outcome:
     """The part in `compute` of each process but the first, which alone reads and writes the run's folder."""
-    optimizer = build_optimizer(run.config, set_up(model, run.config, run.device))
+    optimizer = optimizer_of(run, model, processes)
     _, snapshots = pairs_scorer(run, material, model)
     progress = fit(
         run.config, model, optimizer, material.objective, material.examples, material.dataset.splits,
         run.device, run.folder.checkpoints, run.id,
         broadcast([]), None, snapshots, processes,
     )  # fmt: skip
-    processes.spread(model)
+    processes.whole(model.state_dict())  # as the first one asks for them
+    processes.spread(model, None)
     final_scores(run, model, material, scored_splits(material), processes)
+    if processes.in_parts:  # the first one counts operations by a forward pass
+        train = material.examples["train"]
+        with processes.listening():
+            order = order_of(run.config, train)
+            training_flops(model, material.objective, train, order, run.device, progress.tokens)
     return ended(Outcome(run.folder, processes.same(dict)), progress)
 
 

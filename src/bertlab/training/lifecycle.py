@@ -23,7 +23,7 @@ from bertlab.training.assembly import build_initialized
 from bertlab.training.execution import compute
 from bertlab.training.location import OUT_OF_MEMORY, Located, in_parts, locate
 from bertlab.training.rehearsal import rehearse
-from bertlab.training.several.exchange import ALONE, Alone, meet, word_left
+from bertlab.training.several.exchange import ALONE, Alone, Together, meet, word_left
 from bertlab.training.several.launch import run_together
 from bertlab.training.several.seeds import Conductor, Seed
 from bertlab.training.steps.stops import Interrupted, MemoryExhausted
@@ -47,7 +47,7 @@ def train(config: Train, context: Context) -> Outcome:
     try:
         with word_left():
             return train_located(run, context)
-    except (DataError, DivergedError) as error:  # met by all alike: the first tells
+    except (ConfigError, DataError, DivergedError) as error:  # met by all alike: the first tells
         raise error if place().is_first else ToldElsewhereError(str(error)) from error
 
 
@@ -164,7 +164,7 @@ def train_located(run: Located, context: Context, seed: Seed[Outcome] | None = N
     """
     if run.config.compute.together > 1 and seed is None:
         return train_with_others(run, context)
-    processes: Alone = meet() if seed is None else seed
+    processes: Alone = processes_of(run) if seed is None else seed
     if (outcome := outcome_before(run, context, processes)) is not None:
         return outcome
     alone = dataclasses.replace(context, trial=None, differs="")
@@ -195,6 +195,16 @@ def train_located(run: Located, context: Context, seed: Seed[Outcome] | None = N
     say_in_parts(smaller)
     del model, material  # before those of the smaller run are made
     return train_located(smaller, context, seed)
+
+
+def processes_of(run: Located) -> Alone:
+    """Those that train it, met once."""
+    met = meet()
+    if run.config.compute.sharding == "none" or not isinstance(met, Together):
+        return met
+    from bertlab.training.several.sharding import Sharded  # a second to import
+
+    return Sharded(met)
 
 
 def outcome_before(run: Located, context: Context, processes: Alone = ALONE) -> Outcome | None:

@@ -55,6 +55,11 @@ def locate(config: Train) -> Located:
     described = config.init.stage(config)
     stage = None if described is None else locate(by_itself(described))
     check_combination(config)
+    if config.compute.sharding != "none" and config.compute.processes == 1:
+        raise ConfigError(
+            f"compute.sharding={config.compute.sharding}: one process has nobody to share with; set"
+            " compute.processes, start several by torchrun or srun, or leave compute.sharding out"
+        )
     pairs = pairs_of(config)
     device = choose_device(
         config.compute.device, config.compute.precision, config.compute.threads, config.compute.processes

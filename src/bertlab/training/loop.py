@@ -62,7 +62,7 @@ def fit(
     asked after every evaluation but the last, says that going on is not worth it.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    average = average_of(weights, config.optimizer)
+    average = average_of(weights, config.optimizer, processes.own)
     progress = resume(folder, run, model, optimizer, average, device, processes)
     journal = Journal(config, model, optimizer, average, device, folder, run, log, processes, progress)
     order = order_of(config, examples["train"])
@@ -80,7 +80,8 @@ def fit(
     shown = working("training", total, "steps", progress.step)
     steps = feed.steps(progress.step, device, config.compute.workers)
     skips, selects_by = config.optimizer.skip_spikes is not None, config.evaluation.selects_by
-    with interruptible() as received, shown as bar, worker_deaths_explained(), closing(steps):
+    waiting = processes.listening()
+    with interruptible() as received, shown as bar, worker_deaths_explained(), closing(steps), waiting:
         while not progress.stopped and (total is None or progress.step < total):
             step = next(steps)
             at = (
@@ -100,7 +101,7 @@ def fit(
                     f" ({config.objective.loss_unit}) finds none in its {len(step.rows)} examples; raise"
                     " budget.batch_size, or leave such texts out"
                 )
-            norm = clip_gradients(weights, config.optimizer.clip_norm)
+            norm = clip_gradients(weights, config.optimizer.clip_norm, processes)
             lr = optimizer.param_groups[0]["lr"]
             # elsewhere reading a value would make the host wait: checked with the next record
             if device.device.type == "cpu" or skips:
@@ -146,8 +147,9 @@ def fit(
                     is_best = judge(config.evaluation, objective.primary, progress, metrics)
                     line = describe(progress, metrics, f"{selects_by}/{objective.primary.name}")
                     say(f"{processes.seed}{line}")
+                    best = processes.whole(model.state_dict()) if is_best else {}
                     if is_best and processes.is_first:
-                        progress.best_sha256 = save_best(folder, progress.step, model.state_dict())
+                        progress.best_sha256 = save_best(folder, progress.step, best)
             if wants.evaluation or wants.snapshot:
                 journal.leave_out(processes.seconds() - now)
             prune = (
@@ -223,18 +225,17 @@ def accumulate(
             dict(zip(names, zip(pairs[::2], pairs[1::2], strict=True), strict=True)),
         )
     if not is_whole and count > 0:
-        torch._foreach_div_(
-            [weight.grad for weight in weights if weight.grad is not None], float(count) / processes.of
-        )
+        gradients = processes.own(weight.grad for weight in weights if weight.grad is not None)
+        torch._foreach_div_(gradients, float(count) / processes.of)
     return Loss(total, count), tokens, counts
 
 
-def clip_gradients(weights: list[torch.nn.Parameter], largest: float) -> Tensor:
+def clip_gradients(weights: list[torch.nn.Parameter], largest: float, processes: Alone = ALONE) -> Tensor:
     """Scale all gradients down to a global norm of `largest` (0 = never) and return the norm before (Pascanu
     et al. 2013).
     """
-    gradients = [weight.grad for weight in weights if weight.grad is not None]
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    gradients = processes.own(weight.grad for weight in weights if weight.grad is not None)
+    norm = processes.norm(gradients)
     # a CPU is spared the pass over all gradients where nothing changes
     if largest > 0 and (norm.is_cuda or float(norm) > largest):
         torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
@@ -293,10 +294,12 @@ def resume(
         )
     if state is None:
         return Progress()
-    model.load_state_dict(state.weights)
-    optimizer.load_state_dict(state.state["optimizer"])
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    model.load_state_dict(processes.cut(state.weights, model.state_dict()))
+    # its states are told by the numbers of their weights
+    optimizer.load_state_dict(processes.cut(state.state["optimizer"], {"state": dict(enumerate(weights))}))
     if average is not None:
-        average.load(state.state["average"])
+        average.load(processes.cut(state.state["average"], average.values))
     generators = [state.state["rng"], *state.state.get("rng_of_others", ())]
     restore_rng_state(generators[processes.rank], device.device)
     print(f"{processes.seed}continuing at step {state.step}")

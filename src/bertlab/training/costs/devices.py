@@ -3,8 +3,8 @@ Arithmetic on declared figures; nothing is measured here.
 
 Data-parallel training: every device computes its share of the effective batch. Replicated (`sharding=none`,
 DDP; Li et al. 2020): all hold everything, gradients are summed by a ring (Patarasu & Yuan 2009). Sharded
-(`sharding=full`, FSDP; Zhao et al. 2023, ZeRO-3; Rajbhandari et al. 2020): each holds a part, weights are
-gathered before each use.
+(`sharding=full`, FSDP; Zhao et al. 2023, ZeRO-3; Rajbhandari et al. 2020): each holds a part, layers are
+gathered before each use, what stands around them once a pass (training/several/sharding.py).
 
 Legend: n devices, B examples of the effective batch, m examples of a forward pass, P parameters.
 """
@@ -29,6 +29,7 @@ class Work:
     state_bytes: int  # of the optimizer
     fixed_bytes: float  # of a forward and backward pass, whatever its size
     example_bytes: float  # more for each of the longest examples in it
+    layered: int  # parameters within layers, the others are around them
     gathered: int  # parameters that are whole at a time where the others are sharded
     weight_bytes: int  # of a weight as products read it
     examples: float  # of a step: the effective batch B
@@ -95,9 +96,10 @@ def kept_bytes(work: Work, n: int, sharded: bool) -> float:
 
 def memory(work: Work, n: int, micro_batch: int, sharded: bool) -> float:
     """Bytes of a device at the highest point of a step. Sharded, what is gathered is there with its
-    gradients, and no other copy of weights.
+    gradients; narrower copies, which products read, autograd keeps of all weights.
     """
-    fixed = (work.weight_bytes + GRADIENT) * work.gathered if sharded else work.fixed_bytes
+    narrow = work.weight_bytes * work.parameters if work.weight_bytes < WEIGHT else 0
+    fixed = (WEIGHT + GRADIENT) * work.gathered + narrow if sharded else work.fixed_bytes
     return kept_bytes(work, n, sharded) + fixed + micro_batch * work.example_bytes
 
 
@@ -107,12 +109,12 @@ def ring_bytes(count: float, n: int) -> float:
 
 
 def exchanged_bytes(work: Work, n: int, passes: int, sharded: bool) -> float:
-    """Bytes that each device sends in a step: gradients once; sharded, in each pass weights twice, which are
-    gathered forward and backward, and gradients.
+    """Bytes that each device sends in a step: gradients once; sharded, in each pass weights, which are
+    gathered forward, those of layers backward too, and gradients.
     """
     if not sharded:
         return ring_bytes(GRADIENT * work.trained, n)
-    each = 2 * work.weight_bytes * work.parameters + GRADIENT * work.trained
+    each = WEIGHT * (work.parameters + work.layered) + GRADIENT * work.trained
     return passes * (n - 1) / n * each
 
 

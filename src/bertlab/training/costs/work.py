@@ -1,7 +1,7 @@
 """What a run asks of any devices: counted from its config and its data, whatever this machine is."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class Surveyor:
         model = build_model(config, material.tokenizer, material.objective)
         for weight in frozen_weights(config.finetune, model):
             weight.requires_grad_(False)
-        weights = list(model.parameters())
+        weights, layers = list(model.parameters()), layer_sizes(model)
         longest = np.argsort(-train.lengths, kind="stable")
         few, many = (min(size, max(1, len(train) * size // ROWS[1])) for size in ROWS)
         held = [self._pass(config, model, material, longest[:size], precision) for size in (few, many)]
@@ -79,7 +79,8 @@ class Surveyor:
             state_bytes=state_bytes(config, model, held[0].learning),
             fixed_bytes=max(0.0, held[0].bytes - slope * few),
             example_bytes=slope,
-            gathered=gathered(model),
+            layered=sum(layers),
+            gathered=gathered(sum(weight.numel() for weight in weights), layers),
             weight_bytes=BYTES_OF[precision],
             examples=examples,
             tokens=tokens,
@@ -106,7 +107,9 @@ class Surveyor:
 
 def _on_this_cpu(config: Train) -> Train:
     """The same run where its data are looked at."""
-    here = dataclasses.replace(config.compute, device="cpu", precision="float32", compile=False, processes=1)
+    here = dataclasses.replace(
+        config.compute, device="cpu", precision="float32", compile=False, processes=1, sharding="none"
+    )
     return dataclasses.replace(config, compute=here)
 
 
@@ -157,15 +160,20 @@ def state_bytes(config: Train, model: Model, learning: Collection[str]) -> int:
     return sum(value.numel() * value.element_size() for value in held) + WEIGHT * averages
 
 
-def gathered(model: Model) -> int:
-    """Parameters of the two largest levels: the layer in use and the one that is fetched meanwhile. All, of
-    an encoder that tells no levels apart.
-    """
+def layer_sizes(model: Model) -> list[int]:
+    """Parameters of each layer; none of an encoder that tells no layers apart."""
     try:
         levels = model.encoder.levels()
     except ConfigError:
-        return sum(weight.numel() for weight in model.parameters())
-    return sum(sorted(sum(weight.numel() for weight in level) for level in levels)[-2:])
+        return []
+    return [sum(weight.numel() for weight in level) for level in levels[1:-1]]
+
+
+def gathered(parameters: int, layers: Sequence[int]) -> int:
+    """How many are whole at a time: those around the layers, of the layer in use, and of the one that is
+    fetched meanwhile.
+    """
+    return parameters - sum(layers) + sum(sorted(layers)[-2:])
 
 
 def devices_of(hardware: Hardware, precision: str) -> Devices:

@@ -1,1 +1,1 @@
-"""Several processes of one run, several runs in one process."""
+"""Several processes of one run, with all of it or a part each; several runs in one process."""

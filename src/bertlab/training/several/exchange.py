@@ -2,9 +2,10 @@
 nobody.
 
 Every process calls the same methods in the same order. Gradients are reduced by torch's
-DistributedDataParallel (Li et al. 2020), numbers and objects over gloo. With `find_unused_parameters` its
-buckets stay as they were laid out, so that a sum is made in the same order after a restart. That a process
-has died shows where the others wait for it; which of them tells is agreed upon by the store where they met.
+DistributedDataParallel (Li et al. 2020), or as sharding.py says where the model is in parts; numbers and
+objects over gloo. With `find_unused_parameters` buckets stay as they were laid out, so that a sum is made in
+the same order after a restart. That a process has died shows where the others wait for it; which of them
+tells is agreed upon by the store where they met.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +28,10 @@ from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from bertlab.config.schema import OptimizerConfig
 from bertlab.errors import ConfigError, PeerLostError, RunError, ToldElsewhereError, UserError, first_line
 from bertlab.runs.processes import Place, note_meeting, place
+from bertlab.training.assembly import Model
 
 T = TypeVar("T")
 MEETING = datetime.timedelta(minutes=10)  # from the first to the last that is started
@@ -78,8 +81,14 @@ class Alone:
         """A tensor's sum over all, in its place."""
         return tensor
 
-    def spread(self, model: nn.Module) -> None:
-        """Give all the first one's weights."""
+    def spread(self, model: nn.Module, weights: dict[str, Tensor] | None) -> None:
+        """Put the weights that the first one has, whole, into the models of all; the others have None."""
+        if weights is not None:
+            model.load_state_dict(weights)
+
+    def listening(self) -> AbstractContextManager[None]:
+        """Around what waits for others by itself: that one has died becomes a line."""
+        return nullcontext()
 
     def learner(self, module: nn.Module) -> nn.Module:
         """The module whose backward pass leaves the mean of all gradients."""
@@ -88,6 +97,40 @@ class Alone:
     def backward(self, _learner: nn.Module, _is_last: bool) -> AbstractContextManager[None]:
         """Around a forward and a backward pass: gradients are exchanged with the last of a step alone."""
         return nullcontext()
+
+    # --- where the model is in parts, of which each has one (several/sharding.py)
+    in_parts = False  # whether each forward pass is one of all
+
+    def divide(self, _model: Model, _optimizer: OptimizerConfig, _device: torch.device) -> None:
+        """Leave each with its part of a model whose weights all have. Raises ConfigError where that cannot
+        be, or where the optimizer cannot work on it.
+        """
+
+    def suited(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The same for weights as they are here."""
+        return optimizer
+
+    def whole(self, tree: T) -> T:
+        """The same dictionaries and lists with whole tensors, for the first one; all ask for it."""
+        return tree
+
+    def cut(self, tree: T, _like: object) -> T:
+        """The same dictionaries and lists of whole tensors, which all have, in parts as those are which stand
+        in the same places of another tree; what is below one tensor of that is cut as it is.
+        """
+        return tree
+
+    def own(self, tensors: Iterable[Tensor]) -> list[Tensor]:
+        """What is here of each, in the same memory."""
+        return list(tensors)
+
+    def norm(self, tensors: Sequence[Tensor]) -> Tensor:
+        """The 2-norm of all their numbers."""
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))
+        return norm
+
+    def put_away(self, model: nn.Module) -> None:
+        """Free what forward passes without a backward pass leave whole."""
 
     # --- where several runs share one process (several/seeds.py) a run asks for the time that is its own, and
     # does with the others what they must do at the same step
@@ -201,10 +244,14 @@ class Together(Alone):
             dist.all_reduce(tensor)
         return tensor
 
-    def spread(self, model: nn.Module) -> None:
+    def spread(self, model: nn.Module, weights: dict[str, Tensor] | None) -> None:
+        super().spread(model, weights)
         with deaths_told(self), torch.no_grad():
             for value in model.state_dict().values():
                 dist.broadcast(value, src=0)
+
+    def listening(self) -> AbstractContextManager[None]:
+        return deaths_told(self)
 
     def learner(self, module: nn.Module) -> nn.Module:
         # torch warns where it looks for such and finds none

@@ -203,19 +203,19 @@ class Journal:
         progress, folder, processes = self.progress, self.folder, self.processes
         generators = processes.gather_objects(rng_state(self.device.device))
         state: dict[str, Any] = {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": processes.whole(self.optimizer.state_dict()),
             "rng": generators[0],
             "progress": {name: value for name, value in vars(progress).items() if name != "asked"},
         }
         if processes.of > 1:
             state["rng_of_others"] = generators[1:]
         if self.average is not None:
-            state["average"] = self.average.values
+            state["average"] = processes.whole(self.average.values)
         best = (
             {best_file(folder, progress.best_step).name: progress.best_sha256} if progress.best_sha256 else {}
         )
+        weights = processes.whole(self.model.state_dict())
         if processes.is_first:
-            weights = self.model.state_dict()
             save_checkpoint(folder, ResumeState(self.run, progress.step, weights, state, best))
         self.saved_at = time.perf_counter()
 
