@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from runfolders import three_arms
 
 from bertlab.contracts import Metric, RunInfo
-from bertlab.trackers.wandb import Wandb, worst_errors
+from bertlab.errors import ConfigError
+from bertlab.trackers.wandb import Wandb, knock, worst_errors
 from children import PATIENCE
 from tiny import tiny
 
@@ -158,6 +160,20 @@ def test_what_an_earlier_session_told_a_server_is_not_told_again(tmp_path: Path)
         tracker.log({"step": step, "train/loss": 1.0})
     real.finish()
     assert told == [3, 4]
+
+
+def test_where_nobody_answers_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and listens not: whoever knocks is refused
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        with pytest.raises(ConfigError, match=rf"nobody answers at {address} .*WANDB_MODE=offline"):
+            knock("tracker=wandb", address)
+        taken.listen()
+        knock("tracker=wandb", address)
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # which may know a way
+        knock("tracker=wandb", "http://nowhere.invalid")
 
 
 def test_a_report_is_uploaded_as_an_artifact_with_its_page(

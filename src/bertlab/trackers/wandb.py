@@ -8,10 +8,13 @@ where it was, offline the newest folder alone holds everything.
 import os
 import re
 import shlex
+import socket
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from bertlab.config.schema import TrackerConfig, choice, flag, integer, string
 from bertlab.contracts import RunInfo, Tracker
@@ -19,6 +22,8 @@ from bertlab.errors import ConfigError, first_line
 from bertlab.trackers.tensorboard import flat
 
 PATIENCE = 20.0  # seconds that a server has to answer when a run starts
+KNOCK = 5.0  # seconds to take a connection at all
+PORTS = {"http": 80, "https": 443}
 MODES = ("online", "offline", "disabled")
 CONFUSION = "confusion"  # the score of RunInfo.classes
 ERRORS = ("row", "true", "predicted", "p of the true class")
@@ -52,6 +57,8 @@ def start(asked_for: str, mode: str, folder: Path, **about: Any) -> Any:
 
     if mode == "online" and os.environ.get("WANDB_MODE") in MODES:
         mode = os.environ["WANDB_MODE"]
+    if mode == "online":
+        knock(asked_for, str(wandb.setup().settings.base_url))
     settings = wandb.Settings(
         console="off", silent=True, x_disable_stats=True, x_disable_meta=True, init_timeout=PATIENCE
     )
@@ -69,6 +76,24 @@ def start(asked_for: str, mode: str, folder: Path, **about: Any) -> Any:
         raise ConfigError(
             f"{asked_for}: cannot start ({line}); log in with `wandb login`, or stay offline:"
             " WANDB_MODE=offline"
+        ) from error
+
+
+def knock(asked_for: str, address: str) -> None:
+    """See whether anybody is there: W&B itself tries for a minute. Behind a proxy that is not ours to see.
+
+    Raises ConfigError naming the setting that asked for it.
+    """
+    parts = urlsplit(address)
+    if parts.hostname is None or parts.scheme in urllib.request.getproxies():
+        return
+    try:
+        with socket.create_connection((parts.hostname, parts.port or PORTS.get(parts.scheme, 443)), KNOCK):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{asked_for}: nobody answers at {address} ({first_line(error)}); is the network there, and"
+            " WANDB_BASE_URL right? Or stay offline: WANDB_MODE=offline"
         ) from error
 
 
