@@ -359,6 +359,27 @@ def test_gated_feed_forward_is_its_formula_at_the_same_size(activation: str, for
         assert inner % 32 == 0 and abs(3 * inner / (2 * 4 * width) - 1) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("activation", "formula"),
+    [
+        ("relu2", lambda h: torch.where(h > 0, h * h, 0.0)),
+        ("relu", lambda h: torch.where(h > 0, h, 0.0)),
+        ("gelu", lambda h: h * 0.5 * (1 + torch.erf(h / math.sqrt(2)))),
+        ("gelu_tanh", lambda h: 0.5 * h * (1 + torch.tanh(math.sqrt(2 / math.pi) * (h + 0.044715 * h**3)))),
+    ],
+)
+def test_feed_forward_is_its_formula(activation: str, formula: Any) -> None:
+    layer, x = layer_parts(activation=activation)
+    ff = layer.feed_forward
+    with torch.no_grad():
+        ff.input.weight.mul_(50)  # so that the activation bends what it is given
+    inner = x @ ff.input.weight.T + ff.input.bias
+    assert inner.min() < -1 and inner.max() > 1
+    torch.testing.assert_close(
+        ff(x), formula(inner) @ ff.output.weight.T + ff.output.bias, rtol=1e-5, atol=1e-5
+    )
+
+
 @pytest.mark.parametrize("placement", ["post", "pre"])
 def test_layer_is_its_formula(placement: str) -> None:
     layer, x = layer_parts(norm_placement=placement)
