@@ -358,6 +358,21 @@ MALFORMED = [
         {"answers": {"text": ["Anna"], "answer_start": []}},
         "row 11 holds no answers in column 'answers'",
     ),
+    (
+        "multiple_choice",
+        {"endings": ["it is red", "it is blue", " ", "it is grey"]},
+        "row 11: choice 3 of 4 is empty in column 'endings'",
+    ),
+    (
+        "extractive_qa",
+        {"answers": {"text": [""], "answer_start": [0]}},
+        "row 11 holds an empty answer in column 'answers'",
+    ),
+    (
+        "extractive_qa",
+        {"context": "", "answers": {"text": [], "answer_start": []}},
+        "row 11: the text that column 'answers' (dataset.answers_column) is about is empty",
+    ),
     ("extractive_qa", {"question": None}, "row 11 has no text in column 'question'"),
 ]
 

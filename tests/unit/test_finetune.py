@@ -94,3 +94,27 @@ def test_more_layers_than_there_are_is_refused(override: str) -> None:
 def test_a_frozen_random_layer_is_refused() -> None:
     with pytest.raises(ConfigError, match="reinit_layers"):
         compose_schema("train", ["finetune.freeze_encoder=true", "finetune.reinit_layers=1"])
+
+
+def test_a_plan_names_all_that_weights_of_another_model_need(cli: Any) -> None:
+    """Before anything is loaded, in one line, with the words that make it right; and these words do."""
+    first = bertlab.run([*RUN, "budget.steps=1"])
+    start = ["init=checkpoint", f"init.path={first.folder}", "tokenizer=inherited"]
+    other = ["model.num_hidden_layers=2", "model.hidden_size=24"]
+    for job in ([], ["plan"]):
+        status, _, err = cli(*job, *RUN, *start, *other)
+        assert status == 2 and len(err.splitlines()) == 1
+        words = err.strip().rpartition("; add ")[2].split()
+        assert set(words) == {"model.hidden_size=32", "model.num_hidden_layers=3"}
+    status, _, err = cli("plan", *RUN, *start, *other, *words)
+    assert status == 0, err
+
+
+def test_a_plan_tells_a_missing_pooler(cli: Any) -> None:
+    first = bertlab.run([*RUN, "budget.steps=1", "model.pooling=max"])
+    start = ["init=checkpoint", f"init.path={first.folder}", "tokenizer=inherited"]
+    for job in ([], ["plan"]):
+        status, _, err = cli(*job, *RUN, *start)
+        assert status == 2 and "add model.pooling=max" in err and len(err.splitlines()) == 1
+    status, _, err = cli("plan", *RUN, *start, "model.pooling=max")
+    assert status == 0, err

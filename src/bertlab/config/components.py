@@ -404,6 +404,11 @@ class InitConfig(Component):
         """
         return None
 
+    def check_fit(self, _run: "Train") -> None:
+        """Raises UserError where what is recorded beside the weights shows that they do not fit the run's
+        model; called before anything is loaded.
+        """
+
     @abc.abstractmethod
     def initialize(self, model: "nn.Module", run: "Train", tokenizer: str, source: Path | None) -> None:
         """Give `model` (with `encoder` and `head`) its first weights. Every option has its own; raises

@@ -83,6 +83,7 @@ def check_combination(config: Train) -> None:
     if (stage := config.init.stage(config)) is not None:
         _check_stage(stage)
     _check_promises(config)
+    config.init.check_fit(config)
     longest, objective, dataset = config.model.longest(), config.objective, config.dataset
     if longest is not None and objective.max_length > longest:
         raise ConfigError(

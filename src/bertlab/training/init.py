@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
@@ -69,6 +70,17 @@ class FromCheckpoint(InitConfig):
             [path] if path.is_file() else [path / name for name in ("model.safetensors", "tokenizer.json")]
         )
         return {self.weights_input: digest([file_digest(file) for file in files if file.is_file()])}
+
+    def check_fit(self, run: Train) -> None:
+        """The run's recorded architecture is this one's. Raises RunError naming every key that is another,
+        and the words to add.
+        """
+        path, asked = Path(self.path).expanduser(), f"init.path={self.path}"
+        folder = RunFolder(path if path.is_dir() else path.parent)
+        if path.exists() and folder.is_run:
+            theirs = _recorded_model(folder, asked)
+            _check_architecture(theirs, run, asked)
+            _check_names(folder, theirs, run, asked)
 
     def initialize(self, model: nn.Module, run: Train, tokenizer: str, source: Path | None) -> None:
         """Copy the encoder's (and the head's) weights. Raises RunError naming the first thing that does not
@@ -218,17 +230,55 @@ def _check_run(folder: RunFolder, run: Train, tokenizer: str, asked: str) -> Non
     """Weights whose shapes fit may still mean something else: other heads, other positions, other words
     behind the ids.
     """
+    theirs = _recorded_model(folder, asked)
     try:
         folder.verify()
-        theirs, vocabulary = folder.tree().get("model"), folder.tokenizer()
+        vocabulary = folder.tokenizer()
+    except RunError as error:
+        raise RunError(f"{asked}: it is damaged ({error})") from error
+    _check_architecture(theirs, run, asked)
+    if vocabulary != tokenizer:
+        raise RunError(f"{asked}: that run has another vocabulary; take it: tokenizer=inherited")
+
+
+def _recorded_model(folder: RunFolder, asked: str) -> dict[str, Any]:
+    """Options of a run's model, as its config records them."""
+    try:
+        theirs = folder.tree().get("model")
     except RunError as error:
         raise RunError(f"{asked}: it is damaged ({error})") from error
     if not isinstance(theirs, dict):
         raise RunError(f"{asked}: it is damaged (its config.yaml has no model)")
-    for key, value in dataclasses.asdict(run.model).items():
-        if key not in run.model.may_differ() and theirs.get(key, value) != value:
-            raise RunError(
-                f"{asked}: that run has model.{key}={theirs[key]}, this one {value}; set model.{key}"
-            )
-    if vocabulary != tokenizer:
-        raise RunError(f"{asked}: that run has another vocabulary; take it: tokenizer=inherited")
+    return theirs
+
+
+def _check_architecture(theirs: dict[str, Any], run: Train, asked: str) -> None:
+    """Options that decide what weights mean are those of the run that they come from."""
+    own, free = dataclasses.asdict(run.model), run.model.may_differ()
+    other = [key for key, value in own.items() if key not in free and theirs.get(key, value) != value]
+    if other:
+        told = "; ".join(
+            f"model.{key}={_written(theirs[key])}, this one {_written(own[key])}" for key in other
+        )
+        words = " ".join(f"model.{key}={_written(theirs[key])}" for key in other)
+        raise RunError(f"{asked}: that run has {told}; add {words}")
+
+
+def _check_names(folder: RunFolder, theirs: dict[str, Any], run: Train, asked: str) -> None:
+    """With another pooling, the run still has every weight of this encoder, e.g. the pooler's."""
+    pooling = theirs.get("pooling", run.model.pooling)
+    if pooling == run.model.pooling or run.model.hub_name() is not None or not folder.weights_file.is_file():
+        return
+    there = load_weights(folder.weights_file)
+    with torch.device("meta"):  # names alone: no size of a vocabulary changes them
+        names = [f"encoder.{name}" for name in run.model.build(vocab_size=8, pad_id=0).state_dict()]
+    if lacking := [name for name in names if name not in there]:
+        raise RunError(
+            f"{asked}: it has no weight '{lacking[0]}', since that run has model.pooling={pooling}, this one"
+            f" {run.model.pooling}; add model.pooling={pooling}"
+        )
+
+
+def _written(value: Any) -> str:
+    """A value as the command line reads it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -24,13 +24,18 @@ class Choices(Kind):
     def convert(
         self, cells: Sequence[Any], before: int, names: Sequence[str], about: Sequence[Any] | None
     ) -> list[Any]:
-        """As many in every row as in the first."""
+        """As many in every row as in the first, none of them empty."""
         converted = [structure(cell, self.column, row) for row, cell in enumerate(cells, start=before + 1)]
         for row, cell in enumerate(converted, start=before + 1):
             if not isinstance(cell, list) or len(cell) < 2 or not all(isinstance(text, str) for text in cell):
                 raise DataError(
                     f"{self.column.where}: row {row} holds no list of two or more texts in"
                     f" {self.column.named} ({shown(cell)}){IN_PLAIN_TEXT if isinstance(cell, str) else ''}"
+                )
+            if empty := [place for place, text in enumerate(cell, start=1) if not text.strip()]:
+                raise DataError(
+                    f"{self.column.where}: row {row}: choice {empty[0]} of {len(cell)} is empty in"
+                    f" {self.column.named}; write its text, or leave the row out"
                 )
             self.count = self.count or len(cell)
             if len(cell) != self.count:

@@ -44,6 +44,16 @@ class Spans(Kind):
                     f"{column.where}: row {row} holds no answers in {column.named} ({shown(cell)}); write"
                     ' {"text": ["…"], "answer_start": [0]}, with empty lists where there is none'
                 )
+            if isinstance(context, str) and not context.strip():
+                raise DataError(
+                    f"{column.where}: row {row}: the text that {column.named} is about is empty; write it, or"
+                    " leave the row out"
+                )
+            if any(isinstance(text, str) and not text.strip() for text in texts):
+                raise DataError(
+                    f"{column.where}: row {row} holds an empty answer in {column.named}; write its text, or"
+                    " empty lists where there is none"
+                )
             for text, start in zip(texts, starts, strict=True):
                 if (
                     not isinstance(text, str)
