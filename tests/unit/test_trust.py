@@ -1,5 +1,6 @@
 """What a stranger's preset may have Hydra call: nothing but what is named here, by its whole name."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def with_preset(**body: Any) -> DictConfig:
     OmegaConf.set_struct(composed, False)
     for group, node in body.items():
         composed.hydra[group] = node
-    return composed.hydra
+    hydra: DictConfig = composed.hydra
+    return hydra
 
 
-ROUTES = {
+ROUTES: dict[str, Callable[[str], dict[str, Any]]] = {
     "callbacks": lambda name: {"callbacks": {"x": {"_target_": name}}},
     "argument": lambda name: {"callbacks": {"x": {"_target_": name, "_args_": [{"_target_": name}]}}},
     "launcher": lambda name: {"launcher": {"_target_": name, "command": "true"}},
