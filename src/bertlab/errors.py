@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from urllib.parse import quote
 
 # in the name of an environment variable
-SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
+SECRET = re.compile(r"key|token|secret|passw|passphrase|_pwd|credential", re.IGNORECASE)
 HIDDEN = "(redacted)"  # plain text in YAML, JSON, Markdown and addresses
 PASSWORD_BEFORE_HOST = re.compile(r"(\b[\w+.-]+://[^\s/:@'\"]*:)[^\s/'\"\\]*@")
 PASSWORD_IN_QUERY = re.compile(
-    r"([?&;](?:password|passwd|pwd|token|api_?key|secret)=)[^\s&;'\"\\]+", re.IGNORECASE
+    r"((?:[?&;#](?:[\w-]*(?:password|passwd|passphrase|secret|api[-_]?key)|(?:[\w-]*[-_])?(?:pwd|token|key))"
+    r"|(?<![\w.])(?:ssl)?(?:password|passwd|passphrase))=)[^\s&;#'\"\\]+",  # in an address; of a driver
+    re.IGNORECASE,
 )
 LONGEST = 900  # letters of a line that somebody reads
 SHORTEST_SECRET = 8  # letters; shorter values are words that occur by themselves

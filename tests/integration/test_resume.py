@@ -89,7 +89,9 @@ def copy_of(output: Path, place: Path) -> Path:
     return place
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_polite_signal_checkpoints_and_leaves_with_its_status(
     tmp_path: Path, number: int, status: int
 ) -> None:

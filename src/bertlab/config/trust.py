@@ -6,7 +6,7 @@ YAML from outside is data. Code comes from installed packages and from the folde
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from yaml import MarkedYAMLError
 
+from bertlab.config import registry
 from bertlab.errors import ConfigError
 
 READ = (  # what `${oc.env:…}` may read: places and a job's number, nothing that a site keeps secret
@@ -26,12 +27,34 @@ SET = (  # what `hydra.job.env_set` may set
     "MKL_NUM_THREADS", "OMP_NUM_THREADS",
     "TOKENIZERS_PARALLELISM", "WANDB_MODE",
 )  # fmt: skip
-# launchers and sweepers of installed packages
 MOST_NODES = 100_000  # of a preset; ours have dozens
 LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _plain_load = OmegaConf.load
-INSTALLED = ("hydra._internal.core_plugins.", "hydra_plugins.", "optuna.samplers.")
-LOGGING = ("logging.", "colorlog.")  # handlers and formatters
+LAUNCHERS = frozenset({  # whole names: what a module imports could be reached through it
+    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+    "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+})  # fmt: skip
+SWEEPERS = frozenset({
+    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    "hydra_plugins.bertlab_optuna.sweeper.BertlabOptuna",
+    "hydra_plugins.bertlab_zip.sweeper.BertlabZip",
+})  # fmt: skip
+LOGGING = frozenset({"logging.StreamHandler", "logging.FileHandler", "colorlog.ColoredFormatter"})
+CALLED: dict[str, frozenset[str]] = {
+    "callbacks": frozenset(), "launcher": LAUNCHERS, "sweeper": SWEEPERS, "hydra_logging": LOGGING,
+    "job_logging": LOGGING,
+}  # fmt: skip
+STREAM_KEYS = {"class", "formatter", "level", "filters", "stream"}
+STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+LOG_FILES: tuple[dict[str, Any], ...] = (  # Hydra's own
+    {"class": "logging.FileHandler", "formatter": "simple",
+     "filename": "${hydra.runtime.output_dir}/${hydra.job.name}.log"},
+    {"class": "logging.FileHandler", "mode": "w", "formatter": "simple",
+     "filename": "hydra-${hydra.job.name}.log", "delay": True},
+)  # fmt: skip
 CODE = ("_target_", "()", "class", "factory")  # keys whose value Hydra, or logging.config, calls
 
 
@@ -107,18 +130,22 @@ def _events(stream: Any) -> Iterator[Any]:
 
 
 def check_hydra(hydra: DictConfig) -> None:
-    """Hydra's own node names nothing to call but installed launchers, sweepers and Python's logging. Raises
-    ConfigError.
+    """Hydra's own node names nothing to call but the launchers and sweepers that are in use, and Hydra's own
+    logs. Raises ConfigError.
     """
     tree: Any = OmegaConf.to_container(hydra, resolve=False)
-    for group in ("callbacks", "launcher", "sweeper", "hydra_logging", "job_logging"):
+    for group, allowed in CALLED.items():
         if tree.get(group) is not None and not isinstance(tree[group], dict):
             raise ConfigError(
                 f"hydra.{group}={tree[group]}: not a group of keys; choose an option as hydra/{group}=…"
             )
-        allowed = LOGGING if group.endswith("logging") else INSTALLED
         _check_calls(tree.get(group), f"hydra.{group}", allowed)
+        if group.endswith("logging"):
+            _check_logs(tree.get(group), f"hydra.{group}")
+    for name, callback in (tree.get("callbacks") or {}).items():
+        raise ConfigError(_names_code(f"hydra.callbacks.{name}", callback))
     given = [word.lstrip("+").partition("=")[0] for word in tree["overrides"]["hydra"]]
+    _check_shell(tree, given)
     if (space := (tree.get("sweeper") or {}).get("space")) is not None and "hydra.sweeper.space" not in given:
         raise ConfigError(
             f"hydra.sweeper.space={space}: names code, which presets do not bring; write it on the command"
@@ -131,22 +158,70 @@ def check_hydra(hydra: DictConfig) -> None:
             )
 
 
-def _check_calls(node: Any, path: str, allowed: tuple[str, ...]) -> None:
-    for key, value in (
-        node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    ):
+def _names_code(where: str, value: Any) -> str:
+    return (
+        f"{where}: names code, {value}; presets bring none: put it into a plugin folder (BERTLAB_PLUGINS) or"
+        " an installed package"
+    )
+
+
+def _children(node: Any) -> Iterable[tuple[Any, Any]]:
+    return node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+
+
+def _check_calls(node: Any, path: str, allowed: frozenset[str]) -> None:
+    for key, value in _children(node):
         where = f"{path}.{key}"
-        if key in CODE and not (isinstance(value, str) and value.startswith(allowed) and "${" not in value):
-            told = (
-                f"names code, {value}; presets bring none: put it into a plugin folder (BERTLAB_PLUGINS) or"
-                " an installed package"
-            )
-            raise ConfigError(f"{where}: {told}")
-        if (
-            isinstance(value, str)
-            and "://" in value
-            and value.startswith(("ext://", "cfg://"))
-            and not value.startswith("ext://sys.std")
-        ):
-            raise ConfigError(f"{where}={value}: a log goes to ext://sys.stdout or ext://sys.stderr")
+        if key in CODE and not (isinstance(value, str) and value in allowed):
+            raise ConfigError(_names_code(where, value))
         _check_calls(value, where, allowed)
+
+
+def _check_logs(node: Any, path: str) -> None:
+    """Logs go where Hydra's own go; what stands there stands there as written, since a reference could bring
+    keys that nobody has checked.
+    """
+    if isinstance(node, dict):
+        if "logging.FileHandler" in node.values() and node not in LOG_FILES:
+            raise ConfigError(
+                f"{path}: a log to a file is Hydra's own, as hydra/job_logging=default has it; leave it out"
+            )
+        if "logging.StreamHandler" in node.values() and (odd := sorted(set(map(str, node)) - STREAM_KEYS)):
+            raise ConfigError(f"{path}.{odd[0]}: a StreamHandler has {', '.join(sorted(STREAM_KEYS))} alone")
+    for key, value in _children(node):
+        where = f"{path}.{key}"
+        if isinstance(value, str):
+            if value.startswith(("ext://", "cfg://")) and value not in STREAMS:
+                raise ConfigError(f"{where}={value}: a log goes to {' or '.join(STREAMS)}")
+            if value.strip().startswith("${") and value.strip().endswith("}"):
+                raise ConfigError(f"{where}={value}: refers to something else; write the value itself")
+        _check_logs(value, where)
+
+
+def _check_shell(tree: Any, given: list[str]) -> None:
+    """Lines that a launcher hands to a shell come from the command line or a plugin folder alone."""
+    launcher = tree.get("launcher") or {}
+    lines = launcher.get("setup")
+    if lines and "hydra.launcher.setup" not in given:
+        choice = (tree.get("runtime") or {}).get("choices", {}).get("hydra/launcher")
+        files = [folder / f"conf/hydra/launcher/{choice}.yaml" for folder in registry.plugin_folders()]
+        if not any(lines == (_plain(file) or {}).get("setup") for file in files if file.is_file()):
+            raise ConfigError(
+                f"hydra.launcher.setup={lines}: names code, which presets do not bring; write it on the"
+                " command line, or hydra/launcher/NAME.yaml into a plugin folder (BERTLAB_PLUGINS)"
+            )
+    for key, value in launcher.items():
+        if key != "setup" and any("\n" in text or "\r" in text for text in _texts(value)):
+            raise ConfigError(f"hydra.launcher.{key}: holds a line break, which would begin a shell's line")
+
+
+def _plain(file: Path) -> Any:
+    return OmegaConf.to_container(load(file), resolve=False)
+
+
+def _texts(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    for key, value in _children(node):
+        yield str(key)
+        yield from _texts(value)
