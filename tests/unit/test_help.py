@@ -22,6 +22,7 @@ def test_an_option_tells_its_keys_limits_and_what_it_reads_and_scores() -> None:
     told = describe.explain_word("objective=mlm")
     for part in (
         "reads    text (text)", "loss (nats per masked token, lower is better; selects)",
+        "perplexity (lower is better)",
         "objective.rate=0.15", "number, > 0, < 1",
         "objective.unit=token", "token | word | span", "what is hidden together",
     ):  # fmt: skip
