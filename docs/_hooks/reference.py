@@ -42,21 +42,26 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Event of MkDocs: links that leave docs/ lead to the page made of that file, or become its path."""
+    """Event of MkDocs: links that leave docs/ lead to the page made of that file, or become its path. A link is
+    read from the folder of the file that it is written in, and keeps its anchor.
+    """
     docs = ROOT / "docs"
-    here = (docs / page.file.src_uri).parent
+    written_in = {made: name for name, made in OUTSIDE.items()}.get(page.file.src_uri, f"docs/{page.file.src_uri}")
+    source, here = (ROOT / written_in).parent, (docs / page.file.src_uri).parent
 
     def inside(link: re.Match[str]) -> str:
-        text, target = link.group(1), link.group(2)
-        place = Path(os.path.normpath(here / target))
-        if "://" in target or target.startswith("#") or place.is_relative_to(docs) or not place.is_relative_to(ROOT):
+        text, target, anchor = link.group(1), link.group(2), link.group(3)
+        place = Path(os.path.normpath(source / target))
+        if "://" in target or target.startswith("mailto:") or not place.is_relative_to(ROOT):
             return link.group(0)
         name = place.relative_to(ROOT).as_posix()
         if name in OUTSIDE:
-            return f"[{text}]({os.path.relpath(docs / OUTSIDE[name], here)})"
+            place = docs / OUTSIDE[name]
+        if place.is_relative_to(docs):
+            return f"[{text}]({Path(os.path.relpath(place, here)).as_posix()}{anchor})"
         return f"{text} (`{name}`)"
 
-    return re.sub(r"(?<!!)\[([^\]\[]+)\]\(([^)#\s]+)\)", inside, markdown)
+    return re.sub(r"(?<!!)\[([^\]\[]+)\]\(([^)#\s]+)((?:#[^)\s]*)?)\)", inside, markdown)
 
 
 def pages() -> dict[str, str]:

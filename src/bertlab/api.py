@@ -117,27 +117,34 @@ class Run:
         return self._trained.tokenizer
 
     @overload
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[dict[str, Any]]: ...
+    def predict(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = BATCH
+    ) -> list[dict[str, Any]]: ...
 
     @overload
-    def predict(self, texts: "pandas.DataFrame", pairs: None = None, **keys: Any) -> "pandas.DataFrame": ...
+    def predict(
+        self, texts: "pandas.DataFrame", pairs: None = None, *, batch_size: int = BATCH, **keys: Any
+    ) -> "pandas.DataFrame": ...
 
-    def predict(self, texts: Any, pairs: Sequence[str] | None = None, **keys: Any) -> Any:
+    def predict(
+        self, texts: Any, pairs: Sequence[str] | None = None, *, batch_size: int = BATCH, **keys: Any
+    ) -> Any:
         """`{"text", "label", "probabilities"}` of each text; of a DataFrame with the run's column names,
         itself with `predicted_…` columns; `keys` say where its columns are called otherwise,
-        `text_column="body"`, as in `bertlab predict`.
+        `text_column="body"`, as in `bertlab predict`. `batch_size` examples are computed at a time.
 
         Rows of a DataFrame without a text have missing values there. Raises DataError for columns that do not
         fit.
         """
         if isinstance(texts, str):
             raise TypeError("predict takes a list of texts or a DataFrame, e.g. predict(['What a film!'])")
+        _check_batch_size(batch_size, "predict")
         if _is_frame(texts):
             import pandas
 
             columns, _ = predict_columns(
                 self._trained, _columns_of(texts), _own_keys(FileColumns, keys, "predict"), "the DataFrame",
-                Compute(), BATCH,
+                Compute(), batch_size,
             )  # fmt: skip
             return pandas.DataFrame(columns, index=texts.index)
         if keys:
@@ -147,7 +154,7 @@ class Run:
         if second is not None and len(second) != len(texts):
             raise DataError(f"predict: {len(texts)} texts, but {len(second)} pairs: give one for each text")
         return predict_rows(
-            self._trained, from_pairs(self._trained, texts, second, "pairs=[…]"), Compute(), BATCH
+            self._trained, from_pairs(self._trained, texts, second, "pairs=[…]"), Compute(), batch_size
         )
 
     def embed(self, texts: Iterable[str]) -> "np.ndarray":
@@ -165,14 +172,18 @@ class Run:
         rows = from_pairs(trained, _texts(texts, "texts", "embed"), None)
         return np.stack([row["vector"] for row in predict_rows(trained, rows, Compute(), BATCH)])
 
-    def evaluate(self, data: "str | Path | pandas.DataFrame" = "validation", **keys: Any) -> dict[str, Any]:
+    def evaluate(
+        self, data: "str | Path | pandas.DataFrame" = "validation", *, batch_size: int = BATCH, **keys: Any
+    ) -> dict[str, Any]:
         """Scores by name on a split of the run's dataset, a file, or a DataFrame with the run's column names;
         `rows`, `left_out` and `left_out_why` (reason -> rows) beside. `keys` are those of `bertlab
-        evaluate`: `label_column="stars"`, `label_map={"good": "positive"}`.
+        evaluate`: `label_column="stars"`, `label_map={"good": "positive"}`; `batch_size` examples are
+        computed at a time.
 
         Raises DataError for what is neither, and for columns or labels that do not fit.
         """
         trained = self._trained
+        _check_batch_size(batch_size, "evaluate")
         if _is_frame(data):
             asked = _own_keys(Evaluated, keys, "evaluate")
             rows, left_out = labelled_rows(trained, _columns_of(data), asked, "the DataFrame")
@@ -186,7 +197,7 @@ class Run:
             )
             asked.check("evaluate")
             rows, split, left_out = rows_to_score(trained, asked)
-        scores = score_rows(trained, rows, split, Compute(), BATCH)
+        scores = score_rows(trained, rows, split, Compute(), batch_size)
         return {
             "rows": len(rows),
             "left_out": sum(left_out.values()),
@@ -323,6 +334,11 @@ def report(runs: str | Path = "multirun", out: str | Path = "report", **settings
 def _is_frame(data: Any) -> bool:
     pandas = sys.modules.get("pandas")  # a DataFrame cannot be given where it was not imported
     return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def _check_batch_size(batch_size: int, job: str) -> None:
+    if batch_size < 1:
+        raise ConfigError(f"{job}: batch_size={batch_size}: must be 1 or more")
 
 
 Keys = TypeVar("Keys", bound=FileColumns)

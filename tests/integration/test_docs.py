@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -412,6 +413,45 @@ def generated() -> dict[str, str]:
     """Page -> Markdown."""
     made: dict[str, str] = reference().pages()
     return made
+
+
+def site() -> dict[str, str]:
+    """Each page of the site -> its Markdown as MkDocs gets it, without code."""
+    docs, hook = ROOT / "docs", reference()
+    pages = {
+        file.relative_to(docs).as_posix(): file.read_text(encoding="utf-8") for file in docs.rglob("*.md")
+    }
+    told = {}
+    for name, text in (pages | generated()).items():
+        page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri=name))
+        plain = re.sub(r"```.*?```", "", hook.on_page_markdown(text, page), flags=re.DOTALL)
+        told[name] = plain
+    return told
+
+
+def test_every_link_of_the_site_leads_to_a_page_and_a_heading_of_it() -> None:
+    """As `mkdocs build --strict` would have it, also where MkDocs is not installed."""
+    pages = site()
+    anchors = {
+        name: {
+            re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
+            for heading in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)
+        }
+        for name, text in pages.items()
+    }
+    lost, seen = [], 0
+    for name, text in pages.items():
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+            if re.match(r"\w+:", target):
+                continue
+            seen += 1
+            file, _, anchor = target.partition("#")
+            place = os.path.normpath(Path(name).parent / file) if file else name
+            is_there = place in pages or (not place.startswith("..") and (ROOT / "docs" / place).is_file())
+            if not is_there or (anchor and anchor not in anchors.get(place, ())):
+                lost.append(f"{name}: {target}")
+    assert not lost
+    assert seen > 50
 
 
 def test_the_readme_is_short_and_its_picture_small() -> None:

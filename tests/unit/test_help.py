@@ -22,6 +22,7 @@ def test_an_option_tells_its_keys_limits_and_what_it_reads_and_scores() -> None:
     told = describe.explain_word("objective=mlm")
     for part in (
         "reads    text (text)", "loss (nats per masked token, lower is better; selects)",
+        "perplexity (lower is better)",
         "objective.rate=0.15", "number, > 0, < 1",
         "objective.unit=token", "token | word | span", "what is hidden together",
     ):  # fmt: skip
@@ -90,6 +91,8 @@ def test_the_command_line_answers(words: list[str], part: str, capsys: pytest.Ca
 
 @pytest.mark.parametrize(("words", "line"), [
     (["help", "optimizer.lrr"], "no group, key or job 'optimizer.lrr', did you mean 'optimizer.lr'?"),
+    (["-m", "optimizer.lr=interval(1e-4,1e-3)", "hydra.sweeper.n_trails=2"],
+     "unknown key 'hydra.sweeper.n_trails', did you mean 'hydra.sweeper.n_trials'?"),
     (["help", "objective=mlmm"], "objective=mlmm: unknown option, did you mean 'mlm'?"),
     (["list", "dataset_s"], "there is no such list, did you mean 'datasets'?"),
     (["list", "models", "sort=x"], "where, sort and format are for runs"),

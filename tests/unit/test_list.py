@@ -52,6 +52,24 @@ def test_a_suite_is_one_sweep(tmp_path: Path, words: str) -> None:
     assert lines[1].endswith(f"bertlab -m suite=desk 'seed=range(2)'{words}")
 
 
+def test_a_search_is_told_once(tmp_path: Path) -> None:
+    """Also one that an interval alone began, without `search=`; a grid beside it stays."""
+    study = tmp_path / "studies" / "lr"
+    study.mkdir(parents=True)
+    rows = [
+        f"{number},complete,0.9,{'yes' if number else ''},validation/accuracy,multirun/t{number}"
+        for number in (0, 1)
+    ]
+    (study / "trials.csv").write_text("\n".join(["number,state,value,best,metric,run", *rows]) + "\n")
+    for name, words in (("t", "'optimizer.lr=interval(1e-4,1e-3)'"), ("g", "'seed=range(2)'")):
+        for number in range(2):
+            folder = write_run(tmp_path, f"{name}{number}", number, 0.9)
+            change_summary(folder, command=f"bertlab -m {words}")
+    lines = listed(tmp_path, list_sweeps)
+    assert lines[-1] == "2 sweeps"
+    assert lines[1].startswith("lr") and lines[2].startswith("grid") and lines[2].endswith("'seed=range(2)'")
+
+
 def test_a_command_that_cannot_be_read_any_more_is_no_reason_to_stop(tmp_path: Path) -> None:
     folder = write_run(tmp_path, "r", 0, 0.9)
     change_summary(folder, command="bertlab -m 'seed=range(2) x=[")

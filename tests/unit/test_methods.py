@@ -121,6 +121,18 @@ def test_what_sets_arms_apart_is_told_beside_the_table(arms: int, tmp_path: Path
     assert {"model.positions", "p0", "p1", *facts} <= told
 
 
+def test_few_tokens_are_told_in_ones(tmp_path: Path) -> None:
+    for name, lr, tokens in (("a", 0.1, 1_400), ("b", 0.2, 1_450), ("c", 0.3, 140_000)):
+        folder = write(tmp_path, name, 0, optimizer__lr=lr)
+        cost = json.loads((folder / "summary.json").read_text())["cost"]
+        change_summary(folder, cost={**cost, "tokens": tokens, "parameters": 4_321})
+    (study,) = studies_of(find_runs([str(tmp_path)]))
+    (table,) = apart_table(study)
+    rows = {name: cells for name, *cells in table.rows}
+    assert rows["tokens seen"] == ["1,400", "1,450", "0.14 M"] and rows["parameters"] == ["4,321"] * 3
+    assert any("tokens seen (1,400 / 1,450 / 0.14 M)" in words for words in warnings_of(study))
+
+
 def test_other_numbers_of_tokens_are_a_confound_unless_asked_for(tmp_path: Path) -> None:
     for name, settings in (("a", {}), ("b", {"optimizer__lr": 0.1}), ("c", {"budget__epochs": 9.0})):
         folder = write(tmp_path, name, 0, **settings)

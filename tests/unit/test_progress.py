@@ -1,5 +1,6 @@
 """Whoever waits is told what for: of phases that a test holds up, by intervals that a test sets."""
 
+import itertools
 import os
 import pty
 import re
@@ -49,6 +50,45 @@ def test_what_is_slow_is_told_at_first_and_again(heard: Heard) -> None:
     with working("counting sheep"):
         lines = heard.wait_for(3)
     assert all(re.fullmatch(r"counting sheep: (just begun|\d+ s so far)", line) for line in lines), lines
+
+
+def told_at_seconds(
+    monkeypatch: pytest.MonkeyPatch, inner: dict[int, int], printed: list[int]
+) -> list[float]:
+    """When a quarter of an hour of work is told of by default, in seconds; inner phases begin and end in
+    between (begin -> end), and other lines are printed.
+    """
+    teller = Heard(progress.FIRST, progress.EVERY, on_terminal=False)
+    outer = progress.Work("outer")
+    outer.started = 0.0
+    teller.begin(outer)
+    told: list[float] = []
+    for look in range(int(900 / teller.pause)):
+        now = look * teller.pause
+        last = max((at for at in printed if at <= now), default=-1.0)
+        monkeypatch.setattr(progress, "written_at", lambda last=last: last)
+        work = progress.Work("inner") if any(begin <= now < end for begin, end in inner.items()) else outer
+        count = len(teller.lines)
+        teller.tell(work, now, outer.started)
+        told += [now] * (len(teller.lines) - count)
+    return told
+
+
+@pytest.mark.parametrize("inner", [{}, {7: 8, 12: 31, 40: 41}, {0: 90, 95: 800}])
+def test_no_silence_is_longer_than_promised_by_default(
+    inner: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """5 s in the first minute, whichever phases begin and end; 30 s at most, and few lines, later on."""
+    told = [0.0, *told_at_seconds(monkeypatch, inner, [])]
+    gaps = {at: at - before for before, at in itertools.pairwise(told)}
+    assert max(gap for at, gap in gaps.items() if at <= 60) <= progress.FIRST
+    assert max(gaps.values()) <= progress.EVERY and len(gaps) <= 60
+    assert min(gap for at, gap in gaps.items() if at > 400) >= progress.EVERY - 1
+
+
+def test_a_printed_line_ends_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = told_at_seconds(monkeypatch, {}, [4, 8, 12])
+    assert 16 <= told[0] <= 17
 
 
 def test_share_rate_and_time_left_are_told(heard: Heard) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 import bertlab
+from bertlab import api
 from bertlab.cli.entry import run_command
 from bertlab.config.composition import compose_schema
 from bertlab.config.schema import Compute
@@ -93,6 +94,25 @@ def test_a_text_has_the_vector_that_its_pairs_are_scored_by(pooling: str) -> Non
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     cosines = [row["cosine"] for row in run.predict(TEXTS, TEXTS[::-1])]
     np.testing.assert_allclose((vectors * vectors[::-1]).sum(1), cosines, rtol=0, atol=1e-5)
+
+
+def test_the_size_of_a_batch_may_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `batch_size=3` on the command line; what comes out is the same."""
+    run, sizes = run_of(made()), list[int]()
+    expected = [row["cosine"] for row in run.predict(TEXTS, TEXTS[::-1])]
+
+    def noted(trained: Any, rows: Any, compute: Any, batch_size: int) -> Any:
+        sizes.append(batch_size)
+        return predict.predict_rows(trained, rows, compute, batch_size)
+
+    monkeypatch.setattr(api, "predict_rows", noted)
+    told = run.predict(TEXTS, TEXTS[::-1], batch_size=3)
+    assert sizes == [3]
+    np.testing.assert_allclose([row["cosine"] for row in told], expected, rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match="predict: batch_size=0: must be 1 or more"):
+        run.predict(TEXTS, TEXTS[::-1], batch_size=0)
+    with pytest.raises(ConfigError, match="evaluate: batch_size=0: must be 1 or more"):
+        run.evaluate(batch_size=0)
 
 
 def test_neither_batches_nor_order_change_them() -> None:

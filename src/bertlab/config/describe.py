@@ -330,10 +330,9 @@ def _declared(objective: schema.ObjectiveConfig) -> Iterator[str]:
     )
     yield f"  reads    {roles}"
     for place, metric in enumerate(objective.metrics(())):
-        yield (
-            f"  {'scores' if place == 0 else '':<8} {metric.name} ({metric.unit},"
-            f" {metric.direction}{'; selects' if place == 0 else ''})"
-        )
+        said = ", ".join(filter(None, (metric.unit, metric.direction)))
+        label, selects = ("scores", "; selects") if place == 0 else ("", "")
+        yield f"  {label:<8} {metric.name} ({said}{selects})"
 
 
 def _flat(tree: dict[str, Any], path: str) -> dict[str, Any]:

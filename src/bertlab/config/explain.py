@@ -267,6 +267,10 @@ def _keys_of_hydra(full: str) -> list[str]:
     parent, _, _ = full.rpartition(".")
     if full.partition(".")[0] != "hydra":
         return []
+    if parent == "hydra.sweeper":
+        from bertlab.config.describe import keys_of_search
+
+        return [key.name for key in keys_of_search()]
     node = OmegaConf.select(OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)}), parent)
     return [f"{parent}.{key!s}" for key in node] if isinstance(node, DictConfig) else []
 

@@ -213,13 +213,25 @@ def list_sweeps(config: Schema) -> Iterator[str]:
     yield f"{len(rows)} sweeps"
 
 
-def searches(paths: str) -> Iterator[list[str]]:
-    """Each study below the folders' `studies/`, by its trials.csv."""
+def study_folders(paths: str) -> list[Path]:
+    """Each study below the folders' `studies/`."""
     places = [Path(path.strip()).expanduser() for path in paths.split(",") if path.strip()]
-    for folder in sorted(
-        folder for place in places for folder in (place / "studies").glob("*") if folder.is_dir()
-    ):
-        if not (folder / "trials.csv").is_file():
+    return sorted(folder for place in places for folder in (place / "studies").glob("*") if folder.is_dir())
+
+
+def trials_of(study: Path) -> list[dict[str, str]] | None:
+    """The rows of its trials.csv; None where there is none yet."""
+    if not (study / "trials.csv").is_file():
+        return None
+    with (study / "trials.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def searches(paths: str) -> Iterator[list[str]]:
+    """Each study, by its trials."""
+    for folder in study_folders(paths):
+        trials = trials_of(folder)
+        if trials is None:
             yield [
                 folder.name,
                 "-",
@@ -228,8 +240,6 @@ def searches(paths: str) -> Iterator[list[str]]:
                 f"{folder} (no trials.csv yet: running, or stopped; the same command goes on)",
             ]
             continue
-        with (folder / "trials.csv").open(encoding="utf-8", newline="") as stream:
-            trials = list(csv.DictReader(stream))
         states = Counter(trial["state"] for trial in trials)
         told = ", ".join(
             f"{states[state]} {word}"
@@ -248,7 +258,12 @@ def searches(paths: str) -> Iterator[list[str]]:
 
 
 def grids(config: Schema) -> Iterator[list[str]]:
-    """Runs that one command with several values made."""
+    """Runs that one command with several values made; those of a search are told by its trials."""
+    searched = {
+        Path(trial.get("run") or "").name
+        for study in study_folders(config.runs)
+        for trial in trials_of(study) or ()
+    }
     runs = chosen_runs(config.runs, config.where, config.sort)
     commands: dict[tuple[str, ...], list[Any]] = {}
     for one in runs:
@@ -259,6 +274,8 @@ def grids(config: Schema) -> Iterator[list[str]]:
         own = {str(one.summary["command"]) for one in members}
         command = own.pop() if len(own) == 1 else shlex.join(whole)  # of a suite's tasks each has its own
         done = [one for one in members if not one.problem]
+        if done and all(one.name in searched for one in done):
+            continue
         scored = [(value, one) for one in done if (value := one.score("validation", one.primary)) is not None]
         best = ["-", "-"]
         if scored and len({one.primary for _, one in scored}) == 1:

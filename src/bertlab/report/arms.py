@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from bertlab.config import registry
 from bertlab.config.schema import InitConfig
 from bertlab.declarations import Metric
-from bertlab.report.settings import ABSENT, decides
+from bertlab.report.settings import ABSENT, amount, decides
 from bertlab.runs.records import RunRecord
 
 
@@ -151,7 +151,7 @@ class Arm:
     def parameters(self) -> str:
         """How many weights its models have."""
         counts = dict.fromkeys(run.summary.get("cost", {}).get("parameters") for run in self.in_order())
-        return ", ".join(f"{count / 1e6:.1f} M" if isinstance(count, int) else ABSENT for count in counts)
+        return ", ".join(amount(count, 1) if isinstance(count, int) else ABSENT for count in counts)
 
     @property
     def vocabulary(self) -> str:

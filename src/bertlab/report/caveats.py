@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bertlab.declarations import BITS_PER_CHARACTER
 from bertlab.report.arms import Study, counted, differing_keys
-from bertlab.report.settings import ABSENT, differing_settings
+from bertlab.report.settings import ABSENT, amount, differing_settings
 from bertlab.runs.outcome import learnt_nothing
 
 MOST_TOLD = 8  # keys in a sentence
@@ -202,7 +202,7 @@ def confounds(study: Study) -> list[str]:
     seen = [arm.tokens_seen for arm in study.arms]
     asked = any(key.startswith(("budget.", "dataset.")) for key in named)
     if max(seen) > MOST_APART * min(seen) and not asked:
-        told.append(f"tokens seen ({' / '.join(dict.fromkeys(f'{one / 1e6:.3g} M' for one in seen))})")
+        told.append(f"tokens seen ({' / '.join(dict.fromkeys(amount(one, 3, 'g') for one in seen))})")
     return (
         [
             f"Beside what they are grouped by, the arms differ in {', '.join(told)}: a difference may come"

@@ -15,6 +15,12 @@ from bertlab.runs.records import RunRecord
 
 SEEDS = ("seed", "init.seed", "dataset.fold")  # what runs are paired by
 ABSENT = "–"
+FEW = 100_000  # below which a count is told in ones
+
+
+def amount(count: float, digits: int = 2, form: str = "f") -> str:
+    """A count in millions, with so many digits, or in ones where it is small: `0.14 M`, `4,096`."""
+    return f"{count / 1e6:.{digits}{form}} M" if count >= FEW else f"{count:,.0f}"
 
 
 def setting(run: RunRecord, dotted: str) -> Any:

@@ -1,7 +1,8 @@
 """What is being done, for whoever waits: never silent for more than a few seconds.
 
 On a terminal one line, drawn anew as it goes; elsewhere (a pipe, a file, a batch system) a line on standard
-error once something has taken 5 s, and every 30 s from then on. `BERTLAB_PROGRESS=5,30` says these seconds,
+error after 5 s of silence, in the first minute; then after a twelfth of the time that all of it has taken so
+far, at most 30 s. Whatever is printed ends a silence. `BERTLAB_PROGRESS=5,30` says these seconds,
 `BERTLAB_PROGRESS=off` says nothing. A thread of its own looks at the clock, so that what is slow need not.
 """
 
@@ -17,11 +18,12 @@ from typing import TypeVar
 
 from bertlab.errors import ConfigError
 from bertlab.runs.processes import place
-from bertlab.runs.streams import write_over
+from bertlab.runs.streams import write_over, written_at
 
 T = TypeVar("T")
 VARIABLE = "BERTLAB_PROGRESS"
-FIRST, EVERY = 5.0, 30.0  # seconds of silence until something is told the first time, and again
+FIRST, EVERY = 5.0, 30.0  # seconds of silence at first, and at most
+SHARE = 1 / 12  # of the time taken so far that a silence may last between the two
 FRAME = 0.2  # seconds from one drawing on a terminal to the next
 SHORTEST = 1.0  # seconds that something takes before a terminal shows it
 
@@ -37,7 +39,6 @@ class Work:
     note: str = ""  # told behind it: the loss, say
     at_first: float = field(init=False)
     started: float = field(default_factory=time.monotonic)
-    is_told: bool = False
 
     def __post_init__(self) -> None:
         self.at_first = self.done
@@ -83,26 +84,33 @@ class Teller(threading.Thread):
         self.works: list[Work] = []  # the innermost last
         self.changed = threading.Condition()
         self.told_at = time.monotonic()
+        self.pause = FRAME if on_terminal else min(first, every) / 10
 
     def run(self) -> None:
         """Until the process ends."""
-        pause = FRAME if self.on_terminal else min(self.first, self.every) / 10
         while True:
             with self.changed:
                 while not self.works:
                     self.changed.wait()
-                work = self.works[-1]
-            self.tell(work)
-            time.sleep(pause)
+                outermost, work = self.works[0], self.works[-1]
+            self.tell(work, time.monotonic(), outermost.started)
+            time.sleep(self.pause)
 
-    def tell(self, work: Work) -> None:
-        """Tell of it where it is time to."""
-        now = time.monotonic()
+    def silence(self, taken: float) -> float:
+        """Seconds without a line that are allowed once all of it has taken so many."""
+        if taken <= self.first:
+            return self.first
+        return min(self.every, max(self.first, taken * SHARE))
+
+    def tell(self, work: Work, now: float, began: float) -> None:
+        """Tell of it where it is time to: where the next look would be too late. `began`: when the outermost
+        work did; all on the clock of `time.monotonic`, in seconds.
+        """
         if self.on_terminal:
             if now - work.started >= SHORTEST:
                 write_over(work.drawn(shutil.get_terminal_size().columns - 1))
-        elif now - self.told_at >= (self.every if work.is_told else self.first):
-            self.told_at, work.is_told = now, True
+        elif now - max(self.told_at, written_at()) >= self.silence(now - began) - self.pause:
+            self.told_at = now
             self.put(work.line())
 
     def put(self, line: str) -> None:
@@ -113,7 +121,7 @@ class Teller(threading.Thread):
         """It is the innermost now."""
         with self.changed:
             if not self.works:
-                self.told_at = time.monotonic()
+                self.told_at = work.started
             self.works.append(work)
             self.changed.notify()
 

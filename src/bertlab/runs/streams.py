@@ -3,9 +3,11 @@ secrets.
 """
 
 import io
+import math
 import os
 import sys
 import threading
+import time
 from typing import TextIO
 
 from bertlab.errors import redact, secrets
@@ -13,6 +15,7 @@ from bertlab.errors import redact, secrets
 HIDDEN: list[str] = []  # the environment's secrets at the start
 _drawn: list[str] = []  # what of a terminal's last line will be written over
 _drawing = [threading.RLock()]
+_written = [-math.inf]  # when something was printed last
 
 
 class Redacted(io.TextIOWrapper):
@@ -25,7 +28,13 @@ class Redacted(io.TextIOWrapper):
         with _drawing[0]:
             write_over("")
             super().write(redact(text, HIDDEN))
+            _written[0] = time.monotonic()
         return len(text)
+
+
+def written_at() -> float:
+    """When this process printed last, on the clock of `time.monotonic`; minus infinity before it has."""
+    return _written[0]
 
 
 def write_over(text: str) -> None:

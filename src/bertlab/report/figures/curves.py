@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as MatplotlibFigure
 
 from bertlab.declarations import Metric
 from bertlab.report.arms import Study
@@ -52,15 +53,27 @@ def curves(study: Study) -> Figure | None:
     if not drawn[0]:
         plt.close(figure)
         return None
-    for axes, metric, count in zip(panels[0], metrics, drawn, strict=True):
+    for axes, metric in zip(panels[0], metrics, strict=True):
         axes.set(xlabel="epoch of the training data", ylabel=label_of(metric))
-        dress(axes, count if axes is panels[0][0] else 0)
+        dress(axes, 0)
+    _legend_below(figure, panels[0][0], drawn[0])
     caption = (
         f"{_of(study).capitalize()} {study.metric.name} over"
         f" training{' and the losses, dotted on training' if metrics[1:] else ''}"
     )
     return finish(
         figure, f"{slug(study)}-curves", f"{caption}; line: mean over seeds, band: worst to best seed."
+    )
+
+
+def _legend_below(figure: MatplotlibFigure, axes: Axes, arms: int) -> None:
+    """Outside the panels, where no line is."""
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=min(3, arms),
+        fontsize=8,
+        frameon=False,
     )
 
 

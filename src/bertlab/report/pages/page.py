@@ -245,9 +245,7 @@ def _html_table(table: PageTable) -> str:
     )
     rows = []
     for number, row in enumerate(table.rows):
-        cells = "".join(
-            f'<td class="{kind(index)}">{html.escape(cell)}</td>' for index, cell in enumerate(row)
-        )
+        cells = "".join(_html_cell(kind(index), cell) for index, cell in enumerate(row))
         rows.append(f"<tr{' class=bold' if number in table.bold else ''}>{cells}</tr>")
     broad = " class=broad" if table.wide and len(table.headers) <= 3 else ""
     markup = f"<table{broad}><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
@@ -258,6 +256,15 @@ def _html_table(table: PageTable) -> str:
         )
     caption = f'<p class="caption">{html.escape(table.caption)}</p>' if table.caption else ""
     return f"{caption}<div class=scroll>{markup}</div>"
+
+
+def _html_cell(kind: str, text: str) -> str:
+    """A number stays on one line; an interval and the level it holds at may stand on two."""
+    interval, between, level = text.rpartition("] at ")
+    if kind == "number" and between:
+        parts = f"<span>{html.escape(interval)}]</span> <span>at {html.escape(level)}</span>"
+        return f'<td class="number levelled">{parts}</td>'
+    return f'<td class="{kind}">{html.escape(text)}</td>'
 
 
 def _anchor(text: str) -> str:

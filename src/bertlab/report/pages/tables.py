@@ -10,7 +10,7 @@ from bertlab.report.arms import Arm, Seeds, Study, differing_keys
 from bertlab.report.caveats import choice_of
 from bertlab.report.comparison import Row, Versus, last_scores, summarize
 from bertlab.report.pages.page import PageTable
-from bertlab.report.settings import ABSENT
+from bertlab.report.settings import ABSENT, amount
 
 MOST_SIDE_BY_SIDE = 6  # arms
 
@@ -230,7 +230,7 @@ def apart_table(study: Study) -> list[PageTable]:
     facts = {
         "vocabulary": [arm.vocabulary for arm in study.arms],
         "parameters": [arm.parameters for arm in study.arms],
-        "tokens seen": [f"{arm.tokens_seen / 1e6:.2f} M" for arm in study.arms],
+        "tokens seen": [amount(arm.tokens_seen) for arm in study.arms],
     }
     rows = [[key.removesuffix(".component"), *(arm.resolved(key) for arm in study.arms)] for key in keys]
     rows += [[name, *values] for name, values in facts.items() if set(values) != {ABSENT}]
@@ -247,9 +247,11 @@ def cost_table(rows: Sequence[Row]) -> PageTable:
     """What each arm cost, pretraining beside: quality is never shown without it."""
     costs = [row.cost for row in rows]
     columns = {
-        "parameters": [f"{cost.parameters / 1e6:.1f} M" for cost in costs],
-        "tokens": [f"{cost.tokens / 1e6:.2f} M" for cost in costs],
-        "pretraining tokens": [_or_none(cost.pretraining_tokens / 1e6, "{:.1f} M") for cost in costs],
+        "parameters": [amount(cost.parameters, 1) for cost in costs],
+        "tokens": [amount(cost.tokens) for cost in costs],
+        "pretraining tokens": [
+            amount(cost.pretraining_tokens, 1) if cost.pretraining_tokens else ABSENT for cost in costs
+        ],
         "FLOPs": [f"{cost.flops:.2g}" for cost in costs],
         "pretraining FLOPs": [_or_none(cost.pretraining_flops, "{:.2g}") for cost in costs],
         "minutes": [f"{cost.minutes:.1f}" for cost in costs],
