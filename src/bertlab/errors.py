@@ -18,6 +18,10 @@ PASSWORD_IN_QUERY = re.compile(
     r"|(?<![\w.])(?:ssl)?(?:password|passwd|passphrase))=)[^\s&;#'\"\\]+",  # in an address; of a driver
     re.IGNORECASE,
 )
+# of an address with a name: that, and all up to the last @; of a text that may hold several, up to the next
+ADDRESS = re.compile(r"[\w+.-]+://([^\s/:@'\"]*:)(?=(.*)@)", re.DOTALL)
+ADDRESSES = re.compile(r"[\w+.-]+://([^\s/:@'\"]*:)(?=((?:(?!://).)*)@)", re.DOTALL)
+PORT = re.compile(r"\d+(?=/|$)")
 LONGEST = 900  # letters of a line that somebody reads
 SHORTEST_SECRET = 8  # letters; shorter values are words that occur by themselves
 
@@ -108,10 +112,49 @@ def secrets() -> list[str]:
     return sorted(values, key=len, reverse=True)
 
 
+_given: dict[str, str] = {}  # a name with its password -> what is shown, the longest first
+
+
+def hide_passwords(text: str, is_address: bool = False) -> None:
+    """Keep the passwords of the addresses in a text that somebody gave to this process out of all that
+    leaves it, whatever letters they have: in a longer text nobody can tell where such a one ends.
+
+    `is_address`: it is one, so that a number after a colon is no port.
+    """
+    if is_address:
+        if found := ADDRESS.match(text):
+            _hide(*found.groups())
+        return
+    for found in ADDRESSES.finditer(text):
+        user, rest = found.groups()
+        if not PORT.match(rest):
+            for end in (place for place, letter in enumerate(f"{rest}@") if letter == "@"):
+                _hide(user, rest[:end])
+
+
+def _hide(user: str, password: str) -> None:
+    plain = re.sub(r"\\(['\"\\])", r"\1", password)  # as it stands within quotes
+    for one in (password, plain):
+        for spelling in _spellings(f"{user}{one}@"):
+            _given[spelling] = f"{user}{HIDDEN}@"
+    for spelling in sorted(_given, key=len, reverse=True):
+        _given[spelling] = _given.pop(spelling)
+
+
+def _spellings(value: str) -> set[str]:
+    """As it is, and as JSON, YAML, Hydra and a shell write it within quotes."""
+    return {
+        value, json.dumps(value)[1:-1], value.replace("'", "''"), value.replace("'", "\\'"),
+        value.replace("'", "'\"'\"'"),
+    }  # fmt: skip
+
+
 def redact(text: str, hidden: Iterable[str] | None = None) -> str:
     """Text as it may leave this process: without passwords in addresses, and without `hidden`, or else
     without `secrets()`.
     """
+    for given, shown in _given.items():
+        text = text.replace(given, shown)
     if "://" in text:
         text = PASSWORD_BEFORE_HOST.sub(rf"\1{HIDDEN}@", text)
     if "=" in text:

@@ -23,7 +23,11 @@ SECRETS = {
     "DB_PASSWORD": "p@ss:w/o'r\"d-77",
     "aws_secret_key": "AKxx0123456789",
 }
-URLS = ("postgresql://lab:ge@heim9@db.example/optuna", "https://x.example/?user=lab&password=geheim9")
+URLS = (
+    "postgresql://lab:ge@heim9@db.example/optuna",
+    'postgresql://lab:ge/geheim9 "x@db.example/optuna',
+    "https://x.example/?user=lab&password=geheim9",
+)
 RUN = tiny("model=bert_tiny", "budget.steps=4", "budget.batch_size=8", sizes=(60, 20, 20))
 
 
@@ -69,7 +73,8 @@ def test_no_secret_is_in_any_byte_that_is_written_or_printed(
     told += finished("report", "runs=out", "out=kept", "keep_runs=true", "formats=md,html,csv,tex")
     told += finished("export", f"run={only_run(Path('out'))}", "to=exported", "verify=1")
     told += finished(*RUN, f"tagss={URLS[0]}", status=2)
-    told += finished("-m", "search=lr_batch", f"hydra.sweeper.storage='{URLS[0]}'", *RUN, status=2)
+    for address in URLS[:2]:
+        told += finished("-m", "search=lr_batch", f"hydra.sweeper.storage='{address}'", *RUN, status=2)
     told += finished(
         *RUN, tags, "tracker=wandb", "tracker.mode=offline", "seed=1", "paths.output=out", "paths.cache=cache"
     )

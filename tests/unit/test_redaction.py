@@ -1,8 +1,54 @@
 """What leaves this process holds no password, and is otherwise what it was."""
 
-import pytest
+import json
+import shlex
 
-from bertlab.errors import HIDDEN, redact, secrets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from bertlab import errors
+from bertlab.config.trust import hide_storage
+from bertlab.errors import HIDDEN, PORT, hide_passwords, redact, secrets
+
+SIGNS = "abz09/'\":@ ?#=&%$+-_.!ü"
+PASSWORDS = st.text(SIGNS, min_size=1, max_size=20).map(lambda text: f"{text}geheim9")
+
+
+@settings(max_examples=50)
+@given(PASSWORDS)
+def test_the_storages_password_is_hidden_whatever_its_letters(password: str) -> None:
+    address = f"postgresql+psycopg://lab:{password}@db.example:5432/optuna"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(errors, "_given", {})
+        hide_storage(OmegaConf.create({"sweeper": {"storage": address}}))
+        word = f"hydra.sweeper.storage={address}"
+        for text in (
+            address, f"study s1: {address}, 4 trials", json.dumps({"a": [word]}),
+            OmegaConf.to_yaml(OmegaConf.create({"a": address})).replace("\n  ", " "), shlex.quote(word),
+            f"hydra.sweeper.storage='{address.replace(chr(39), chr(92) + chr(39))}'",
+        ):  # fmt: skip
+            left = redact(text)
+            assert "geheim9" not in left, (text, left)
+            assert "lab:" in left and "db.example:5432/optuna" in left
+
+
+@settings(max_examples=50)
+@given(PASSWORDS.filter(lambda text: "://" not in text and not PORT.match(text)))
+def test_an_address_within_a_word_is_hidden_too(password: str) -> None:
+    word = "tags=" + json.dumps([f"https://lab:{password}@h/x", "a@b"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(errors, "_given", {})
+        hide_passwords(word)
+        assert "geheim9" not in redact(word)
+
+
+def test_a_port_is_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_given", {})
+    word = "tracker.uri=http://host:5000/models@v1"
+    hide_passwords(word)
+    assert redact(word) == word
 
 
 @pytest.mark.parametrize("name", [

@@ -39,7 +39,7 @@ from bertlab.cli.sweeps import (
 from bertlab.cli.task import refuse, task_of
 from bertlab.config import outlines, registry
 from bertlab.config.registry import conf_folder
-from bertlab.errors import ConfigError, UserError, redact
+from bertlab.errors import ConfigError, UserError, hide_passwords, redact
 from bertlab.promises import place_within
 from bertlab.runs.outlines import know_outlines
 from bertlab.runs.progress import working
@@ -67,6 +67,8 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run one command line; returns the exit status and prints what a person needs, nothing more."""
+    for word in arguments:
+        hide_passwords(word)
     try:
         job, rest = split_job(arguments)
         if job == "help" or "--help" in rest or "-h" in rest:

@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bertlab.config import outlines, registry, suites
 from bertlab.config.schema import Budget, Component, valid_keys, validate
-from bertlab.config.trust import check_hydra, guard_environment, guard_files
+from bertlab.config.trust import check_hydra, guard_environment, guard_files, hide_storage
 from bertlab.config.words import MOST_RUNS, RULES, Word, check_option, parse, parts_of_mixture, read
 from bertlab.errors import ConfigError, did_you_mean, first_line
 
@@ -254,6 +254,7 @@ def compose_raw(
         told_of_presets(),
     ):
         composed = compose(name or job, overrides=[str(word) for word in words], return_hydra_config=True)
+    hide_storage(composed.hydra)
     check_hydra(composed.hydra)
     return composed
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import MarkedYAMLError
 
 from bertlab.config import registry
-from bertlab.errors import ConfigError
+from bertlab.errors import ConfigError, hide_passwords
 
 READ = (  # what `${oc.env:…}` may read: places and a job's number, nothing that a site keeps secret
     "BERTLAB_CACHE", "BERTLAB_DATA", "HOME", "HOSTNAME", "LOGNAME", "SCRATCH", "SLURM_ARRAY_TASK_ID",
@@ -127,6 +127,14 @@ def _events(stream: Any) -> Iterator[Any]:
         yield from yaml.parse(stream, Loader=LOADER)
     except yaml.YAMLError:  # whoever loads it says what is wrong
         return
+
+
+def hide_storage(hydra: DictConfig) -> None:
+    """Keep the password of a search's storage to ourselves."""
+    sweeper = OmegaConf.to_container(hydra.get("sweeper") or OmegaConf.create({}), resolve=False)
+    address = sweeper.get("storage") if isinstance(sweeper, dict) else None
+    if isinstance(address, str):
+        hide_passwords(address, is_address=True)
 
 
 def check_hydra(hydra: DictConfig) -> None:
