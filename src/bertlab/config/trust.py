@@ -131,7 +131,8 @@ def _events(stream: Any) -> Iterator[Any]:
 
 def hide_storage(hydra: DictConfig) -> None:
     """Keep the password of a search's storage to ourselves."""
-    sweeper = OmegaConf.to_container(hydra.get("sweeper") or OmegaConf.create({}), resolve=False)
+    plain = OmegaConf.to_container(hydra, resolve=False)
+    sweeper = plain.get("sweeper") if isinstance(plain, dict) else None  # or what a word made of it
     address = sweeper.get("storage") if isinstance(sweeper, dict) else None
     if isinstance(address, str):
         hide_passwords(address, is_address=True)
