@@ -22,6 +22,7 @@ PASSWORD_IN_QUERY = re.compile(
 ADDRESS = re.compile(r"[\w+.-]+://([^\s/:@'\"]*:)(?=(.*)@)", re.DOTALL)
 ADDRESSES = re.compile(r"[\w+.-]+://([^\s/:@'\"]*:)(?=((?:(?!://).)*)@)", re.DOTALL)
 PORT = re.compile(r"\d+(?=/|$)")
+MOST_ENDS = 8  # that are tried of a password in a text
 LONGEST = 900  # letters of a line that somebody reads
 SHORTEST_SECRET = 8  # letters; shorter values are words that occur by themselves
 
@@ -122,23 +123,28 @@ def hide_passwords(text: str, is_address: bool = False) -> None:
     `is_address`: it is one, so that a number after a colon is no port.
     """
     if is_address:
-        if found := ADDRESS.match(text):
-            _hide(*found.groups())
-        return
-    for found in ADDRESSES.finditer(text):
-        user, rest = found.groups()
-        if not PORT.match(rest):
-            for end in (place for place, letter in enumerate(f"{rest}@") if letter == "@"):
-                _hide(user, rest[:end])
-
-
-def _hide(user: str, password: str) -> None:
-    plain = re.sub(r"\\(['\"\\])", r"\1", password)  # as it stands within quotes
-    for one in (password, plain):
-        for spelling in _spellings(f"{user}{one}@"):
-            _given[spelling] = f"{user}{HIDDEN}@"
-    for spelling in sorted(_given, key=len, reverse=True):
+        found = ADDRESS.match(text)
+        given = [found.groups()] if found else []
+    else:
+        given = [
+            (user, rest[:end])
+            for user, rest in (found.groups() for found in ADDRESSES.finditer(text))
+            if not PORT.match(rest)
+            for end in _ends(rest)
+        ]
+    for user, password in given:
+        plain = re.sub(r"\\(['\"\\])", r"\1", password)  # as it stands within quotes
+        for one in filter(None, (password, plain)):
+            for spelling in _spellings(f"{user}{one}@"):
+                _given[spelling] = f"{user}{HIDDEN}@"
+    for spelling in sorted(_given, key=len, reverse=True) if given else ():
         _given[spelling] = _given.pop(spelling)
+
+
+def _ends(rest: str) -> list[int]:
+    """Where a password may end that a @ follows: the first places, and the last."""
+    ends = [place for place, letter in enumerate(f"{rest}@") if letter == "@"]
+    return [*ends[:MOST_ENDS], ends[-1]]
 
 
 def _spellings(value: str) -> set[str]:

@@ -44,6 +44,22 @@ def test_an_address_within_a_word_is_hidden_too(password: str) -> None:
         assert "geheim9" not in redact(word)
 
 
+@pytest.mark.parametrize("word", ["tags=[http://:@host]", "tags=[http://lab:@host]"])
+def test_where_there_is_no_password_nothing_else_is_hidden(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "_given", {})
+    hide_passwords(word)
+    assert errors._given == {} and redact("a:@b, lab:@c") == "a:@b, lab:@c"
+
+
+def test_a_word_of_many_signs_takes_no_time_and_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "_given", {})
+    hide_passwords(f"tags=[http://lab:x{'@' * 20_000}]")
+    assert sum(map(len, errors._given)) < 10_000_000
+    assert "x@" not in redact(f"http://lab:x{'@' * 20_000}")
+
+
 def test_a_port_is_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "_given", {})
     word = "tracker.uri=http://host:5000/models@v1"
